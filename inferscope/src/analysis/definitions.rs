@@ -1,0 +1,89 @@
+//! What each figure of `timing` means, in words, with the name that other tools give it.
+//!
+//! Owns the wording; the arithmetic is in `timing`. Called by `timing`.
+
+use std::collections::BTreeMap;
+
+use crate::report::model::TokenSource;
+
+const TIMING: [(&str, &str); 11] = [
+    (
+        "ttft_ns",
+        "from the scheduled time (open loop) or the send to the first chunk with generated text, reasoning \
+         included; role-only and empty chunks don't count. aiperf, vllm bench serve and guidellm: TTFT",
+    ),
+    ("ttfo_ns", "as ttft_ns, to the first chunk that is not reasoning. aiperf: TTFO"),
+    (
+        "inter_chunk_ns",
+        "every gap between two successive chunks with text of one request, pooled over the requests. aiperf: \
+         inter chunk latency; vllm bench serve: ITL",
+    ),
+    (
+        "inter_token_ns",
+        "the gap before a chunk divided by the chunk's k tokens, counted k times, pooled; only for answers \
+         whose tokens a chunk are known. Not what aiperf and guidellm call ITL: that is tpot_ns",
+    ),
+    (
+        "tpot_ns",
+        "one value a request: (last token - first token) / (n - 1), n the tokens that arrived, at least two. \
+         guidellm and aiperf: inter token latency (aiperf to the end of the request); vllm bench serve: TPOT",
+    ),
+    ("e2e_ns", "from the send to the last byte. aiperf and guidellm: request latency; vllm bench serve: E2EL"),
+    ("output_tokens_per_s", "output tokens of the successful requests / window_ns"),
+    ("requests_per_s", "successful requests / window_ns"),
+    (
+        "decode_tokens_per_s",
+        "sum of (n - 1) / sum of (last token - first token) over the successful requests: the speed of one \
+         stream after its first token",
+    ),
+    (
+        "window_ns",
+        "first send to last byte of the measured requests: failed ones included, warm-up and a request cut \
+         off by an interruption left out",
+    ),
+    (
+        "Dist",
+        "nanoseconds; failed and warm-up requests are in none; stddev is of the population; percentiles to \
+         three significant digits, the rest exact",
+    ),
+];
+
+pub(super) fn definitions(source: Option<TokenSource>) -> BTreeMap<String, String> {
+    let tokens = match source {
+        Some(TokenSource::Usage) => {
+            "the server's usage.completion_tokens: includes reasoning, and where the server counts it the \
+             end-of-sequence token that is never sent (n in tpot_ns leaves that one out)"
+        }
+        Some(TokenSource::Chunks) => {
+            "chunks with text: at least one answer came without usage, and one token a chunk is ASSUMED for \
+             it here, in tpot_ns and in inter_token_ns"
+        }
+        None => "unknown: no answer told",
+    };
+    let fixed = TIMING.iter().map(|(name, words)| ((*name).to_owned(), (*words).to_owned()));
+    fixed.chain([("output_tokens".to_owned(), tokens.to_owned())]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_assumed_token_count_is_said_in_the_definitions() {
+        let assumed = definitions(Some(TokenSource::Chunks));
+        assert!(assumed["output_tokens"].contains("ASSUMED"));
+        assert!(!definitions(Some(TokenSource::Usage))["output_tokens"].contains("ASSUMED"));
+    }
+
+    #[test]
+    fn every_latency_and_rate_of_the_report_is_defined() {
+        let defined = definitions(None);
+        for name in ["ttft_ns", "ttfo_ns", "inter_chunk_ns", "inter_token_ns", "tpot_ns", "e2e_ns"] {
+            assert!(defined.contains_key(name), "{name}");
+        }
+        for name in ["output_tokens", "output_tokens_per_s", "requests_per_s", "decode_tokens_per_s", "window_ns"]
+        {
+            assert!(defined.contains_key(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,402 @@
+//! Runs that never were, for tests: small builders for what the sources hand over.
+//!
+//! Times are milliseconds on the run's timeline. Used by the tests of `analysis` and `report`.
+
+use crate::clock::{Mono, Origin};
+use crate::event::{
+    Birth, Chunk, ChunkKind, Counts, CpuTime, ExitStatus, Failure, FailureKind, GpuLog, LoadLog, Loss,
+    Observation, ProcessRecord, RequestLog, SetSample, TrackerKind, Usage,
+};
+use crate::plan::{
+    Api, ColorChoice, Endpoint, GpuChoice, HttpPlan, LoadPlan, ObservePlan, OutputPlan, Plan, TargetPlan,
+    TrackerChoice,
+};
+use crate::report::model;
+use crate::units::Nanos;
+
+use super::{Inputs, TargetFound};
+
+pub(crate) const ORIGIN: Origin =
+    Origin { mono: Mono(7_000_000_000_000), unix_ns: 1_760_000_000_000_000_000, boottime_ahead_ns: 5_000_000_000 };
+const BOOTTIME_ZERO_NS: u64 = ORIGIN.mono.0 + ORIGIN.boottime_ahead_ns;
+/// A process alive at start began a minute before.
+const BEFORE_NS: u64 = 60_000_000_000;
+
+pub(crate) fn ms(t: u64) -> Mono {
+    ORIGIN.mono.plus(Nanos::from_millis(t))
+}
+
+/// Builds a [`RequestLog`]. An answer with text ends in a chunk without any, as real ones do.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestBuilder(RequestLog);
+
+impl RequestBuilder {
+    pub(crate) fn new(id: u64) -> Self {
+        Self(RequestLog {
+            id,
+            warmup: false,
+            scheduled: None,
+            sent: ms(0),
+            headers: None,
+            http_status: None,
+            chunks: Vec::new(),
+            done: ms(0),
+            usage: None,
+            finish_reason: None,
+            served_model: None,
+            failure: None,
+        })
+    }
+
+    pub(crate) fn warmup(mut self) -> Self {
+        self.0.warmup = true;
+        self
+    }
+
+    pub(crate) fn scheduled(mut self, t: u64) -> Self {
+        self.0.scheduled = Some(ms(t));
+        self
+    }
+
+    pub(crate) fn sent(mut self, t: u64) -> Self {
+        self.0.sent = ms(t);
+        self.0.done = self.0.done.max(ms(t));
+        self
+    }
+
+    pub(crate) fn done(mut self, t: u64) -> Self {
+        self.0.done = ms(t);
+        self
+    }
+
+    pub(crate) fn chunk(mut self, t: u64, kind: ChunkKind, tokens: Option<u32>) -> Self {
+        let bytes = if kind.has_tokens() { 4 } else { 0 };
+        self.0.chunks.push(Chunk { t: ms(t), bytes, tokens, kind });
+        self.0.headers = self.0.headers.or(Some(ms(t)));
+        self.0.http_status = Some(200);
+        self.0.done = self.0.done.max(ms(t));
+        self
+    }
+
+    pub(crate) fn role(self, t: u64) -> Self {
+        self.chunk(t, ChunkKind::Other, None)
+    }
+
+    pub(crate) fn reasoning(self, times: impl IntoIterator<Item = u64>) -> Self {
+        times.into_iter().fold(self, |b, t| b.chunk(t, ChunkKind::Reasoning, None))
+    }
+
+    pub(crate) fn content(self, times: impl IntoIterator<Item = u64>) -> Self {
+        times.into_iter().fold(self, |b, t| b.chunk(t, ChunkKind::Content, None))
+    }
+
+    pub(crate) fn content_with_tokens(self, chunks: impl IntoIterator<Item = (u64, u32)>) -> Self {
+        chunks.into_iter().fold(self, |b, (t, n)| b.chunk(t, ChunkKind::Content, Some(n)))
+    }
+
+    pub(crate) fn usage(mut self, prompt: u64, completion: u64) -> Self {
+        self.0.usage = Some(Usage { prompt_tokens: Some(prompt), completion_tokens: Some(completion) });
+        self
+    }
+
+    pub(crate) fn finish(mut self, reason: &str) -> Self {
+        self.0.finish_reason = Some(reason.to_owned());
+        self
+    }
+
+    pub(crate) fn served(mut self, model: &str) -> Self {
+        self.0.served_model = Some(model.to_owned());
+        self
+    }
+
+    pub(crate) fn status(mut self, status: u16) -> Self {
+        self.0.http_status = Some(status);
+        self
+    }
+
+    pub(crate) fn failed(mut self, kind: FailureKind, message: &str) -> Self {
+        self.0.failure = Some(Failure { kind, message: message.to_owned() });
+        self
+    }
+
+    pub(crate) fn build(mut self) -> RequestLog {
+        if !self.0.chunks.is_empty() && self.0.failure.is_none() {
+            self.0.chunks.push(Chunk { t: self.0.done, bytes: 0, tokens: None, kind: ChunkKind::Other });
+        }
+        self.0
+    }
+}
+
+/// Builds a [`ProcessRecord`]: alive at start, sampled, 10 MiB, 2 threads, no CPU.
+#[derive(Debug, Clone)]
+pub(crate) struct ProcessBuilder(ProcessRecord);
+
+impl ProcessBuilder {
+    pub(crate) fn new(pid: u32, ppid: u32, comm: &str) -> Self {
+        Self(ProcessRecord {
+            pid,
+            host_pid: Some(pid),
+            ppid,
+            birth: Birth::AliveAtStart,
+            started_boottime_ns: Some(BOOTTIME_ZERO_NS - BEFORE_NS),
+            exited: None,
+            exit: None,
+            comm: comm.to_owned(),
+            exe: None,
+            argv: None,
+            execs: 0,
+            cpu_before: CpuTime::default(),
+            cpu: Some(CpuTime::default()),
+            cpu_is_final: true,
+            max_rss_bytes: Some(10 << 20),
+            sampled_peak_rss_bytes: Some(10 << 20),
+            peak_threads: Some(2),
+            minor_faults: None,
+            major_faults: None,
+            voluntary_switches: None,
+            involuntary_switches: None,
+            times_sampled: 20,
+            cgroup_id: None,
+        })
+    }
+
+    pub(crate) fn forked(mut self, t: u64) -> Self {
+        self.0.birth = Birth::Forked;
+        self.0.started_boottime_ns = Some(BOOTTIME_ZERO_NS + Nanos::from_millis(t).0);
+        self
+    }
+
+    pub(crate) fn exited(self, t: u64) -> Self {
+        self.ended(t, 0)
+    }
+
+    pub(crate) fn ended(mut self, t: u64, wait_status: u32) -> Self {
+        self.0.exited = Some(ms(t));
+        self.0.exit = Some(ExitStatus::from_wait_status(wait_status));
+        self
+    }
+
+    pub(crate) fn sampled(mut self, times: u32) -> Self {
+        self.0.times_sampled = times;
+        self
+    }
+
+    pub(crate) fn cpu_ms(mut self, user: u64, system: u64) -> Self {
+        self.0.cpu = Some(CpuTime { user: Nanos::from_millis(user), system: Nanos::from_millis(system) });
+        self
+    }
+
+    pub(crate) fn rss_mib(mut self, mib: u64) -> Self {
+        self.0.max_rss_bytes = Some(mib << 20);
+        self.0.sampled_peak_rss_bytes = Some(mib << 20);
+        self
+    }
+
+    pub(crate) fn threads(mut self, n: u32) -> Self {
+        self.0.peak_threads = Some(n);
+        self
+    }
+
+    pub(crate) fn cpu_unknown(mut self) -> Self {
+        self.0.cpu = None;
+        self
+    }
+}
+
+/// Builds an [`Observation`] of ten seconds whose counts and sums follow from its processes.
+#[derive(Debug, Clone)]
+pub(crate) struct ObservationBuilder(Observation, Option<Vec<SetSample>>);
+
+impl ObservationBuilder {
+    pub(crate) fn new() -> Self {
+        let observation = Observation {
+            tracker: TrackerKind::Ebpf,
+            tracker_reason: None,
+            tracker_is_complete: true,
+            started: ms(0),
+            ended: ms(10_000),
+            processes: Vec::new(),
+            events: Vec::new(),
+            samples: Vec::new(),
+            counts: Counts::default(),
+            loss: Loss::default(),
+            cpu_exited: CpuTime::default(),
+            cpu_living: CpuTime::default(),
+            sample_overruns: 0,
+            samples_thinned: 0,
+            target_ended: None,
+        };
+        Self(observation, None)
+    }
+
+    pub(crate) fn processes(mut self, processes: Vec<ProcessBuilder>) -> Self {
+        self.0.processes = processes.into_iter().map(|p| p.0).collect();
+        self
+    }
+
+    pub(crate) fn samples(mut self, samples: Vec<SetSample>) -> Self {
+        self.1 = Some(samples);
+        self
+    }
+
+    pub(crate) fn loss(mut self, loss: Loss) -> Self {
+        self.0.loss = loss;
+        self
+    }
+
+    pub(crate) fn proc_tracker(mut self, why: &str) -> Self {
+        self.0.tracker = TrackerKind::Proc;
+        self.0.tracker_reason = Some(why.to_owned());
+        self.0.tracker_is_complete = false;
+        self
+    }
+
+    /// Where no samples were given: 19, half a second apart, of a steadily working set that is as
+    /// large as its processes' peaks.
+    pub(crate) fn build(self) -> Observation {
+        let mut o = self.0;
+        let forked = o.processes.iter().filter(|p| p.birth == Birth::Forked).count() as u64;
+        let exits = o.processes.iter().filter(|p| p.exited.is_some()).count() as u64;
+        let all = o.processes.len() as u64;
+        o.counts = Counts {
+            alive_at_start: all - forked,
+            forks: forked,
+            execs: Some(0),
+            exits,
+            threads: Some(0),
+            peak_alive: all - exits,
+        };
+        for p in &o.processes {
+            let cpu = p.cpu.unwrap_or_default();
+            if p.exited.is_some() { o.cpu_exited += cpu } else { o.cpu_living += cpu }
+        }
+        let total = (o.cpu_exited.total() + o.cpu_living.total()).0;
+        let sampled = || o.processes.iter().filter(|p| p.times_sampled > 0);
+        let steady = |n: u64| SetSample {
+            t: ms(n * 500),
+            processes: sampled().count() as u32,
+            threads: sampled().filter_map(|p| p.peak_threads).sum(),
+            rss_bytes: sampled().filter_map(|p| p.sampled_peak_rss_bytes).sum(),
+            cpu: Nanos(total / 20 * n),
+        };
+        let samples = self.1.unwrap_or_else(|| (1..20).map(steady).collect());
+        o.samples = samples;
+        o
+    }
+}
+
+pub(crate) fn plan() -> Plan {
+    Plan {
+        command: "profile",
+        load: LoadPlan {
+            endpoint: Endpoint::parse("http://127.0.0.1:8000").unwrap(),
+            model: None,
+            api: Api::Chat,
+            prompt: "Why is the sky blue?".to_owned(),
+            max_tokens: 128,
+            ignore_eos: false,
+            temperature: 0.0,
+            seed: None,
+            extra_body: serde_json::Map::new(),
+            requests: 1,
+            warmup: 0,
+            duration: None,
+            http: HttpPlan {
+                timeout: Nanos::from_millis(120_000),
+                headers: Vec::new(),
+                api_key: None,
+                cacert: None,
+                insecure: false,
+            },
+        },
+        observe: ObservePlan {
+            target: TargetPlan::Listener { port: 8000 },
+            tracker: TrackerChoice::Auto,
+            sample_interval: Nanos::from_millis(50),
+            gpu: GpuChoice::Auto,
+            nvml_lib: None,
+        },
+        output: OutputPlan { json: false, file: None, quiet: false, color: ColorChoice::Never },
+        argv: ["inferscope", "--endpoint", "http://127.0.0.1:8000"].map(str::to_owned).to_vec(),
+    }
+}
+
+/// Everything that [`Inputs`] borrows, owned.
+#[derive(Debug, Clone)]
+pub(crate) struct Fixture {
+    pub(crate) mode: model::Mode,
+    pub(crate) plan: Plan,
+    pub(crate) ended: u64,
+    pub(crate) interrupted: bool,
+    pub(crate) target: TargetFound,
+    pub(crate) load: Option<LoadLog>,
+    pub(crate) model: Option<String>,
+    pub(crate) observation: Option<Observation>,
+    pub(crate) gpu: GpuLog,
+    pub(crate) notes: Vec<model::Validity>,
+}
+
+impl Fixture {
+    /// Nothing sent, nothing observed, root 42.
+    pub(crate) fn profile() -> Self {
+        Self {
+            mode: model::Mode::Profile,
+            plan: plan(),
+            ended: 10_000,
+            interrupted: false,
+            target: TargetFound {
+                roots: vec![42],
+                how_found: "listens on 127.0.0.1:8000".to_owned(),
+                descendants: true,
+                none_reason: None,
+            },
+            load: None,
+            model: Some("smollm2".to_owned()),
+            observation: None,
+            gpu: GpuLog { unavailable: Some("no NVML library".to_owned()), devices: Vec::new() },
+            notes: Vec::new(),
+        }
+    }
+
+    pub(crate) fn with<T>(&self, f: impl FnOnce(&Inputs<'_>) -> T) -> T {
+        f(&self.inputs())
+    }
+
+    pub(crate) fn report(&self) -> model::Report {
+        super::report(self.inputs())
+    }
+
+    fn inputs(&self) -> Inputs<'_> {
+        Inputs {
+            tool: model::Tool { name: "inferscope".into(), version: "0.1.0".into(), commit: "0123abc".into() },
+            host: model::Host {
+                hostname: Some("box".into()),
+                kernel: Some("6.18.0".into()),
+                boot_id: None,
+                cpus: Some(2),
+                memory_bytes: Some(24 << 30),
+            },
+            run_id: "01J0000000".into(),
+            mode: self.mode,
+            plan: &self.plan,
+            origin: ORIGIN,
+            ended: ms(self.ended),
+            interrupted: self.interrupted,
+            target: self.target.clone(),
+            load: self.load.as_ref(),
+            model: self.model.clone(),
+            observation: self.observation.as_ref(),
+            gpu: &self.gpu,
+            notes: self.notes.clone(),
+            own: model::Own {
+                cpu_ns: Some(41_000_000),
+                max_rss_bytes: Some(12 << 20),
+                bpf_run_ns: Some(1_200_000),
+                bpf_run_count: Some(3_400),
+                bpf_reason: None,
+                ring_lost: Some(0),
+                sample_overruns: Some(0),
+            },
+        }
+    }
+}

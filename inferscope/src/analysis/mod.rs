@@ -1,0 +1,140 @@
+//! From what was seen to what is said: pure arithmetic.
+//!
+//! Owns every derived figure of the report and every judgement on it. Never reads a clock, a file or
+//! a socket, and never formats text for a terminal. Called once by `run`, when the sources have
+//! ended; `run` also asks [`idle_target`] for the warning that it prints on stderr.
+
+mod definitions;
+mod dist;
+mod efficiency;
+#[cfg(test)]
+pub(crate) mod fixture;
+mod gpus;
+mod idle;
+mod insights;
+mod processes;
+mod requests;
+mod resources;
+mod roles;
+mod stat;
+mod timing;
+mod tokens;
+mod validity;
+
+use crate::clock::{Mono, Origin};
+use crate::event::{GpuLog, LoadLog, Observation};
+use crate::plan::Plan;
+use crate::report::model;
+
+pub use idle::idle_target;
+
+use requests::{Answer, Window};
+
+/// What became of the plan's target.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TargetFound {
+    /// Empty: nothing was observed, and `none_reason` says why.
+    pub roots: Vec<u32>,
+    /// In words: the flag, or the socket that led to it.
+    pub how_found: String,
+    /// False with `--no-descendants`.
+    pub descendants: bool,
+    pub none_reason: Option<String>,
+}
+
+/// Everything one run saw.
+#[derive(Debug, Clone)]
+pub struct Inputs<'a> {
+    pub tool: model::Tool,
+    pub host: model::Host,
+    pub run_id: String,
+    pub mode: model::Mode,
+    pub plan: &'a Plan,
+    pub origin: Origin,
+    pub ended: Mono,
+    /// Ctrl-C.
+    pub interrupted: bool,
+    pub target: TargetFound,
+    /// `None` when nothing was to be sent.
+    pub load: Option<&'a LoadLog>,
+    /// The model asked for: the plan's, or the one that the server lists.
+    pub model: Option<String>,
+    pub observation: Option<&'a Observation>,
+    pub gpu: &'a GpuLog,
+    /// What `run` itself has to say.
+    pub notes: Vec<model::Validity>,
+    pub own: model::Own,
+}
+
+impl Inputs<'_> {
+    /// Why there is nothing to say of any process.
+    fn unobserved(&self) -> &str {
+        self.target.none_reason.as_deref().unwrap_or("the target was not observed")
+    }
+}
+
+/// The report of one run.
+#[must_use]
+pub fn report(inputs: Inputs<'_>) -> model::Report {
+    let answers: Vec<Answer<'_>> = inputs.load.map(requests::answers).unwrap_or_default();
+    let window = Window::of(&answers);
+    let timing = inputs.load.map(|_| timing::timing(&answers, window));
+    let processes = processes::processes(&inputs);
+    let resources = resources::resources(&inputs);
+    let gpus = gpus::gpus(inputs.origin, inputs.gpu, &processes);
+    let load = inputs.load.map(|_| requests::load(inputs.plan, inputs.model.as_deref(), &answers));
+    let efficiency = efficiency::efficiency(&inputs, window, load.as_ref(), timing.as_ref());
+    let validity = validity::validity(&inputs, &answers, load.as_ref());
+    let insights = insights::insights(inputs.plan, &processes, &resources);
+    model::Report {
+        schema_version: model::SCHEMA_VERSION,
+        validity,
+        target: target(&inputs.target),
+        load,
+        requests: requests::list(inputs.origin, &answers),
+        timing,
+        gpus_reason: gpus.is_empty().then(|| no_gpu(inputs.gpu)),
+        processes,
+        resources,
+        gpus,
+        efficiency,
+        stalls: None,
+        stalls_reason: Some("this version does not explain slow tokens".to_owned()),
+        insights,
+        run: model::Run {
+            id: inputs.run_id,
+            command: inputs.plan.command.to_owned(),
+            argv: inputs.plan.argv.clone(),
+            mode: inputs.mode,
+            origin_monotonic_ns: inputs.origin.mono.0,
+            origin_unix_ns: inputs.origin.unix_ns,
+            duration_ns: inputs.origin.at(inputs.ended).0,
+            interrupted: inputs.interrupted,
+        },
+        tool: inputs.tool,
+        host: inputs.host,
+        own: inputs.own,
+    }
+}
+
+fn target(found: &TargetFound) -> model::Target {
+    let none = found.roots.is_empty();
+    model::Target {
+        kind: if none { model::TargetKind::None } else { model::TargetKind::Tree },
+        pid: found.roots.first().copied(),
+        pids: found.roots.clone(),
+        cgroup: None,
+        how_found: match &found.none_reason {
+            Some(reason) if none => reason.clone(),
+            _ => found.how_found.clone(),
+        },
+        descendants: found.descendants,
+    }
+}
+
+fn no_gpu(gpu: &GpuLog) -> String {
+    gpu.unavailable.clone().unwrap_or_else(|| "NVML lists no device".to_owned())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,242 @@
+//! The command line.
+//!
+//! Owns the flags, their help and their environment variables; decides nothing (`plan` does).
+//! Parsed by `main`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::plan;
+
+const EXAMPLES: &str = "\
+Examples:
+  inferscope demo                                        see it work, with a built-in server
+  inferscope --endpoint http://127.0.0.1:8000            one request; the listening server's tree is found
+  inferscope --endpoint http://127.0.0.1:8000 --pid 4242 --requests 20 --warmup 2 -o run.json
+
+Exit codes:
+  0 ok · 1 internal failure · 2 usage · 3 nothing measured · 5 a privilege asked for by name is missing
+  130 interrupted, the report of what was measured still written";
+
+/// Profile an LLM inference server: every token, the whole process tree and the GPUs on one clock.
+#[derive(Debug, Parser)]
+#[command(name = "inferscope", version, about, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub profile: ProfileArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Drive an OpenAI-compatible server and observe it (the default command)
+    Profile(Box<ProfileArgs>),
+    /// The whole thing on a built-in fork-heavy server; nothing else needed
+    Demo(Box<DemoArgs>),
+    /// Print the report's JSON Schema
+    Schema,
+    /// Print a shell's completion script
+    Completions {
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
+    /// The demo's server: what `demo` starts behind its wrapper
+    #[command(hide = true, name = "demo-server")]
+    DemoServer(DemoServerArgs),
+    /// The short-lived process that the demo's workers run for each request
+    #[command(hide = true, name = "demo-helper")]
+    DemoHelper,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ProfileArgs {
+    /// Base URL of the server, with or without /v1 [env also: OPENAI_BASE_URL]
+    #[arg(long, value_name = "URL", env = "INFERSCOPE_ENDPOINT", help_heading = "Server")]
+    pub endpoint: Option<String>,
+    #[command(flatten)]
+    pub load: LoadArgs,
+    #[command(flatten)]
+    pub observe: ObserveArgs,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct LoadArgs {
+    /// Model to ask for [default: the one that the server lists, where it lists one]
+    #[arg(long, value_name = "NAME", env = "INFERSCOPE_MODEL", help_heading = "Server")]
+    pub model: Option<String>,
+    /// Which API to drive
+    #[arg(long, value_enum, default_value = "chat", env = "INFERSCOPE_API", help_heading = "Server")]
+    pub api: ApiArg,
+    /// Time limit of one request
+    #[arg(long, value_name = "T", value_parser = humantime::parse_duration, default_value = "120s", env = "INFERSCOPE_TIMEOUT", help_heading = "Server")]
+    pub timeout: Duration,
+    /// Add a header to every request (repeatable)
+    #[arg(short = 'H', long = "header", value_name = "K: V", help_heading = "Server")]
+    pub headers: Vec<String>,
+    /// Environment variable that holds the bearer key
+    #[arg(long, value_name = "NAME", default_value = "OPENAI_API_KEY", env = "INFERSCOPE_API_KEY_ENV", help_heading = "Server")]
+    pub api_key_env: String,
+    /// Trust this CA certificate (PEM) as well
+    #[arg(long, value_name = "F", env = "INFERSCOPE_CACERT", help_heading = "Server")]
+    pub cacert: Option<PathBuf>,
+    /// Don't verify the server's certificate
+    #[arg(long, env = "INFERSCOPE_INSECURE", help_heading = "Server")]
+    pub insecure: bool,
+
+    /// Text of the prompt
+    #[arg(long, value_name = "TEXT", default_value = "Explain in a few sentences why the sky is blue.", env = "INFERSCOPE_PROMPT", help_heading = "Load")]
+    pub prompt: String,
+    /// Most tokens an answer may have
+    #[arg(long, value_name = "N", default_value_t = 128, env = "INFERSCOPE_MAX_TOKENS", help_heading = "Load")]
+    pub max_tokens: u32,
+    /// Ask the server to go on to --max-tokens (vLLM, SGLang, llama.cpp)
+    #[arg(long, env = "INFERSCOPE_IGNORE_EOS", help_heading = "Load")]
+    pub ignore_eos: bool,
+    #[arg(long, value_name = "X", default_value_t = 0.0, env = "INFERSCOPE_TEMPERATURE", help_heading = "Load")]
+    pub temperature: f64,
+    /// Sampling seed to send
+    #[arg(long, value_name = "N", env = "INFERSCOPE_SEED", help_heading = "Load")]
+    pub seed: Option<i64>,
+    /// JSON object merged over every request's body
+    #[arg(long, value_name = "JSON", env = "INFERSCOPE_EXTRA_BODY", help_heading = "Load")]
+    pub extra_body: Option<String>,
+    /// Requests to measure, one after another
+    #[arg(long, value_name = "N", default_value_t = 1, env = "INFERSCOPE_REQUESTS", help_heading = "Load")]
+    pub requests: u64,
+    /// Start no request after this long
+    #[arg(long, value_name = "T", value_parser = humantime::parse_duration, env = "INFERSCOPE_DURATION", help_heading = "Load")]
+    pub duration: Option<Duration>,
+    /// Requests to send first and leave out of every figure
+    #[arg(long, value_name = "N", default_value_t = 0, env = "INFERSCOPE_WARMUP", help_heading = "Load")]
+    pub warmup: u64,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ObserveArgs {
+    /// Watch the process tree rooted at N [default: the process that listens on a loopback endpoint]
+    #[arg(long, value_name = "N", env = "INFERSCOPE_PID", help_heading = "Target")]
+    pub pid: Option<u32>,
+    /// Accepted for users of the older flag: the whole tree is the default
+    #[arg(long, conflicts_with = "no_descendants", hide_short_help = true, help_heading = "Target")]
+    pub include_descendants: bool,
+    /// Watch --pid alone
+    #[arg(long, env = "INFERSCOPE_NO_DESCENDANTS", help_heading = "Target")]
+    pub no_descendants: bool,
+    /// How to follow the process set
+    #[arg(long, value_enum, default_value = "auto", env = "INFERSCOPE_TRACKER", help_heading = "Target")]
+    pub tracker: TrackerArg,
+    /// Time between two looks at /proc and NVML
+    #[arg(long, value_name = "T", value_parser = humantime::parse_duration, default_value = "50ms", env = "INFERSCOPE_SAMPLE_INTERVAL", help_heading = "Target")]
+    pub sample_interval: Duration,
+    /// GPUs: auto, off, all, indices (0,2) or UUIDs
+    #[arg(long, value_name = "WHICH", default_value = "auto", env = "INFERSCOPE_GPU", help_heading = "Target")]
+    pub gpu: String,
+    /// Load NVML from this file
+    #[arg(long, value_name = "FILE", env = "INFERSCOPE_NVML_LIB", help_heading = "Target")]
+    pub nvml_lib: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct OutputArgs {
+    /// Print the JSON report instead of the text
+    #[arg(long, env = "INFERSCOPE_JSON", help_heading = "Output")]
+    pub json: bool,
+    /// Write the JSON report to FILE as well
+    #[arg(short, long, value_name = "FILE", env = "INFERSCOPE_OUTPUT", help_heading = "Output")]
+    pub output: Option<PathBuf>,
+    /// Print no progress and no hints
+    #[arg(long, env = "INFERSCOPE_QUIET", help_heading = "Output")]
+    pub quiet: bool,
+    #[arg(long, value_enum, default_value = "auto", env = "INFERSCOPE_COLOR", help_heading = "Output")]
+    pub color: ColorArg,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct DemoArgs {
+    /// Requests to measure
+    #[arg(long, value_name = "N", default_value_t = 12)]
+    pub requests: u64,
+    /// Worker processes that the server pre-forks
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub workers: u32,
+    #[arg(long, value_enum, default_value = "auto")]
+    pub tracker: TrackerArg,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct DemoServerArgs {
+    #[arg(long, default_value_t = 2)]
+    pub workers: u32,
+    /// A worker is replaced after this many requests
+    #[arg(long, default_value_t = 4)]
+    pub max_requests: u32,
+    /// Time from a request to its first token
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "40ms")]
+    pub first_token: Duration,
+    /// Time between two tokens
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "10ms")]
+    pub token_interval: Duration,
+    /// The server ends itself after this long
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "300s")]
+    pub lifetime: Duration,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum ApiArg {
+    Chat,
+    Completions,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum TrackerArg {
+    /// eBPF where it can be loaded, else /proc
+    Auto,
+    /// eBPF, or exit 5
+    Ebpf,
+    /// /proc polling: misses what lives between two ticks
+    Proc,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum ColorArg {
+    Auto,
+    Always,
+    Never,
+}
+
+impl From<ApiArg> for plan::Api {
+    fn from(a: ApiArg) -> Self {
+        match a {
+            ApiArg::Chat => Self::Chat,
+            ApiArg::Completions => Self::Completions,
+        }
+    }
+}
+
+impl From<TrackerArg> for plan::TrackerChoice {
+    fn from(a: TrackerArg) -> Self {
+        match a {
+            TrackerArg::Auto => Self::Auto,
+            TrackerArg::Ebpf => Self::Ebpf,
+            TrackerArg::Proc => Self::Proc,
+        }
+    }
+}
+
+impl From<ColorArg> for plan::ColorChoice {
+    fn from(a: ColorArg) -> Self {
+        match a {
+            ColorArg::Auto => Self::Auto,
+            ColorArg::Always => Self::Always,
+            ColorArg::Never => Self::Never,
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! The built-in server: what `inferscope demo` drives and observes.
+//!
+//! Owns a server in the shape of production: an [arbiter](arbiter) pre-forks workers that share a
+//! listener and a preloaded "model", recycles them after some requests, and each request runs a
+//! short-lived helper process before tokens are streamed at a known pace. Also owns the wrapper that it is
+//! started under. The tokens are synthetic; the processes, their memory and their CPU time are real.
+//!
+//! Never imports what it is the test object of (`load`, `observe`, `analysis`, `report`), and no async
+//! runtime: a process that forks has to have a single thread. `main` calls [`serve`] and [`helper`] before
+//! any thread exists; `run` starts and ends a [`Wrapped`].
+
+mod arbiter;
+mod chat;
+mod http;
+mod work;
+mod worker;
+mod wrapped;
+
+use std::io;
+use std::path::PathBuf;
+
+pub use arbiter::serve;
+pub use worker::helper;
+pub use wrapped::Wrapped;
+
+/// The one model that the server lists and answers for.
+pub const MODEL: &str = "inferscope-demo";
+
+/// Names of the two subcommands, as `cli` has them.
+const SERVER_COMMAND: &str = "demo-server";
+const HELPER_COMMAND: &str = "demo-helper";
+
+/// What precedes the port on the server's one line of output.
+const ANNOUNCEMENT: &str = "listening ";
+
+/// Why the demo's server did not start or did not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum DemoError {
+    #[error("the demo's server can't listen on 127.0.0.1: {0}\n  check that the loopback interface is up")]
+    Listen(#[source] io::Error),
+    #[error(
+        "the demo's server can't write its port to standard output: {0}\n  start it with a standard output"
+    )]
+    Announce(#[source] io::Error),
+    #[error(
+        "the demo's server can't fork from a process of {threads} threads\n  this is a bug of inferscope"
+    )]
+    Threads { threads: usize },
+    #[error("the demo's server can't fork a worker: {0}\n  raise the limit of processes (ulimit -u)")]
+    Fork(#[source] io::Error),
+    #[error("the demo's server can't wait for its workers: {0}\n  it needs pidfd_open, Linux 5.3 or newer")]
+    Wait(#[source] io::Error),
+    #[error("{failures} workers of the demo's server failed in a row\n  their messages are above")]
+    Workers { failures: u32 },
+    #[error("can't start the demo's server {} under a shell: {source}\n  it needs bash or sh on PATH", exe.display())]
+    Shell { exe: PathBuf, source: io::Error },
+    #[error("the demo's server gave no port within {seconds} s\n  the machine may be overloaded; try again")]
+    Silent { seconds: u64 },
+    #[error("the demo's server ended before it was ready\n  its own message is above")]
+    Ended,
+    #[error("the demo's server announced '{line}' where its port was expected\n  is {} an inferscope?", exe.display())]
+    Announcement { exe: PathBuf, line: String },
+}

@@ -1,0 +1,193 @@
+//! The demo's server behind a wrapper: `bash -c 'server & wait'`, the pid that users are often given.
+//!
+//! Owns the shell, the process group of everything below it, and their end. Never looks a process up by
+//! name. Called by `run` and by the tests.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+
+use super::{ANNOUNCEMENT, DemoError, SERVER_COMMAND};
+
+const SHELLS: [&str; 2] = ["bash", "sh"];
+/// `$0` is the server, `$@` its arguments. The shell stays, as it has to wait.
+const SCRIPT: &str = r#""$0" "$@" & wait"#;
+
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+/// An announcement is shorter.
+const MAX_LINE_BYTES: usize = 256;
+
+/// A running server. Ends with this value, and with this process: the server watches the pipe that its
+/// standard output is, and its wrapper only waits for it.
+#[derive(Debug)]
+pub struct Wrapped {
+    /// The shell's pid.
+    pub wrapper_pid: u32,
+    /// Where the server listens, on 127.0.0.1.
+    pub port: u16,
+    shell: Shell,
+}
+
+impl Wrapped {
+    /// Starts `exe demo-server ARGS…` under a shell and waits until it listens.
+    ///
+    /// # Errors
+    /// There is no shell, or the server gave no port within 10 s. Nothing is left running then.
+    pub fn start<A: AsRef<OsStr>>(exe: &Path, args: impl IntoIterator<Item = A>) -> Result<Self, DemoError> {
+        let shell = Shell::start(exe, args)?;
+        let line = shell.first_line(Instant::now() + START_TIMEOUT)?;
+        let port = line.strip_prefix(ANNOUNCEMENT).and_then(|port| port.parse().ok());
+        let Some(port) = port else {
+            return Err(DemoError::Announcement { exe: exe.to_owned(), line });
+        };
+        Ok(Self { wrapper_pid: shell.child.id(), port, shell })
+    }
+
+    /// Ends everything that was started and waits for that. Does nothing the second time.
+    pub fn stop(&mut self) {
+        self.shell.stop();
+    }
+}
+
+/// The shell, leader of its own process group.
+#[derive(Debug)]
+struct Shell {
+    child: Child,
+    /// The group's standard output; `None` once it was stopped.
+    stdout: Option<ChildStdout>,
+}
+
+impl Shell {
+    fn start<A: AsRef<OsStr>>(exe: &Path, args: impl IntoIterator<Item = A>) -> Result<Self, DemoError> {
+        let failed = |source| DemoError::Shell { exe: exe.to_owned(), source };
+        let args: Vec<A> = args.into_iter().collect();
+        let mut error = io::Error::from(io::ErrorKind::NotFound);
+        for shell in SHELLS {
+            let spawned = Command::new(shell)
+                .args(["-c", SCRIPT])
+                .arg(exe)
+                .arg(SERVER_COMMAND)
+                .args(&args)
+                // A user's start-up file has no business here.
+                .env_remove("BASH_ENV")
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .process_group(0)
+                .spawn();
+            match spawned {
+                Ok(mut child) => {
+                    let stdout = child.stdout.take();
+                    return Ok(Self { child, stdout });
+                }
+                Err(e) if e.kind() == io::ErrorKind::NotFound => error = e,
+                Err(e) => return Err(failed(e)),
+            }
+        }
+        Err(failed(error))
+    }
+
+    fn first_line(&self, deadline: Instant) -> Result<String, DemoError> {
+        let Some(stdout) = &self.stdout else { return Err(DemoError::Ended) };
+        let mut line = Vec::new();
+        while line.len() < MAX_LINE_BYTES {
+            if !readable_before(stdout, deadline) {
+                return Err(DemoError::Silent { seconds: START_TIMEOUT.as_secs() });
+            }
+            // One byte at a time: what follows the line is not this function's.
+            let mut byte = [0];
+            match rustix::io::read(stdout, &mut byte) {
+                Ok(0) => return Err(DemoError::Ended),
+                Ok(_) if byte == *b"\n" => break,
+                Ok(_) => line.push(byte[0]),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return Err(DemoError::Ended),
+            }
+        }
+        Ok(String::from_utf8_lossy(&line).into_owned())
+    }
+
+    fn stop(&mut self) {
+        // The server ends when nobody reads its output any more, and each parent reaps its children.
+        let Some(stdout) = self.stdout.take() else { return };
+        drop(stdout);
+        let Some(group) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) else { return };
+        if let Ok(pidfd) = pidfd_open(group, PidfdFlags::empty()) {
+            readable_before(&pidfd, Instant::now() + STOP_TIMEOUT);
+        }
+        // For what is left. Until the shell is waited for, the group's number can't go to anybody else.
+        let _ = kill_process_group(group, Signal::KILL);
+        let _ = self.child.wait();
+    }
+}
+
+/// Whether there is something to read, or the end, before the deadline.
+fn readable_before(fd: &impl AsFd, deadline: Instant) -> bool {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let Ok(timeout) = Timespec::try_from(left) else { return false };
+        match poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&timeout)) {
+            Err(rustix::io::Errno::INTR) => {}
+            ready => return matches!(ready, Ok(1..)),
+        }
+    }
+}
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_ends_at_once_or_says_something_else_is_an_error() {
+        assert!(matches!(Wrapped::start(Path::new("/bin/false"), [""; 0]), Err(DemoError::Ended)));
+        let Err(DemoError::Announcement { line, .. }) = Wrapped::start(Path::new("/bin/echo"), ["hello"])
+        else {
+            panic!("an echo is no server");
+        };
+        assert_eq!(line, "demo-server hello");
+    }
+
+    #[test]
+    fn stopping_leaves_nothing_of_the_group() {
+        // One that does not care about its output.
+        let script = "printf 'listening 7\\n'; sleep 60 & sleep 60";
+        let dir = tempfile::tempdir().unwrap();
+        let server = dir.path().join("server");
+        std::fs::write(&server, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&server, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let mut wrapped = Wrapped::start(&server, [""; 0]).unwrap();
+        assert_eq!(wrapped.port, 7);
+        let group = wrapped.wrapper_pid;
+        assert!(running_of(group) >= 2);
+        wrapped.stop();
+        assert_eq!(running_of(group), 0);
+    }
+
+    /// Processes of a group that still run; who adopted the dead may take its time to reap them.
+    fn running_of(group: u32) -> usize {
+        let stats = std::fs::read_dir("/proc")
+            .unwrap()
+            .filter_map(|entry| std::fs::read_to_string(entry.ok()?.path().join("stat")).ok());
+        // pid (comm) state ppid pgrp …
+        let running = |stat: &String| {
+            let (_, rest) = stat.rsplit_once(')').unwrap();
+            let mut fields = rest.split_whitespace();
+            let state = fields.next().unwrap();
+            !matches!(state, "Z" | "X") && fields.nth(1).unwrap() == group.to_string()
+        };
+        stats.filter(running).count()
+    }
+}

@@ -1,0 +1,92 @@
+//! What the client saw of each request.
+
+use crate::clock::Mono;
+
+/// Everything one load produced. Requests are in the order of sending.
+#[derive(Debug, Clone, Default)]
+pub struct LoadLog {
+    pub requests: Vec<RequestLog>,
+}
+
+/// One request, whether it worked or not, with what was received until then.
+#[derive(Debug, Clone)]
+pub struct RequestLog {
+    pub id: u64,
+    pub warmup: bool,
+    /// When the schedule wanted it sent; `None` in a closed loop, where there is no schedule.
+    pub scheduled: Option<Mono>,
+    /// Before the request's first byte is handed to the HTTP client.
+    pub sent: Mono,
+    pub headers: Option<Mono>,
+    pub http_status: Option<u16>,
+    /// In the order of arrival, each stamped when its bytes were read and before they were parsed.
+    pub chunks: Vec<Chunk>,
+    pub done: Mono,
+    /// The server's own count, where it sent one.
+    pub usage: Option<Usage>,
+    pub finish_reason: Option<String>,
+    /// `model` as the server named it in its answer.
+    pub served_model: Option<String>,
+    pub failure: Option<Failure>,
+}
+
+/// One event of the stream that held a completion object (an SSE event, not a token).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chunk {
+    pub t: Mono,
+    /// Bytes of generated text in it.
+    pub bytes: u32,
+    /// Generated tokens in it where the server says (continuous usage), else `None`.
+    pub tokens: Option<u32>,
+    pub kind: ChunkKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChunkKind {
+    /// Visible answer text.
+    Content,
+    /// `reasoning_content` or `reasoning`.
+    Reasoning,
+    /// A part of a tool call.
+    Tool,
+    /// No generated token in it: a role, a finish reason, usage.
+    Other,
+}
+
+impl ChunkKind {
+    #[must_use]
+    pub const fn has_tokens(self) -> bool {
+        !matches!(self, Self::Other)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    pub prompt_tokens: Option<u64>,
+    pub completion_tokens: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    pub kind: FailureKind,
+    /// One line, with the server's own words where it had any.
+    pub message: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FailureKind {
+    Connect,
+    Timeout,
+    /// An HTTP status other than 2xx.
+    Status,
+    /// An `error` object inside the stream.
+    ServerError,
+    /// Bytes that are no completion stream.
+    Malformed,
+    /// The connection or stream ended before the answer was complete.
+    Disconnect,
+    /// The answer held no generated token.
+    Empty,
+    /// Ctrl-C.
+    Interrupted,
+}

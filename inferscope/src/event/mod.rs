@@ -1,0 +1,15 @@
+//! What the sources hand over: the records of `load` and `observe`, stamped on the one clock.
+//!
+//! Owns the vocabulary between the sources and `analysis`; holds no behaviour beyond trivial
+//! accessors and never reads anything. Written by `load` and `observe`, read by `analysis`.
+
+mod gpu;
+mod load;
+mod process;
+
+pub use gpu::{GpuDevice, GpuLog, GpuReading};
+pub use load::{Chunk, ChunkKind, Failure, FailureKind, LoadLog, RequestLog, Usage};
+pub use process::{
+    Birth, Counts, CpuTime, ExitStatus, Loss, Observation, ProcessEvent, ProcessEventKind, ProcessRecord,
+    SetSample, TrackerKind,
+};

@@ -1,0 +1,195 @@
+//! What the kernel and /proc told of the tracked process set.
+
+use crate::clock::Mono;
+use crate::units::Nanos;
+
+/// Which mechanism followed the set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrackerKind {
+    /// The kernel program: complete, a process of any length is seen.
+    Ebpf,
+    /// /proc polling: what lives between two ticks is missed.
+    Proc,
+    /// No target.
+    None,
+}
+
+/// User and system CPU time of one process or of the set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CpuTime {
+    pub user: Nanos,
+    pub system: Nanos,
+}
+
+impl CpuTime {
+    #[must_use]
+    pub fn total(self) -> Nanos {
+        self.user + self.system
+    }
+
+    /// What was used since `base`; counters that went back give zero for that part.
+    #[must_use]
+    pub fn since(self, base: Self) -> Self {
+        Self { user: self.user.saturating_sub(base.user), system: self.system.saturating_sub(base.system) }
+    }
+}
+
+impl std::ops::AddAssign for CpuTime {
+    fn add_assign(&mut self, other: Self) {
+        self.user += other.user;
+        self.system += other.system;
+    }
+}
+
+/// How a process came into the set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Birth {
+    /// It lived when observation began.
+    AliveAtStart,
+    /// It was forked by a member.
+    Forked,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExitStatus {
+    /// `None` where a signal ended it.
+    pub code: Option<i32>,
+    pub signal: Option<i32>,
+    pub core_dumped: bool,
+}
+
+impl ExitStatus {
+    /// From the kernel's `exit_code`, the layout of wait(2)'s status: low 7 bits the signal, bit 7
+    /// the core flag, bits 8–15 the code.
+    #[must_use]
+    pub const fn from_wait_status(status: u32) -> Self {
+        let signal = (status & 0x7f) as i32;
+        let code = ((status >> 8) & 0xff) as i32;
+        Self {
+            code: if signal == 0 { Some(code) } else { None },
+            signal: if signal == 0 { None } else { Some(signal) },
+            core_dumped: status & 0x80 != 0,
+        }
+    }
+}
+
+/// One process (thread group) that was in the set at any time.
+#[derive(Debug, Clone)]
+pub struct ProcessRecord {
+    /// In the tracer's pid namespace.
+    pub pid: u32,
+    /// In the initial pid namespace, where known.
+    pub host_pid: Option<u32>,
+    /// Its parent when it was first seen.
+    pub ppid: u32,
+    pub birth: Birth,
+    /// CLOCK_BOOTTIME nanoseconds; tick precision (10 ms) where only /proc told.
+    pub started_boottime_ns: Option<u64>,
+    pub exited: Option<Mono>,
+    pub exit: Option<ExitStatus>,
+    pub comm: String,
+    /// The executed file, where it was seen.
+    pub exe: Option<String>,
+    pub argv: Option<Vec<String>>,
+    pub execs: u32,
+    /// What it had used before the run's window; already taken out of `cpu`.
+    pub cpu_before: CpuTime,
+    /// Used within the window. `None` where neither the kernel nor /proc could be asked in time.
+    pub cpu: Option<CpuTime>,
+    /// `cpu` holds the kernel's final figure, not the last reading of a living process.
+    pub cpu_is_final: bool,
+    /// Peak resident set since its start (exact at exit; VmHWM or the sampled peak before).
+    pub max_rss_bytes: Option<u64>,
+    /// Largest RSS that a sample caught.
+    pub sampled_peak_rss_bytes: Option<u64>,
+    pub peak_threads: Option<u32>,
+    pub minor_faults: Option<u64>,
+    pub major_faults: Option<u64>,
+    pub voluntary_switches: Option<u64>,
+    pub involuntary_switches: Option<u64>,
+    /// How many samples caught it.
+    pub times_sampled: u32,
+    pub cgroup_id: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcessEvent {
+    pub t: Mono,
+    pub pid: u32,
+    pub kind: ProcessEventKind,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProcessEventKind {
+    Fork { parent: u32 },
+    Exec { comm: String, exe: Option<String> },
+    Exit { status: ExitStatus },
+    Migrate { to_cgroup_id: u64 },
+}
+
+/// The set at one tick.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SetSample {
+    pub t: Mono,
+    pub processes: u32,
+    pub threads: u32,
+    pub rss_bytes: u64,
+    /// CPU of the set since the window's start, of the living and the dead.
+    pub cpu: Nanos,
+}
+
+/// Counts over the window, kept where the events happen so that a lost record does not change them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    pub alive_at_start: u64,
+    pub forks: u64,
+    /// `None` where the tracker can't see execs.
+    pub execs: Option<u64>,
+    pub exits: u64,
+    /// Further threads created; `None` where the tracker can't see them.
+    pub threads: Option<u64>,
+    pub peak_alive: u64,
+}
+
+/// What was lost, by cause. All zero in a complete run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Loss {
+    /// Records that the full ring could not take.
+    pub ring_full: u64,
+    /// Processes that could not be marked (no memory for the mark), with their descendants.
+    pub unmarked: u64,
+    /// Records that could not be decoded.
+    pub undecodable: u64,
+    /// Readings of a living process that /proc refused.
+    pub unreadable: u64,
+    /// Process records beyond the list's bound: counted and summed, not listed.
+    pub unlisted_processes: u64,
+    /// Events beyond the event list's bound.
+    pub unlisted_events: u64,
+}
+
+/// Everything `observe` learnt of the set.
+#[derive(Debug, Clone)]
+pub struct Observation {
+    pub tracker: TrackerKind,
+    /// Why this tracker and not the better one.
+    pub tracker_reason: Option<String>,
+    /// False when the tracker cannot promise that it saw every process.
+    pub tracker_is_complete: bool,
+    pub started: Mono,
+    pub ended: Mono,
+    pub processes: Vec<ProcessRecord>,
+    pub events: Vec<ProcessEvent>,
+    pub samples: Vec<SetSample>,
+    pub counts: Counts,
+    pub loss: Loss,
+    /// CPU of the whole set within the window, listed or not.
+    pub cpu_exited: CpuTime,
+    pub cpu_living: CpuTime,
+    /// Ticks that came later than a whole interval.
+    pub sample_overruns: u64,
+    /// Samples dropped because the list was full; each halving doubles the interval kept.
+    pub samples_thinned: u64,
+    /// When the root processes ended, if all did.
+    pub target_ended: Option<Mono>,
+}

@@ -1,0 +1,17 @@
+//! inferscope: the profiler for LLM inference servers.
+//!
+//! The tree shows the data flow: [`cli`] parses, [`plan`] validates, [`run`] spawns the sources
+//! ([`load`] and [`observe`]), which hand over [`event`] records stamped by [`clock`]; [`analysis`]
+//! is pure and fills [`report::model`]; [`report`] turns that into bytes. ARCHITECTURE.md tells why.
+
+pub mod analysis;
+pub mod cli;
+pub mod clock;
+pub mod demo;
+pub mod event;
+pub mod load;
+pub mod observe;
+pub mod plan;
+pub mod report;
+pub mod run;
+pub mod units;

@@ -1,0 +1,76 @@
+use super::*;
+use clap::Parser;
+
+fn plan(args: &[&str]) -> Result<Plan, PlanError> {
+    let argv: Vec<String> = std::iter::once("inferscope").chain(args.iter().copied()).map(String::from).collect();
+    let cli = cli::Cli::try_parse_from(&argv).expect("the arguments parse");
+    profile(&cli.profile, &Environment::default(), &argv)
+}
+
+#[test]
+fn an_endpoint_is_taken_with_and_without_v1() {
+    for text in ["http://h:1", "http://h:1/", "http://h:1/v1", "http://h:1/v1/", "h:1"] {
+        let endpoint = Endpoint::parse(text).unwrap();
+        assert_eq!(endpoint.join("models").as_str(), "http://h:1/v1/models", "{text}");
+    }
+    assert_eq!(Endpoint::parse("https://h/api/v1").unwrap().join("x").as_str(), "https://h/api/v1/x");
+}
+
+#[test]
+fn a_malformed_endpoint_is_refused_without_echoing_its_credentials() {
+    for text in ["http://", "ftp://h", "http://h:99999", "http://h/?q=1", ""] {
+        assert!(matches!(Endpoint::parse(text), Err(PlanError::Endpoint { .. })), "{text}");
+    }
+    let said = Endpoint::parse("http://user:hunter2@h").unwrap_err().to_string();
+    assert!(!said.contains("hunter2"), "{said}");
+}
+
+#[test]
+fn only_a_loopback_endpoint_has_a_listener_to_look_for() {
+    let port = |text: &str| Endpoint::parse(text).unwrap().loopback_port();
+    assert_eq!(port("http://127.0.0.1:8000"), Some(8000));
+    assert_eq!(port("http://localhost"), Some(80));
+    assert_eq!(port("https://[::1]"), Some(443));
+    assert_eq!(port("http://[::ffff:127.0.0.1]:9"), Some(9));
+    assert_eq!(port("http://10.0.0.1:8000"), None);
+}
+
+#[test]
+fn the_whole_tree_is_the_default_and_a_single_process_must_be_named() {
+    let target = |args: &[&str]| plan(args).map(|p| p.observe.target);
+    let url = "http://127.0.0.1:1";
+    assert_eq!(target(&["--endpoint", url, "--pid", "7"]), Ok(TargetPlan::Pid { pid: 7, descendants: true }));
+    assert_eq!(
+        target(&["--endpoint", url, "--pid", "7", "--no-descendants"]),
+        Ok(TargetPlan::Pid { pid: 7, descendants: false })
+    );
+    assert_eq!(target(&["--endpoint", url]), Ok(TargetPlan::Listener { port: 1 }));
+    assert_eq!(target(&["--endpoint", "http://10.1.1.1:1"]), Ok(TargetPlan::None));
+    assert!(matches!(target(&["--endpoint", url, "--no-descendants"]), Err(PlanError::Conflict { .. })));
+    assert!(matches!(target(&["--endpoint", url, "--pid", "0"]), Err(PlanError::Range { flag: "pid", .. })));
+}
+
+#[test]
+fn secrets_are_masked_in_the_reported_command_line() {
+    let argv = ["inferscope", "-H", "X-Key: abc", "--header=Authorization: Bearer abc", "-HX-Key: abc", "http://u:abc@h/v1"];
+    let masked = mask_argv(&argv.map(String::from)).join(" ");
+    assert!(!masked.contains("abc"), "{masked}");
+    assert!(masked.contains("X-Key: ***"), "{masked}");
+    let plan = plan(&["--endpoint", "http://h", "--extra-body", "{\"api_key\": \"abc\"}"]).unwrap();
+    assert!(!plan.argv.join(" ").contains("abc"));
+}
+
+#[test]
+fn out_of_range_values_name_their_flag() {
+    let error = |args: &[&str]| {
+        let mut all = vec!["--endpoint", "http://h"];
+        all.extend(args);
+        plan(&all).unwrap_err().to_string()
+    };
+    assert!(error(&["--requests", "0"]).contains("--requests"));
+    assert!(error(&["--max-tokens", "0"]).contains("--max-tokens"));
+    assert!(error(&["--sample-interval", "0s"]).contains("--sample-interval"));
+    assert!(error(&["--extra-body", "[1]"]).contains("--extra-body"));
+    assert!(error(&["--gpu", "some"]).contains("--gpu"));
+    assert!(error(&["-H", "no colon"]).contains("colon"));
+}

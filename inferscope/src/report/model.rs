@@ -1,0 +1,526 @@
+//! The JSON document, as types: `../shared/CONTRACT.md`'s schema_version 1.
+//!
+//! Owns the shape of the report and nothing else: no arithmetic, no formatting. `analysis` fills
+//! it, the other files of `report` turn it into bytes, `inferscope schema` prints its JSON Schema.
+//!
+//! Times are nanoseconds on the run's timeline (CLOCK_MONOTONIC minus `run.origin_monotonic_ns`)
+//! where the name ends in `_ns` and it is a point, lengths where it is a duration. `null` means
+//! unknown, never zero; a sibling `…_reason` says why.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub const SCHEMA_VERSION: u32 = 1;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Report {
+    pub schema_version: u32,
+    pub tool: Tool,
+    pub host: Host,
+    pub run: Run,
+    /// What makes which figure doubtful, said by the tool itself. Empty or all `ok`: nothing does.
+    pub validity: Vec<Validity>,
+    pub target: Target,
+    /// `null` when nothing was sent.
+    pub load: Option<Load>,
+    pub requests: Vec<Request>,
+    pub timing: Option<Timing>,
+    pub processes: Processes,
+    pub resources: Resources,
+    pub gpus: Vec<Gpu>,
+    /// Why `gpus` is empty.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub gpus_reason: Option<String>,
+    pub efficiency: Efficiency,
+    /// `null` until this version can explain a slow token.
+    pub stalls: Option<Vec<Stall>>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub stalls_reason: Option<String>,
+    pub insights: Vec<Insight>,
+    #[serde(rename = "self")]
+    pub own: Own,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Tool {
+    pub name: String,
+    pub version: String,
+    pub commit: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Host {
+    pub hostname: Option<String>,
+    pub kernel: Option<String>,
+    pub boot_id: Option<String>,
+    /// CPUs online.
+    pub cpus: Option<u32>,
+    pub memory_bytes: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Run {
+    pub id: String,
+    /// The subcommand.
+    pub command: String,
+    /// As typed, without secrets.
+    pub argv: Vec<String>,
+    pub mode: Mode,
+    pub origin_monotonic_ns: u64,
+    pub origin_unix_ns: u64,
+    pub duration_ns: u64,
+    pub interrupted: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Load and observation.
+    Profile,
+    Observe,
+    Exec,
+    /// The built-in server: the tokens are synthetic.
+    Demo,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Validity {
+    pub level: Level,
+    /// Stable, for scripts.
+    pub code: String,
+    pub message: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    Ok,
+    Warn,
+    Invalid,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Target {
+    pub kind: TargetKind,
+    /// The root; the first where there are several.
+    pub pid: Option<u32>,
+    /// All roots.
+    pub pids: Vec<u32>,
+    pub cgroup: Option<String>,
+    /// In words: the flag, or the socket that led to it.
+    pub how_found: String,
+    /// False with `--no-descendants`.
+    pub descendants: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TargetKind {
+    Tree,
+    Cgroup,
+    Exec,
+    None,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Load {
+    /// `closed`: the next request waits for a free slot. `open`: it goes out on schedule.
+    pub shape: String,
+    pub concurrency: Option<u32>,
+    pub rate_per_s: Option<f64>,
+    /// `chat` or `completions`.
+    pub api: String,
+    pub endpoint: String,
+    pub model: Option<String>,
+    /// Warm-up requests sent; in no other figure.
+    pub warmup: u64,
+    pub requests_sent: u64,
+    pub requests_ok: u64,
+    pub requests_failed: u64,
+    /// Send time minus scheduled time; empty in a closed loop.
+    pub schedule_lag_ns: Dist,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Request {
+    pub id: u64,
+    pub warmup: bool,
+    pub scheduled_ns: Option<u64>,
+    pub sent_ns: u64,
+    pub headers_ns: Option<u64>,
+    /// First chunk with any generated token, reasoning included.
+    pub first_token_ns: Option<u64>,
+    pub last_token_ns: Option<u64>,
+    pub done_ns: u64,
+    pub ok: bool,
+    pub error: Option<String>,
+    pub http_status: Option<u16>,
+    pub prompt_tokens: Option<u64>,
+    pub output_tokens: Option<u64>,
+    pub token_source: Option<TokenSource>,
+    pub finish_reason: Option<String>,
+    pub chunks: Vec<Chunk>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenSource {
+    /// The server's own `usage`.
+    Usage,
+    /// One token a chunk is assumed, because the server sent no usage.
+    Chunks,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Chunk {
+    pub t_ns: u64,
+    /// Tokens in it; `null` where the server's total doesn't tell how they were cut into chunks.
+    pub tokens: Option<u32>,
+    /// Bytes of generated text.
+    pub bytes: u32,
+    pub kind: ChunkKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ChunkKind {
+    Content,
+    Reasoning,
+    Tool,
+    Other,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Timing {
+    /// Time to first token, reasoning included.
+    pub ttft_ns: Dist,
+    /// Time to first output token that is not reasoning.
+    pub ttfo_ns: Dist,
+    /// Every gap between two token-bearing chunks of a request, pooled.
+    pub inter_chunk_ns: Dist,
+    /// The gap divided by the tokens of the later chunk, where that number is known.
+    pub inter_token_ns: Dist,
+    /// (last token − first token) / (output tokens − 1), one value a request.
+    pub tpot_ns: Dist,
+    pub e2e_ns: Dist,
+    pub output_tokens: Option<u64>,
+    pub output_tokens_per_s: Option<f64>,
+    pub requests_per_s: Option<f64>,
+    pub decode_tokens_per_s: Option<f64>,
+    pub goodput_per_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub goodput_per_s_reason: Option<String>,
+    /// First send to last byte of the measured requests: what the rates divide by.
+    pub window_ns: Option<u64>,
+    pub token_source: Option<TokenSource>,
+    /// Of the successful requests: chunks that held a token. Beside `output_tokens` it tells how
+    /// many tokens a chunk carried.
+    pub token_chunks: u64,
+    /// What each figure means, by name.
+    pub definitions: BTreeMap<String, String>,
+}
+
+/// A distribution. `min`, `max`, `mean` and `stddev` are exact; the percentiles come from the
+/// histogram (three significant digits).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Dist {
+    pub count: u64,
+    pub min: Option<u64>,
+    pub mean: Option<f64>,
+    pub stddev: Option<f64>,
+    pub p50: Option<u64>,
+    pub p90: Option<u64>,
+    pub p95: Option<u64>,
+    pub p99: Option<u64>,
+    pub p999: Option<u64>,
+    pub max: Option<u64>,
+    /// HdrHistogram V2, compressed, base64.
+    pub histogram: Option<String>,
+    /// Why it is empty.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Processes {
+    pub tracker: Tracker,
+    /// Why this tracker and not the better one.
+    pub tracker_reason: Option<String>,
+    /// Every process that was in the set is counted and accounted.
+    pub complete: bool,
+    pub counts: ProcessCounts,
+    pub cpu: ProcessesCpu,
+    pub list: Vec<Process>,
+    pub events: Vec<ProcessEvent>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Tracker {
+    Ebpf,
+    Proc,
+    None,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ProcessCounts {
+    /// Alive at start + forks + moved in.
+    pub seen: u64,
+    pub alive_at_start: u64,
+    /// Thread groups born into the set during the run.
+    pub forks: u64,
+    /// Successful execs; `null` where the tracker can't see them.
+    pub execs: Option<u64>,
+    /// Thread groups that ended.
+    pub exits: u64,
+    /// Further threads created; `null` where the tracker can't see them.
+    pub threads: Option<u64>,
+    pub peak_alive: u64,
+    /// Processes that no /proc sample caught.
+    pub short_lived: u64,
+    /// Records lost, of any cause.
+    pub lost_events: u64,
+    /// Readings of living processes that /proc refused.
+    pub unreadable: u64,
+}
+
+/// CPU of the set within the run's window.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ProcessesCpu {
+    pub user_ns: Option<u64>,
+    pub system_ns: Option<u64>,
+    pub total_ns: Option<u64>,
+    /// Of processes that ended.
+    pub exited_ns: Option<u64>,
+    /// Of processes alive at the end.
+    pub live_ns: Option<u64>,
+    pub cgroup_ns: Option<u64>,
+    pub reconciliation_error_pct: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reconciliation_reason: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Process {
+    pub pid: u32,
+    pub host_pid: Option<u32>,
+    pub ppid: u32,
+    /// 0 for the first process in its slot, one more for each that replaced it; `null`: not derived.
+    pub generation: Option<u32>,
+    pub comm: String,
+    pub exe: Option<String>,
+    pub argv: Option<Vec<String>>,
+    pub role: Role,
+    /// Negative: before the run.
+    pub started_ns: Option<i64>,
+    pub exited_ns: Option<u64>,
+    pub exit: Option<Exit>,
+    pub cpu_user_ns: Option<u64>,
+    pub cpu_system_ns: Option<u64>,
+    pub max_rss_bytes: Option<u64>,
+    pub peak_threads: Option<u32>,
+    pub minor_faults: Option<u64>,
+    pub major_faults: Option<u64>,
+    pub voluntary_switches: Option<u64>,
+    pub involuntary_switches: Option<u64>,
+    /// Time runnable but not running; `null`: not measured.
+    pub runqueue_ns: Option<u64>,
+    /// A /proc sample caught it at least once.
+    pub sampled: bool,
+    pub cgroup: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// The target's root.
+    Root,
+    /// A root that only waits for its child.
+    Wrapper,
+    /// Forked the workers.
+    Arbiter,
+    Worker,
+    /// Short-lived: no sample caught it.
+    Helper,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Exit {
+    pub code: Option<i32>,
+    pub signal: Option<i32>,
+    /// `null`: OOM kills are not followed.
+    pub oom: Option<bool>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ProcessEvent {
+    pub t_ns: u64,
+    pub kind: ProcessEventKind,
+    pub pid: u32,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ppid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub comm: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub exe: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub code: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub signal: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cgroup_id: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ProcessEventKind {
+    Fork,
+    Exec,
+    Exit,
+    /// A member changed its cgroup; it stays in a tree target.
+    Migrate,
+    MigrateIn,
+    MigrateOut,
+    Oom,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Resources {
+    pub samples: Vec<Sample>,
+    /// Sum over the processes: pages that forked workers share count once for each of them.
+    pub rss_bytes: Stat,
+    /// Shared pages divided among their users; `null` samples where it was not read.
+    pub pss_bytes: Stat,
+    pub threads: Stat,
+    pub processes: Stat,
+    /// Of one CPU, between two samples; 200 is two CPUs busy.
+    pub cpu_percent: Stat,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Sample {
+    pub t_ns: u64,
+    pub processes: u32,
+    pub threads: u32,
+    pub rss_bytes: u64,
+    pub pss_bytes: Option<u64>,
+    /// Cumulative since the window's start, processes that ended included.
+    pub cpu_ns: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Stat {
+    pub count: u64,
+    pub min: Option<f64>,
+    pub mean: Option<f64>,
+    pub max: Option<f64>,
+    pub last: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Gpu {
+    pub index: u32,
+    pub uuid: Option<String>,
+    pub name: Option<String>,
+    pub driver: Option<String>,
+    pub used_by_target: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub used_by_target_reason: Option<String>,
+    /// For each query: `ok`, or NVML's reason for refusing.
+    pub capabilities: BTreeMap<String, String>,
+    pub limits: GpuLimits,
+    pub samples: Vec<GpuSample>,
+    pub target_memory_bytes: Option<u64>,
+    pub other_memory_bytes: Option<u64>,
+    pub sm_percent: Stat,
+    pub power_mw: Stat,
+    pub memory_used_bytes: Stat,
+    pub temperature_c: Stat,
+    pub energy_mj: Option<u64>,
+    pub energy_source: Option<String>,
+    pub idle_power_mw: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct GpuLimits {
+    pub power_mw: Option<u64>,
+    pub memory_bytes: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct GpuSample {
+    pub t_ns: u64,
+    pub memory_used_bytes: Option<u64>,
+    /// Share of the driver's window (1/6–1 s) in which any kernel ran.
+    pub sm_percent: Option<u32>,
+    pub memory_percent: Option<u32>,
+    pub power_mw: Option<u64>,
+    pub temperature_c: Option<u32>,
+    pub sm_clock_mhz: Option<u32>,
+    /// `null`: not queried.
+    pub throttle: Option<Vec<String>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Efficiency {
+    /// CPU of the whole set over the load's window, a token put out.
+    pub cpu_ns_per_token: Option<f64>,
+    pub cpu_ns_per_request: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cpu_reason: Option<String>,
+    pub joules_per_token: Option<f64>,
+    pub joules_per_token_error: Option<f64>,
+    pub tokens_per_joule: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub joules_reason: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Stall {
+    pub request_id: u64,
+    pub token_index: u64,
+    pub gap_ns: u64,
+    pub on_cpu_ns: Option<u64>,
+    pub runnable_ns: Option<u64>,
+    pub blocked_ns: Option<u64>,
+    pub events: Vec<ProcessEvent>,
+    pub gpu_busy_percent: Option<f64>,
+    pub explanation: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Insight {
+    /// Stable, for scripts.
+    pub code: String,
+    pub severity: Severity,
+    pub headline: String,
+    /// The figures behind it, by the report's own names.
+    pub evidence: BTreeMap<String, serde_json::Value>,
+    pub advice: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    Info,
+    Warn,
+}
+
+/// What this program itself cost.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Own {
+    pub cpu_ns: Option<u64>,
+    pub max_rss_bytes: Option<u64>,
+    pub bpf_run_ns: Option<u64>,
+    pub bpf_run_count: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub bpf_reason: Option<String>,
+    pub ring_lost: Option<u64>,
+    pub sample_overruns: Option<u64>,
+}

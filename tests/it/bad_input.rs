@@ -1,0 +1,176 @@
+//! What a user gets wrong is one line that says so and one that says what to do; nothing else is printed,
+//! and the exit code tells a script which kind it was.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+
+use inferscope_tests::binary::{self, Ended};
+use inferscope_tests::script::{self, What, after_ms};
+use inferscope_tests::timed_server::{Answer, TimedServer};
+
+const USAGE: i32 = 2;
+const NOTHING_MEASURED: i32 = 3;
+
+/// The error's two lines, after checking everything that is the same for all of them.
+fn refusal(ended: &Ended, code: i32) -> (String, String) {
+    assert_eq!(ended.code, Some(code), "{ended:#?}");
+    assert_eq!(ended.stdout, "", "stdout is for reports: {ended:#?}");
+    for noise in ["panicked", "backtrace", "Caused by", "thread '"] {
+        assert!(!ended.stderr.contains(noise), "{noise}: {ended:#?}");
+    }
+    let lines: Vec<&str> = ended.stderr.lines().collect();
+    let at = lines.iter().position(|line| line.starts_with("error: "));
+    let at = at.unwrap_or_else(|| panic!("no `error: ` line: {ended:#?}"));
+    assert_eq!(lines.len() - at, 2, "an error is one line and its remedy one more: {ended:#?}");
+    assert!(lines[at + 1].starts_with("  "), "the remedy is indented: {ended:#?}");
+    (lines[at].to_owned(), lines[at + 1].trim().to_owned())
+}
+
+fn run(args: &[&str]) -> Ended {
+    binary::run(args)
+}
+
+#[test]
+fn an_unreachable_endpoint_is_named() {
+    // Taken and given back: nobody listens there.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (error, _) = refusal(&run(&["--endpoint", &format!("http://127.0.0.1:{port}")]), NOTHING_MEASURED);
+    assert!(error.contains(&port.to_string()), "{error}");
+    // With a target that is there, the endpoint still is not.
+    let own = std::process::id().to_string();
+    let args = ["--endpoint", &format!("http://127.0.0.1:{port}"), "--pid", &own, "--json"];
+    let (error, _) = refusal(&run(&args), NOTHING_MEASURED);
+    assert!(error.contains(&port.to_string()), "{error}");
+}
+
+#[test]
+fn a_port_that_speaks_something_else_is_an_error() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(b"SSH-2.0-OpenSSH_9.2\r\n");
+        }
+    });
+    let (error, _) = refusal(&run(&["--endpoint", &format!("127.0.0.1:{port}")]), NOTHING_MEASURED);
+    assert!(error.contains(&port.to_string()), "{error}");
+}
+
+#[test]
+fn an_http_error_is_told_in_the_servers_words() {
+    for (status, body, said) in [
+        (400, r#"{"error": {"message": "max_tokens is too large: 128"}}"#, "max_tokens is too large: 128"),
+        (401, r#"{"error": {"message": "invalid key"}}"#, "invalid key"),
+        (404, r#"{"object": "error", "message": "model is gone"}"#, "model is gone"),
+        (422, r#"{"detail": "field required"}"#, "field required"),
+        (500, "engine is dead", "engine is dead"),
+        (503, "", "503"),
+    ] {
+        let server = TimedServer::start(Answer::Status(status, body.to_owned()));
+        let ended = run(&["--endpoint", &server.endpoint(), "--model", script::MODEL]);
+        let (error, _) = refusal(&ended, NOTHING_MEASURED);
+        assert!(error.contains(&status.to_string()) && error.contains(said), "{error}");
+    }
+}
+
+#[test]
+fn a_stream_that_fails_in_the_middle_is_told_in_the_servers_words() {
+    let steps = vec![script::content(1), after_ms(1, What::Error("out of KV cache".into()))];
+    let server = TimedServer::start(Answer::Stream(steps));
+    let (error, _) = refusal(&run(&["--endpoint", &server.endpoint()]), NOTHING_MEASURED);
+    assert!(error.contains("out of KV cache"), "{error}");
+}
+
+#[test]
+fn a_stream_that_breaks_ends_the_run_with_an_error() {
+    for (name, steps) in [
+        ("disconnect", vec![script::content(1), after_ms(1, What::Disconnect)]),
+        (
+            "garbage",
+            vec![after_ms(1, What::Raw(b"data: {\"choices\": [\n\n".to_vec())), after_ms(0, What::Done)],
+        ),
+        ("no token", vec![after_ms(1, What::Role), after_ms(0, What::Finish), after_ms(0, What::Done)]),
+        ("stall", vec![script::content(1), after_ms(1, What::Stall)]),
+    ] {
+        let server = TimedServer::start(Answer::Stream(steps));
+        let ended = run(&["--endpoint", &server.endpoint(), "--timeout", "1s"]);
+        let (error, remedy) = refusal(&ended, NOTHING_MEASURED);
+        println!("{name}: {error}\n  {remedy}");
+    }
+}
+
+#[test]
+fn a_model_that_is_not_served_is_an_error_that_names_it() {
+    let server = TimedServer::start(Answer::Status(
+        404,
+        r#"{"error": {"message": "The model `nope` does not exist.", "code": 404}}"#.into(),
+    ));
+    let (error, _) = refusal(&run(&["--endpoint", &server.endpoint(), "--model", "nope"]), NOTHING_MEASURED);
+    assert!(error.contains("nope"), "{error}");
+}
+
+#[test]
+fn a_pid_that_does_not_exist_is_named_and_nothing_is_sent() {
+    let server = TimedServer::start(Answer::Stream(script::steady(2, 1, 1)));
+    // Beyond the largest pid that Linux gives.
+    let pid = (1_u32 << 22) + 1;
+    let ended = run(&["--endpoint", &server.endpoint(), "--pid", &pid.to_string()]);
+    let (error, _) = refusal(&ended, NOTHING_MEASURED);
+    assert!(error.contains(&pid.to_string()), "{error}");
+    assert_eq!(server.exchanges().len(), 0, "the load was sent for nothing");
+}
+
+#[test]
+fn a_process_that_is_a_zombie_is_no_target() {
+    let server = TimedServer::start(Answer::Stream(script::steady(2, 1, 1)));
+    let mut child = std::process::Command::new("true").spawn().unwrap();
+    let pid = child.id();
+    while inferscope_tests::process::living_comm(pid).is_some() {
+        std::thread::yield_now();
+    }
+    let ended = run(&["--endpoint", &server.endpoint(), "--pid", &pid.to_string()]);
+    let (error, _) = refusal(&ended, NOTHING_MEASURED);
+    assert!(error.contains(&pid.to_string()), "{error}");
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_malformed_url_is_a_usage_error() {
+    for url in ["http://", "ftp://127.0.0.1", "http://127.0.0.1:99999", "http://127.0.0.1/?a=b"] {
+        let (error, _) = refusal(&run(&["--endpoint", url]), USAGE);
+        assert!(error.contains(url), "{error}");
+    }
+}
+
+#[test]
+fn no_endpoint_is_a_usage_error_that_says_how_to_give_one() {
+    let (_, remedy) = refusal(&run(&[]), USAGE);
+    assert!(remedy.contains("--endpoint"), "{remedy}");
+}
+
+#[test]
+fn an_unwritable_output_is_found_before_the_load_is_sent() {
+    let server = TimedServer::start(Answer::Stream(script::steady(2, 1, 1)));
+    let dir = tempfile::tempdir().unwrap();
+    let missing = dir.path().join("missing/report.json");
+    for path in [missing.as_path(), dir.path()] {
+        let path = path.to_str().unwrap();
+        let ended = run(&["--endpoint", &server.endpoint(), "-o", path]);
+        let (error, _) = refusal(&ended, USAGE);
+        assert!(error.contains(path), "{error}");
+    }
+    assert_eq!(server.exchanges().len(), 0, "the load was sent for nothing");
+}
+
+#[test]
+fn a_refused_run_leaves_an_earlier_report_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("report.json");
+    std::fs::write(&path, "earlier").unwrap();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let endpoint = format!("http://127.0.0.1:{port}");
+    refusal(&run(&["--endpoint", &endpoint, "-o", path.to_str().unwrap()]), NOTHING_MEASURED);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "earlier");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "a temporary file was left");
+}

@@ -1,0 +1,135 @@
+//! `inferscope demo`: every process of every generation, each helper of a few milliseconds included.
+
+use std::collections::BTreeMap;
+
+use inferscope_tests::process::living_comm;
+use inferscope_tests::{binary, needs};
+use serde_json::Value;
+
+const REQUESTS: u64 = 12;
+const WORKERS: u64 = 2;
+/// What the demo's helper and workers do at the least (`inferscope/src/demo/worker.rs`).
+const HELPER_CPU_NS: u64 = 5_000_000;
+const HELPER_BYTES: u64 = 32 << 20;
+const WORKER_BYTES: u64 = 80 << 20;
+
+fn demo(tracker: &str) -> Value {
+    let requests = REQUESTS.to_string();
+    let args = ["demo", "--json", "--requests", &requests, "--tracker", tracker];
+    let report = binary::run(&args).report();
+    assert_eq!(report["run"]["mode"], "demo");
+    assert!(has_validity(&report, "synthetic_tokens"), "{:#}", report["validity"]);
+    assert_eq!(report["load"]["requests_ok"], REQUESTS);
+    assert!(report["timing"]["output_tokens"].as_u64().unwrap() > REQUESTS);
+    assert!(number(&report["processes"]["cpu"]["total_ns"]) > 0);
+    assert_nothing_is_left(&report);
+    report
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_else(|| panic!("not a count: {value}"))
+}
+
+fn has_validity(report: &Value, code: &str) -> bool {
+    report["validity"].as_array().unwrap().iter().any(|validity| validity["code"] == code)
+}
+
+fn processes(report: &Value) -> &Vec<Value> {
+    report["processes"]["list"].as_array().unwrap()
+}
+
+fn assert_nothing_is_left(report: &Value) {
+    for process in processes(report) {
+        let pid = u32::try_from(number(&process["pid"])).unwrap();
+        // The number may belong to somebody else by now, but hardly to somebody of that name.
+        if let Some(comm) = living_comm(pid) {
+            assert_ne!(process["comm"], comm, "{process:#} is still there");
+        }
+    }
+}
+
+#[test]
+fn every_worker_and_every_helper_is_counted_and_accounted() {
+    if !needs::kernel("the demo under the kernel tracker") {
+        return;
+    }
+    let report = demo("ebpf");
+    let tree = &report["processes"];
+    assert_eq!(tree["tracker"], "ebpf");
+    assert_eq!(tree["complete"], true, "{:#}", report["validity"]);
+    let counts = &tree["counts"];
+    assert_eq!(counts["lost_events"], 0);
+    assert_eq!(report["self"]["ring_lost"], 0);
+
+    // Who is whose child tells what everybody is, without the report's own opinion (`role`).
+    let list = processes(&report);
+    let mut children: BTreeMap<u64, Vec<&Value>> = BTreeMap::new();
+    for process in list {
+        children.entry(number(&process["ppid"])).or_default().push(process);
+    }
+    let root = number(&report["target"]["pid"]);
+    let [arbiter] = children[&root][..] else { panic!("a wrapper has one child: {tree:#}") };
+    let workers = &children[&number(&arbiter["pid"])];
+    let helpers: Vec<&Value> = workers
+        .iter()
+        .filter_map(|worker| children.get(&number(&worker["pid"])))
+        .flatten()
+        .copied()
+        .collect();
+    assert_eq!(list.len(), 2 + workers.len() + helpers.len(), "nobody else: {tree:#}");
+
+    // One helper for each completion, warm-up included.
+    let completions = REQUESTS + number(&report["load"]["warmup"]);
+    assert_eq!(helpers.len() as u64, completions);
+    let replaced: Vec<&&Value> = workers.iter().filter(|worker| !worker["exited_ns"].is_null()).collect();
+    assert!(replaced.len() >= 2, "workers are replaced after four requests: {workers:#?}");
+    assert_eq!((workers.len() - replaced.len()) as u64, WORKERS, "one lives in each slot at the end");
+
+    assert_eq!(number(&counts["alive_at_start"]), 2 + WORKERS);
+    assert_eq!(number(&counts["forks"]), (helpers.len() + replaced.len()) as u64);
+    assert_eq!(counts["exits"], counts["forks"], "as many live at the end as at the start");
+    assert_eq!(number(&counts["execs"]), helpers.len() as u64, "only helpers exec");
+    assert_eq!(number(&counts["threads"]), replaced.len() as u64, "each new worker has an engine thread");
+    assert_eq!(number(&counts["seen"]), list.len() as u64);
+
+    for helper in &helpers {
+        assert_eq!(helper["exit"]["code"], 0, "{helper:#}");
+        assert!(cpu(helper) >= HELPER_CPU_NS, "{helper:#}");
+        assert!(number(&helper["max_rss_bytes"]) >= HELPER_BYTES, "{helper:#}");
+    }
+    for worker in workers {
+        assert!(cpu(worker) > 0, "{worker:#}");
+        assert!(number(&worker["max_rss_bytes"]) >= WORKER_BYTES, "{worker:#}");
+        assert_eq!(worker["peak_threads"], 2, "{worker:#}");
+    }
+    for worker in &replaced {
+        assert_eq!(worker["exit"]["code"], 0, "{worker:#}");
+    }
+
+    let total = number(&tree["cpu"]["total_ns"]);
+    assert_eq!(number(&tree["cpu"]["user_ns"]) + number(&tree["cpu"]["system_ns"]), total);
+    assert_eq!(number(&tree["cpu"]["exited_ns"]) + number(&tree["cpu"]["live_ns"]), total);
+    assert_eq!(list.iter().map(cpu).sum::<u64>(), total, "the processes add up to the set");
+    let samples = report["resources"]["samples"].as_array().unwrap();
+    assert!(number(&samples.last().unwrap()["cpu_ns"]) <= total, "no sample knows more than the end");
+}
+
+fn cpu(process: &Value) -> u64 {
+    number(&process["cpu_user_ns"]) + number(&process["cpu_system_ns"])
+}
+
+#[test]
+fn without_the_kernel_program_the_report_says_what_it_misses() {
+    let report = demo("proc");
+    assert_eq!(report["processes"]["tracker"], "proc");
+    assert_eq!(report["processes"]["complete"], false);
+    assert!(has_validity(&report, "tracker_proc"), "{:#}", report["validity"]);
+    assert_eq!(report["processes"]["counts"]["execs"], Value::Null, "polling can't see them");
+}
+
+#[test]
+fn the_text_says_that_the_tokens_are_synthetic() {
+    let ended = binary::run(&["demo", "--requests", "2", "--tracker", "proc"]);
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
+    assert!(ended.stdout.contains("synthetic"), "{}", ended.stdout);
+}

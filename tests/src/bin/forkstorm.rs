@@ -1,0 +1,273 @@
+//! A fork storm whose truth is known: what the kernel told the parents by wait4(2).
+//!
+//! Owns three kinds of processes: the launcher (a subreaper *outside* of the tree that is to be observed),
+//! the root of that tree, and the root's parents, each with children that fork, double-fork, exec, spawn,
+//! run threads and exec from a thread. Prints `{"root": PID}`, waits for a line on standard input, makes the
+//! storm, prints the truth as one JSON line and lives on until its standard input ends. Run by `storm.rs`.
+//!
+//! Usage: `forkstorm PARENTS CHILDREN`
+
+use std::hint::black_box;
+use std::io::{self, BufRead, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio, exit};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, getppid, set_child_subreaper, set_parent_process_death_signal};
+use rustix::time::{ClockId, clock_gettime};
+use serde_json::{Value, json};
+
+const CHILD_CPU: Duration = Duration::from_millis(2);
+const THREADS: u64 = 3;
+
+fn main() -> io::Result<()> {
+    let mut args = std::env::args().skip(1).map(|arg| arg.parse::<u64>());
+    let (Some(Ok(parents)), Some(Ok(children)), None) = (args.next(), args.next(), args.next()) else {
+        eprintln!("usage: forkstorm PARENTS CHILDREN");
+        exit(2);
+    };
+    let launcher = rustix::process::getpid();
+    // Any pid switches it on.
+    set_child_subreaper(Some(launcher))?;
+    let (to_root, from_launcher) = pipe()?;
+    let (to_launcher, from_root) = pipe()?;
+    let root = fork(|| {
+        // Both ends of the launcher's side have to go, or their ends would never be seen.
+        drop((from_root, to_root));
+        tie_to(launcher).and_then(|()| root(parents, children, from_launcher, to_launcher))
+    })?;
+
+    println!("{}", json!({"root": root}));
+    let mut line = String::new();
+    let mut input = io::stdin().lock();
+    input.read_line(&mut line)?;
+    let mut to_root = to_root;
+    to_root.write_all(b"\n")?;
+    let mut said = String::new();
+    io::BufReader::new(from_root).read_line(&mut said)?;
+    let mut truth: Value = serde_json::from_str(&said)?;
+
+    // The daemons came here when their parents ended.
+    let daemons = parents * Kind::count(children, Kind::Daemon);
+    let mut daemons_cpu = Duration::ZERO;
+    for _ in 0..daemons {
+        daemons_cpu += reap()?.1;
+    }
+    truth["daemons"] = json!(daemons);
+    truth["daemons_cpu_ns"] = nanos(daemons_cpu);
+    println!("{truth}");
+    input.read_line(&mut line)?;
+    drop(to_root);
+    reap().map(drop)
+}
+
+/// Ends with its own end, even when that is a kill.
+fn tie_to(parent: Pid) -> io::Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    if getppid() == Some(parent) { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
+}
+
+/// The root of the observed tree.
+fn root(
+    parents: u64,
+    children: u64,
+    from_launcher: io::PipeReader,
+    mut to_launcher: io::PipeWriter,
+) -> io::Result<()> {
+    let mut line = String::new();
+    let mut launcher = io::BufReader::new(from_launcher);
+    launcher.read_line(&mut line)?;
+    let before = own_cpu();
+    for _ in 0..parents {
+        fork(|| parent(children))?;
+    }
+    let mut waited_cpu = Duration::ZERO;
+    for _ in 0..parents {
+        // With what each of them had waited for.
+        waited_cpu += reap()?.1;
+    }
+    let truth = json!({
+        "forks": parents + parents * (children + Kind::count(children, Kind::Daemon)),
+        "execs": parents * [Kind::Exec, Kind::Spawn, Kind::ExecFromThread].map(|k| Kind::count(children, k)).iter().sum::<u64>(),
+        "threads": parents * (THREADS * Kind::count(children, Kind::Threads)
+            + Kind::count(children, Kind::ExecFromThread) + Kind::count(children, Kind::ExitFromThread)),
+        "waited_cpu_ns": nanos(waited_cpu),
+        "root_cpu_ns": nanos(own_cpu() - before),
+    });
+    writeln!(to_launcher, "{truth}")?;
+    // At its end.
+    launcher.read_line(&mut line).map(drop)
+}
+
+/// What a child does; each parent goes through them over and over.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Burns and ends.
+    Plain,
+    /// fork, then exec.
+    Exec,
+    /// posix_spawn, which is a vfork.
+    Spawn,
+    Threads,
+    /// Forks a grandchild and ends before it: reparented.
+    Daemon,
+    /// The leader's pid goes to the thread that execs.
+    ExecFromThread,
+    /// The process ends from a thread that is not the leader.
+    ExitFromThread,
+}
+
+impl Kind {
+    const ALL: [Self; 7] = [
+        Self::Plain,
+        Self::Exec,
+        Self::Spawn,
+        Self::Threads,
+        Self::Daemon,
+        Self::ExecFromThread,
+        Self::ExitFromThread,
+    ];
+
+    fn of(index: u64) -> Self {
+        Self::ALL[(index % 7) as usize]
+    }
+
+    /// How many of a parent's children are of this kind.
+    fn count(children: u64, kind: Self) -> u64 {
+        (0..children).filter(|&index| Self::of(index) == kind).count() as u64
+    }
+}
+
+fn parent(children: u64) -> io::Result<()> {
+    const AT_ONCE: u64 = 4;
+    let mut alive = 0;
+    for index in 0..children {
+        if alive == AT_ONCE {
+            reap()?;
+            alive -= 1;
+        }
+        let kind = Kind::of(index);
+        if kind == Kind::Spawn {
+            // Waited for like all others, not through this handle.
+            drop(work_elsewhere().spawn()?);
+        } else {
+            fork(|| child(kind))?;
+        }
+        alive += 1;
+    }
+    for _ in 0..alive {
+        reap()?;
+    }
+    Ok(())
+}
+
+fn child(kind: Kind) -> io::Result<()> {
+    match kind {
+        Kind::Plain | Kind::Spawn => burn(CHILD_CPU),
+        Kind::Exec => return Err(work_elsewhere().exec()),
+        Kind::Threads => std::thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| burn(CHILD_CPU / 2));
+            }
+        }),
+        Kind::Daemon => {
+            let parent = rustix::process::getpid();
+            fork(|| {
+                while getppid() == Some(parent) {
+                    std::thread::sleep(Duration::from_micros(200));
+                }
+                burn(CHILD_CPU);
+                Ok(())
+            })?;
+        }
+        Kind::ExecFromThread => {
+            burn(CHILD_CPU / 2);
+            let failed = std::thread::spawn(|| work_elsewhere().exec()).join();
+            return Err(failed.unwrap_or_else(|_| io::Error::other("the thread panicked")));
+        }
+        Kind::ExitFromThread => {
+            let _ = std::thread::spawn(|| {
+                burn(CHILD_CPU);
+                exit(0)
+            })
+            .join();
+        }
+    }
+    Ok(())
+}
+
+/// A program of another name.
+fn work_elsewhere() -> Command {
+    let mut command = Command::new("/bin/true");
+    command.stdin(Stdio::null());
+    command
+}
+
+/// Runs `child` in a child process, which ends with it.
+fn fork(child: impl FnOnce() -> io::Result<()>) -> io::Result<i32> {
+    // SAFETY: every process of this program that forks has a single thread, so the child may run any code.
+    match unsafe { libc::fork() } {
+        0 => {
+            let code = match child() {
+                Ok(()) => 0,
+                Err(e) => {
+                    eprintln!("forkstorm: {e}");
+                    1
+                }
+            };
+            exit(code)
+        }
+        -1 => Err(io::Error::last_os_error()),
+        pid => Ok(pid),
+    }
+}
+
+/// Waits for any child, which must have ended well, and tells the CPU time of it and of all that it had
+/// waited for.
+fn reap() -> io::Result<(i32, Duration)> {
+    let mut status = 0;
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: both pointers lead to memory of the right type that outlives the call.
+    let pid = unsafe { libc::wait4(-1, &raw mut status, 0, usage.as_mut_ptr()) };
+    if pid < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if status != 0 {
+        return Err(io::Error::other(format!("child {pid} ended with status {status:#x}")));
+    }
+    // SAFETY: all zeroes is a valid rusage, and the kernel has filled it in.
+    let usage = unsafe { usage.assume_init() };
+    Ok((pid, time(usage.ru_utime) + time(usage.ru_stime)))
+}
+
+fn time(t: libc::timeval) -> Duration {
+    // CPU times are not negative, and microseconds are below a million.
+    Duration::new(t.tv_sec.unsigned_abs(), t.tv_usec.unsigned_abs() as u32 * 1_000)
+}
+
+fn own_cpu() -> Duration {
+    cpu_clock(ClockId::ProcessCPUTime)
+}
+
+fn burn(cpu: Duration) {
+    let end = cpu_clock(ClockId::ThreadCPUTime) + cpu;
+    while cpu_clock(ClockId::ThreadCPUTime) < end {
+        for i in 0..1_000 {
+            black_box(i);
+        }
+    }
+}
+
+fn cpu_clock(clock: ClockId) -> Duration {
+    let t = clock_gettime(clock);
+    Duration::new(t.tv_sec.unsigned_abs(), t.tv_nsec.unsigned_abs() as u32)
+}
+
+fn nanos(t: Duration) -> Value {
+    json!(t.as_nanos() as u64)
+}
+
+/// (Writer, reader).
+fn pipe() -> io::Result<(io::PipeWriter, io::PipeReader)> {
+    io::pipe().map(|(reader, writer)| (writer, reader))
+}

@@ -1,0 +1,130 @@
+//! Running `inferscope` as a user would.
+//!
+//! Owns where the binary is, a clean environment for it, its time limit and what it said. Never looks into
+//! it. Called by every test.
+
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::process::Group;
+
+/// No run of a test may take longer.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// The binary of the profile that the tests were built with.
+///
+/// # Panics
+/// When it was not built.
+#[must_use]
+pub fn inferscope_bin() -> PathBuf {
+    let path = profile_dir().join("inferscope");
+    assert!(path.is_file(), "there is no {}: run the tests with `cargo xtask test`", path.display());
+    path
+}
+
+/// `target/`, wherever it is.
+#[must_use]
+pub fn target_dir() -> PathBuf {
+    let mut dir = profile_dir();
+    dir.pop();
+    dir
+}
+
+fn profile_dir() -> PathBuf {
+    // …/target/PROFILE/deps/TEST-HASH
+    let mut path = std::env::current_exe().expect("the test's own path is known");
+    path.pop();
+    if path.ends_with("deps") {
+        path.pop();
+    }
+    path
+}
+
+/// What a run of `inferscope` left.
+#[derive(Debug)]
+pub struct Ended {
+    /// `None`: by a signal.
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ended {
+    /// Standard output as the JSON report.
+    ///
+    /// # Panics
+    /// When it is no JSON; shows everything that was said.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("no JSON on stdout: {e}\n{self:#?}"))
+    }
+
+    /// The JSON report of a run that went well.
+    ///
+    /// # Panics
+    /// When it did not.
+    #[must_use]
+    pub fn report(&self) -> Value {
+        assert_eq!(self.code, Some(0), "{self:#?}");
+        self.json()
+    }
+}
+
+/// A run that goes on.
+#[derive(Debug)]
+pub struct Running {
+    pub process: Group,
+    stdout: File,
+    stderr: File,
+}
+
+/// Starts `inferscope ARGS…` with an environment that holds nothing of the user's.
+///
+/// # Panics
+/// When it can't be started.
+#[must_use]
+pub fn start<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Running {
+    // Files, as a pipe that nobody reads would stop it.
+    let [stdout, stderr] = [(); 2].map(|()| tempfile::tempfile().expect("there is room for temporary files"));
+    let share = |file: &File| Stdio::from(file.try_clone().expect("a descriptor is free"));
+    let mut command = Command::new(inferscope_bin());
+    command.args(args).stdin(Stdio::null()).stdout(share(&stdout)).stderr(share(&stderr));
+    for (name, _) in std::env::vars_os() {
+        let shown = name.to_string_lossy().to_ascii_uppercase();
+        if shown.starts_with("INFERSCOPE_") || shown.starts_with("OPENAI_") || shown.ends_with("_PROXY") {
+            command.env_remove(&name);
+        }
+    }
+    // A backtrace that could be shown would be: no test wants to see one.
+    command.env("RUST_BACKTRACE", "1").env_remove("RUST_LOG");
+    Running { process: Group::start(&mut command), stdout, stderr }
+}
+
+impl Running {
+    /// # Panics
+    /// When it takes longer than two minutes.
+    #[must_use]
+    pub fn wait(mut self) -> Ended {
+        let status = self.process.wait(LIMIT);
+        let text = |file: &mut File| {
+            let mut text = String::new();
+            file.rewind().and_then(|()| file.read_to_string(&mut text)).expect("the output is UTF-8");
+            text
+        };
+        Ended { code: status.code(), stdout: text(&mut self.stdout), stderr: text(&mut self.stderr) }
+    }
+}
+
+/// Runs `inferscope ARGS…` to its end.
+///
+/// # Panics
+/// When it can't be started or takes longer than two minutes.
+#[must_use]
+pub fn run<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Ended {
+    start(args).wait()
+}

@@ -1,0 +1,13 @@
+//! What the integration tests in `it/` stand on.
+//!
+//! Owns running the `inferscope` binary as a user does, the servers that it is pointed at, and the end of
+//! every process that a test starts. Never links against inferscope: what is tested is the program. Its
+//! functions panic where a test has to fail.
+
+pub mod binary;
+pub mod clock;
+pub mod needs;
+pub mod process;
+pub mod script;
+pub mod stats;
+pub mod timed_server;

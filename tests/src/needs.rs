@@ -1,0 +1,81 @@
+//! What a test needs of the machine, and what happens where it is not there.
+//!
+//! Owns the two rules: a test that can't run says so on stderr (past libtest's capture), and where the
+//! environment says that the need is met (`INFERSCOPE_REQUIRE_KERNEL=1`, `INFERSCOPE_REQUIRE_ENGINE=1`) it
+//! fails instead.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use crate::binary;
+
+const CAP_SYS_ADMIN: u32 = 21;
+const CAP_PERFMON: u32 = 38;
+const CAP_BPF: u32 = 39;
+
+/// Whether the kernel program can be loaded here. `what` names the test's subject.
+///
+/// # Panics
+/// When it can't, although `INFERSCOPE_REQUIRE_KERNEL=1`.
+#[must_use]
+pub fn kernel(what: &str) -> bool {
+    let capabilities = effective_capabilities();
+    let has = |capability: u32| capabilities >> capability & 1 == 1;
+    let missing = if !(has(CAP_SYS_ADMIN) || has(CAP_BPF) && has(CAP_PERFMON)) {
+        Some("CAP_BPF and CAP_PERFMON (run as root)")
+    } else if !PathBuf::from("/sys/kernel/btf/vmlinux").exists() {
+        Some("a kernel with BTF")
+    } else {
+        None
+    };
+    met(what, missing, "INFERSCOPE_REQUIRE_KERNEL")
+}
+
+/// Where the real engine is, from `engine.json` of `cargo xtask setup --engine`.
+#[derive(Debug)]
+pub struct Engine {
+    pub python: PathBuf,
+    pub server: PathBuf,
+    pub model: PathBuf,
+}
+
+/// The engine, where it was set up.
+///
+/// # Panics
+/// When it was not, although `INFERSCOPE_REQUIRE_ENGINE=1`.
+#[must_use]
+pub fn engine(what: &str) -> Option<Engine> {
+    let json = std::env::var_os("INFERSCOPE_ENGINE_JSON")
+        .map_or_else(|| binary::target_dir().join("engine/engine.json"), PathBuf::from);
+    let engine = fs::read(&json).ok().map(|text| {
+        let told: serde_json::Value = serde_json::from_slice(&text).expect("engine.json is JSON");
+        let path = |name: &str| {
+            PathBuf::from(told[name].as_str().unwrap_or_else(|| panic!("{} has no {name}", json.display())))
+        };
+        Engine { python: path("python"), server: path("server"), model: path("model") }
+    });
+    let missing = engine.is_none().then_some("the real engine (cargo xtask setup --engine)");
+    met(what, missing, "INFERSCOPE_REQUIRE_ENGINE");
+    engine
+}
+
+fn met(what: &str, missing: Option<&str>, required_by: &str) -> bool {
+    let Some(missing) = missing else { return true };
+    let required = std::env::var_os(required_by).is_some_and(|value| value == "1");
+    assert!(!required, "{what} needs {missing}, and {required_by}=1");
+    say(&format!("skipped: needs {missing}: {what}"));
+    false
+}
+
+/// A line that libtest does not capture.
+pub fn say(line: &str) {
+    // Where standard error is gone, there is nobody to tell.
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+fn effective_capabilities() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").expect("/proc is mounted");
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).expect("status has a CapEff line")
+}

@@ -1,0 +1,162 @@
+//! Processes that a test starts, and that end with it.
+//!
+//! Owns their process groups. Ends what it started and nothing else, by a group number that can't have
+//! become anybody else's, as its leader is not reaped before.
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+
+/// A child that leads a group; all of it is killed when this is dropped.
+#[derive(Debug)]
+pub struct Group {
+    pub child: Child,
+    lines: Option<mpsc::Receiver<String>>,
+}
+
+impl Group {
+    /// Starts the command with nothing to read and its output as it was set.
+    ///
+    /// # Panics
+    /// When it can't be started.
+    #[must_use]
+    pub fn start(command: &mut Command) -> Self {
+        let child =
+            command.process_group(0).spawn().unwrap_or_else(|e| panic!("can't start {command:?}: {e}"));
+        Self { child, lines: None }
+    }
+
+    /// The same, its standard output to be read with [`Self::line`].
+    ///
+    /// # Panics
+    /// When it can't be started.
+    #[must_use]
+    pub fn talking(command: &mut Command) -> Self {
+        let mut group = Self::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
+        let stdout = group.child.stdout.take().expect("it was asked for");
+        let (send, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if send.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        group.lines = Some(lines);
+        group
+    }
+
+    /// The next line of its standard output.
+    ///
+    /// # Panics
+    /// When none comes within `limit`.
+    pub fn line(&self, limit: Duration) -> String {
+        let lines = self.lines.as_ref().expect("it was started to be listened to");
+        lines.recv_timeout(limit).unwrap_or_else(|e| panic!("no line from {}: {e}", self.pid()))
+    }
+
+    /// Its standard input; closed when dropped.
+    ///
+    /// # Panics
+    /// When it was taken before.
+    pub fn stdin(&mut self) -> ChildStdin {
+        self.child.stdin.take().expect("standard input was piped and not yet taken")
+    }
+
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends SIGINT to the child alone, as it is not yet reaped.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn interrupt(&self) {
+        kill_process(raw(self.pid()), Signal::INT).expect("the child is not reaped yet");
+    }
+
+    /// Waits for the child's end.
+    ///
+    /// # Panics
+    /// When it takes longer than `limit`; the group is killed then.
+    pub fn wait(&mut self, limit: Duration) -> std::process::ExitStatus {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("it is this process's child") {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "{} still runs after {limit:?}", self.pid());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // Reaped: its number may be somebody else's by now.
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = kill_process_group(raw(self.pid()), Signal::KILL);
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// A server behind `bash -c 'server & wait'`, which announces itself as `listening PORT`.
+#[derive(Debug)]
+pub struct Wrapped {
+    group: Group,
+    pub port: u16,
+    /// The server's own pid, the wrapper's only child.
+    pub server_pid: u32,
+}
+
+impl Wrapped {
+    /// # Panics
+    /// When it does not listen within two minutes.
+    #[must_use]
+    pub fn start(program: &Path, args: &[&str]) -> Self {
+        let mut command = Command::new("bash");
+        command.args(["-c", r#""$0" "$@" & wait"#]).arg(program).args(args).stderr(Stdio::null());
+        let group = Group::talking(&mut command);
+        let line = group.line(Duration::from_secs(120));
+        let port = line.strip_prefix("listening ").and_then(|port| port.parse().ok());
+        let port = port.unwrap_or_else(|| panic!("it said {line:?} instead of its port"));
+        let [server_pid] = children(group.pid())[..] else { panic!("a wrapper has one child") };
+        Self { group, port, server_pid }
+    }
+
+    #[must_use]
+    pub fn wrapper_pid(&self) -> u32 {
+        self.group.pid()
+    }
+
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+}
+
+/// Children that the process's main thread forked.
+fn children(pid: u32) -> Vec<u32> {
+    let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// What the process is called, unless it is gone or a zombie.
+#[must_use]
+pub fn living_comm(pid: u32) -> Option<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (head, rest) = stat.rsplit_once(')')?;
+    let running = !rest.trim_start().starts_with(['Z', 'X']);
+    running.then(|| head.split_once('(').map_or("", |(_, comm)| comm).to_owned())
+}
+
+fn raw(pid: u32) -> Pid {
+    i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a child's pid is a positive i32")
+}

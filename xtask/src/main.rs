@@ -1,0 +1,88 @@
+//! `cargo xtask …`: everything one does with this repository, as one command each.
+//!
+//! Owns the command line. Never works itself: each command has its module. Called by people, by `.ci/run` and
+//! by the README's two commands.
+
+mod ci;
+mod debian;
+mod demo;
+mod engine;
+mod layers;
+mod schema;
+mod setup;
+mod steps;
+#[expect(dead_code, reason = "inferscope/build.rs includes it too and uses what is dead here")]
+mod toolchain;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use workspace::Workspace;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Builds, shows and checks inferscope", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Find or prepare what the build needs, in the user's cache folder and under target/
+    Setup {
+        /// Also the real engine and its model, which the engine tests and the engine demo use
+        #[arg(long)]
+        engine: bool,
+    },
+    /// Set up, build, and show a report of a run; its text and JSON are left under target/demo/
+    Demo {
+        /// What is measured
+        #[arg(long, value_enum, default_value = "builtin")]
+        engine: demo::Kind,
+    },
+    /// Set up and run every test, those on the kernel and on the real engine included
+    Test {
+        /// Passed on to `cargo test`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Run every check: fmt, layers, clippy, docs, tests, schema, cargo-deny
+    Ci,
+    /// Check that dependencies between inferscope's modules point one way
+    Layers,
+    /// Write inferscope/schema/report.v1.json
+    Schema {
+        /// Compare only, and fail when it differs from the types
+        #[arg(long)]
+        check: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<()> {
+    let workspace = Workspace::discover()?;
+    match task {
+        Task::Setup { engine: false } => setup::toolchain(&workspace),
+        Task::Setup { engine: true } => setup::with_engine(&workspace).map(drop),
+        Task::Demo { engine } => demo::run(&workspace, engine),
+        Task::Test { args } => ci::test(&workspace, &args),
+        Task::Ci => ci::ci(&workspace),
+        Task::Layers => layers::check(&workspace),
+        Task::Schema { check } => {
+            setup::toolchain(&workspace)?;
+            schema::run(&workspace, check)
+        }
+    }
+}
