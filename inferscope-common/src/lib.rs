@@ -205,6 +205,48 @@ pub struct Layout {
     pub binprm_filename: u32,
 }
 
+impl Layout {
+    /// What stands in the program until user space patches it.
+    pub const PLACEHOLDER: Self = Self {
+        task_pid: 0,
+        task_tgid: 0,
+        task_comm: 0,
+        task_group_leader: 0,
+        task_real_parent: 0,
+        task_start_boottime: 0,
+        task_signal: 0,
+        task_mm: 0,
+        task_cgroups: 0,
+        task_exit_code: 0,
+        task_utime: 0,
+        task_stime: 0,
+        task_sum_exec_runtime: 0,
+        task_nvcsw: 0,
+        task_nivcsw: 0,
+        task_min_flt: 0,
+        task_maj_flt: 0,
+        signal_live: 0,
+        signal_nr_threads: 0,
+        signal_flags: 0,
+        signal_group_exit_code: 0,
+        signal_utime: 0,
+        signal_stime: 0,
+        signal_sum_sched_runtime: 0,
+        signal_maxrss: 0,
+        signal_min_flt: 0,
+        signal_maj_flt: 0,
+        signal_nvcsw: 0,
+        signal_nivcsw: 0,
+        css_set_dfl_cgrp: 0,
+        cgroup_kn: 0,
+        kernfs_node_id: 0,
+        mm_arg_start: 0,
+        mm_arg_end: 0,
+        binprm_filename: 0,
+    };
+}
+
+
 const _: () = {
     assert!(size_of::<Header>() == 24);
     assert!(size_of::<Usage>() == 64);

@@ -17,7 +17,7 @@ mod members;
 mod task;
 
 use aya_ebpf::{
-    helpers::{bpf_probe_read_kernel_buf, bpf_probe_read_kernel_str_bytes, bpf_probe_read_user_buf},
+    helpers::{bpf_probe_read_kernel_str_bytes, bpf_probe_read_user_buf},
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
@@ -29,7 +29,7 @@ use crate::task::Task;
 
 /// Patched before loading.
 #[unsafe(no_mangle)]
-static LAYOUT: Layout = bytemuck_zeroed();
+static LAYOUT: Layout = Layout::PLACEHOLDER;
 /// Patched before loading.
 #[unsafe(no_mangle)]
 static SETTINGS: Settings = Settings { roots: [0; 16], wake_at_bytes: 0, exit_tells_group_dead: 0 };

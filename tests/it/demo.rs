@@ -1,5 +1,10 @@
 //! `inferscope demo`: every process of every generation, each helper of a few milliseconds included.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, and clippy does not see helpers as tests"
+)]
+
 use std::collections::BTreeMap;
 
 use inferscope_tests::process::living_comm;

@@ -1,6 +1,11 @@
 //! The report's shape: the schema that is checked in, the schema that the program prints, a real report and
 //! the contract all say the same.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, and clippy does not see helpers as tests"
+)]
+
 use std::collections::BTreeSet;
 use std::path::Path;
 

@@ -2,6 +2,11 @@
 //!
 //! Both are CLOCK_MONOTONIC, so stamps are compared as they are, not only their differences.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, and clippy does not see helpers as tests"
+)]
+
 use std::sync::{Mutex, PoisonError};
 
 use inferscope_tests::binary;

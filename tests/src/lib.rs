@@ -5,6 +5,7 @@
 //! functions panic where a test has to fail.
 
 pub mod binary;
+pub mod client;
 pub mod clock;
 pub mod needs;
 pub mod process;

@@ -3,20 +3,19 @@
 //! Owns their process groups. Ends what it started and nothing else, by a group number that can't have
 //! become anybody else's, as its leader is not reaped before.
 
-use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 /// A child that leads a group; all of it is killed when this is dropped.
 #[derive(Debug)]
 pub struct Group {
     pub child: Child,
-    lines: Option<mpsc::Receiver<String>>,
+    stdout: Option<ChildStdout>,
 }
 
 impl Group {
@@ -28,7 +27,7 @@ impl Group {
     pub fn start(command: &mut Command) -> Self {
         let child =
             command.process_group(0).spawn().unwrap_or_else(|e| panic!("can't start {command:?}: {e}"));
-        Self { child, lines: None }
+        Self { child, stdout: None }
     }
 
     /// The same, its standard output to be read with [`Self::line`].
@@ -38,16 +37,7 @@ impl Group {
     #[must_use]
     pub fn talking(command: &mut Command) -> Self {
         let mut group = Self::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
-        let stdout = group.child.stdout.take().expect("it was asked for");
-        let (send, lines) = mpsc::channel();
-        std::thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                if send.send(line).is_err() {
-                    break;
-                }
-            }
-        });
-        group.lines = Some(lines);
+        group.stdout = group.child.stdout.take();
         group
     }
 
@@ -56,8 +46,28 @@ impl Group {
     /// # Panics
     /// When none comes within `limit`.
     pub fn line(&self, limit: Duration) -> String {
-        let lines = self.lines.as_ref().expect("it was started to be listened to");
-        lines.recv_timeout(limit).unwrap_or_else(|e| panic!("no line from {}: {e}", self.pid()))
+        let stdout = self.stdout.as_ref().expect("it was started to be listened to");
+        let deadline = Instant::now() + limit;
+        let mut line = Vec::new();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let left = Timespec::try_from(left).expect("it is short");
+            let ready = poll(&mut [PollFd::new(stdout, PollFlags::IN)], Some(&left)).expect("it is open");
+            assert!(ready > 0, "no line from {} within {limit:?}", self.pid());
+            // Byte by byte, as the rest is the next call's.
+            let mut byte = [0];
+            let read = rustix::io::read(stdout, &mut byte).expect("it is a pipe");
+            assert!(read == 1, "the output of {} ended before a line did", self.pid());
+            match byte {
+                [b'\n'] => return String::from_utf8_lossy(&line).into_owned(),
+                [byte] => line.push(byte),
+            }
+        }
+    }
+
+    /// Closes the reading end of its standard output.
+    pub fn stop_listening(&mut self) {
+        self.stdout = None;
     }
 
     /// Its standard input; closed when dropped.
@@ -143,7 +153,8 @@ impl Wrapped {
 }
 
 /// Children that the process's main thread forked.
-fn children(pid: u32) -> Vec<u32> {
+#[must_use]
+pub fn children(pid: u32) -> Vec<u32> {
     let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }

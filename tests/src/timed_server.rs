@@ -163,18 +163,20 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             }
             scope.spawn(move || {
                 // A client may go away at any time.
-                let _ = serve(stream, shared);
+                let _ = serve(&stream, shared);
+                // The other handle would keep it open.
+                let _ = stream.shutdown(std::net::Shutdown::Both);
             });
         }
     });
 }
 
-fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
+fn serve(mut stream: &TcpStream, shared: &Shared) -> io::Result<()> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(LIMIT))?;
     stream.set_write_timeout(Some(LIMIT))?;
     let mut unread = Vec::new();
-    while let Some((path, body)) = read_request(&mut stream, &mut unread)? {
+    while let Some(Request { path, body, last }) = read_request(&mut stream, &mut unread)? {
         let arrived = (Instant::now(), monotonic_ns());
         match path.as_str() {
             "/v1/models" => {
@@ -195,13 +197,16 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
             }
             _ => respond(&mut stream, 404, r#"{"error": {"message": "no such path"}}"#)?,
         }
+        if last {
+            break;
+        }
     }
     Ok(())
 }
 
 /// Plays the script by absolute times, so that a late step delays none after it.
 fn play(
-    stream: &mut TcpStream,
+    stream: &mut &TcpStream,
     steps: &[Step],
     arrived: Instant,
     shared: &Shared,
@@ -241,7 +246,7 @@ fn play(
     stream.write_all(b"0\r\n\r\n")
 }
 
-fn respond(stream: &mut TcpStream, status: u16, body: &str) -> io::Result<()> {
+fn respond(stream: &mut &TcpStream, status: u16, body: &str) -> io::Result<()> {
     let head = format!(
         "HTTP/1.1 {status} Scripted\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
         body.len()
@@ -249,8 +254,15 @@ fn respond(stream: &mut TcpStream, status: u16, body: &str) -> io::Result<()> {
     stream.write_all(&[head.as_bytes(), body.as_bytes()].concat())
 }
 
-/// The next request's path and body; `None` when the client is done.
-fn read_request(stream: &mut TcpStream, unread: &mut Vec<u8>) -> io::Result<Option<(String, Vec<u8>)>> {
+struct Request {
+    path: String,
+    body: Vec<u8>,
+    /// The client wants the connection closed afterwards.
+    last: bool,
+}
+
+/// The next request; `None` when the client is done.
+fn read_request(stream: &mut &TcpStream, unread: &mut Vec<u8>) -> io::Result<Option<Request>> {
     let malformed = || io::Error::from(io::ErrorKind::InvalidData);
     let head_end = loop {
         if let Some(at) = unread.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -262,9 +274,12 @@ fn read_request(stream: &mut TcpStream, unread: &mut Vec<u8>) -> io::Result<Opti
     };
     let head = String::from_utf8(unread[..head_end].to_vec()).map_err(|_| malformed())?;
     let path = head.split(' ').nth(1).ok_or_else(malformed)?.to_owned();
-    let length = head.lines().filter_map(|line| line.split_once(':')).find_map(|(name, value)| {
-        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok()).flatten()
-    });
+    let header = |wanted: &str| {
+        let mut headers = head.lines().filter_map(|line| line.split_once(':'));
+        headers.find_map(|(name, value)| name.eq_ignore_ascii_case(wanted).then(|| value.trim()))
+    };
+    let length: Option<usize> = header("content-length").and_then(|length| length.parse().ok());
+    let last = header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
     let end = head_end + length.unwrap_or(0);
     while unread.len() < end {
         if !read_more(stream, unread)? {
@@ -273,12 +288,71 @@ fn read_request(stream: &mut TcpStream, unread: &mut Vec<u8>) -> io::Result<Opti
     }
     let body = unread[head_end..end].to_vec();
     unread.drain(..end);
-    Ok(Some((path, body)))
+    Ok(Some(Request { path, body, last }))
 }
 
-fn read_more(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> io::Result<bool> {
+fn read_more(stream: &mut &TcpStream, bytes: &mut Vec<u8>) -> io::Result<bool> {
     let mut buffer = [0; 8 << 10];
     let n = stream.read(&mut buffer)?;
     bytes.extend_from_slice(&buffer[..n]);
     Ok(n > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client;
+    use crate::script;
+
+    const ASK: (&str, &str) = ("POST", "/v1/chat/completions");
+
+    fn ask(server: &TimedServer) -> io::Result<client::Answered> {
+        client::request(server.address.port(), ASK.0, ASK.1, "{\"n\": 1}")
+    }
+
+    #[test]
+    fn every_write_is_logged_at_its_time() {
+        let server = TimedServer::start(Answer::Stream(script::steady(5, 20, 10)));
+        let before = monotonic_ns();
+        assert_eq!(ask(&server).unwrap().events().len(), 7);
+        let [exchange] = &server.exchanges()[..] else { panic!("one request was sent") };
+        assert_eq!(exchange.body["n"], 1);
+        assert_eq!(exchange.tokens().count(), 5);
+        assert!(exchange.arrived_ns >= before);
+        for (index, written) in exchange.tokens().enumerate() {
+            let due = exchange.arrived_ns + (20 + 10 * index as u64) * 1_000_000;
+            assert!(
+                written.before_ns >= due && written.after_ns >= written.before_ns,
+                "{index}: {written:?}"
+            );
+        }
+        assert!(exchange.writes.iter().all(|written| written.after_ns <= monotonic_ns()));
+    }
+
+    #[test]
+    fn a_gate_holds_until_it_is_opened() {
+        let steps =
+            [vec![script::content(0), script::after_ms(0, What::Gate)], script::ending(None)].concat();
+        let server = TimedServer::start(Answer::Stream(steps));
+        std::thread::scope(|scope| {
+            let answer = scope.spawn(|| ask(&server).unwrap());
+            server.wait_for_exchanges(1);
+            server.open_gate();
+            assert_eq!(answer.join().unwrap().events().len(), 2);
+        });
+    }
+
+    #[test]
+    fn broken_streams_break_and_stalled_ones_end_with_the_server() {
+        let of =
+            |what| TimedServer::start(Answer::Stream(vec![script::content(0), script::after_ms(0, what)]));
+        let answer = ask(&of(What::Disconnect)).unwrap();
+        assert!(!answer.body.ends_with("0\r\n\r\n"), "{answer:?}");
+        let stalled = of(What::Stall);
+        let (port, started) = (stalled.address.port(), Instant::now());
+        let asked = std::thread::spawn(move || client::request(port, ASK.0, ASK.1, ""));
+        stalled.wait_for_exchanges(1);
+        drop(stalled);
+        assert!(asked.join().is_ok() && started.elapsed() < LIMIT);
+    }
 }

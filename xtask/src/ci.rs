@@ -59,10 +59,13 @@ pub(crate) fn ci(workspace: &Workspace) -> Result<()> {
 /// Unit tests, doc tests, kernel and engine tests; `args` go to `cargo test`.
 pub(crate) fn test(workspace: &Workspace, args: &[String]) -> Result<()> {
     let engine = setup::with_engine(workspace)?;
-    // The integration tests run the binary, which lies in another package than theirs.
-    visibly(workspace.cargo().args(["build", "--package", "inferscope"]))?;
+    // The integration tests run the binary, which lies in another package than theirs, and take that of their own profile.
+    let release = args.iter().take_while(|arg| *arg != "--").find(|arg| *arg == "--release" || *arg == "-r");
+    visibly(workspace.cargo().args(["build", "--package", "inferscope"]).args(release))?;
     let mut command = workspace.cargo();
     command.arg("test").args(HOST_PACKAGES).args(args).env(ENGINE_VAR, &engine.json);
+    // It was set up just now, so a test that does not find it has a fault.
+    command.env("INFERSCOPE_REQUIRE_ENGINE", "1");
     visibly(&mut command)
 }
 

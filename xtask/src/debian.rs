@@ -25,7 +25,7 @@ use crate::workspace::Workspace;
 /// What has to be unpacked; the compiler's own libraries follow from the dependencies of these.
 const PACKAGES: [&str; 2] = ["rustc-web", "libstd-rust-web-dev-bpf"];
 
-const REMEDY: &str = "elsewhere than on Debian 12 and later use rustup's nightly:\n  \
+const REMEDY: &str = "elsewhere than on Debian 12 use rustup's nightly:\n  \
      rustup toolchain install nightly --component rust-src && cargo install bpf-linker";
 
 /// Makes the folder that [`toolchain::prepared`] names. Each stage is finished by a rename and the stamp comes

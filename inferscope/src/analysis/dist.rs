@@ -107,13 +107,12 @@ impl Distribution {
         variance.sqrt()
     }
 
-    /// HdrHistogram V2, compressed, base64.
-    fn encoded(&self) -> String {
+    /// HdrHistogram V2, compressed, base64. `None` where a bucket holds 2^63 values and more, which
+    /// the format cannot.
+    fn encoded(&self) -> Option<String> {
         let mut bytes = Vec::new();
-        V2DeflateSerializer::new()
-            .serialize(&self.histogram, &mut bytes)
-            .expect("a histogram of bounded size serializes into memory");
-        base64::engine::general_purpose::STANDARD.encode(bytes)
+        V2DeflateSerializer::new().serialize(&self.histogram, &mut bytes).ok()?;
+        Some(base64::engine::general_purpose::STANDARD.encode(bytes))
     }
 
     /// As the report shows it; `why_empty` is said where nothing was recorded.
@@ -132,7 +131,7 @@ impl Distribution {
             p99: self.quantile(0.99),
             p999: self.quantile(0.999),
             max: Some(self.max),
-            histogram: Some(self.encoded()),
+            histogram: self.encoded(),
             reason: (self.beyond > 0).then(|| {
                 format!(
                     "{} of the values are above one hour, the histogram's end: no percentile is told among them",

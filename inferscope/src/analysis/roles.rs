@@ -15,20 +15,19 @@ use crate::units::Nanos;
 pub(super) const WRAPPER_RSS_BYTES: u64 = 10 << 20;
 /// A forked process that ended sooner is a helper, even where a sample happened to catch it.
 const HELPER_LIFE: Nanos = Nanos::from_millis(200);
-/// Forked children that a sample caught, from which a process counts as the workers' arbiter.
+/// Children that last, from which a process counts as the workers' arbiter.
 const ARBITER_CHILDREN: usize = 2;
 
 /// The role of each record, in their order.
 pub(super) fn roles(origin: Origin, roots: &[u32], observation: &Observation) -> Vec<Role> {
     let records = &observation.processes;
     let mut children: HashMap<u32, usize> = HashMap::new();
-    let mut sampled_children: HashMap<u32, usize> = HashMap::new();
+    let mut lasting_children: HashMap<u32, usize> = HashMap::new();
     for record in records {
         *children.entry(record.ppid).or_default() += 1;
-        if record.times_sampled > 0 && record.birth == Birth::Forked && !is_helper(origin, record)
-            || record.birth == Birth::AliveAtStart
-        {
-            *sampled_children.entry(record.ppid).or_default() += 1;
+        let lasting = record.times_sampled > 0 && !is_helper(origin, record);
+        if lasting || record.birth == Birth::AliveAtStart {
+            *lasting_children.entry(record.ppid).or_default() += 1;
         }
     }
     let set_cpu = observation.cpu_exited.total() + observation.cpu_living.total();
@@ -44,7 +43,7 @@ pub(super) fn roles(origin: Origin, roots: &[u32], observation: &Observation) ->
             if is_helper(origin, record) {
                 return Role::Helper;
             }
-            let workers = sampled_children.get(&record.pid).copied().unwrap_or(0);
+            let workers = lasting_children.get(&record.pid).copied().unwrap_or(0);
             if workers >= ARBITER_CHILDREN { Role::Arbiter } else { Role::Worker }
         })
         .collect()
@@ -113,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_forked_two_sampled_children_is_an_arbiter() {
+    fn a_process_that_forked_two_lasting_children_is_an_arbiter() {
         let processes = vec![
             bash(),
             ProcessBuilder::new(11, 10, "gunicorn"),
@@ -146,6 +145,7 @@ mod tests {
     #[test]
     fn a_reused_root_pid_is_not_the_root() {
         let again = ProcessBuilder::new(10, 11, "sh").forked(500).exited(900);
-        assert_eq!(of(vec![again, bash()], &[10]), [Role::Worker, Role::Wrapper]);
+        let server = ProcessBuilder::new(11, 10, "server").cpu_ms(900, 100);
+        assert_eq!(of(vec![again, bash(), server], &[10]), [Role::Worker, Role::Wrapper, Role::Worker]);
     }
 }

@@ -129,7 +129,7 @@ fn rate(n: u64, over: Nanos) -> Option<f64> {
 fn total_tokens(ok: &[&Answer<'_>]) -> Option<u64> {
     let known: Vec<u64> = ok.iter().filter_map(|a| a.tokens.total).collect();
     // A sum that leaves some answers out would be no total.
-    (!ok.is_empty() && known.len() == ok.len()).then(|| known.iter().fold(0, |a, b| a.saturating_add(*b)))
+    (!ok.is_empty() && known.len() == ok.len()).then(|| known.iter().fold(0u64, |a, b| a.saturating_add(*b)))
 }
 
 /// The weaker source names the sum.
@@ -151,5 +151,4 @@ fn no_inter_token(ok: &[&Answer<'_>]) -> &'static str {
 }
 
 #[cfg(test)]
-#[path = "timing_tests.rs"]
 mod tests;

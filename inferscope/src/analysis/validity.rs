@@ -204,5 +204,4 @@ fn gpu(all: &mut Entries, gpu: &GpuLog) {
 }
 
 #[cfg(test)]
-#[path = "validity_tests.rs"]
 mod tests;

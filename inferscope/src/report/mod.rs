@@ -1,1 +1,14 @@
+//! From the report's model to bytes.
+//!
+//! Owns the forms of the report: the JSON document, its schema, the text for a terminal. Never
+//! computes a figure (`analysis` does) and never writes anywhere: each function returns a string.
+//! Called by `run`.
+
+mod json;
 pub mod model;
+mod schema;
+mod text;
+
+pub use json::to_json;
+pub use schema::json_schema;
+pub use text::{Style, to_text};

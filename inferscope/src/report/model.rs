@@ -155,6 +155,7 @@ pub struct Request {
     pub last_token_ns: Option<u64>,
     pub done_ns: u64,
     pub ok: bool,
+    pub error_kind: Option<ErrorKind>,
     pub error: Option<String>,
     pub http_status: Option<u16>,
     pub prompt_tokens: Option<u64>,
@@ -162,6 +163,25 @@ pub struct Request {
     pub token_source: Option<TokenSource>,
     pub finish_reason: Option<String>,
     pub chunks: Vec<Chunk>,
+}
+
+/// What ended a failed request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorKind {
+    Connect,
+    Timeout,
+    /// An HTTP status other than 2xx.
+    Status,
+    /// An `error` object inside the stream.
+    ServerError,
+    /// Bytes that are no completion stream.
+    Malformed,
+    Disconnect,
+    /// No generated token in the answer.
+    Empty,
+    /// Ctrl-C.
+    Interrupted,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -176,7 +196,8 @@ pub enum TokenSource {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Chunk {
     pub t_ns: u64,
-    /// Tokens in it; `null` where the server's total doesn't tell how they were cut into chunks.
+    /// Tokens in it; `null` where the server's total doesn't tell how they were cut into chunks, an
+    /// assumed 1 where the request's `token_source` is `chunks`.
     pub tokens: Option<u32>,
     /// Bytes of generated text.
     pub bytes: u32,
@@ -200,7 +221,7 @@ pub struct Timing {
     pub ttfo_ns: Dist,
     /// Every gap between two token-bearing chunks of a request, pooled.
     pub inter_chunk_ns: Dist,
-    /// The gap divided by the tokens of the later chunk, where that number is known.
+    /// The gap before a chunk of k tokens divided by k, counted k times, where k is known.
     pub inter_token_ns: Dist,
     /// (last token − first token) / (output tokens − 1), one value a request.
     pub tpot_ns: Dist,
@@ -238,7 +259,7 @@ pub struct Dist {
     pub max: Option<u64>,
     /// HdrHistogram V2, compressed, base64.
     pub histogram: Option<String>,
-    /// Why it is empty.
+    /// Why it is empty, or why a percentile is `null`: it lies beyond the histogram's hour.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason: Option<String>,
 }
@@ -395,7 +416,7 @@ pub struct Resources {
     pub pss_bytes: Stat,
     pub threads: Stat,
     pub processes: Stat,
-    /// Of one CPU, between two samples; 200 is two CPUs busy.
+    /// Of one CPU, between two samples; 200 is two CPUs busy. The mean is over time.
     pub cpu_percent: Stat,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason: Option<String>,

@@ -29,19 +29,25 @@ fn main() -> io::Result<()> {
     let launcher = rustix::process::getpid();
     // Any pid switches it on.
     set_child_subreaper(Some(launcher))?;
-    let (to_root, from_launcher) = pipe()?;
+    let (mut to_root, from_launcher) = pipe()?;
     let (to_launcher, from_root) = pipe()?;
-    let root = fork(|| {
-        // Both ends of the launcher's side have to go, or their ends would never be seen.
-        drop((from_root, to_root));
-        tie_to(launcher).and_then(|()| root(parents, children, from_launcher, to_launcher))
-    })?;
+    let root = match fork()? {
+        0 => {
+            // The launcher's ends have to go, or nobody would see when it is gone.
+            drop((from_root, to_root));
+            let done = tie_to(launcher).and_then(|()| root(parents, children, from_launcher, to_launcher));
+            end(done)
+        }
+        pid => {
+            drop((from_launcher, to_launcher));
+            pid
+        }
+    };
 
     println!("{}", json!({"root": root}));
     let mut line = String::new();
     let mut input = io::stdin().lock();
     input.read_line(&mut line)?;
-    let mut to_root = to_root;
     to_root.write_all(b"\n")?;
     let mut said = String::new();
     io::BufReader::new(from_root).read_line(&mut said)?;
@@ -79,7 +85,7 @@ fn root(
     launcher.read_line(&mut line)?;
     let before = own_cpu();
     for _ in 0..parents {
-        fork(|| parent(children))?;
+        fork_to(|| parent(children))?;
     }
     let mut waited_cpu = Duration::ZERO;
     for _ in 0..parents {
@@ -151,7 +157,7 @@ fn parent(children: u64) -> io::Result<()> {
             // Waited for like all others, not through this handle.
             drop(work_elsewhere().spawn()?);
         } else {
-            fork(|| child(kind))?;
+            fork_to(|| child(kind))?;
         }
         alive += 1;
     }
@@ -172,7 +178,7 @@ fn child(kind: Kind) -> io::Result<()> {
         }),
         Kind::Daemon => {
             let parent = rustix::process::getpid();
-            fork(|| {
+            fork_to(|| {
                 while getppid() == Some(parent) {
                     std::thread::sleep(Duration::from_micros(200));
                 }
@@ -203,23 +209,24 @@ fn work_elsewhere() -> Command {
     command
 }
 
-/// Runs `child` in a child process, which ends with it.
-fn fork(child: impl FnOnce() -> io::Result<()>) -> io::Result<i32> {
+/// fork(2): 0 in the child.
+fn fork() -> io::Result<i32> {
     // SAFETY: every process of this program that forks has a single thread, so the child may run any code.
     match unsafe { libc::fork() } {
-        0 => {
-            let code = match child() {
-                Ok(()) => 0,
-                Err(e) => {
-                    eprintln!("forkstorm: {e}");
-                    1
-                }
-            };
-            exit(code)
-        }
         -1 => Err(io::Error::last_os_error()),
         pid => Ok(pid),
     }
+}
+
+/// Runs `child` in a child process, which ends with it.
+fn fork_to(child: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    if fork()? == 0 { end(child()) } else { Ok(()) }
+}
+
+fn end(done: io::Result<()>) -> ! {
+    let Err(e) = done else { exit(0) };
+    eprintln!("forkstorm: {e}");
+    exit(1)
 }
 
 /// Waits for any child, which must have ended well, and tells the CPU time of it and of all that it had

@@ -1,0 +1,48 @@
+use super::fixture::{Fixture, ORIGIN, ObservationBuilder, ProcessBuilder, RequestBuilder};
+use crate::event::LoadLog;
+use crate::report::model::{SCHEMA_VERSION, TargetKind};
+
+#[test]
+fn every_stamp_counts_from_the_runs_origin() {
+    let request = RequestBuilder::new(7).sent(10).content([30, 40]).usage(1, 2).done(50).build();
+    let r = Fixture {
+        load: Some(LoadLog { requests: vec![request] }),
+        observation: Some(ObservationBuilder::new().build()),
+        ..Fixture::profile()
+    }
+    .report();
+    assert_eq!((r.schema_version, r.run.origin_monotonic_ns), (SCHEMA_VERSION, ORIGIN.mono.0));
+    assert_eq!(r.run.duration_ns, 10_000_000_000);
+    let request = &r.requests[0];
+    assert_eq!((request.sent_ns, request.done_ns), (10_000_000, 50_000_000));
+    assert_eq!((request.first_token_ns, request.last_token_ns), (Some(30_000_000), Some(40_000_000)));
+    assert_eq!(request.chunks[1].t_ns, 40_000_000);
+    assert_eq!(r.resources.samples[0].t_ns, 500_000_000);
+}
+
+#[test]
+fn an_observation_without_a_load_has_no_timing() {
+    let o = ObservationBuilder::new().processes(vec![ProcessBuilder::new(42, 1, "server")]).build();
+    let r = Fixture { observation: Some(o), ..Fixture::profile() }.report();
+    assert!(r.load.is_none() && r.timing.is_none() && r.requests.is_empty());
+    assert_eq!((r.target.kind, r.target.pid), (TargetKind::Tree, Some(42)));
+    assert_eq!(r.efficiency.cpu_reason.as_deref(), Some("nothing was sent"));
+}
+
+#[test]
+fn without_roots_the_target_is_none_and_says_why() {
+    let mut f = Fixture::profile();
+    f.target.roots.clear();
+    f.target.none_reason = Some("nothing listens there".into());
+    let r = f.report();
+    assert_eq!((r.target.kind, r.target.pid), (TargetKind::None, None));
+    assert_eq!(r.target.how_found, "nothing listens there");
+}
+
+#[test]
+fn what_is_not_derived_yet_is_null_with_a_reason() {
+    let r = Fixture::profile().report();
+    assert_eq!((r.stalls, r.gpus.len()), (None, 0));
+    assert!(r.stalls_reason.is_some());
+    assert_eq!(r.gpus_reason.as_deref(), Some("no NVML library"));
+}

@@ -1,0 +1,258 @@
+//! Lines, columns and colours.
+//!
+//! Owns the page's width, the wrapping, the alignment of tables, and the cleaning of foreign text: a
+//! server's error message or a process's name cannot move the cursor of the reader's terminal. Never
+//! knows what a figure means. Called by the other files of `text`.
+
+/// No line is longer, in characters.
+pub(super) const WIDTH: usize = 100;
+/// Where the values of labelled lines start.
+const LABEL: usize = 20;
+const INDENT: &str = "  ";
+
+/// Whether escape codes for colour are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    Plain,
+    Color,
+}
+
+/// What a piece of text is, for the eye.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ink {
+    Plain,
+    Bold,
+    Dim,
+    Good,
+    Warn,
+    Bad,
+}
+
+impl Ink {
+    const fn code(self) -> Option<&'static str> {
+        match self {
+            Self::Plain => None,
+            Self::Bold => Some("1"),
+            Self::Dim => Some("2"),
+            Self::Good => Some("32"),
+            Self::Warn => Some("33"),
+            Self::Bad => Some("1;31"),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Align {
+    Left,
+    Right,
+}
+
+/// The text under construction.
+pub(super) struct Page {
+    out: String,
+    style: Style,
+}
+
+impl Page {
+    pub(super) const fn new(style: Style) -> Self {
+        Self { out: String::new(), style }
+    }
+
+    pub(super) fn finish(self) -> String {
+        self.out
+    }
+
+    pub(super) fn blank(&mut self) {
+        self.out.push('\n');
+    }
+
+    /// A section's title, set apart from what is above.
+    pub(super) fn heading(&mut self, title: &str) {
+        self.blank();
+        self.text(Ink::Bold, title);
+    }
+
+    /// A paragraph from the left margin.
+    pub(super) fn text(&mut self, ink: Ink, text: &str) {
+        self.hanging("", "", ink, text);
+    }
+
+    /// An indented paragraph.
+    pub(super) fn note(&mut self, ink: Ink, text: &str) {
+        self.hanging(INDENT, INDENT, ink, text);
+    }
+
+    /// A label and its value, the value's further lines under its first.
+    pub(super) fn pair(&mut self, label: &str, value: &str) {
+        self.pair_in(Ink::Plain, label, value);
+    }
+
+    pub(super) fn pair_in(&mut self, ink: Ink, label: &str, value: &str) {
+        let first = format!("{INDENT}{:<LABEL$}", clean(label));
+        let rest = " ".repeat(first.chars().count());
+        self.hanging(&first, &rest, ink, value);
+    }
+
+    /// Text behind a coloured tag.
+    pub(super) fn tagged(&mut self, ink: Ink, tag: &str, text: &str) {
+        let width = INDENT.len() + tag.chars().count() + 2;
+        let lines = wrap(&clean(text), WIDTH - width);
+        for (i, line) in lines.iter().enumerate() {
+            if i == 0 {
+                self.out.push_str(INDENT);
+                self.paint(ink, tag);
+                self.out.push_str("  ");
+            } else {
+                self.out.push_str(&" ".repeat(width));
+            }
+            self.out.push_str(line);
+            self.out.push('\n');
+        }
+    }
+
+    /// Rows under a dimmed header, as wide as their cells; a row may be shorter than the header.
+    pub(super) fn table(&mut self, header: &[(&str, Align)], rows: &[Vec<String>]) {
+        let rows: Vec<Vec<String>> = rows.iter().map(|r| r.iter().map(|c| clean(c)).collect()).collect();
+        let cell = |row: &[String], i: usize| row.get(i).map_or(0, |c| c.chars().count());
+        let widths: Vec<usize> = (0..header.len())
+            .map(|i| rows.iter().map(|r| cell(r, i)).max().unwrap_or(0).max(header[i].0.chars().count()))
+            .collect();
+        let titles: Vec<String> = header.iter().map(|(title, _)| (*title).to_owned()).collect();
+        for (ink, row) in std::iter::once((Ink::Dim, &titles)).chain(rows.iter().map(|r| (Ink::Plain, r))) {
+            let mut line = String::new();
+            for (i, (_, align)) in header.iter().enumerate() {
+                let text = row.get(i).map_or("", String::as_str);
+                let width = widths[i];
+                line.push_str(INDENT);
+                match align {
+                    Align::Left => line.push_str(&format!("{text:<width$}")),
+                    Align::Right => line.push_str(&format!("{text:>width$}")),
+                }
+            }
+            self.paint(ink, line.trim_end());
+            self.out.push('\n');
+        }
+    }
+
+    fn hanging(&mut self, first: &str, rest: &str, ink: Ink, text: &str) {
+        let room = WIDTH.saturating_sub(first.chars().count());
+        for (i, line) in wrap(&clean(text), room).iter().enumerate() {
+            self.out.push_str(if i == 0 { first } else { rest });
+            self.paint(ink, line);
+            self.out.push('\n');
+        }
+    }
+
+    fn paint(&mut self, ink: Ink, text: &str) {
+        match ink.code().filter(|_| self.style == Style::Color) {
+            Some(code) => self.out.push_str(&format!("\x1b[{code}m{text}\x1b[0m")),
+            None => self.out.push_str(text),
+        }
+    }
+}
+
+/// Without control characters and without those that turn the direction of writing.
+pub(super) fn clean(text: &str) -> String {
+    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars()
+        .map(|c| match c {
+            '\n' | '\t' => ' ',
+            c if c.is_control() || turns(c) => '\u{fffd}',
+            c => c,
+        })
+        .collect()
+}
+
+/// Broken at spaces, and within a word only where it is longer than a line. At least one line.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let width = width.max(1);
+    let mut lines = vec![String::new()];
+    let mut used = 0;
+    for word in text.split_whitespace() {
+        let mut chars: Vec<char> = word.chars().collect();
+        if used > 0 && used + 1 + chars.len() > width {
+            lines.push(String::new());
+            used = 0;
+        }
+        while chars.len() > width {
+            lines.push(chars.drain(..width).collect());
+            // The full line takes the place of the empty one before it.
+            let full = lines.len() - 1;
+            lines.swap(full - 1, full);
+        }
+        if let Some(line) = lines.last_mut() {
+            if used > 0 {
+                line.push(' ');
+                used += 1;
+            }
+            used += chars.len();
+            line.extend(chars);
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn page(f: impl FnOnce(&mut Page)) -> String {
+        let mut page = Page::new(Style::Plain);
+        f(&mut page);
+        page.finish()
+    }
+
+    #[test]
+    fn text_wraps_at_spaces_and_breaks_only_words_that_fit_no_line() {
+        assert_eq!(wrap("aa bb cc", 5), ["aa bb", "cc"]);
+        assert_eq!(wrap("aa bbbbbbbb c", 3), ["aa", "bbb", "bbb", "bb", "c"]);
+        assert_eq!(wrap("", 5), [""]);
+    }
+
+    #[test]
+    fn a_value_hangs_under_its_first_line() {
+        let text = page(|p| p.pair("label", &"word ".repeat(30)));
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines.len() == 2 && lines.iter().all(|l| l.chars().count() <= WIDTH));
+        assert!(lines[0].starts_with("  label               word"));
+        assert!(lines[1].starts_with("                      word"));
+    }
+
+    #[test]
+    fn columns_align_by_their_widest_cell_and_have_no_trailing_space() {
+        let text = page(|p| {
+            p.table(
+                &[("pid", Align::Right), ("name", Align::Left)],
+                &[vec!["1".into(), "a".into()], vec!["12345".into(), "bash".into()]],
+            );
+        });
+        assert_eq!(text, "    pid  name\n      1  a\n  12345  bash\n");
+    }
+
+    #[test]
+    fn foreign_text_cannot_steer_the_terminal() {
+        let text = page(|p| p.pair("error", "\x1b[2Jgone\r\nnext \u{202e}txet"));
+        assert!(!text.contains('\x1b') && !text.contains('\r') && !text.contains('\u{202e}'));
+        assert!(text.contains("gone") && text.lines().count() == 1);
+    }
+
+    #[test]
+    fn colour_is_only_written_when_asked_for() {
+        let mut p = Page::new(Style::Color);
+        p.tagged(Ink::Warn, "warn", "x");
+        assert_eq!(p.finish(), "  \x1b[33mwarn\x1b[0m  x\n");
+        assert_eq!(page(|p| p.tagged(Ink::Warn, "warn", "x")), "  warn  x\n");
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_is_longer_than_the_page_and_no_word_is_lost(text in "[ a-z]{0,400}", width in 1usize..120) {
+            let lines = wrap(&text, width);
+            prop_assert!(lines.iter().all(|l| l.chars().count() <= width));
+            let squeezed = |s: &str| s.chars().filter(|c| *c != ' ').collect::<String>();
+            prop_assert_eq!(squeezed(&lines.concat()), squeezed(&text));
+        }
+    }
+}
