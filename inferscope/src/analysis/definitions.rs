@@ -25,10 +25,14 @@ const TIMING: [(&str, &str); 11] = [
     ),
     (
         "tpot_ns",
-        "one value a request: (last token - first token) / (n - 1), n the tokens that arrived, at least two. \
+        "one value a request: (last token - first token) / (n - 1), n the tokens that arrived, at least two; \
+         the first chunk is taken for one token, as the peers do. \
          guidellm and aiperf: inter token latency (aiperf to the end of the request); vllm bench serve: TPOT",
     ),
-    ("e2e_ns", "from the send to the last byte. aiperf and guidellm: request latency; vllm bench serve: E2EL"),
+    (
+        "e2e_ns",
+        "from the send to the last byte. aiperf and guidellm: request latency; vllm bench serve: E2EL",
+    ),
     ("output_tokens_per_s", "output tokens of the successful requests / window_ns"),
     ("requests_per_s", "successful requests / window_ns"),
     (
@@ -81,7 +85,8 @@ mod tests {
         for name in ["ttft_ns", "ttfo_ns", "inter_chunk_ns", "inter_token_ns", "tpot_ns", "e2e_ns"] {
             assert!(defined.contains_key(name), "{name}");
         }
-        for name in ["output_tokens", "output_tokens_per_s", "requests_per_s", "decode_tokens_per_s", "window_ns"]
+        for name in
+            ["output_tokens", "output_tokens_per_s", "requests_per_s", "decode_tokens_per_s", "window_ns"]
         {
             assert!(defined.contains_key(name), "{name}");
         }

@@ -96,9 +96,7 @@ impl Distribution {
         let squares = n.checked_mul(self.sum_of_squares);
         let variance = match (squares, self.sum.checked_mul(self.sum)) {
             // Exact: no cancellation between two large floats.
-            (Some(squares), Some(square)) => {
-                squares.saturating_sub(square) as f64 / (n as f64 * n as f64)
-            }
+            (Some(squares), Some(square)) => squares.saturating_sub(square) as f64 / (n as f64 * n as f64),
             _ => {
                 let mean = self.sum as f64 / n as f64;
                 (self.sum_of_squares as f64 / n as f64 - mean * mean).max(0.0)

@@ -29,7 +29,11 @@ pub(super) fn efficiency(
     let cpu = match cpu_in_window(inputs, window) {
         Ok(cpu) => cpu.0 as f64,
         Err(why) => {
-            return model::Efficiency { cpu_reason: Some(why), joules_reason, ..model::Efficiency::default() };
+            return model::Efficiency {
+                cpu_reason: Some(why),
+                joules_reason,
+                ..model::Efficiency::default()
+            };
         }
     };
     let per = |n: Option<u64>| n.filter(|n| *n > 0).map(|n| cpu / n as f64);

@@ -2,6 +2,8 @@
 //!
 //! Times are milliseconds on the run's timeline. Used by the tests of `analysis` and `report`.
 
+mod runs;
+
 use crate::clock::{Mono, Origin};
 use crate::event::{
     Birth, Chunk, ChunkKind, Counts, CpuTime, ExitStatus, Failure, FailureKind, GpuLog, LoadLog, Loss,
@@ -16,8 +18,13 @@ use crate::units::Nanos;
 
 use super::{Inputs, TargetFound};
 
-pub(crate) const ORIGIN: Origin =
-    Origin { mono: Mono(7_000_000_000_000), unix_ns: 1_760_000_000_000_000_000, boottime_ahead_ns: 5_000_000_000 };
+pub(crate) use runs::{demo, engine, everything_failed, no_target};
+
+pub(crate) const ORIGIN: Origin = Origin {
+    mono: Mono(7_000_000_000_000),
+    unix_ns: 1_760_000_000_000_000_000,
+    boottime_ahead_ns: 5_000_000_000,
+};
 const BOOTTIME_ZERO_NS: u64 = ORIGIN.mono.0 + ORIGIN.boottime_ahead_ns;
 /// A process alive at start began a minute before.
 const BEFORE_NS: u64 = 60_000_000_000;
@@ -368,7 +375,11 @@ impl Fixture {
 
     fn inputs(&self) -> Inputs<'_> {
         Inputs {
-            tool: model::Tool { name: "inferscope".into(), version: "0.1.0".into(), commit: "0123abc".into() },
+            tool: model::Tool {
+                name: "inferscope".into(),
+                version: "0.1.0".into(),
+                commit: "0123abc".into(),
+            },
             host: model::Host {
                 hostname: Some("box".into()),
                 kernel: Some("6.18.0".into()),

@@ -58,7 +58,8 @@ const fn sample(origin: Origin, r: &GpuReading) -> model::GpuSample {
 
 /// `ok` for what any reading told, NVML's words for what the device refuses.
 fn capabilities(device: &GpuDevice) -> BTreeMap<String, String> {
-    let told: [(&str, fn(&GpuReading) -> bool); 6] = [
+    type Told = fn(&GpuReading) -> bool;
+    let told: [(&str, Told); 6] = [
         ("memory_used_bytes", |r| r.memory_used_bytes.is_some()),
         ("sm_percent", |r| r.sm_percent.is_some()),
         ("memory_percent", |r| r.memory_percent.is_some()),
@@ -84,12 +85,8 @@ struct Usage {
 
 /// NVML knows processes by their pid in the initial namespace, so only a known host pid can match.
 fn usage(device: &GpuDevice, processes: &model::Processes) -> Usage {
-    let unknown = |why: &str| Usage {
-        used: None,
-        reason: Some(why.to_owned()),
-        target_bytes: None,
-        other_bytes: None,
-    };
+    let unknown =
+        |why: &str| Usage { used: None, reason: Some(why.to_owned()), target_bytes: None, other_bytes: None };
     if !device.processes_known {
         return unknown("the device does not tell which processes use it");
     }
@@ -157,13 +154,19 @@ mod tests {
     #[test]
     fn memory_divides_into_the_targets_and_the_others() {
         let g = gpu(ORIGIN, &device(&[(900, Some(5)), (901, Some(7))]), &target(Some(900)));
-        assert_eq!((g.used_by_target, g.target_memory_bytes, g.other_memory_bytes), (Some(true), Some(5), Some(7)));
+        assert_eq!(
+            (g.used_by_target, g.target_memory_bytes, g.other_memory_bytes),
+            (Some(true), Some(5), Some(7))
+        );
     }
 
     #[test]
     fn an_unknown_share_makes_the_sum_unknown() {
         let g = gpu(ORIGIN, &device(&[(900, None)]), &target(Some(900)));
-        assert_eq!((g.used_by_target, g.target_memory_bytes, g.other_memory_bytes), (Some(true), None, Some(0)));
+        assert_eq!(
+            (g.used_by_target, g.target_memory_bytes, g.other_memory_bytes),
+            (Some(true), None, Some(0))
+        );
     }
 
     #[test]

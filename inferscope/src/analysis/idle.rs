@@ -76,7 +76,11 @@ mod tests {
     #[test]
     fn an_idle_wrapper_alone_is_named_with_the_remedy() {
         let text = warning(idle(), false).unwrap();
-        assert!(text.starts_with("pid 42 (bash) had one thread, at most 3.3 MiB and no CPU time in all 10 samples"));
+        assert!(
+            text.starts_with(
+                "pid 42 (bash) had one thread, at most 3.3 MiB and no CPU time in all 10 samples"
+            )
+        );
         assert!(text.ends_with("drop --no-descendants to watch its whole tree"), "{text}");
     }
 

@@ -67,7 +67,9 @@ fn short_lived_cpu(plan: &Plan, processes: &Processes, resources: &Resources) ->
             ("short_lived_processes", json!(unsampled().count())),
             ("sample_interval_ns", json!(plan.observe.sample_interval.0)),
         ]),
-        advice: format!("a profiler that polls /proc every {interval_ms:.0} ms misses this share; it is counted here"),
+        advice: format!(
+            "a profiler that polls /proc every {interval_ms:.0} ms misses this share; it is counted here"
+        ),
     })
 }
 

@@ -66,7 +66,9 @@ fn cpu(observation: &Observation) -> model::ProcessesCpu {
         live_ns: Some(living.total().0),
         cgroup_ns: None,
         reconciliation_error_pct: None,
-        reconciliation_reason: Some("the target is a process tree, which no cgroup accounts by itself".to_owned()),
+        reconciliation_reason: Some(
+            "the target is a process tree, which no cgroup accounts by itself".to_owned(),
+        ),
     }
 }
 
@@ -241,7 +243,14 @@ mod tests {
         let events = of(o).events;
         assert_eq!((events[0].t_ns, events[0].ppid), (20_000_000, Some(10)));
         assert_eq!((events[1].t_ns, events[1].signal, events[1].code), (30_000_000, Some(9), None));
-        assert_eq!(event(ORIGIN, &ProcessEvent { t: ms(0), pid: 1, kind: ProcessEventKind::Migrate { to_cgroup_id: 7 } }).cgroup_id, Some(7));
+        assert_eq!(
+            event(
+                ORIGIN,
+                &ProcessEvent { t: ms(0), pid: 1, kind: ProcessEventKind::Migrate { to_cgroup_id: 7 } }
+            )
+            .cgroup_id,
+            Some(7)
+        );
     }
 
     #[test]

@@ -52,8 +52,7 @@ pub(super) struct Window {
 
 impl Window {
     pub(super) fn of(answers: &[Answer<'_>]) -> Option<Self> {
-        let cut_off =
-            |r: &RequestLog| r.failure.as_ref().is_some_and(|f| f.kind == FailureKind::Interrupted);
+        let cut_off = |r: &RequestLog| r.failure.as_ref().is_some_and(|f| f.kind == FailureKind::Interrupted);
         let within = || answers.iter().map(|a| a.request).filter(|r| !r.warmup && !cut_off(r));
         Some(Self { from: within().map(|r| r.sent).min()?, to: within().map(|r| r.done).max()? })
     }
@@ -188,7 +187,8 @@ mod tests {
 
     #[test]
     fn schedule_lag_is_the_send_behind_its_schedule() {
-        let log = LoadLog { requests: vec![RequestBuilder::new(0).scheduled(10).sent(13).content([20]).build()] };
+        let log =
+            LoadLog { requests: vec![RequestBuilder::new(0).scheduled(10).sent(13).content([20]).build()] };
         let load = load(&fixture::plan(), None, &answers(&log));
         assert_eq!((load.shape.as_str(), load.schedule_lag_ns.max), ("open", Some(3_000_000)));
     }

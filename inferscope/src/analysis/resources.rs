@@ -59,7 +59,8 @@ fn cpu_percent(samples: &[SetSample]) -> model::Stat {
         s.mean = Some(used / over * 100.0);
     }
     if left_out > 0 {
-        s.reason = Some(format!("{left_out} of {} intervals left out: the counter went back", samples.len() - 1));
+        s.reason =
+            Some(format!("{left_out} of {} intervals left out: the counter went back", samples.len() - 1));
     }
     s
 }

@@ -50,8 +50,7 @@ impl Tokens {
     pub(super) fn of(request: &RequestLog) -> Self {
         let chunks = request.chunks.iter().filter(|c| c.kind.has_tokens()).count() as u64;
         // Zero tokens beside text is a server that does not count.
-        let usage =
-            request.usage.and_then(|u| u.completion_tokens).filter(|total| *total > 0 || chunks == 0);
+        let usage = request.usage.and_then(|u| u.completion_tokens).filter(|total| *total > 0 || chunks == 0);
         let stopped = request.finish_reason.as_deref() == Some("stop");
         let agrees = |sent: u64| usage.is_none_or(|u| u == sent || (stopped && u == sent.saturating_add(1)));
         let by_usage = |cut, total, delivered| Self {

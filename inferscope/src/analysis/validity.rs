@@ -35,7 +35,10 @@ pub(super) fn validity(
         Some(observation) => observed(&mut all, inputs, observation),
         None => all.warn(
             "no_target",
-            format!("no process was observed: {}; CPU, memory and processes are unknown", inputs.unobserved()),
+            format!(
+                "no process was observed: {}; CPU, memory and processes are unknown",
+                inputs.unobserved()
+            ),
         ),
     }
     gpu(&mut all, inputs.gpu);
@@ -106,7 +109,8 @@ fn tokens(all: &mut Entries, answers: &[Answer<'_>]) {
             "usage_differs_from_chunks",
             format!(
                 "in {} of {} answers the server counts {} tokens, but {} chunks held text: a gap is between \
-                 chunks there, and inter-token latency leaves them out",
+                 chunks there, inter-token latency leaves them out, and the rate of decoding errs by the first \
+                 chunk's tokens",
                 differing.len(),
                 ok.len(),
                 sum(|a| a.tokens.total.unwrap_or(0)),
@@ -125,7 +129,10 @@ fn served_model(all: &mut Entries, inputs: &Inputs<'_>, answers: &[Answer<'_>]) 
     if !others.is_empty() {
         all.warn(
             "model_differs",
-            format!("asked for model '{asked}', answered as '{}': the figures are of the latter", others.join("', '")),
+            format!(
+                "asked for model '{asked}', answered as '{}': the figures are of the latter",
+                others.join("', '")
+            ),
         );
     }
 }
@@ -165,13 +172,36 @@ fn losses(all: &mut Entries, loss: &Loss) {
             all.warn(code, format!("{n} {what}"));
         }
     };
-    lost(loss.ring_full, "lost_ring_full", "kernel records did not fit the ring: processes, and what they cost, may be missing from the list");
-    lost(loss.unmarked, "lost_unmarked", "processes could not be followed: they and their descendants are in no figure");
-    lost(loss.undecodable, "lost_undecodable", "kernel records could not be decoded: processes may be missing from the list");
-    lost(loss.unreadable, "lost_unreadable", "readings of living processes were refused by /proc: memory, threads and CPU are lower bounds");
-    lost(loss.unlisted_processes, "unlisted_processes", "processes are counted and summed but not listed: the list had reached its bound");
+    lost(
+        loss.ring_full,
+        "lost_ring_full",
+        "kernel records did not fit the ring: processes, and what they cost, may be missing from the list",
+    );
+    lost(
+        loss.unmarked,
+        "lost_unmarked",
+        "processes could not be followed: they and their descendants are in no figure",
+    );
+    lost(
+        loss.undecodable,
+        "lost_undecodable",
+        "kernel records could not be decoded: processes may be missing from the list",
+    );
+    lost(
+        loss.unreadable,
+        "lost_unreadable",
+        "readings of living processes were refused by /proc: memory, threads and CPU are lower bounds",
+    );
+    lost(
+        loss.unlisted_processes,
+        "unlisted_processes",
+        "processes are counted and summed but not listed: the list had reached its bound",
+    );
     if loss.unlisted_events > 0 {
-        all.ok("unlisted_events", format!("{} events are not listed: the list had reached its bound", loss.unlisted_events));
+        all.ok(
+            "unlisted_events",
+            format!("{} events are not listed: the list had reached its bound", loss.unlisted_events),
+        );
     }
 }
 
@@ -191,7 +221,10 @@ fn sampling(all: &mut Entries, o: &Observation) {
     if o.samples_thinned > 0 {
         all.ok(
             "samples_thinned",
-            format!("{} samples were dropped to bound the list: the interval kept is longer", o.samples_thinned),
+            format!(
+                "{} samples were dropped to bound the list: the interval kept is longer",
+                o.samples_thinned
+            ),
         );
     }
 }

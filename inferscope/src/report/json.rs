@@ -123,7 +123,7 @@ mod tests {
         let report = engine().report();
         let text = to_json(&report);
         let lines = |with: &str| text.lines().filter(|l| l.contains(with)).count();
-        assert_eq!(lines("\"cpu_user_ns\":"), report.processes.list.len() * 1);
+        assert_eq!(lines("\"cpu_user_ns\":"), report.processes.list.len());
         assert_eq!(lines("\"pss_bytes\": null, \"cpu_ns\":"), report.resources.samples.len());
         assert!(text.contains("\"insights\": []") || !report.insights.is_empty());
     }

@@ -23,9 +23,21 @@ mod tests {
         let schema: serde_json::Value = serde_json::from_str(&json_schema()).unwrap();
         let required: Vec<&str> =
             schema["required"].as_array().unwrap().iter().filter_map(|v| v.as_str()).collect();
-        for section in
-            ["schema_version", "tool", "host", "run", "validity", "target", "requests", "processes", "resources", "gpus", "efficiency", "insights", "self"]
-        {
+        for section in [
+            "schema_version",
+            "tool",
+            "host",
+            "run",
+            "validity",
+            "target",
+            "requests",
+            "processes",
+            "resources",
+            "gpus",
+            "efficiency",
+            "insights",
+            "self",
+        ] {
             assert!(required.contains(&section), "{section} is not required");
         }
         for section in ["load", "timing", "stalls"] {

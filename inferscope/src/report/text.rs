@@ -44,7 +44,9 @@ fn head(page: &mut Page, report: &Report) {
         facts.push(format!("model {}", load.model.as_deref().unwrap_or("unknown")));
         facts.push(match (load.concurrency, load.rate_per_s) {
             (Some(n), _) => format!("{}, {} loop of {n}", load.api, load.shape),
-            (None, Some(rate)) => format!("{}, {} loop at {}/s", load.api, load.shape, humanize::number(rate)),
+            (None, Some(rate)) => {
+                format!("{}, {} loop at {}/s", load.api, load.shape, humanize::number(rate))
+            }
             (None, None) => format!("{}, {} loop", load.api, load.shape),
         });
     }
@@ -63,9 +65,11 @@ fn head(page: &mut Page, report: &Report) {
     }
 }
 
-/// Warnings and worse; what is `ok` stays in the JSON.
+/// Warnings and worse; what is `ok` stays in the JSON, and what the head says is not said twice.
 fn doubts(page: &mut Page, report: &Report) {
-    let mut worth_saying = report.validity.iter().filter(|v| v.level > Level::Ok).peekable();
+    let said = |code: &str| report.run.mode == Mode::Demo && code == "synthetic_tokens";
+    let mut worth_saying =
+        report.validity.iter().filter(|v| v.level > Level::Ok && !said(&v.code)).peekable();
     if worth_saying.peek().is_none() {
         return;
     }
@@ -87,7 +91,8 @@ fn insights(page: &mut Page, insights: &[Insight]) {
     for insight in insights {
         let ink = if insight.severity == Severity::Warn { Ink::Warn } else { Ink::Good };
         page.tagged(ink, "•", &insight.headline);
-        let evidence: Vec<String> = insight.evidence.iter().map(|(name, value)| figure(name, value)).collect();
+        let evidence: Vec<String> =
+            insight.evidence.iter().map(|(name, value)| figure(name, value)).collect();
         page.tagged(Ink::Plain, " ", &evidence.join(", "));
         page.tagged(Ink::Plain, " ", &insight.advice);
     }
@@ -114,7 +119,11 @@ fn own(page: &mut Page, own: &Own) {
     page.pair("cost", &format!("{cpu} of CPU, {rss} at peak"));
     let kernel = match (own.bpf_run_ns, own.bpf_run_count) {
         (Some(ns), Some(runs)) => {
-            let each = if runs > 0 { format!(" ({} each)", duration(ns as f64 / runs as f64)) } else { String::new() };
+            let each = if runs > 0 {
+                format!(" ({} each)", duration(ns as f64 / runs as f64))
+            } else {
+                String::new()
+            };
             format!("{} in {} runs{each}", nanos(ns), count(runs))
         }
         _ => format!("unknown: {}", own.bpf_reason.as_deref().unwrap_or("not measured")),

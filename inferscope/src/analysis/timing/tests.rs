@@ -75,7 +75,8 @@ fn tokens_without_text_belong_to_the_next_chunk_with_text() {
 
 #[test]
 fn text_without_a_token_of_its_own_lends_its_time_to_the_next_token() {
-    let d = of(vec![request().content_with_tokens([(10, 1), (25, 0), (40, 1)]).usage(1, 2).build()]).inter_token_ns;
+    let d = of(vec![request().content_with_tokens([(10, 1), (25, 0), (40, 1)]).usage(1, 2).build()])
+        .inter_token_ns;
     assert_eq!((d.count, d.max), (1, Some(30 * MS)));
 }
 
@@ -146,10 +147,7 @@ fn nothing_that_worked_leaves_every_figure_null_with_the_reason() {
 
 #[test]
 fn one_answer_without_usage_makes_the_sum_one_of_chunks() {
-    let t = of(vec![
-        request().content([10, 20]).usage(1, 2).build(),
-        request().content([10, 20]).build(),
-    ]);
+    let t = of(vec![request().content([10, 20]).usage(1, 2).build(), request().content([10, 20]).build()]);
     assert_eq!((t.output_tokens, t.token_source), (Some(4), Some(TokenSource::Chunks)));
     assert!(t.definitions["output_tokens"].contains("ASSUMED"));
 }

@@ -50,14 +50,17 @@ fn all_requests_failing_is_invalid() {
 
 #[test]
 fn some_failing_is_a_warning_that_counts_them() {
-    let f = with_requests(vec![ok_request().build(), ok_request().failed(FailureKind::Status, "429").build()]);
+    let f =
+        with_requests(vec![ok_request().build(), ok_request().failed(FailureKind::Status, "429").build()]);
     assert!(only(&f, Level::Warn, "requests_failed").starts_with("1 of 2 requests failed"));
 }
 
 #[test]
 fn a_request_that_the_interruption_cut_off_is_no_failure_of_the_server() {
-    let mut f =
-        with_requests(vec![ok_request().build(), ok_request().failed(FailureKind::Interrupted, "^C").build()]);
+    let mut f = with_requests(vec![
+        ok_request().build(),
+        ok_request().failed(FailureKind::Interrupted, "^C").build(),
+    ]);
     f.interrupted = true;
     only(&f, Level::Warn, "interrupted");
 }
@@ -113,7 +116,9 @@ fn each_cause_of_loss_has_its_own_warning() {
     let server = || vec![ProcessBuilder::new(42, 1, "server").cpu_ms(900, 100)];
     let with = |loss| with_observation(ObservationBuilder::new().processes(server()).loss(loss));
     let none = Loss::default();
-    assert!(only(&with(Loss { ring_full: 3, ..none }), Level::Warn, "lost_ring_full").starts_with("3 kernel"));
+    assert!(
+        only(&with(Loss { ring_full: 3, ..none }), Level::Warn, "lost_ring_full").starts_with("3 kernel")
+    );
     only(&with(Loss { unmarked: 1, ..none }), Level::Warn, "lost_unmarked");
     only(&with(Loss { undecodable: 1, ..none }), Level::Warn, "lost_undecodable");
     only(&with(Loss { unreadable: 1, ..none }), Level::Warn, "lost_unreadable");
@@ -146,7 +151,8 @@ fn a_target_that_ended_and_one_without_its_children_are_said() {
 
 #[test]
 fn an_idle_target_is_in_the_report_as_well() {
-    let sample = |n: u64| SetSample { t: ms(n * 50), processes: 1, threads: 1, rss_bytes: 1 << 20, cpu: Nanos(0) };
+    let sample =
+        |n: u64| SetSample { t: ms(n * 50), processes: 1, threads: 1, rss_bytes: 1 << 20, cpu: Nanos(0) };
     let f = with_observation(
         ObservationBuilder::new()
             .processes(vec![ProcessBuilder::new(42, 1, "bash")])

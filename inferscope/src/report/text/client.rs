@@ -33,7 +33,10 @@ pub(super) fn answer(page: &mut Page, report: &Report) {
 
 fn token_rate(timing: &Timing) -> String {
     let (Some(rate), Some(tokens)) = (timing.output_tokens_per_s, timing.output_tokens) else {
-        return format!("unknown: {}", timing.e2e_ns.reason.as_deref().unwrap_or("no answer told its tokens"));
+        return format!(
+            "unknown: {}",
+            timing.e2e_ns.reason.as_deref().unwrap_or("no answer told its tokens")
+        );
     };
     let tokens = counted(tokens, "token", "tokens");
     let chunks = counted(timing.token_chunks, "chunk", "chunks");
@@ -48,8 +51,11 @@ fn token_rate(timing: &Timing) -> String {
 fn requests(load: &Load, timing: &Timing, requests: &[Request]) -> String {
     let cut_off =
         requests.iter().filter(|r| !r.warmup && r.error_kind == Some(ErrorKind::Interrupted)).count() as u64;
-    let mut text =
-        format!("{} ok, {} failed", count(load.requests_ok), count(load.requests_failed.saturating_sub(cut_off)));
+    let mut text = format!(
+        "{} ok, {} failed",
+        count(load.requests_ok),
+        count(load.requests_failed.saturating_sub(cut_off))
+    );
     if cut_off > 0 {
         text.push_str(&format!(", {} cut off by the interruption", count(cut_off)));
     }
@@ -79,8 +85,15 @@ fn latencies(page: &mut Page, timing: &Timing) {
     }
     shown.push(("end to end", &timing.e2e_ns));
     let right = |title| (title, Align::Right);
-    let header =
-        [("latency", Align::Left), right("count"), right("mean"), right("p50"), right("p90"), right("p99"), right("max")];
+    let header = [
+        ("latency", Align::Left),
+        right("count"),
+        right("mean"),
+        right("p50"),
+        right("p90"),
+        right("p99"),
+        right("max"),
+    ];
     let rows: Vec<Vec<String>> = shown.iter().map(|(name, dist)| row(name, dist)).collect();
     page.table(&header, &rows);
     for (name, dist) in shown {
@@ -105,7 +118,8 @@ fn row(name: &str, dist: &Dist) -> Vec<String> {
 
 /// Failed requests by their cause, the most frequent first, each with its first message.
 pub(super) fn failures(page: &mut Page, requests: &[Request]) {
-    let mut groups: BTreeMap<(Option<ErrorKind>, Option<u16>), (u64, &str)> = BTreeMap::new();
+    type Cause = (Option<ErrorKind>, Option<u16>);
+    let mut groups: BTreeMap<Cause, (u64, &str)> = BTreeMap::new();
     for r in requests.iter().filter(|r| !r.ok) {
         // The status tells failures apart only where it is the failure.
         let status = r.http_status.filter(|_| r.error_kind == Some(ErrorKind::Status));

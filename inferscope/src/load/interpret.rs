@@ -1,0 +1,178 @@
+//! What one event of a completion stream holds.
+//!
+//! Owns the reading of an event's JSON as OpenAI-compatible servers write it, tolerant of what is
+//! null, missing or of another type. Pure and stateless, but for [`TokenCount`]. Called by `request`.
+//!
+//! Rules where servers differ:
+//! - A chunk has one kind, also where it holds several: Content before Tool before Reasoning, so that
+//!   the first chunk that is not reasoning is found where the answer begins. Its bytes are all of them.
+//! - An empty text is no text: a role, `content: ""` or an empty tool call is Other.
+//! - `reasoning` and `reasoning_content` in one delta are one text under two names; the longer counts.
+//! - Text given as a list of parts counts the parts' `text`, `content` and `thinking`.
+
+use std::borrow::Cow;
+
+use serde_json::Value;
+
+use super::said;
+use super::sse::Event;
+use crate::event::{ChunkKind, Usage};
+
+mod json;
+
+/// One event, understood.
+#[derive(Debug, PartialEq)]
+pub(super) enum Held<'a> {
+    Chunk(Completion<'a>),
+    /// `[DONE]`.
+    Done,
+    /// An `error` in mid-stream, in the server's words.
+    Error(String),
+    /// Nothing of a completion: an empty event, a ping.
+    Nothing,
+}
+
+/// A completion object.
+#[derive(Debug, PartialEq)]
+pub(super) struct Completion<'a> {
+    pub(super) kind: ChunkKind,
+    /// Of generated text, UTF-8.
+    pub(super) bytes: u32,
+    pub(super) usage: Option<Usage>,
+    pub(super) model: Option<Cow<'a, str>>,
+    pub(super) finish_reason: Option<Cow<'a, str>>,
+    /// Bit n: choice n (63 for all above) is in it, has its finish reason in it.
+    pub(super) choices: u64,
+    pub(super) finished: u64,
+}
+
+/// An event that is no completion object.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct NotUnderstood {
+    pub(super) why: String,
+    /// Its JSON is right as far as it goes.
+    pub(super) truncated: bool,
+}
+
+pub(super) fn event<'a>(event: Event<'a>) -> Result<Held<'a>, NotUnderstood> {
+    let data = event.data.trim_ascii();
+    match (event.name, data) {
+        (_, b"") => Ok(Held::Nothing),
+        (_, b"[DONE]") => Ok(Held::Done),
+        (b"error", data) => Ok(Held::Error(said::in_body(data).unwrap_or_else(|| said::excerpt(data)))),
+        (name, data) => match completion(data) {
+            Ok(held) => Ok(held),
+            // Only unnamed events are the completion; what a `ping` holds is its own affair.
+            Err(_) if !matches!(name, b"" | b"message") => Ok(Held::Nothing),
+            Err(e) => Err(e),
+        },
+    }
+}
+
+/// `data` as a completion object, a chunk's or a whole answer's.
+pub(super) fn completion(data: &[u8]) -> Result<Held<'_>, NotUnderstood> {
+    match serde_json::from_slice::<json::Object<'_>>(data) {
+        Ok(object) => Ok(understand(object)),
+        Err(error) => retry_lossy(data).ok_or_else(|| NotUnderstood {
+            why: format!("an event is no completion object ({error}): {}", said::excerpt(data)),
+            truncated: error.is_eof(),
+        }),
+    }
+}
+
+/// A server that cuts a character in two between events writes invalid UTF-8; the standard wants a
+/// replacement character in its place.
+#[cold]
+fn retry_lossy(data: &[u8]) -> Option<Held<'static>> {
+    let Cow::Owned(text) = String::from_utf8_lossy(data) else { return None };
+    match understand(serde_json::from_str(&text).ok()?) {
+        Held::Chunk(c) => Some(Held::Chunk(Completion {
+            model: c.model.map(|m| Cow::Owned(m.into_owned())),
+            finish_reason: c.finish_reason.map(|r| Cow::Owned(r.into_owned())),
+            kind: c.kind,
+            bytes: c.bytes,
+            usage: c.usage,
+            choices: c.choices,
+            finished: c.finished,
+        })),
+        Held::Error(said) => Some(Held::Error(said)),
+        Held::Done => Some(Held::Done),
+        Held::Nothing => Some(Held::Nothing),
+    }
+}
+
+fn understand(object: json::Object<'_>) -> Held<'_> {
+    let empty_error = |e: &Value| matches!(e, Value::Null | Value::Bool(false)) || e.as_str() == Some("");
+    if let Some(error) = object.error.filter(|e| !empty_error(e)) {
+        return Held::Error(said::in_value(&error).unwrap_or_else(|| said::one_line(&error.to_string())));
+    }
+    let usage = object.usage.map(|u| Usage { prompt_tokens: u.prompt.0, completion_tokens: u.completion.0 });
+    let Some(choices) = object.choices else {
+        if object.object.0.as_deref() == Some("error") {
+            let message = object.message.as_ref().and_then(said::in_value);
+            return Held::Error(message.unwrap_or_else(|| "the server gave no message".to_owned()));
+        }
+        return match usage {
+            Some(_) => Held::Chunk(chunk(json::Choices::default(), usage, object.model.0)),
+            None => Held::Nothing,
+        };
+    };
+    Held::Chunk(chunk(choices, usage, object.model.0))
+}
+
+fn chunk<'a>(choices: json::Choices<'a>, usage: Option<Usage>, model: Option<Cow<'a, str>>) -> Completion<'a> {
+    let text = choices.text;
+    let kind = if text.content > 0 {
+        ChunkKind::Content
+    } else if text.tool > 0 {
+        ChunkKind::Tool
+    } else if text.reasoning > 0 {
+        ChunkKind::Reasoning
+    } else {
+        ChunkKind::Other
+    };
+    let bytes = text.content.saturating_add(text.tool).saturating_add(text.reasoning);
+    Completion {
+        kind,
+        bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
+        usage,
+        model,
+        finish_reason: choices.finish_reason,
+        choices: choices.present,
+        finished: choices.finished,
+    }
+}
+
+/// Tokens a chunk from usage that comes with every chunk: what the count grew by since the last chunk
+/// with text.
+///
+/// A token without text of its own (half a character, held back by the server) is counted in the chunk
+/// that shows it. Usage beside no choices is the total of the answer, not a chunk's; and so is usage
+/// that comes late, after chunks with text had none.
+#[derive(Debug)]
+pub(super) struct TokenCount {
+    /// The server's count up to the last chunk with text; `None` where it did not tell.
+    before: Option<u64>,
+}
+
+impl Default for TokenCount {
+    fn default() -> Self {
+        Self { before: Some(0) }
+    }
+}
+
+impl TokenCount {
+    /// Generated tokens in the next chunk. `None` where the server does not tell, and where its count
+    /// went back.
+    pub(super) fn of(&mut self, chunk: &Completion<'_>) -> Option<u32> {
+        if !chunk.kind.has_tokens() {
+            return None;
+        }
+        let now = chunk.usage.and_then(|u| u.completion_tokens);
+        let before = std::mem::replace(&mut self.before, now);
+        u32::try_from(now?.checked_sub(before?)?).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,49 @@
+//! Secrets in the command lines of observed processes.
+//!
+//! Pure. Values of flags and assignments whose name looks like a key or token become `***`.
+
+const NAMES: [&str; 6] = ["key", "token", "secret", "passw", "credential", "auth"];
+const VALUE_PREFIXES: [&str; 5] = ["sk-", "hf_", "ghp_", "Bearer ", "xox"];
+
+/// Numbers and sizes that happen to have such a name (`--max-tokens 128`) are kept.
+fn is_secret(name: &str, value: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    NAMES.iter().any(|n| name.contains(n)) && value.parse::<f64>().is_err() && !value.is_empty()
+}
+
+pub(super) fn arguments(args: Vec<String>) -> Vec<String> {
+    let mut masked = Vec::with_capacity(args.len());
+    let mut flag: Option<String> = None;
+    for arg in args {
+        let named = flag.take();
+        if let Some((name, value)) = arg.split_once('=').filter(|(n, v)| is_secret(n, v)) {
+            let _ = value;
+            masked.push(format!("{name}=***"));
+        } else if VALUE_PREFIXES.iter().any(|p| arg.starts_with(p))
+            || named.is_some_and(|name| !arg.starts_with('-') && is_secret(&name, &arg))
+        {
+            masked.push("***".to_owned());
+        } else {
+            if arg.starts_with('-') && !arg.contains('=') {
+                flag = Some(arg.clone());
+            }
+            masked.push(arg);
+        }
+    }
+    masked
+}
+
+#[cfg(test)]
+mod tests {
+    use super::arguments;
+
+    #[test]
+    fn values_of_secret_flags_are_masked_and_token_counts_are_not() {
+        let line = "serve --api-key abc --hf-token=def --max-tokens 128 OPENAI_API_KEY=ghi sk-123 --port 80";
+        let masked = arguments(line.split(' ').map(String::from).collect()).join(" ");
+        assert_eq!(
+            masked,
+            "serve --api-key *** --hf-token=*** --max-tokens 128 OPENAI_API_KEY=*** *** --port 80"
+        );
+    }
+}

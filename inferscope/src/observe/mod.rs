@@ -1,0 +1,18 @@
+//! The server's side: which processes it is, what they use, what the devices do.
+//!
+//! Owns every look at the kernel, /proc and NVML. Never knows of requests (`load` does) and draws
+//! no conclusions (`analysis` does). Spawned and joined by `run`.
+//!
+//! `target` finds the roots; `ebpf` or `proc` follow the set; `table` is the pure state machine that
+//! both feed; `observer` is the one thread that drains, samples and keeps time; `gpu` polls NVML.
+
+mod ebpf;
+pub mod gpu;
+mod mask;
+mod observer;
+mod proc;
+mod table;
+pub mod target;
+
+pub use ebpf::EbpfError;
+pub use observer::{ObserveError, Observer};

@@ -1,0 +1,164 @@
+//! One process, read through a handle.
+//!
+//! Owns a descriptor of /proc/PID: it names that very process, so that a reading after its end
+//! fails (ESRCH) instead of telling of a process that got the same pid.
+
+use procfs::ProcError;
+use procfs::process::Process;
+
+use crate::event::CpuTime;
+use crate::observe::ebpf::cputime_adjust;
+use crate::units::{Nanos, pages_to_bytes, ticks_to_nanos};
+
+/// Constants of the machine that readings are converted with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Units {
+    pub(crate) page_bytes: u64,
+    pub(crate) ticks_per_second: u64,
+}
+
+impl Units {
+    pub(crate) fn of_this_machine() -> Self {
+        Self { page_bytes: procfs::page_size(), ticks_per_second: procfs::ticks_per_second() }
+    }
+
+    /// A CLOCK_BOOTTIME start as /proc/PID/stat shows it.
+    pub(crate) fn start_ticks(self, start_boottime_ns: u64) -> u64 {
+        start_boottime_ns / (1_000_000_000 / self.ticks_per_second.max(1))
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Handle {
+    process: Process,
+    units: Units,
+    pub(crate) start_ticks: u64,
+}
+
+/// One look at a living process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Reading {
+    pub(crate) ppid: u32,
+    pub(crate) comm: String,
+    pub(crate) zombie: bool,
+    pub(crate) threads: u32,
+    pub(crate) rss_bytes: u64,
+    /// Since its birth. The total is exact (its CPU clock); the split is by the kernel's own ratio,
+    /// in ticks of 10 ms.
+    pub(crate) cpu: CpuTime,
+    pub(crate) minor_faults: u64,
+    pub(crate) major_faults: u64,
+}
+
+/// Why a process could not be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unread {
+    /// It ended: no fault.
+    Gone,
+    /// It lives and /proc refused.
+    Refused,
+}
+
+impl From<ProcError> for Unread {
+    fn from(error: ProcError) -> Self {
+        match error {
+            ProcError::NotFound(_) => Self::Gone,
+            ProcError::Io(e, _) if e.raw_os_error() == Some(libc::ESRCH) => Self::Gone,
+            _ => Self::Refused,
+        }
+    }
+}
+
+impl Handle {
+    /// Opens the process that has `pid` now; `start_ticks`, where known, must be its start.
+    pub(crate) fn open(pid: u32, start_ticks: Option<u64>, units: Units) -> Result<Self, Unread> {
+        let pid = i32::try_from(pid).map_err(|_| Unread::Gone)?;
+        let process = Process::new(pid)?;
+        let found = process.stat()?.starttime;
+        if start_ticks.is_some_and(|expected| expected != found) {
+            return Err(Unread::Gone);
+        }
+        Ok(Self { process, units, start_ticks: found })
+    }
+
+    pub(crate) fn read(&self) -> Result<Reading, Unread> {
+        let ran = cpu_clock(self.process.pid);
+        let statm = self.process.statm()?;
+        // Read last: it succeeds only while the process exists, so the clock above was its own.
+        let stat = self.process.stat()?;
+        let ticks = |t| ticks_to_nanos(t, self.units.ticks_per_second);
+        let (user, system) = (ticks(stat.utime), ticks(stat.stime));
+        let cpu = ran.map_or(CpuTime { user, system }, |total| cputime_adjust(user.0, system.0, total.0));
+        Ok(Reading {
+            ppid: u32::try_from(stat.ppid).unwrap_or(0),
+            zombie: matches!(stat.state, 'Z' | 'X'),
+            comm: stat.comm,
+            threads: u32::try_from(stat.num_threads).unwrap_or(0),
+            rss_bytes: pages_to_bytes(statm.resident, self.units.page_bytes),
+            cpu,
+            minor_faults: stat.minflt,
+            major_faults: stat.majflt,
+        })
+    }
+
+    /// Command line and executable: what exec events would have told, for those born before.
+    pub(crate) fn identity(&self) -> (Option<String>, Option<Vec<String>>) {
+        let exe = self.process.exe().ok().map(|p| p.to_string_lossy().into_owned());
+        let argv = self.process.cmdline().ok().filter(|a| !a.is_empty());
+        (exe, argv)
+    }
+
+    /// VmHWM: the peak since the process's last exec.
+    pub(crate) fn peak_rss_bytes(&self) -> Option<u64> {
+        self.process.status().ok()?.vmhwm.map(|kib| kib.saturating_mul(1024))
+    }
+}
+
+/// The CPU clock of a process, all threads and the ended ones included, to the nanosecond. Its
+/// clock id is `~pid << 3 | CPUCLOCK_SCHED` (clock_getcpuclockid(3)); any process may read it.
+fn cpu_clock(pid: i32) -> Option<Nanos> {
+    const CPUCLOCK_SCHED: libc::clockid_t = 2;
+    let clock = (!pid << 3) | CPUCLOCK_SCHED;
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a valid pointer to a timespec; an unknown clock is an error, not undefined.
+    let failed = unsafe { libc::clock_gettime(clock, &raw mut time) } != 0;
+    if failed {
+        return None;
+    }
+    let seconds = u64::try_from(time.tv_sec).ok()?;
+    let nanos = u64::try_from(time.tv_nsec).ok()?;
+    Some(Nanos(seconds.saturating_mul(1_000_000_000).saturating_add(nanos)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reading_after_the_end_says_gone() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let handle = Handle::open(child.id(), None, Units::of_this_machine()).unwrap();
+        let reading = handle.read().unwrap();
+        assert_eq!((reading.threads, reading.ppid), (1, std::process::id()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(handle.read(), Err(Unread::Gone));
+    }
+
+    #[test]
+    fn another_start_time_is_another_process() {
+        let units = Units::of_this_machine();
+        let own = Handle::open(std::process::id(), None, units).unwrap();
+        let other = Handle::open(std::process::id(), Some(own.start_ticks + 1), units);
+        assert_eq!(other.unwrap_err(), Unread::Gone);
+    }
+
+    #[test]
+    fn the_cpu_clock_agrees_with_the_own_process_clock() {
+        let own = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        let read = cpu_clock(std::process::id() as i32).unwrap();
+        let own = Nanos(own.tv_sec as u64 * 1_000_000_000 + own.tv_nsec as u64);
+        assert!(read >= own);
+        assert!(read.saturating_sub(own) < Nanos::from_millis(1_000));
+    }
+}

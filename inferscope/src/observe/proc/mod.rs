@@ -1,0 +1,8 @@
+//! Everything read from /proc.
+//!
+//! `handle` reads one process and can't be fooled by pid reuse; `tree` finds the members where the
+//! kernel tracker can't be had; `sockets` finds who listens on a port.
+
+pub(super) mod handle;
+pub(super) mod sockets;
+pub(super) mod tree;

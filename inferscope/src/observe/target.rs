@@ -1,0 +1,95 @@
+//! From the plan's target to the pids that root it.
+//!
+//! Owns the search; reads /proc through `proc::sockets`. Called once by `run`, before anything is sent.
+
+use std::collections::BTreeSet;
+
+use super::proc::{sockets, tree};
+use crate::plan::TargetPlan;
+
+/// The roots, and how they were found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Empty: no target.
+    pub roots: Vec<u32>,
+    pub descendants: bool,
+    /// In words, for the report.
+    pub how: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    #[error("no process has pid {0}\n  give the pid of the running server, or leave --pid out to find the endpoint's listener")]
+    NoSuchPid(u32),
+}
+
+/// # Errors
+/// `--pid` names a process that does not exist.
+pub fn find(plan: TargetPlan) -> Result<Found, TargetError> {
+    match plan {
+        TargetPlan::Pid { pid, descendants } => {
+            let exists = tree::scan().iter().any(|n| n.pid == pid);
+            if !exists {
+                return Err(TargetError::NoSuchPid(pid));
+            }
+            let how = if descendants { "--pid, with its descendants" } else { "--pid, alone" };
+            Ok(Found { roots: vec![pid], descendants, how: how.to_owned() })
+        }
+        TargetPlan::Listener { port } => {
+            let found = sockets::listeners(port);
+            if found.pids.is_empty() {
+                let how = if found.listening {
+                    format!("port {port} has a listener whose process can't be seen; run as root, or pass --pid")
+                } else {
+                    format!("no process of this network namespace listens on port {port}; pass --pid")
+                };
+                return Ok(Found { roots: Vec::new(), descendants: true, how });
+            }
+            let roots = topmost(&found.pids, &tree::scan());
+            Ok(Found { roots, descendants: true, how: format!("owner of the socket that listens on port {port}") })
+        }
+        TargetPlan::None => Ok(Found {
+            roots: Vec::new(),
+            descendants: true,
+            how: "the endpoint is not on this machine's loopback; pass --pid to observe a local server".into(),
+        }),
+    }
+}
+
+/// Those of `owners` that no other owner is an ancestor of: an arbiter, not the workers that
+/// inherited its socket.
+fn topmost(owners: &BTreeSet<u32>, nodes: &[tree::Node]) -> Vec<u32> {
+    let parent = |pid: u32| nodes.iter().find(|n| n.pid == pid).map(|n| n.ppid);
+    let has_owner_above = |&pid: &u32| {
+        let mut at = pid;
+        // A chain of parents is shorter than the list of processes, unless /proc changed in mid-read.
+        for _ in 0..nodes.len() {
+            match parent(at) {
+                Some(above) if owners.contains(&above) => return true,
+                Some(above) if above > 1 => at = above,
+                _ => return false,
+            }
+        }
+        false
+    };
+    owners.iter().copied().filter(|pid| !has_owner_above(pid)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arbiter_is_the_root_of_a_socket_that_its_workers_share() {
+        let node = |pid, ppid| tree::Node { pid, ppid, start_ticks: 0 };
+        let nodes = [node(10, 1), node(11, 10), node(12, 11), node(13, 12), node(50, 1)];
+        let owners = BTreeSet::from([11, 13, 50]);
+        assert_eq!(topmost(&owners, &nodes), [11, 50]);
+    }
+
+    #[test]
+    fn a_pid_that_does_not_exist_is_an_error_that_names_it() {
+        let error = find(TargetPlan::Pid { pid: 4_194_305, descendants: true }).unwrap_err();
+        assert!(error.to_string().contains("4194305"));
+    }
+}
