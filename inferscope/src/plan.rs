@@ -266,6 +266,47 @@ pub fn profile(args: &cli::ProfileArgs, env: &Environment, argv: &[String]) -> R
     })
 }
 
+/// The plan of `inferscope demo`, for the server that was started: the given pid is the wrapper's.
+///
+/// # Errors
+/// [`PlanError`], with the flag and its remedy.
+pub fn demo(args: &cli::DemoArgs, port: u16, wrapper_pid: u32, argv: &[String]) -> Result<Plan, PlanError> {
+    at_least_one("requests", args.requests)?;
+    Ok(Plan {
+        command: "demo",
+        load: LoadPlan {
+            endpoint: Endpoint::parse(&format!("http://127.0.0.1:{port}"))?,
+            model: None,
+            api: Api::Chat,
+            prompt: "Explain in a few sentences why the sky is blue.".to_owned(),
+            max_tokens: 32,
+            ignore_eos: false,
+            temperature: 0.0,
+            seed: None,
+            extra_body: serde_json::Map::new(),
+            requests: args.requests,
+            warmup: 1,
+            duration: None,
+            http: HttpPlan {
+                timeout: Nanos::from_millis(30_000),
+                headers: Vec::new(),
+                api_key: None,
+                cacert: None,
+                insecure: false,
+            },
+        },
+        observe: ObservePlan {
+            target: TargetPlan::Pid { pid: wrapper_pid, descendants: true },
+            tracker: args.tracker.into(),
+            sample_interval: Nanos::from_millis(50),
+            gpu: GpuChoice::Auto,
+            nvml_lib: None,
+        },
+        output: output(&args.output),
+        argv: mask_argv(argv),
+    })
+}
+
 fn load(args: &cli::LoadArgs, endpoint: Endpoint, env: &Environment) -> Result<LoadPlan, PlanError> {
     at_least_one("requests", args.requests)?;
     at_least_one("max-tokens", u64::from(args.max_tokens))?;

@@ -4,7 +4,7 @@
 //! finish reason), one, or many. Never looks at times. Called by `timing` and `requests`.
 //!
 //! In the order of preference:
-//! 1. The server said it chunk by chunk (continuous usage), and that agrees with its total.
+//! 1. The server said it chunk by chunk (continuous usage), and no more than its total.
 //! 2. Its total is the number of chunks that hold text: one token each.
 //! 3. Its total is one more and the answer ended with `stop`: the server counted the end-of-sequence
 //!    token, which is never sent. One token each.
@@ -40,7 +40,8 @@ pub(super) struct Tokens {
     /// All that the server generated for it, as far as it said.
     pub(super) total: Option<u64>,
     pub(super) source: Option<TokenSource>,
-    /// Those that arrived in a chunk: `total` without an end-of-sequence token that was never sent.
+    /// Those that arrived in a chunk: `total` without what came after the last text, above all an
+    /// end-of-sequence token that is never sent.
     pub(super) delivered: Option<u64>,
     /// Chunks that hold generated text.
     pub(super) chunks: u64,
@@ -52,7 +53,8 @@ impl Tokens {
         // Zero tokens beside text is a server that does not count.
         let usage = request.usage.and_then(|u| u.completion_tokens).filter(|total| *total > 0 || chunks == 0);
         let stopped = request.finish_reason.as_deref() == Some("stop");
-        let agrees = |sent: u64| usage.is_none_or(|u| u == sent || (stopped && u == sent.saturating_add(1)));
+        // The counter may go on after the last text: an end token, a stop string, a hidden call.
+        let agrees = |sent: u64| usage.is_none_or(|total| total >= sent);
         let by_usage = |cut, total, delivered| Self {
             cut,
             total: Some(total),
@@ -155,8 +157,15 @@ mod tests {
 
     #[test]
     fn counts_by_chunk_that_contradict_the_total_are_not_trusted() {
-        let r = request().content_with_tokens([(20, 1), (30, 4)]).usage(5, 20).build();
+        let r = request().content_with_tokens([(20, 1), (30, 24)]).usage(5, 20).build();
         assert_eq!((Tokens::of(&r).cut, Tokens::of(&r).total), (Cut::Unknown, Some(20)));
+    }
+
+    #[test]
+    fn tokens_counted_after_the_last_text_were_generated_but_not_delivered() {
+        let r = request().content_with_tokens([(20, 1), (30, 4)]).usage(5, 20).build();
+        let t = Tokens::of(&r);
+        assert_eq!((t.cut, t.total, t.delivered), (Cut::Continuous, Some(20), Some(5)));
     }
 
     #[test]

@@ -1,0 +1,92 @@
+//! The `inferscope` binary: parses, calls `run`, prints the error, sets the exit code.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+use inferscope::cli::{Cli, Command, DemoArgs, ProfileArgs};
+use inferscope::plan::{self, Environment, PlanError};
+use inferscope::run::{self, RunError, exit};
+use inferscope::{demo, report};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let argv: Vec<String> = std::env::args().collect();
+    let code = match cli.command {
+        None => profile(&cli.profile, &argv),
+        Some(Command::Profile(args)) => profile(&args, &argv),
+        Some(Command::Demo(args)) => run_demo(&args, &argv),
+        Some(Command::Schema) => print(report::json_schema().as_bytes()),
+        Some(Command::Completions { shell }) => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "inferscope", &mut script);
+            print(&script)
+        }
+        Some(Command::Man) => {
+            let mut page = Vec::new();
+            match clap_mangen::Man::new(Cli::command()).render(&mut page) {
+                Ok(()) => print(&page),
+                Err(e) => fail(&e, exit::INTERNAL),
+            }
+        }
+        Some(Command::DemoServer(args)) => match demo::serve(&args) {
+            Ok(()) => exit::OK,
+            Err(e) => fail(&e, exit::INTERNAL),
+        },
+        Some(Command::DemoHelper) => {
+            demo::helper();
+            exit::OK
+        }
+    };
+    ExitCode::from(code)
+}
+
+fn profile(args: &ProfileArgs, argv: &[String]) -> u8 {
+    start_log();
+    match plan::profile(args, &environment(&args.load.api_key_env), argv) {
+        Ok(plan) => outcome(run::profile(&plan)),
+        Err(e) => fail(&e, exit::USAGE),
+    }
+}
+
+fn run_demo(args: &DemoArgs, argv: &[String]) -> u8 {
+    start_log();
+    let server = ["--workers".to_owned(), args.workers.to_string()];
+    let result: Result<_, PlanError> =
+        run::demo(&server, |port, wrapper_pid| plan::demo(args, port, wrapper_pid, argv));
+    match result {
+        Ok(run) => outcome(run),
+        Err(e) => fail(&e, exit::USAGE),
+    }
+}
+
+fn outcome(result: Result<u8, RunError>) -> u8 {
+    result.unwrap_or_else(|e| fail(&e, e.exit_code()))
+}
+
+fn environment(api_key_env: &str) -> Environment {
+    Environment {
+        openai_base_url: std::env::var("OPENAI_BASE_URL").ok().filter(|v| !v.is_empty()),
+        api_key: std::env::var(api_key_env).ok(),
+    }
+}
+
+fn print(bytes: &[u8]) -> u8 {
+    match std::io::stdout().write_all(bytes) {
+        Ok(()) => exit::OK,
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => exit::OK,
+        Err(e) => fail(&e, exit::INTERNAL),
+    }
+}
+
+fn fail(error: &dyn std::error::Error, code: u8) -> u8 {
+    eprintln!("error: {error}");
+    code
+}
+
+/// For developers: `INFERSCOPE_LOG=debug`.
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("INFERSCOPE_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("off"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}

@@ -1,0 +1,272 @@
+//! One run, from a plan to a report.
+//!
+//! Owns every spawn, join and shutdown, and their order: the output is proved writable and the
+//! endpoint reachable before anything is measured, the observer starts before the load and ends
+//! after it, and whatever ends the load (its own end, Ctrl-C, a dead server) the report is still written.
+//! Called by `main`.
+
+mod host;
+mod output;
+
+use crate::analysis::{self, Inputs, TargetFound};
+use crate::clock::{Mono, Origin};
+use crate::demo::{DemoError, Wrapped};
+use crate::event::{GpuLog, LoadLog, Observation};
+use crate::load::{Driver, LoadError};
+use crate::observe::gpu::{GpuError, Poller};
+use crate::observe::target::{self, Found, TargetError};
+use crate::observe::{ObserveError, Observer};
+use crate::plan::{Plan, TargetPlan};
+use crate::report::model::{Level, Mode, Own, Report, Tool, Validity};
+
+pub use output::{OutputError, Sink};
+
+/// Exit codes of CONTRACT.md.
+pub mod exit {
+    pub const OK: u8 = 0;
+    pub const INTERNAL: u8 = 1;
+    pub const USAGE: u8 = 2;
+    pub const NOTHING_MEASURED: u8 = 3;
+    pub const PRIVILEGE_MISSING: u8 = 5;
+    pub const INTERRUPTED: u8 = 130;
+}
+
+/// Why a run gave no report.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    #[error(transparent)]
+    Demo(#[from] DemoError),
+    #[error("{what}: {source}\n  check the limits on processes and open files")]
+    System { what: &'static str, source: std::io::Error },
+}
+
+impl RunError {
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Load(_) | Self::Target(_) | Self::Observe(ObserveError::TargetGone(_)) => {
+                exit::NOTHING_MEASURED
+            }
+            Self::Observe(ObserveError::Tracker(_)) | Self::Gpu(_) => exit::PRIVILEGE_MISSING,
+            Self::Output(OutputError::Unwritable { .. }) => exit::USAGE,
+            _ => exit::INTERNAL,
+        }
+    }
+}
+
+/// Runs `plan` and writes its report; the exit code.
+///
+/// # Errors
+/// [`RunError`], when there is no report to write.
+pub fn profile(plan: &Plan) -> Result<u8, RunError> {
+    let sink = Sink::open(&plan.output)?;
+    let (report, code) = measure(plan, Mode::Profile, &sink)?;
+    sink.write(&report)?;
+    Ok(code)
+}
+
+/// The same against the built-in server, which is started behind a shell and ended here. `plan_for`
+/// makes the plan once the server's port and the shell's pid are known.
+///
+/// # Errors
+/// [`RunError`], when there is no report to write.
+pub fn demo<E>(
+    server_args: &[String],
+    plan_for: impl FnOnce(u16, u32) -> Result<Plan, E>,
+) -> Result<Result<u8, RunError>, E> {
+    let exe = match std::env::current_exe() {
+        Ok(exe) => exe,
+        Err(source) => return Ok(Err(RunError::System { what: "inferscope's own file can't be found", source })),
+    };
+    let mut server = match Wrapped::start(&exe, server_args) {
+        Ok(server) => server,
+        Err(e) => return Ok(Err(e.into())),
+    };
+    let plan = plan_for(server.port, server.wrapper_pid)?;
+    let run = || {
+        let sink = Sink::open(&plan.output)?;
+        let (report, code) = measure(&plan, Mode::Demo, &sink)?;
+        sink.write(&report)?;
+        Ok(code)
+    };
+    let result = run();
+    server.stop();
+    Ok(result)
+}
+
+fn measure(plan: &Plan, mode: Mode, sink: &Sink) -> Result<(Report, u8), RunError> {
+    raise_file_limit();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| RunError::System { what: "the runtime can't be started", source })?;
+    let origin = Origin::now();
+    let driver = Driver::new(&plan.load)?;
+    let found = target::find(plan.observe.target)?;
+    // Before the observer, so that finding the model is in no figure.
+    let model = runtime.block_on(driver.resolve_model())?;
+    let mut notes = Vec::new();
+    let (observer, none_reason) = observe(plan, &found, &mut notes)?;
+    let gpu = Poller::start(&plan.observe)?;
+
+    let (log, interrupted) = runtime.block_on(drive(&driver, model.as_deref(), plan, sink))?;
+
+    let gpu = gpu.finish();
+    let observation = observer.and_then(|o| {
+        let observation = o.finish();
+        if observation.is_none() {
+            notes.push(note("observer_panicked", "the observing thread panicked: what it saw is lost"));
+        }
+        observation
+    });
+    let found = TargetFound {
+        roots: if observation.is_some() { found.roots } else { Vec::new() },
+        how_found: found.how,
+        descendants: found.descendants,
+        none_reason,
+    };
+    if let Some(warning) = observation.as_ref().and_then(|o| analysis::idle_target(o, &found)) {
+        sink.warn(&warning);
+    }
+    let code = exit_code(&log, interrupted);
+    let gathered = Gathered { origin, interrupted, found, log, model, observation, gpu, notes, mode };
+    Ok((gathered.report(plan), code))
+}
+
+/// The observer, or why there is none.
+fn observe(
+    plan: &Plan,
+    found: &Found,
+    notes: &mut Vec<Validity>,
+) -> Result<(Option<Observer>, Option<String>), RunError> {
+    if found.roots.is_empty() {
+        return Ok((None, Some(found.how.clone())));
+    }
+    match Observer::start(&plan.observe, found) {
+        Ok(observer) => Ok((Some(observer), None)),
+        // A target that was only guessed may end; the client's side is still worth having.
+        Err(e @ ObserveError::TargetGone(_)) if !matches!(plan.observe.target, TargetPlan::Pid { .. }) => {
+            let why = e.to_string().lines().next().unwrap_or_default().to_owned();
+            notes.push(note("target_gone", &why));
+            Ok((None, Some(why)))
+        }
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn note(code: &str, message: &str) -> Validity {
+    Validity { level: Level::Warn, code: code.to_owned(), message: message.to_owned() }
+}
+
+/// Sends the load until it is done or Ctrl-C (or SIGTERM) stops it; whether it was stopped.
+async fn drive(
+    driver: &Driver,
+    model: Option<&str>,
+    plan: &Plan,
+    sink: &Sink,
+) -> Result<(LoadLog, bool), RunError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let handler = |kind| {
+        signal(kind).map_err(|source| RunError::System { what: "a signal can't be handled", source })
+    };
+    let (mut interrupt, mut terminate) = (handler(SignalKind::interrupt())?, handler(SignalKind::terminate())?);
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let mut progress = sink.progress(plan.load.requests + plan.load.warmup);
+    let mut on_request = |request: &crate::event::RequestLog| progress.advance(request);
+    let load = driver.run(model, stopped, &mut on_request);
+    tokio::pin!(load);
+    let mut interrupted = false;
+    let log = loop {
+        tokio::select! {
+            log = &mut load => break log,
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        interrupted = true;
+        let _ = stop.send(true);
+    };
+    progress.end();
+    Ok((log, interrupted))
+}
+
+fn exit_code(log: &LoadLog, interrupted: bool) -> u8 {
+    let any_ok = log.requests.iter().any(|r| !r.warmup && r.failure.is_none());
+    if interrupted {
+        exit::INTERRUPTED
+    } else if any_ok {
+        exit::OK
+    } else {
+        exit::NOTHING_MEASURED
+    }
+}
+
+struct Gathered {
+    origin: Origin,
+    interrupted: bool,
+    found: TargetFound,
+    log: LoadLog,
+    model: Option<String>,
+    observation: Option<Observation>,
+    gpu: GpuLog,
+    notes: Vec<Validity>,
+    mode: Mode,
+}
+
+impl Gathered {
+    fn report(self, plan: &Plan) -> Report {
+        let own = self.own();
+        analysis::report(Inputs {
+            tool: Tool {
+                name: "inferscope".to_owned(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                commit: env!("INFERSCOPE_COMMIT").to_owned(),
+            },
+            host: host::describe(),
+            run_id: format!("{:x}-{:x}", self.origin.unix_ns / 1_000_000, std::process::id()),
+            mode: self.mode,
+            plan,
+            origin: self.origin,
+            ended: Mono::now(),
+            interrupted: self.interrupted,
+            target: self.found,
+            load: Some(&self.log),
+            model: self.model,
+            observation: self.observation.as_ref(),
+            gpu: &self.gpu,
+            notes: self.notes,
+            own,
+        })
+    }
+
+    fn own(&self) -> Own {
+        let (cpu_ns, max_rss_bytes) = host::own_usage();
+        let kernel = self.observation.as_ref().filter(|o| o.tracker == crate::event::TrackerKind::Ebpf);
+        Own {
+            cpu_ns,
+            max_rss_bytes,
+            bpf_run_ns: None,
+            bpf_run_count: None,
+            bpf_reason: Some("the kernel's bpf_stats are off: they cost more than the program".to_owned()),
+            ring_lost: kernel.map(|o| o.loss.ring_full),
+            sample_overruns: self.observation.as_ref().map(|o| o.sample_overruns),
+        }
+    }
+}
+
+/// A descriptor a process is kept: the soft limit of 1,024 is for programs that use select(2). A
+/// refusal leaves it: handles are then opened for each reading.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}

@@ -1,0 +1,125 @@
+//! Where the report and the progress go.
+//!
+//! Owns stdout (the report and nothing else), stderr (progress, warnings, hints) and the file of `-o`.
+//! The file is opened for writing before the load is sent, so that a run is not lost to a bad path;
+//! an older report in it stays until the new one is complete.
+
+use std::fs::{File, OpenOptions};
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::event::RequestLog;
+use crate::plan::{ColorChoice, OutputPlan};
+use crate::report::model::Report;
+use crate::report::{Style, to_json, to_text};
+
+#[derive(Debug, thiserror::Error)]
+pub enum OutputError {
+    #[error("can't write to {}: {source}\n  give -o a file in a directory that exists and is writable", path.display())]
+    Unwritable { path: PathBuf, source: std::io::Error },
+    #[error("can't write the report to {}: {source}\n  it was printed on stdout instead", path.display())]
+    Lost { path: PathBuf, source: std::io::Error },
+    #[error("can't write the report to stdout: {0}\n  use -o FILE")]
+    Stdout(std::io::Error),
+}
+
+pub struct Sink {
+    plan: OutputPlan,
+    file: Option<(PathBuf, File)>,
+}
+
+impl Sink {
+    /// # Errors
+    /// The file can't be opened for writing.
+    pub fn open(plan: &OutputPlan) -> Result<Self, OutputError> {
+        let open = |path: &PathBuf| {
+            let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
+            file.map(|f| (path.clone(), f))
+                .map_err(|source| OutputError::Unwritable { path: path.clone(), source })
+        };
+        Ok(Self { plan: plan.clone(), file: plan.file.as_ref().map(open).transpose()? })
+    }
+
+    /// # Errors
+    /// A full disk, a closed pipe. What could not go to the file goes to stdout.
+    pub fn write(&self, report: &Report) -> Result<(), OutputError> {
+        let saved = self.file.as_ref().map(|(path, file)| (path, save(file, &to_json(report))));
+        let lost = match saved {
+            Some((path, Err(source))) => Some(OutputError::Lost { path: path.clone(), source }),
+            _ => None,
+        };
+        let text = if self.plan.json || lost.is_some() {
+            to_json(report)
+        } else {
+            to_text(report, self.style())
+        };
+        let mut stdout = std::io::stdout().lock();
+        let printed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+        match (lost, printed) {
+            (Some(lost), _) => Err(lost),
+            // `inferscope … | head` has read what it wanted.
+            (None, Err(e)) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            (None, printed) => printed.map_err(OutputError::Stdout),
+        }
+    }
+
+    fn style(&self) -> Style {
+        let color = match self.plan.color {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto => {
+                std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+            }
+        };
+        if color { Style::Color } else { Style::Plain }
+    }
+
+    /// On stderr, also with `--quiet`: it is about a number that would mislead.
+    pub fn warn(&self, message: &str) {
+        eprintln!("warning: {message}");
+    }
+
+    pub(super) fn progress(&self, requests: u64) -> Progress {
+        if self.plan.quiet || !std::io::stderr().is_terminal() {
+            return Progress(None);
+        }
+        let bar = ProgressBar::new(requests);
+        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} requests  {msg}  {elapsed}") {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(250));
+        Progress(Some(bar))
+    }
+}
+
+fn save(mut file: &File, text: &str) -> std::io::Result<()> {
+    file.write_all(text.as_bytes())?;
+    // A device or a pipe has no length to cut.
+    if file.metadata()?.is_file() {
+        file.set_len(text.len() as u64)?;
+    }
+    file.flush()
+}
+
+/// A bar on a terminal, nothing elsewhere.
+pub(super) struct Progress(Option<ProgressBar>);
+
+impl Progress {
+    pub(super) fn advance(&mut self, request: &RequestLog) {
+        if let Some(bar) = &self.0 {
+            if let Some(failure) = &request.failure {
+                bar.set_message(failure.message.clone());
+            }
+            bar.inc(1);
+        }
+    }
+
+    pub(super) fn end(&self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}
