@@ -183,17 +183,19 @@ async fn drive(
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let mut progress = sink.progress(plan.load.requests + plan.load.warmup);
     let mut on_request = |request: &crate::event::RequestLog| progress.advance(request);
-    let load = driver.run(model, stopped, &mut on_request);
-    tokio::pin!(load);
     let mut interrupted = false;
-    let log = loop {
-        tokio::select! {
-            log = &mut load => break log,
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+    let log = {
+        let load = driver.run(model, stopped, &mut on_request);
+        tokio::pin!(load);
+        loop {
+            tokio::select! {
+                log = &mut load => break log,
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            interrupted = true;
+            let _ = stop.send(true);
         }
-        interrupted = true;
-        let _ = stop.send(true);
     };
     progress.end();
     Ok((log, interrupted))
