@@ -246,7 +246,6 @@ impl Layout {
     };
 }
 
-
 const _: () = {
     assert!(size_of::<Header>() == 24);
     assert!(size_of::<Usage>() == 64);

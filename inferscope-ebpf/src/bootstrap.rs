@@ -119,9 +119,7 @@ extern "C" fn snapshot(ctx: *const IterTask) -> i32 {
     let _ = unsafe { bpf_probe_read_kernel_buf(task.comm_ptr(), &mut record.comm) };
     // SAFETY: `record` is on the stack and of that size. A full seq buffer makes the kernel call
     // again for the same task, which is a member by then: the leader would be missed, so unmark.
-    let wrote = unsafe {
-        bpf_seq_write(seq, (&raw mut record).cast(), size_of::<TaskRecord>() as u32)
-    };
+    let wrote = unsafe { bpf_seq_write(seq, (&raw mut record).cast(), size_of::<TaskRecord>() as u32) };
     if wrote < 0 {
         members::unmark(task);
     }

@@ -96,7 +96,10 @@ fn on_exec(ctx: BtfTracePointContext) -> i32 {
         // SAFETY: the slice is within the entry; the helper checks the user address. The bytes
         // beyond it are not read by user space, which knows the length.
         let read = unsafe {
-            bpf_probe_read_user_buf(start as *const u8, core::slice::from_raw_parts_mut(argv.as_mut_ptr(), part))
+            bpf_probe_read_user_buf(
+                start as *const u8,
+                core::slice::from_raw_parts_mut(argv.as_mut_ptr(), part),
+            )
         };
         if read.is_err() {
             // SAFETY: as above.

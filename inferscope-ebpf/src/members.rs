@@ -2,11 +2,7 @@
 //!
 //! Owns the mark of each member and the per-CPU totals; both are maps of fixed or task-bound size.
 
-use aya_ebpf::{
-    helpers::generated::bpf_task_storage_get,
-    macros::map,
-    maps::PerCpuArray,
-};
+use aya_ebpf::{helpers::generated::bpf_task_storage_get, macros::map, maps::PerCpuArray};
 use inferscope_common::{Mark, Totals};
 
 use crate::task::Task;

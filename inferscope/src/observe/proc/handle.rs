@@ -32,7 +32,6 @@ impl Units {
 pub(crate) struct Handle {
     process: Process,
     units: Units,
-    pub(crate) start_ticks: u64,
 }
 
 /// One look at a living process.
@@ -78,7 +77,7 @@ impl Handle {
         if start_ticks.is_some_and(|expected| expected != found) {
             return Err(Unread::Gone);
         }
-        Ok(Self { process, units, start_ticks: found })
+        Ok(Self { process, units })
     }
 
     pub(crate) fn read(&self) -> Result<Reading, Unread> {
@@ -148,8 +147,9 @@ mod tests {
     #[test]
     fn another_start_time_is_another_process() {
         let units = Units::of_this_machine();
-        let own = Handle::open(std::process::id(), None, units).unwrap();
-        let other = Handle::open(std::process::id(), Some(own.start_ticks + 1), units);
+        let own = Process::myself().unwrap().stat().unwrap().starttime;
+        assert!(Handle::open(std::process::id(), Some(own), units).is_ok());
+        let other = Handle::open(std::process::id(), Some(own + 1), units);
         assert_eq!(other.unwrap_err(), Unread::Gone);
     }
 
