@@ -39,9 +39,7 @@ pub enum Command {
     /// Print the report's JSON Schema
     Schema,
     /// Print a shell's completion script
-    Completions {
-        shell: clap_complete::Shell,
-    },
+    Completions { shell: clap_complete::Shell },
     /// Print the manual page
     Man,
     /// The demo's server: what `demo` starts behind its wrapper
@@ -80,7 +78,13 @@ pub struct LoadArgs {
     #[arg(short = 'H', long = "header", value_name = "K: V", help_heading = "Server")]
     pub headers: Vec<String>,
     /// Environment variable that holds the bearer key
-    #[arg(long, value_name = "NAME", default_value = "OPENAI_API_KEY", env = "INFERSCOPE_API_KEY_ENV", help_heading = "Server")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "OPENAI_API_KEY",
+        env = "INFERSCOPE_API_KEY_ENV",
+        help_heading = "Server"
+    )]
     pub api_key_env: String,
     /// Trust this CA certificate (PEM) as well
     #[arg(long, value_name = "F", env = "INFERSCOPE_CACERT", help_heading = "Server")]
@@ -90,15 +94,33 @@ pub struct LoadArgs {
     pub insecure: bool,
 
     /// Text of the prompt
-    #[arg(long, value_name = "TEXT", default_value = "Explain in a few sentences why the sky is blue.", env = "INFERSCOPE_PROMPT", help_heading = "Load")]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "Explain in a few sentences why the sky is blue.",
+        env = "INFERSCOPE_PROMPT",
+        help_heading = "Load"
+    )]
     pub prompt: String,
     /// Most tokens an answer may have
-    #[arg(long, value_name = "N", default_value_t = 128, env = "INFERSCOPE_MAX_TOKENS", help_heading = "Load")]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 128,
+        env = "INFERSCOPE_MAX_TOKENS",
+        help_heading = "Load"
+    )]
     pub max_tokens: u32,
     /// Ask the server to go on to --max-tokens (vLLM, SGLang, llama.cpp)
     #[arg(long, env = "INFERSCOPE_IGNORE_EOS", help_heading = "Load")]
     pub ignore_eos: bool,
-    #[arg(long, value_name = "X", default_value_t = 0.0, env = "INFERSCOPE_TEMPERATURE", help_heading = "Load")]
+    #[arg(
+        long,
+        value_name = "X",
+        default_value_t = 0.0,
+        env = "INFERSCOPE_TEMPERATURE",
+        help_heading = "Load"
+    )]
     pub temperature: f64,
     /// Sampling seed to send
     #[arg(long, value_name = "N", env = "INFERSCOPE_SEED", help_heading = "Load")]
@@ -135,7 +157,13 @@ pub struct ObserveArgs {
     #[arg(long, value_name = "T", value_parser = humantime::parse_duration, default_value = "50ms", env = "INFERSCOPE_SAMPLE_INTERVAL", help_heading = "Target")]
     pub sample_interval: Duration,
     /// GPUs: auto, off, all, indices (0,2) or UUIDs
-    #[arg(long, value_name = "WHICH", default_value = "auto", env = "INFERSCOPE_GPU", help_heading = "Target")]
+    #[arg(
+        long,
+        value_name = "WHICH",
+        default_value = "auto",
+        env = "INFERSCOPE_GPU",
+        help_heading = "Target"
+    )]
     pub gpu: String,
     /// Load NVML from this file
     #[arg(long, value_name = "FILE", env = "INFERSCOPE_NVML_LIB", help_heading = "Target")]

@@ -150,9 +150,7 @@ impl Endpoint {
         let loopback = match self.0.host()? {
             url::Host::Domain(name) => name.eq_ignore_ascii_case("localhost"),
             url::Host::Ipv4(ip) => ip.is_loopback(),
-            url::Host::Ipv6(ip) => {
-                ip.is_loopback() || ip.to_ipv4_mapped().is_some_and(|v4| v4.is_loopback())
-            }
+            url::Host::Ipv6(ip) => ip.is_loopback() || ip.to_ipv4_mapped().is_some_and(|v4| v4.is_loopback()),
         };
         loopback.then(|| self.0.port_or_known_default()).flatten()
     }
@@ -318,7 +316,11 @@ fn load(args: &cli::LoadArgs, endpoint: Endpoint, env: &Environment) -> Result<L
         });
     }
     if args.timeout.is_zero() {
-        return Err(PlanError::Range { flag: "timeout", value: "0".into(), remedy: "give a time such as 60s" });
+        return Err(PlanError::Range {
+            flag: "timeout",
+            value: "0".into(),
+            remedy: "give a time such as 60s",
+        });
     }
     let extra_body = match args.extra_body.as_deref().map(serde_json::from_str) {
         None => serde_json::Map::new(),
@@ -351,7 +353,11 @@ fn load(args: &cli::LoadArgs, endpoint: Endpoint, env: &Environment) -> Result<L
 }
 
 fn extra_body_error(why: String) -> PlanError {
-    PlanError::Value { what: "--extra-body".into(), why, remedy: "give a JSON object, such as '{\"top_p\": 0.9}'" }
+    PlanError::Value {
+        what: "--extra-body".into(),
+        why,
+        remedy: "give a JSON object, such as '{\"top_p\": 0.9}'",
+    }
 }
 
 fn header(text: &str) -> Result<(String, String), PlanError> {
@@ -363,7 +369,8 @@ fn header(text: &str) -> Result<(String, String), PlanError> {
     };
     let (name, value) = text.split_once(':').ok_or_else(|| error("it has no colon"))?;
     let name = name.trim();
-    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)) {
+    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+    {
         return Err(error("its name is not a header name"));
     }
     let value = value.trim();
@@ -416,7 +423,8 @@ fn gpu(text: &str) -> Result<GpuChoice, PlanError> {
         "all" => Ok(GpuChoice::All),
         list => {
             let names: Vec<String> = list.split(',').map(|n| n.trim().to_owned()).collect();
-            let known = |n: &String| n.parse::<u32>().is_ok() || n.starts_with("GPU-") || n.starts_with("MIG-");
+            let known =
+                |n: &String| n.parse::<u32>().is_ok() || n.starts_with("GPU-") || n.starts_with("MIG-");
             if !names.iter().all(known) {
                 return Err(PlanError::Value {
                     what: format!("--gpu {list}"),

@@ -11,7 +11,7 @@ mod output;
 use crate::analysis::{self, Inputs, TargetFound};
 use crate::clock::{Mono, Origin};
 use crate::demo::{DemoError, Wrapped};
-use crate::event::{GpuLog, LoadLog, Observation};
+use crate::event::{FailureKind, GpuLog, LoadLog, Observation};
 use crate::load::{Driver, LoadError};
 use crate::observe::gpu::{GpuError, Poller};
 use crate::observe::target::{self, Found, TargetError};
@@ -46,6 +46,8 @@ pub enum RunError {
     Output(#[from] OutputError),
     #[error(transparent)]
     Demo(#[from] DemoError),
+    #[error("no measured request succeeded ({failed} failed): {example}\n  {remedy}")]
+    AllFailed { failed: usize, example: String, remedy: &'static str },
     #[error("{what}: {source}\n  check the limits on processes and open files")]
     System { what: &'static str, source: std::io::Error },
 }
@@ -54,9 +56,10 @@ impl RunError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Load(_) | Self::Target(_) | Self::Observe(ObserveError::TargetGone(_)) => {
-                exit::NOTHING_MEASURED
-            }
+            Self::Load(_)
+            | Self::Target(_)
+            | Self::AllFailed { .. }
+            | Self::Observe(ObserveError::TargetGone(_)) => exit::NOTHING_MEASURED,
             Self::Observe(ObserveError::Tracker(_)) | Self::Gpu(_) => exit::PRIVILEGE_MISSING,
             Self::Output(OutputError::Unwritable { .. }) => exit::USAGE,
             _ => exit::INTERNAL,
@@ -70,9 +73,7 @@ impl RunError {
 /// [`RunError`], when there is no report to write.
 pub fn profile(plan: &Plan) -> Result<u8, RunError> {
     let sink = Sink::open(&plan.output)?;
-    let (report, code) = measure(plan, Mode::Profile, &sink)?;
-    sink.write(&report)?;
-    Ok(code)
+    measure(plan, Mode::Profile, &sink)
 }
 
 /// The same against the built-in server, which is started behind a shell and ended here. `plan_for`
@@ -86,7 +87,9 @@ pub fn demo<E>(
 ) -> Result<Result<u8, RunError>, E> {
     let exe = match std::env::current_exe() {
         Ok(exe) => exe,
-        Err(source) => return Ok(Err(RunError::System { what: "inferscope's own file can't be found", source })),
+        Err(source) => {
+            return Ok(Err(RunError::System { what: "inferscope's own file can't be found", source }));
+        }
     };
     let mut server = match Wrapped::start(&exe, server_args) {
         Ok(server) => server,
@@ -95,16 +98,14 @@ pub fn demo<E>(
     let plan = plan_for(server.port, server.wrapper_pid)?;
     let run = || {
         let sink = Sink::open(&plan.output)?;
-        let (report, code) = measure(&plan, Mode::Demo, &sink)?;
-        sink.write(&report)?;
-        Ok(code)
+        measure(&plan, Mode::Demo, &sink)
     };
     let result = run();
     server.stop();
     Ok(result)
 }
 
-fn measure(plan: &Plan, mode: Mode, sink: &Sink) -> Result<(Report, u8), RunError> {
+fn measure(plan: &Plan, mode: Mode, sink: &Sink) -> Result<u8, RunError> {
     raise_file_limit();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -138,9 +139,18 @@ fn measure(plan: &Plan, mode: Mode, sink: &Sink) -> Result<(Report, u8), RunErro
     if let Some(warning) = observation.as_ref().and_then(|o| analysis::idle_target(o, &found)) {
         sink.warn(&warning);
     }
-    let code = exit_code(&log, interrupted);
+    let failed = if interrupted { None } else { all_failed(&log) };
     let gathered = Gathered { origin, interrupted, found, log, model, observation, gpu, notes, mode };
-    Ok((gathered.report(plan), code))
+    let report = gathered.report(plan);
+    match failed {
+        // What was measured of the server is in the document, for whom it was asked; a text report
+        // without an answer would only hide the error.
+        Some(error) => sink.write_document(&report).map_err(RunError::from).and(Err(error)),
+        None => {
+            sink.write(&report)?;
+            Ok(if interrupted { exit::INTERRUPTED } else { exit::OK })
+        }
+    }
 }
 
 /// The observer, or why there is none.
@@ -176,10 +186,10 @@ async fn drive(
     sink: &Sink,
 ) -> Result<(LoadLog, bool), RunError> {
     use tokio::signal::unix::{SignalKind, signal};
-    let handler = |kind| {
-        signal(kind).map_err(|source| RunError::System { what: "a signal can't be handled", source })
-    };
-    let (mut interrupt, mut terminate) = (handler(SignalKind::interrupt())?, handler(SignalKind::terminate())?);
+    let handler =
+        |kind| signal(kind).map_err(|source| RunError::System { what: "a signal can't be handled", source });
+    let (mut interrupt, mut terminate) =
+        (handler(SignalKind::interrupt())?, handler(SignalKind::terminate())?);
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let mut progress = sink.progress(plan.load.requests + plan.load.warmup);
     let mut on_request = |request: &crate::event::RequestLog| progress.advance(request);
@@ -201,15 +211,27 @@ async fn drive(
     Ok((log, interrupted))
 }
 
-fn exit_code(log: &LoadLog, interrupted: bool) -> u8 {
-    let any_ok = log.requests.iter().any(|r| !r.warmup && r.failure.is_none());
-    if interrupted {
-        exit::INTERRUPTED
-    } else if any_ok {
-        exit::OK
-    } else {
-        exit::NOTHING_MEASURED
+/// The error of a load of which no measured request succeeded.
+fn all_failed(log: &LoadLog) -> Option<RunError> {
+    let measured = || log.requests.iter().filter(|r| !r.warmup);
+    if measured().any(|r| r.failure.is_none()) {
+        return None;
     }
+    let of = |r: &crate::event::RequestLog| r.failure.clone();
+    let failure = measured().find_map(of).or_else(|| log.requests.iter().find_map(of));
+    let remedy = match failure.as_ref().map(|f| f.kind) {
+        Some(FailureKind::Timeout) => "raise --timeout, or see what keeps the server",
+        Some(FailureKind::Connect) => "start the server, or correct --endpoint",
+        Some(FailureKind::Status | FailureKind::ServerError) => {
+            "correct what the server names, or see its log; -o FILE keeps the report"
+        }
+        Some(FailureKind::Malformed | FailureKind::Empty) => {
+            "check that --endpoint and --api are an OpenAI-compatible server's; -o FILE keeps the report"
+        }
+        _ => "see the server's log; -o FILE keeps the report",
+    };
+    let example = failure.map_or_else(|| "none was sent".to_owned(), |f| f.message);
+    Some(RunError::AllFailed { failed: measured().count(), example, remedy })
 }
 
 struct Gathered {

@@ -136,5 +136,5 @@ fn without_the_kernel_program_the_report_says_what_it_misses() {
 fn the_text_says_that_the_tokens_are_synthetic() {
     let ended = binary::run(&["demo", "--requests", "2", "--tracker", "proc"]);
     assert_eq!(ended.code, Some(0), "{ended:#?}");
-    assert!(ended.stdout.contains("synthetic"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("SYNTHETIC TOKENS"), "{}", ended.stdout);
 }

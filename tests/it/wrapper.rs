@@ -1,7 +1,5 @@
 //! The pid that one is given is often a wrapper's: by whichever pid a server is found, the report is the same.
 
-use std::path::Path;
-
 use inferscope_tests::process::Wrapped;
 use inferscope_tests::stats::relative_error;
 use inferscope_tests::{binary, needs};
@@ -105,12 +103,4 @@ fn a_real_engine_is_the_same_by_whichever_pid_it_is_found() {
         "llama.cpp, SmolLM2-135M, behind `bash -c 'server & wait'`",
         &Wrapped::start(&engine.python, &args),
     );
-}
-
-#[test]
-fn a_pre_forked_server_is_the_same_by_whichever_pid_it_is_found() {
-    // Workers that are not replaced: a generation more or less would be a difference of its own.
-    let args = ["demo-server", "--workers", "2", "--max-requests", "0", "--lifetime", "60s"];
-    let exe = binary::inferscope_bin();
-    check("the demo's server", &Wrapped::start(Path::new(&exe), &args));
 }

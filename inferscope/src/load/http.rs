@@ -68,7 +68,8 @@ impl Client {
     /// The served models; `None` where the server has no such list.
     pub(super) async fn list_models(&self, plan: &LoadPlan) -> Result<Option<Vec<String>>, LoadError> {
         let endpoint = plan.endpoint.to_string();
-        let unreachable = |e: &reqwest::Error| LoadError::Unreachable { endpoint: endpoint.clone(), why: cause(e) };
+        let unreachable =
+            |e: &reqwest::Error| LoadError::Unreachable { endpoint: endpoint.clone(), why: cause(e) };
         let answer = self
             .inner
             .get(plan.endpoint.join("models"))

@@ -120,7 +120,11 @@ fn understand(object: json::Object<'_>) -> Held<'_> {
     Held::Chunk(chunk(choices, usage, object.model.0))
 }
 
-fn chunk<'a>(choices: json::Choices<'a>, usage: Option<Usage>, model: Option<Cow<'a, str>>) -> Completion<'a> {
+fn chunk<'a>(
+    choices: json::Choices<'a>,
+    usage: Option<Usage>,
+    model: Option<Cow<'a, str>>,
+) -> Completion<'a> {
     let text = choices.text;
     let kind = if text.content > 0 {
         ChunkKind::Content

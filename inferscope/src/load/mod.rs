@@ -32,9 +32,13 @@ pub enum LoadError {
     CaCert { path: String, why: String },
     #[error("can't reach {endpoint}: {why}\n  start the server, or correct --endpoint")]
     Unreachable { endpoint: String, why: String },
-    #[error("{endpoint} refuses the key (HTTP {status}): {why}\n  set the variable that --api-key-env names, or pass -H")]
+    #[error(
+        "{endpoint} refuses the key (HTTP {status}): {why}\n  set the variable that --api-key-env names, or pass -H"
+    )]
     Unauthorized { endpoint: String, status: u16, why: String },
-    #[error("{endpoint} does not list its models (HTTP {status}): {why}\n  pass --model NAME if the server is right, or correct --endpoint")]
+    #[error(
+        "{endpoint} does not list its models (HTTP {status}): {why}\n  pass --model NAME if the server is right, or correct --endpoint"
+    )]
     Models { endpoint: String, status: u16, why: String },
     #[error("{endpoint} does not answer as an OpenAI-compatible server: {why}\n  correct --endpoint")]
     NotOpenAi { endpoint: String, why: String },

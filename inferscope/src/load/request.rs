@@ -99,7 +99,10 @@ impl RequestState {
     pub(super) fn read(&mut self, t: Mono, bytes: &[u8]) -> ControlFlow<()> {
         if let Some(document) = &mut self.document {
             if document.len() + bytes.len() > super::sse::LIMIT_BYTES {
-                self.fail(FailureKind::Malformed, "a JSON answer larger than 1 MiB instead of a stream".into());
+                self.fail(
+                    FailureKind::Malformed,
+                    "a JSON answer larger than 1 MiB instead of a stream".into(),
+                );
                 return ControlFlow::Break(());
             }
             document.extend_from_slice(bytes);
@@ -111,7 +114,11 @@ impl RequestState {
         if let Err(e) = result {
             self.fail(FailureKind::Malformed, e.to_string());
         }
-        if self.done || self.log.failure.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if self.done || self.log.failure.is_some() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     }
 
     fn take(&mut self, t: Mono, held: Result<Held<'_>, interpret::NotUnderstood>) -> ControlFlow<()> {
@@ -122,7 +129,11 @@ impl RequestState {
             Ok(Held::Nothing) => {}
             Err(e) => self.fail(FailureKind::Malformed, e.why),
         }
-        if self.done || self.log.failure.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if self.done || self.log.failure.is_some() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     }
 
     fn chunk(&mut self, t: Mono, chunk: &Completion<'_>) {
@@ -231,7 +242,8 @@ mod tests {
         state.end(Mono(99))
     }
 
-    const ROLE: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":null}}]}\n\n";
+    const ROLE: &str =
+        "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":null}}]}\n\n";
     const WORD: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hi\"}}]}\n\n";
     const END: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
 

@@ -100,7 +100,10 @@ mod tests {
             (r#"{"error":"out of memory"}"#, Some("out of memory")),
             (r#"{"object":"error","message":"too long","type":"BadRequestError"}"#, Some("too long")),
             (r#"{"detail":"Not Found"}"#, Some("Not Found")),
-            (r#"{"detail":[{"loc":["body","model"],"msg":"field required","input":"x"}]}"#, Some("model: field required")),
+            (
+                r#"{"detail":[{"loc":["body","model"],"msg":"field required","input":"x"}]}"#,
+                Some("model: field required"),
+            ),
             (r#"{"error":null,"message":"m"}"#, Some("m")),
             (r#"{"error":{}}"#, None),
             ("<!DOCTYPE html><html><head><TITLE>502 Bad\nGateway</TITLE>", Some("502 Bad Gateway")),

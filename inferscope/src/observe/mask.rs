@@ -3,6 +3,8 @@
 //! Pure. Values of flags and assignments whose name looks like a key or token become `***`.
 
 const NAMES: [&str; 6] = ["key", "token", "secret", "passw", "credential", "auth"];
+/// Flags whose whole value may hold a key.
+const OPAQUE_FLAGS: [&str; 3] = ["-H", "--header", "--extra-body"];
 const VALUE_PREFIXES: [&str; 5] = ["sk-", "hf_", "ghp_", "Bearer ", "xox"];
 
 /// Numbers and sizes that happen to have such a name (`--max-tokens 128`) are kept.
@@ -20,7 +22,9 @@ pub(super) fn arguments(args: Vec<String>) -> Vec<String> {
             let _ = value;
             masked.push(format!("{name}=***"));
         } else if VALUE_PREFIXES.iter().any(|p| arg.starts_with(p))
-            || named.is_some_and(|name| !arg.starts_with('-') && is_secret(&name, &arg))
+            || named.is_some_and(|name| {
+                OPAQUE_FLAGS.contains(&name.as_str()) || (!arg.starts_with('-') && is_secret(&name, &arg))
+            })
         {
             masked.push("***".to_owned());
         } else {
@@ -39,11 +43,11 @@ mod tests {
 
     #[test]
     fn values_of_secret_flags_are_masked_and_token_counts_are_not() {
-        let line = "serve --api-key abc --hf-token=def --max-tokens 128 OPENAI_API_KEY=ghi sk-123 --port 80";
+        let line = "serve --api-key abc --hf-token=def --max-tokens 128 OPENAI_API_KEY=ghi sk-123 -H X-K:v --port 80";
         let masked = arguments(line.split(' ').map(String::from).collect()).join(" ");
         assert_eq!(
             masked,
-            "serve --api-key *** --hf-token=*** --max-tokens 128 OPENAI_API_KEY=*** *** --port 80"
+            "serve --api-key *** --hf-token=*** --max-tokens 128 OPENAI_API_KEY=*** *** -H *** --port 80"
         );
     }
 }

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 
 use super::ebpf::{EbpfError, Tracker};
-use super::proc::handle::{Handle, Unread, Units};
+use super::proc::handle::{Handle, Units, Unread};
 use super::proc::tree;
 use super::table::Table;
 use super::target::Found;
@@ -32,7 +32,9 @@ const MAX_HANDLES: usize = 4_096;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ObserveError {
-    #[error("the target is gone: process {0} ended before the first sample\n  start the server and try again")]
+    #[error(
+        "the target is gone: process {0} ended before the first sample\n  start the server and try again"
+    )]
     TargetGone(u32),
     #[error("--tracker ebpf can't be had: {0}\n  or leave --tracker out to fall back to /proc")]
     Tracker(#[source] EbpfError),
@@ -249,12 +251,7 @@ impl Worker {
         self.keep(SetSample { t, processes, threads, rss_bytes, cpu: self.highest_cpu });
     }
 
-    fn first_look(
-        &mut self,
-        i: usize,
-        pid: u32,
-        start: u64,
-    ) -> Result<super::proc::handle::Reading, Unread> {
+    fn first_look(&mut self, i: usize, pid: u32, start: u64) -> Result<super::proc::handle::Reading, Unread> {
         let handle = Handle::open(pid, Some(self.units.start_ticks(start)), self.units)?;
         let reading = handle.read()?;
         let (exe, argv) = handle.identity();
@@ -267,7 +264,7 @@ impl Worker {
 
     fn keep(&mut self, sample: SetSample) {
         self.tick = self.tick.wrapping_add(1);
-        if self.tick % self.keep_every != 0 {
+        if !self.tick.is_multiple_of(self.keep_every) {
             self.thinned += 1;
             return;
         }

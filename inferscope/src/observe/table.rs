@@ -11,9 +11,7 @@ use super::mask;
 use super::proc::handle::Reading;
 use super::proc::tree::Node;
 use crate::clock::Mono;
-use crate::event::{
-    Birth, Counts, CpuTime, ExitStatus, Loss, ProcessEvent, ProcessEventKind, ProcessRecord,
-};
+use crate::event::{Birth, Counts, CpuTime, ExitStatus, Loss, ProcessEvent, ProcessEventKind, ProcessRecord};
 
 pub(crate) const MAX_LISTED: usize = 200_000;
 pub(crate) const MAX_EVENTS: usize = 200_000;

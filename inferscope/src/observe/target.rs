@@ -19,7 +19,9 @@ pub struct Found {
 
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
-    #[error("no process has pid {0}\n  give the pid of the running server, or leave --pid out to find the endpoint's listener")]
+    #[error(
+        "no process has pid {0}\n  give the pid of the running server, or leave --pid out to find the endpoint's listener"
+    )]
     NoSuchPid(u32),
 }
 
@@ -39,19 +41,26 @@ pub fn find(plan: TargetPlan) -> Result<Found, TargetError> {
             let found = sockets::listeners(port);
             if found.pids.is_empty() {
                 let how = if found.listening {
-                    format!("port {port} has a listener whose process can't be seen; run as root, or pass --pid")
+                    format!(
+                        "port {port} has a listener whose process can't be seen; run as root, or pass --pid"
+                    )
                 } else {
                     format!("no process of this network namespace listens on port {port}; pass --pid")
                 };
                 return Ok(Found { roots: Vec::new(), descendants: true, how });
             }
             let roots = topmost(&found.pids, &tree::scan());
-            Ok(Found { roots, descendants: true, how: format!("owner of the socket that listens on port {port}") })
+            Ok(Found {
+                roots,
+                descendants: true,
+                how: format!("owner of the socket that listens on port {port}"),
+            })
         }
         TargetPlan::None => Ok(Found {
             roots: Vec::new(),
             descendants: true,
-            how: "the endpoint is not on this machine's loopback; pass --pid to observe a local server".into(),
+            how: "the endpoint is not on this machine's loopback; pass --pid to observe a local server"
+                .into(),
         }),
     }
 }

@@ -2,7 +2,8 @@ use super::*;
 use clap::Parser;
 
 fn plan(args: &[&str]) -> Result<Plan, PlanError> {
-    let argv: Vec<String> = std::iter::once("inferscope").chain(args.iter().copied()).map(String::from).collect();
+    let argv: Vec<String> =
+        std::iter::once("inferscope").chain(args.iter().copied()).map(String::from).collect();
     let cli = cli::Cli::try_parse_from(&argv).expect("the arguments parse");
     profile(&cli.profile, &Environment::default(), &argv)
 }
@@ -52,7 +53,14 @@ fn the_whole_tree_is_the_default_and_a_single_process_must_be_named() {
 
 #[test]
 fn secrets_are_masked_in_the_reported_command_line() {
-    let argv = ["inferscope", "-H", "X-Key: abc", "--header=Authorization: Bearer abc", "-HX-Key: abc", "http://u:abc@h/v1"];
+    let argv = [
+        "inferscope",
+        "-H",
+        "X-Key: abc",
+        "--header=Authorization: Bearer abc",
+        "-HX-Key: abc",
+        "http://u:abc@h/v1",
+    ];
     let masked = mask_argv(&argv.map(String::from)).join(" ");
     assert!(!masked.contains("abc"), "{masked}");
     assert!(masked.contains("X-Key: ***"), "{masked}");

@@ -46,16 +46,20 @@ impl Sink {
     /// # Errors
     /// A full disk, a closed pipe. What could not go to the file goes to stdout.
     pub fn write(&self, report: &Report) -> Result<(), OutputError> {
+        self.write_forms(report, true)
+    }
+
+    fn write_forms(&self, report: &Report, print: bool) -> Result<(), OutputError> {
         let saved = self.file.as_ref().map(|(path, file)| (path, save(file, &to_json(report))));
         let lost = match saved {
             Some((path, Err(source))) => Some(OutputError::Lost { path: path.clone(), source }),
             _ => None,
         };
-        let text = if self.plan.json || lost.is_some() {
-            to_json(report)
-        } else {
-            to_text(report, self.style())
-        };
+        if !print && lost.is_none() {
+            return Ok(());
+        }
+        let text =
+            if self.plan.json || lost.is_some() { to_json(report) } else { to_text(report, self.style()) };
         let mut stdout = std::io::stdout().lock();
         let printed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
         match (lost, printed) {
@@ -64,6 +68,14 @@ impl Sink {
             (None, Err(e)) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
             (None, printed) => printed.map_err(OutputError::Stdout),
         }
+    }
+
+    /// Only the JSON forms: the file of `-o`, and stdout with `--json`.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn write_document(&self, report: &Report) -> Result<(), OutputError> {
+        if self.plan.json || self.file.is_some() { self.write_forms(report, self.plan.json) } else { Ok(()) }
     }
 
     fn style(&self) -> Style {

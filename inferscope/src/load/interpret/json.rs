@@ -224,7 +224,7 @@ impl<'de> Deserialize<'de> for Count {
             }
             fn visit_f64<E>(self, n: f64) -> Result<Self::Value, E> {
                 // Whole numbers are exact in f64 up to 2^53, which no token count reaches.
-                let whole = n >= 0.0 && n < 9e15 && n.fract() == 0.0;
+                let whole = (0.0..9e15).contains(&n) && n.fract() == 0.0;
                 Ok(Count(whole.then_some(n as u64)))
             }
         }

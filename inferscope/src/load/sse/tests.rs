@@ -8,7 +8,10 @@ fn events_of(pieces: &[&[u8]]) -> (Vec<Owned>, Option<SseError>) {
     let mut parser = SseParser::default();
     let mut events = Vec::new();
     let mut keep = |e: Event<'_>| {
-        events.push((String::from_utf8_lossy(e.name).into_owned(), String::from_utf8_lossy(e.data).into_owned()));
+        events.push((
+            String::from_utf8_lossy(e.name).into_owned(),
+            String::from_utf8_lossy(e.data).into_owned(),
+        ));
         ControlFlow::Continue(())
     };
     for piece in pieces {

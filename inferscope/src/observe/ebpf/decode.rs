@@ -22,13 +22,34 @@ pub(crate) struct Record {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum What {
-    Fork { parent: u32, cgroup_id: u64, comm: String },
-    Exec { comm: String, exe: Option<String>, argv: Option<Vec<String>> },
-    Exit { status: ExitStatus, peak_threads: u32, usage: GroupUsage },
-    Free { usage: GroupUsage },
-    Migrate { to_cgroup_id: u64 },
+    Fork {
+        parent: u32,
+        cgroup_id: u64,
+        comm: String,
+    },
+    Exec {
+        comm: String,
+        exe: Option<String>,
+        argv: Option<Vec<String>>,
+    },
+    Exit {
+        status: ExitStatus,
+        peak_threads: u32,
+        usage: GroupUsage,
+    },
+    Free {
+        usage: GroupUsage,
+    },
+    Migrate {
+        to_cgroup_id: u64,
+    },
     /// Of the snapshot: it lives.
-    Alive { tid: u32, parent: u32, cgroup_id: u64, comm: String },
+    Alive {
+        tid: u32,
+        parent: u32,
+        cgroup_id: u64,
+        comm: String,
+    },
 }
 
 /// [`Usage`] in the report's units.

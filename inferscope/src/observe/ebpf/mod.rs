@@ -80,8 +80,8 @@ impl Tracker {
         if pid_namespace().is_some_and(|inode| inode != INITIAL_PID_NAMESPACE) {
             return Err(EbpfError::PidNamespace);
         }
-        let resolver = btf_rs::Btf::from_file("/sys/kernel/btf/vmlinux")
-            .map_err(|e| EbpfError::NoBtf(e.to_string()))?;
+        let resolver =
+            btf_rs::Btf::from_file("/sys/kernel/btf/vmlinux").map_err(|e| EbpfError::NoBtf(e.to_string()))?;
         let (layout, exit_tells_group_dead) =
             offsets::resolve(&resolver).map_err(|e| EbpfError::Offsets(OffsetsError(e)))?;
         drop(resolver);
@@ -111,11 +111,8 @@ impl Tracker {
 
         bootstrapping.set(0, 1, 0).map_err(refused)?;
         for (name, tracepoint) in TRACEPOINTS {
-            let program: &mut BtfTracePoint = ebpf
-                .program_mut(name)
-                .ok_or_else(|| missing(name))?
-                .try_into()
-                .map_err(refused)?;
+            let program: &mut BtfTracePoint =
+                ebpf.program_mut(name).ok_or_else(|| missing(name))?.try_into().map_err(refused)?;
             program.load(tracepoint, &btf).map_err(refused)?;
             program.attach().map_err(refused)?;
         }

@@ -59,8 +59,9 @@ impl Poller {
             Err(why) => return Ok(none(why)),
         };
         let (interval, theirs) = (plan.sample_interval, Arc::clone(&stop));
-        let spawned =
-            std::thread::Builder::new().name("nvml".into()).spawn(move || poll(&nvml, &indices, interval, &theirs));
+        let spawned = std::thread::Builder::new()
+            .name("nvml".into())
+            .spawn(move || poll(&nvml, &indices, interval, &theirs));
         Ok(match spawned {
             Ok(thread) => Self { thread: Some(thread), stop, unavailable: None },
             Err(e) => none(format!("the NVML thread can't be started: {e}")),
