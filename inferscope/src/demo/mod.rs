@@ -1,6 +1,6 @@
 //! The built-in server: what `inferscope demo` drives and observes.
 //!
-//! Owns a server in the shape of production: an [arbiter](arbiter) pre-forks workers that share a
+//! Owns a server in the shape of production: an arbiter pre-forks workers that share a
 //! listener and a preloaded "model", recycles them after some requests, and each request runs a
 //! short-lived helper process before tokens are streamed at a known pace. Also owns the wrapper that it is
 //! started under. The tokens are synthetic; the processes, their memory and their CPU time are real.
