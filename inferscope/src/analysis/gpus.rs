@@ -172,6 +172,8 @@ mod tests {
     #[test]
     fn not_used_is_only_said_where_every_host_pid_is_known() {
         assert_eq!(gpu(ORIGIN, &device(&[(7, None)]), &target(Some(900))).used_by_target, Some(false));
+        let missing = model::Processes { complete: false, ..target(Some(900)) };
+        assert_eq!(gpu(ORIGIN, &device(&[(7, None)]), &missing).used_by_target, None);
         let g = gpu(ORIGIN, &device(&[(7, None)]), &target(None));
         assert_eq!(g.used_by_target, None);
         assert!(g.used_by_target_reason.is_some());

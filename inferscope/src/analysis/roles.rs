@@ -137,6 +137,12 @@ mod tests {
     }
 
     #[test]
+    fn a_process_that_no_sample_caught_is_a_helper_however_long_it_lived() {
+        let child = ProcessBuilder::new(11, 10, "sh").forked(1_000).exited(5_000).sampled(0);
+        assert_eq!(of(vec![bash(), child], &[10])[1], Role::Helper);
+    }
+
+    #[test]
     fn a_process_forked_just_before_the_end_is_no_helper() {
         let late = ProcessBuilder::new(11, 10, "server").forked(9_990).sampled(0);
         assert_eq!(of(vec![bash(), late], &[10])[1], Role::Worker);

@@ -169,6 +169,12 @@ mod tests {
     }
 
     #[test]
+    fn counts_for_some_chunks_only_are_no_count_by_chunk() {
+        let r = request().content_with_tokens([(20, 1)]).content([30]).usage(5, 9).build();
+        assert_eq!((Tokens::of(&r).cut, Tokens::of(&r).total), (Cut::Unknown, Some(9)));
+    }
+
+    #[test]
     fn counts_by_chunk_stand_without_a_total() {
         let r = request().content_with_tokens([(20, 2), (30, 2)]).build();
         let t = Tokens::of(&r);

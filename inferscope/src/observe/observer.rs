@@ -280,17 +280,23 @@ impl Worker {
         self.samples.push(sample);
     }
 
+    /// The set is closed first, so that the kernel's counters and the list tell of the same
+    /// processes; then the last deaths are waited for.
     fn end(mut self) -> Observation {
+        if let Some(tracker) = &mut self.tracker {
+            tracker.detach_births();
+        }
         self.drain();
         self.keep_every = 1;
         self.sample();
         let ended = Mono::now();
         self.note_peaks();
         self.settle(ended);
-        let totals = self.tracker.as_ref().and_then(Tracker::totals);
         if let Some(tracker) = &mut self.tracker {
-            tracker.detach();
+            tracker.detach_deaths();
         }
+        self.drain();
+        let totals = self.tracker.as_ref().and_then(Tracker::totals);
         let mut counts = self.table.counts;
         let mut loss = self.table.loss;
         if let Some(totals) = totals {

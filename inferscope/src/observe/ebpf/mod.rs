@@ -28,13 +28,16 @@ const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 /// it can be read.
 const MAX_PASSES: usize = 64;
 
-const TRACEPOINTS: [(&str, &str); 5] = [
+type Tracepoint = (&'static str, &'static str);
+
+/// Where processes come from and change.
+const BIRTHS: [Tracepoint; 3] = [
     ("on_fork", "sched_process_fork"),
     ("on_exec", "sched_process_exec"),
-    ("on_exit", "sched_process_exit"),
-    ("on_free", "sched_process_free"),
     ("on_cgroup_attach", "cgroup_attach_task"),
 ];
+/// Where they end.
+const DEATHS: [Tracepoint; 2] = [("on_exit", "sched_process_exit"), ("on_free", "sched_process_free")];
 
 /// Why the kernel tracker can't be had; each with what would help.
 #[derive(Debug, thiserror::Error)]
@@ -110,7 +113,7 @@ impl Tracker {
         let mut bootstrapping: Array<MapData, u32> = Array::try_from(flag).map_err(refused)?;
 
         bootstrapping.set(0, 1, 0).map_err(refused)?;
-        for (name, tracepoint) in TRACEPOINTS {
+        for (name, tracepoint) in BIRTHS.into_iter().chain(DEATHS) {
             let program: &mut BtfTracePoint =
                 ebpf.program_mut(name).ok_or_else(|| missing(name))?.try_into().map_err(refused)?;
             program.load(tracepoint, &btf).map_err(refused)?;
@@ -158,9 +161,18 @@ impl Tracker {
         Some(bytemuck::cast(sum))
     }
 
-    /// Stops the events; what is in the ring stays there to be drained.
-    pub(crate) fn detach(&mut self) {
-        for (name, _) in TRACEPOINTS {
+    /// No process enters the set any more; deaths are still told.
+    pub(crate) fn detach_births(&mut self) {
+        self.detach(&BIRTHS);
+    }
+
+    /// No further event; what is in the ring stays there to be drained.
+    pub(crate) fn detach_deaths(&mut self) {
+        self.detach(&DEATHS);
+    }
+
+    fn detach(&mut self, tracepoints: &[Tracepoint]) {
+        for (name, _) in tracepoints {
             if let Some(Ok(program)) = self.ebpf.program_mut(name).map(<&mut BtfTracePoint>::try_from) {
                 // Dropping the program's links detaches; a failure leaves it to the process's end.
                 let _ = program.unload();

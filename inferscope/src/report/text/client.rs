@@ -74,13 +74,15 @@ fn latencies(page: &mut Page, timing: &Timing) {
     if timing.ttfo_ns != timing.ttft_ns {
         shown.push(("… that is no reasoning", &timing.ttfo_ns));
     }
+    // With one token in each chunk these are one, too.
+    let same = timing.inter_chunk_ns == timing.inter_token_ns;
     let inter_token = match timing.token_source {
         Some(TokenSource::Chunks) => "inter-token (1 a chunk assumed)",
+        _ if same => "inter-token = inter-chunk",
         _ => "inter-token",
     };
     shown.push((inter_token, &timing.inter_token_ns));
-    // With one token in each chunk they are one, too.
-    if timing.inter_chunk_ns != timing.inter_token_ns {
+    if !same {
         shown.push(("inter-chunk", &timing.inter_chunk_ns));
     }
     shown.push(("end to end", &timing.e2e_ns));

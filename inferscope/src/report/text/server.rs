@@ -33,7 +33,11 @@ pub(super) fn processes(page: &mut Page, report: &Report) {
     page.pair(
         "peak RSS",
         &peak(&r.rss_bytes, |v| {
-            format!("{}, summed: pages that forked processes share count once for each", bytes(v))
+            // One process alone shares with nobody in the set.
+            let summed = r.processes.max.is_some_and(|n| n > 1.0);
+            let note =
+                if summed { ", summed: pages that forked processes share count once for each" } else { "" };
+            format!("{}{note}", bytes(v))
         }),
     );
     page.pair("peak threads", &peak(&r.threads, |v| count(v as u64)));

@@ -34,6 +34,7 @@ fn a_demo_run() {
             "80.9 (480 tokens by the server's usage, in 480 chunks, over 5.93 s)",
             "12 ok, 0 failed, 2.02 a second; 1 warm-up left out",
             "12 ×  helper   helper      72.0 ms  33.2%  ≤40.0 MiB",
+            "71.0 MiB, summed: pages that forked processes share",
             "33% of the CPU time went to 12 processes too short-lived for any sample",
             "pid 42 (bash) is a wrapper: the work is in its children",
         ],
@@ -59,7 +60,8 @@ fn an_engine_run() {
             "1 × timed out",
             "no answer within 5s",
             "eBPF, complete",
-            "310 MiB, summed",
+            "peak RSS            310 MiB\n",
+            "inter-token = inter-chunk    116  15.0 ms",
             "8.50 s (8.20 s user, 300 ms system",
         ],
     );
@@ -154,6 +156,19 @@ fn a_figure_that_is_unknown_never_prints_as_zero() {
         &text,
         &["CPU                 unknown", "unknown of CPU, 12.0 MiB", "unknown: statistics are off"],
     );
+}
+
+#[test]
+fn a_folded_sum_says_when_parts_of_it_are_unknown() {
+    let mut report = demo().report();
+    let helpers = |r: &mut Report, n: usize| {
+        let unknown = r.processes.list.iter_mut().filter(|p| p.comm == "helper").take(n);
+        unknown.for_each(|p| p.cpu_user_ns = None);
+    };
+    helpers(&mut report, 2);
+    assert_has(&plain(&report), &["12 ×  helper   helper      ≥60.0 ms      –  ≤40.0 MiB"]);
+    helpers(&mut report, 12);
+    assert_has(&plain(&report), &["12 ×  helper   helper            –      –  ≤40.0 MiB"]);
 }
 
 #[test]
