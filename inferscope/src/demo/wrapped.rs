@@ -173,6 +173,11 @@ mod tests {
         let group = wrapped.wrapper_pid;
         assert!(running_of(group) >= 2);
         wrapped.stop();
+        // A killed process is on its way out, not gone, when kill(2) returns.
+        let limit = Instant::now() + std::time::Duration::from_secs(5);
+        while running_of(group) > 0 && Instant::now() < limit {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
         assert_eq!(running_of(group), 0);
     }
 
