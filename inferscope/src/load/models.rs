@@ -1,48 +1,105 @@
-//! Which model to ask for. Pure.
+//! The server's model list, and which model to ask for.
+//!
+//! Owns the reading of `GET /v1/models` in the shapes that servers give it and the choice. Pure. Called
+//! by the driver before the first request.
 
 use serde_json::Value;
 
-use super::LoadError;
+use super::error::LoadError;
+use super::said;
 
-/// Names in a message; a gateway can list hundreds.
-const SHOWN: usize = 8;
+/// A served model: its id first, then the other names that it answers to.
+type Names = Vec<String>;
 
-/// The ids of a `/v1/models` answer; `None` where it is none.
-pub(super) fn ids(answer: &Value) -> Option<Vec<String>> {
-    let data = answer.get("data")?.as_array()?;
-    Some(data.iter().filter_map(|m| m.get("id")?.as_str().map(str::to_owned)).collect())
+/// The models in `{"data": [{"id": …}]}` (OpenAI), `{"models": [{"name": …}]}` or a bare list; `None`
+/// where the body is nothing like that.
+pub(super) fn parse(body: &[u8]) -> Option<Vec<Names>> {
+    let value: Value = serde_json::from_slice(body).ok()?;
+    let items = match &value {
+        Value::Array(items) => items,
+        Value::Object(map) => ["data", "models"].iter().find_map(|key| map.get(*key)?.as_array())?,
+        _ => return None,
+    };
+    Some(items.iter().filter_map(names).collect())
 }
 
-/// `listed` is `None` where the server has no such list.
-pub(super) fn choose(asked: Option<&str>, listed: Option<Vec<String>>) -> Result<Option<String>, LoadError> {
-    let Some(listed) = listed.filter(|l| !l.is_empty()) else { return Ok(asked.map(str::to_owned)) };
-    match asked {
-        Some(asked) if listed.iter().any(|m| m == asked) => Ok(Some(asked.to_owned())),
-        Some(asked) => {
-            Err(LoadError::ModelNotServed { asked: super::said::one_line(asked), served: names(&listed) })
+fn names(item: &Value) -> Option<Names> {
+    let own = match item {
+        Value::String(id) => Some(id.as_str()),
+        _ => ["id", "name", "model"].iter().find_map(|key| item.get(*key)?.as_str()),
+    };
+    let aliases =
+        item.get("aliases").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    Some(std::iter::once(own?).chain(aliases).map(said::one_line).collect())
+}
+
+/// The model to ask for: `asked` where it is served, or the only one. An empty list tells nothing:
+/// then it is `asked`, or none.
+///
+/// # Errors
+/// `asked` is not served; or none was asked for and there are several.
+pub(super) fn choose(asked: Option<&str>, served: &[Names]) -> Result<Option<String>, LoadError> {
+    let ids = || served.iter().filter_map(|names| names.first().cloned()).collect();
+    match (asked, served) {
+        (asked, []) => Ok(asked.map(str::to_owned)),
+        (Some(asked), served) if served.iter().flatten().any(|name| answers_to(name, asked)) => {
+            Ok(Some(asked.to_owned()))
         }
-        None if listed.len() == 1 => Ok(listed.into_iter().next()),
-        None => Err(LoadError::ManyModels { count: listed.len(), served: names(&listed) }),
+        (Some(asked), _) => Err(LoadError::ModelNotServed { asked: asked.to_owned(), served: ids() }),
+        (None, [only]) => Ok(only.first().cloned()),
+        (None, _) => Err(LoadError::SeveralModels { served: ids() }),
     }
 }
 
-fn names(listed: &[String]) -> String {
-    let more = if listed.len() > SHOWN { ", …" } else { "" };
-    format!("{}{more}", super::said::one_line(&listed[..listed.len().min(SHOWN)].join(", ")))
+/// Whether the model listed as `name` is meant by `asked`: Ollama adds `:latest` to a name without a
+/// tag, gateways list patterns such as `openai/*`.
+fn answers_to(name: &str, asked: &str) -> bool {
+    name == asked
+        || name.strip_suffix(":latest") == Some(asked)
+        || name.strip_suffix('*').is_some_and(|stem| asked.starts_with(stem))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn chosen(asked: Option<&str>, body: &str) -> Result<Option<String>, LoadError> {
+        choose(asked, &parse(body.as_bytes()).expect("a model list"))
+    }
+
     #[test]
-    fn the_only_model_is_taken_and_several_must_be_chosen_from() {
-        let list = |names: &[&str]| Some(names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>());
-        assert_eq!(choose(None, list(&["a"])).unwrap().as_deref(), Some("a"));
-        assert_eq!(choose(Some("b"), list(&["a", "b"])).unwrap().as_deref(), Some("b"));
-        assert!(matches!(choose(None, list(&["a", "b"])), Err(LoadError::ManyModels { count: 2, .. })));
-        assert!(matches!(choose(Some("c"), list(&["a"])), Err(LoadError::ModelNotServed { .. })));
-        assert_eq!(choose(Some("c"), None).unwrap().as_deref(), Some("c"));
-        assert_eq!(choose(None, list(&[])).unwrap(), None);
+    fn the_only_model_is_chosen_from_every_shape_of_list() {
+        for body in [
+            r#"{"object":"list","data":[{"id":"m","object":"model"}]}"#,
+            r#"{"models":[{"name":"m","model":"m"}],"object":"list","data":[{"id":"m"}]}"#,
+            r#"[{"id":"m"}]"#,
+            r#"{"data":["m"]}"#,
+            r#"{"data":[{"id":"m"},{"object":"model"}]}"#,
+        ] {
+            assert_eq!(chosen(None, body), Ok(Some("m".into())), "{body}");
+        }
+        for body in ["", "ok", "<html>", "7", r#"{"status":"ok"}"#] {
+            assert!(parse(body.as_bytes()).is_none(), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_model_that_is_not_listed_is_refused_with_the_list() {
+        let body = r#"{"data":[{"id":"a","aliases":["alias"]},{"id":"b:latest"},{"id":"openai/*"}]}"#;
+        for asked in ["a", "alias", "b", "b:latest", "openai/gpt"] {
+            assert_eq!(chosen(Some(asked), body), Ok(Some(asked.into())));
+        }
+        let served: Vec<String> = ["a", "b:latest", "openai/*"].map(String::from).into();
+        assert_eq!(
+            chosen(Some("c"), body),
+            Err(LoadError::ModelNotServed { asked: "c".into(), served: served.clone() })
+        );
+        assert_eq!(chosen(None, body), Err(LoadError::SeveralModels { served }));
+    }
+
+    #[test]
+    fn an_empty_list_tells_nothing() {
+        assert_eq!(chosen(Some("m"), r#"{"data":[]}"#), Ok(Some("m".into())));
+        assert_eq!(chosen(None, r#"{"data":[]}"#), Ok(None));
     }
 }

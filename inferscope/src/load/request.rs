@@ -1,284 +1,332 @@
-//! One request: its body, and the log that its reads add up to.
+//! One request: what is sent, and what its answer comes to.
 //!
-//! Sans-IO: stamps and bytes are arguments. Driven by `http`.
+//! Owns the request's body and the state that turns stamped reads into a [`RequestLog`]. Sans-IO: the
+//! time is an argument, the bytes are handed in. Called by `http` and, in tests, by hand.
 
 use std::ops::ControlFlow;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::interpret::{self, Completion, Held, TokenCount};
 use super::said;
-use super::sse::SseParser;
+use super::sse::{Event, LIMIT_BYTES, SseParser};
 use crate::clock::Mono;
-use crate::event::{Chunk, Failure, FailureKind, RequestLog};
+use crate::event::{Chunk, Failure, FailureKind, RequestLog, Usage};
 use crate::plan::{Api, LoadPlan};
 
-/// Beside the tokens: role, finish, usage.
+/// Chunks beyond the tokens: a role, a finish reason, usage.
 const CHUNKS_BESIDE_TOKENS: usize = 4;
-/// Chunks that are made room for before the answer; more grow as they come.
-const MAX_RESERVED: usize = 16_384;
+/// Most chunks made room for ahead; a longer answer grows its list.
+const PREALLOCATED_CHUNKS: usize = 16_384;
+/// Most chunks of one answer. A server that sends more doesn't stop at `max_tokens`.
+const MOST_CHUNKS: usize = 1 << 20;
 
-/// The path under `/v1/`.
-pub(super) const fn path(api: Api) -> &'static str {
-    match api {
-        Api::Chat => "chat/completions",
-        Api::Completions => "completions",
-    }
-}
-
-pub(super) fn body(plan: &LoadPlan, model: Option<&str>) -> Value {
-    let mut body = json!({
-        "stream": true,
-        "stream_options": { "include_usage": true },
-        "max_tokens": plan.max_tokens,
-        "temperature": plan.temperature,
-    });
-    match plan.api {
-        Api::Chat => body["messages"] = json!([{ "role": "user", "content": plan.prompt }]),
-        Api::Completions => body["prompt"] = json!(plan.prompt),
-    }
+/// The JSON body of request `_id`. `--extra-body` goes over it key by key (an object in it replaces the
+/// whole object). The id is what will tell apart the prompts of a data set; today there is one prompt.
+pub(super) fn body(plan: &LoadPlan, model: Option<&str>, _id: u64) -> Value {
+    let mut body = Map::new();
     if let Some(model) = model {
-        body["model"] = json!(model);
+        body.insert("model".into(), model.into());
     }
+    match plan.api {
+        Api::Chat => body.insert("messages".into(), json!([{"role": "user", "content": plan.prompt}])),
+        Api::Completions => body.insert("prompt".into(), plan.prompt.as_str().into()),
+    };
+    body.insert("max_tokens".into(), plan.max_tokens.into());
+    body.insert("temperature".into(), plan.temperature.into());
     if let Some(seed) = plan.seed {
-        body["seed"] = json!(seed);
+        body.insert("seed".into(), seed.into());
     }
     if plan.ignore_eos {
-        body["ignore_eos"] = json!(true);
+        body.insert("ignore_eos".into(), true.into());
     }
+    body.insert("stream".into(), true.into());
+    body.insert("stream_options".into(), json!({"include_usage": true}));
     for (key, value) in &plan.extra_body {
-        body[key] = value.clone();
+        body.insert(key.clone(), value.clone());
     }
-    body
+    Value::Object(body)
+}
+
+/// Which request a log is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Slot {
+    pub(super) id: u64,
+    pub(super) warmup: bool,
+    /// When the schedule wants it sent; `None` in a closed loop.
+    pub(super) scheduled: Option<Mono>,
+}
+
+/// Whether more of the answer is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    More,
+    /// The answer is complete; what follows on the connection is of no account.
+    NoMore,
+    /// The answer failed; the connection is of no further use.
+    Failed,
+}
+
+/// How the reading ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// The body was read to its end, or until nothing more was wanted.
+    Eof,
+    /// Something came in between.
+    Failed(Failure),
 }
 
 /// A request under way.
+#[derive(Debug)]
 pub(super) struct RequestState {
-    log: RequestLog,
+    slot: Slot,
+    sent: Mono,
+    headers: Option<Mono>,
+    http_status: Option<u16>,
     parser: SseParser,
+    body: Body,
+    last_read: Option<Mono>,
+    answer: Answer,
+}
+
+/// What the body turned out to be, by its first byte that is not blank.
+#[derive(Debug, PartialEq)]
+enum Body {
+    Unknown,
+    /// An event stream, or whatever else is not JSON; its first bytes, for a message.
+    Stream {
+        head: Vec<u8>,
+    },
+    /// JSON without framing.
+    Document(Vec<u8>),
+}
+
+#[derive(Debug, Default)]
+struct Answer {
+    chunks: Vec<Chunk>,
+    usage: Option<Usage>,
+    finish_reason: Option<String>,
+    served_model: Option<String>,
     tokens: TokenCount,
-    /// A JSON document was sent where a stream was asked for.
-    document: Option<Vec<u8>>,
-    finished: bool,
-    done: bool,
+    choices: u64,
+    finished: u64,
+    any_event: bool,
+    /// When `[DONE]` was read.
+    done: Option<Mono>,
+    failure: Option<Failure>,
 }
 
 impl RequestState {
-    pub(super) fn new(plan: &LoadPlan, id: u64, warmup: bool, sent: Mono) -> Self {
-        let room = usize::try_from(plan.max_tokens).unwrap_or(MAX_RESERVED).min(MAX_RESERVED);
+    /// A request that is about to be sent, with room for `max_tokens` chunks.
+    pub(super) fn new(slot: Slot, sent: Mono, max_tokens: u32) -> Self {
+        let room = usize::try_from(max_tokens).unwrap_or(usize::MAX).saturating_add(CHUNKS_BESIDE_TOKENS);
+        let chunks = Vec::with_capacity(room.min(PREALLOCATED_CHUNKS));
         Self {
-            log: RequestLog {
-                id,
-                warmup,
-                scheduled: None,
-                sent,
-                headers: None,
-                http_status: None,
-                chunks: Vec::with_capacity(room + CHUNKS_BESIDE_TOKENS),
-                done: sent,
-                usage: None,
-                finish_reason: None,
-                served_model: None,
-                failure: None,
-            },
+            slot,
+            sent,
+            headers: None,
+            http_status: None,
             parser: SseParser::default(),
-            tokens: TokenCount::default(),
-            document: None,
-            finished: false,
-            done: false,
+            body: Body::Unknown,
+            last_read: None,
+            answer: Answer { chunks, ..Answer::default() },
         }
     }
 
-    pub(super) fn headers(&mut self, t: Mono, status: u16, is_json: bool) {
-        self.log.headers = Some(t);
-        self.log.http_status = Some(status);
-        self.document = is_json.then(Vec::new);
+    /// The response's head was read at `t`.
+    pub(super) fn headers(&mut self, t: Mono, status: u16) {
+        self.headers = Some(t);
+        self.http_status = Some(status);
     }
 
-    /// Bytes of the body that were read at `t`. `Break`: nothing more is of interest.
-    pub(super) fn read(&mut self, t: Mono, bytes: &[u8]) -> ControlFlow<()> {
-        if let Some(document) = &mut self.document {
-            if document.len() + bytes.len() > super::sse::LIMIT_BYTES {
-                self.fail(
-                    FailureKind::Malformed,
-                    "a JSON answer larger than 1 MiB instead of a stream".into(),
-                );
-                return ControlFlow::Break(());
+    pub(super) const fn has_headers(&self) -> bool {
+        self.headers.is_some()
+    }
+
+    /// Bytes of a 2xx response's body, read at `t`. Every event that they complete has that stamp.
+    pub(super) fn read(&mut self, t: Mono, bytes: &[u8]) -> Wanted {
+        if self.answer.wanted() == Wanted::More && !bytes.is_empty() {
+            self.last_read = Some(t);
+            self.take(t, bytes);
+        }
+        self.answer.wanted()
+    }
+
+    fn take(&mut self, t: Mono, bytes: &[u8]) {
+        if self.body == Body::Unknown {
+            match bytes.iter().find(|b| !b.is_ascii_whitespace() && !b"\xef\xbb\xbf".contains(b)) {
+                None => {}
+                Some(b'{' | b'[') => self.body = Body::Document(Vec::new()),
+                Some(_) => self.body = Body::Stream { head: bytes.iter().copied().take(256).collect() },
             }
-            document.extend_from_slice(bytes);
-            return ControlFlow::Continue(());
         }
-        let mut parser = std::mem::take(&mut self.parser);
-        let result = parser.feed(bytes, |event| self.take(t, interpret::event(event)));
-        self.parser = parser;
-        if let Err(e) = result {
-            self.fail(FailureKind::Malformed, e.to_string());
+        if let Body::Document(document) = &mut self.body {
+            if document.len() + bytes.len() > LIMIT_BYTES {
+                let message = format!("the answer is one document of more than {LIMIT_BYTES} bytes");
+                self.answer.fail(FailureKind::Malformed, message);
+            } else {
+                document.extend_from_slice(bytes);
+            }
+            return;
         }
-        if self.done || self.log.failure.is_some() {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
+        let answer = &mut self.answer;
+        if let Err(error) = self.parser.feed(bytes, |event| answer.event(t, event, false)) {
+            answer.fail(FailureKind::Malformed, error.to_string());
         }
     }
 
-    fn take(&mut self, t: Mono, held: Result<Held<'_>, interpret::NotUnderstood>) -> ControlFlow<()> {
-        match held {
-            Ok(Held::Chunk(chunk)) => self.chunk(t, &chunk),
-            Ok(Held::Done) => self.done = true,
+    /// The reading ended at `t`.
+    pub(super) fn finish(mut self, t: Mono, end: End) -> RequestLog {
+        if self.answer.wanted() == Wanted::More {
+            match end {
+                // A server that lets the connection drop after the last token has said everything.
+                End::Failed(f) if f.kind == FailureKind::Disconnect && self.answer.is_finished() => {}
+                End::Failed(failure) => self.answer.failure = Some(failure),
+                End::Eof => self.at_end(t),
+            }
+        }
+        let answer = &mut self.answer;
+        if answer.failure.is_none() && !answer.chunks.iter().any(|c| c.kind.has_tokens()) {
+            let why = answer.finish_reason.as_deref().unwrap_or("none");
+            let message =
+                format!("the answer held no generated token (finish_reason: {})", said::one_line(why));
+            answer.fail(FailureKind::Empty, message);
+        }
+        let done = match answer.failure {
+            None => answer.done.or(self.last_read).unwrap_or(t),
+            Some(_) => t,
+        };
+        let mut chunks = std::mem::take(&mut answer.chunks);
+        if chunks.capacity() / 2 > chunks.len() {
+            chunks.shrink_to_fit();
+        }
+        RequestLog {
+            id: self.slot.id,
+            warmup: self.slot.warmup,
+            scheduled: self.slot.scheduled,
+            sent: self.sent,
+            headers: self.headers,
+            http_status: self.http_status,
+            chunks,
+            done,
+            usage: self.answer.usage,
+            finish_reason: self.answer.finish_reason,
+            served_model: self.answer.served_model,
+            failure: self.answer.failure,
+        }
+    }
+
+    /// The body ended where more was wanted.
+    fn at_end(&mut self, t: Mono) {
+        let answer = &mut self.answer;
+        let t = self.last_read.unwrap_or(t);
+        if self.last_read.is_none() {
+            return answer.fail(FailureKind::Empty, "the answer has no body".to_owned());
+        }
+        if let Body::Document(document) = &self.body {
+            return answer.document(document);
+        }
+        if let Err(error) = self.parser.finish(|event| answer.event(t, event, true)) {
+            return answer.fail(FailureKind::Malformed, error.to_string());
+        }
+        if answer.wanted() != Wanted::More || answer.is_finished() {
+            return;
+        }
+        let (kind, message) = if answer.any_event {
+            (FailureKind::Disconnect, "the stream ended without a finish_reason or [DONE]".to_owned())
+        } else {
+            let head = if let Body::Stream { head } = &self.body {
+                said::excerpt(head)
+            } else {
+                "blanks".to_owned()
+            };
+            (FailureKind::Malformed, format!("the answer is no event stream: {head}"))
+        };
+        answer.fail(kind, message);
+    }
+}
+
+impl Answer {
+    fn wanted(&self) -> Wanted {
+        match (&self.failure, self.done) {
+            (Some(_), _) => Wanted::Failed,
+            (None, Some(_)) => Wanted::NoMore,
+            (None, None) => Wanted::More,
+        }
+    }
+
+    /// Every choice that was begun has its finish reason.
+    const fn is_finished(&self) -> bool {
+        self.finished != 0 && self.finished == self.choices
+    }
+
+    /// The first failure is the one that is told.
+    fn fail(&mut self, kind: FailureKind, message: String) {
+        self.failure.get_or_insert(Failure { kind, message });
+    }
+
+    /// `last`: the body ended with this event, perhaps in its middle.
+    fn event(&mut self, t: Mono, event: Event<'_>, last: bool) -> ControlFlow<()> {
+        self.any_event = true;
+        match interpret::event(event) {
+            Ok(Held::Chunk(_)) if self.chunks.len() >= MOST_CHUNKS => {
+                self.fail(FailureKind::Malformed, format!("the answer has more than {MOST_CHUNKS} chunks"));
+            }
+            Ok(Held::Chunk(chunk)) => {
+                let tokens = self.tokens.of(&chunk);
+                self.chunks.push(Chunk { t, bytes: chunk.bytes, tokens, kind: chunk.kind });
+                self.note(chunk);
+            }
+            Ok(Held::Done) => self.done = Some(t),
             Ok(Held::Error(message)) => self.fail(FailureKind::ServerError, message),
             Ok(Held::Nothing) => {}
+            // Cut in its middle: that the stream ended is what there is to tell.
+            Err(e) if last && e.truncated => {}
             Err(e) => self.fail(FailureKind::Malformed, e.why),
         }
-        if self.done || self.log.failure.is_some() {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
+        if self.wanted() == Wanted::More { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }
 
-    fn chunk(&mut self, t: Mono, chunk: &Completion<'_>) {
-        let tokens = self.tokens.of(chunk);
-        self.log.chunks.push(Chunk { t, bytes: chunk.bytes, tokens, kind: chunk.kind });
+    /// What an answer tells of itself beside its text.
+    fn note(&mut self, chunk: Completion<'_>) {
+        self.choices |= chunk.choices;
+        self.finished |= chunk.finished;
         if chunk.usage.is_some() {
-            self.log.usage = chunk.usage;
+            self.usage = chunk.usage;
         }
-        if let Some(reason) = &chunk.finish_reason {
-            self.log.finish_reason = Some(reason.clone().into_owned());
+        if self.served_model.is_none() {
+            self.served_model = chunk.model.map(|m| said::one_line(&m)).filter(|m| !m.is_empty());
         }
-        if self.log.served_model.is_none() {
-            self.log.served_model = chunk.model.as_ref().map(|m| m.clone().into_owned());
-        }
-        self.finished |= chunk.finished != 0;
-    }
-
-    /// Keeps the first failure: later ones follow from it.
-    pub(super) fn fail(&mut self, kind: FailureKind, message: String) {
-        if self.log.failure.is_none() {
-            self.log.failure = Some(Failure { kind, message: said::one_line(&message) });
+        if self.finish_reason.is_none() {
+            self.finish_reason = chunk.finish_reason.map(|r| said::one_line(&r));
         }
     }
 
-    pub(super) const fn failed(&self) -> bool {
-        self.log.failure.is_some()
-    }
-
-    /// The body ended, or was given up, at `t`.
-    pub(super) fn end(mut self, t: Mono) -> RequestLog {
-        self.log.done = t;
-        if self.log.failure.is_none() && !self.done {
-            let mut parser = std::mem::take(&mut self.parser);
-            if let Err(e) = parser.finish(|event| self.take(t, interpret::event(event))) {
-                self.fail(FailureKind::Malformed, e.to_string());
+    /// A JSON document came where a stream was asked for: a failure whatever it says, for it has no
+    /// token times; what it says of itself is kept.
+    fn document(&mut self, document: &[u8]) {
+        let document = document.trim_ascii();
+        let message = match interpret::completion(document.strip_prefix(b"\xef\xbb\xbf").unwrap_or(document))
+        {
+            Ok(Held::Error(message)) => return self.fail(FailureKind::ServerError, message),
+            Ok(Held::Chunk(chunk)) => {
+                self.note(chunk);
+                "the server answered with one JSON document instead of a stream".to_owned()
             }
-        }
-        if let Some(document) = self.document.take() {
-            self.not_a_stream(&document);
-        } else if !self.done && !self.finished {
-            let what = if self.log.chunks.is_empty() {
-                "the body holds no completion stream"
-            } else {
-                "the stream ended before the answer was complete"
-            };
-            self.fail(FailureKind::Disconnect, what.to_owned());
-        }
-        if !self.log.chunks.iter().any(|c| c.kind.has_tokens()) {
-            self.fail(FailureKind::Empty, "the answer holds no generated token".to_owned());
-        }
-        self.log
-    }
-
-    /// A whole answer at once has no token times.
-    fn not_a_stream(&mut self, document: &[u8]) {
-        match interpret::completion(document) {
-            Ok(Held::Error(message)) => self.fail(FailureKind::ServerError, message),
-            Ok(_) => self.fail(
-                FailureKind::Malformed,
-                "the server sent its answer as one JSON document where a stream was asked for".to_owned(),
-            ),
-            Err(e) => self.fail(FailureKind::Malformed, e.why),
-        }
+            Ok(Held::Done | Held::Nothing) => match said::in_body(document) {
+                // `{"detail": …}` and the like with a 200.
+                Some(message) => return self.fail(FailureKind::ServerError, message),
+                None => format!("the answer is no completion: {}", said::excerpt(document)),
+            },
+            Err(e) if e.truncated => {
+                return self
+                    .fail(FailureKind::Disconnect, "the answer, a JSON document, was cut off".to_owned());
+            }
+            Err(_) => format!("the answer is no event stream: {}", said::excerpt(document)),
+        };
+        self.fail(FailureKind::Malformed, message);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::event::ChunkKind;
-    use crate::plan::{Endpoint, HttpPlan};
-    use crate::units::Nanos;
-
-    fn plan() -> LoadPlan {
-        LoadPlan {
-            endpoint: Endpoint::parse("http://127.0.0.1:1").unwrap(),
-            model: None,
-            api: Api::Chat,
-            prompt: "p".into(),
-            max_tokens: 4,
-            ignore_eos: false,
-            temperature: 0.0,
-            seed: None,
-            extra_body: serde_json::Map::from_iter([("max_tokens".to_owned(), json!(9))]),
-            requests: 1,
-            warmup: 0,
-            duration: None,
-            http: HttpPlan {
-                timeout: Nanos::from_millis(1_000),
-                headers: Vec::new(),
-                api_key: None,
-                cacert: None,
-                insecure: false,
-            },
-        }
-    }
-
-    fn log(parts: &[&str]) -> RequestLog {
-        let mut state = RequestState::new(&plan(), 0, false, Mono(0));
-        state.headers(Mono(1), 200, false);
-        for (i, part) in parts.iter().enumerate() {
-            if state.read(Mono(10 + i as u64), part.as_bytes()).is_break() {
-                break;
-            }
-        }
-        state.end(Mono(99))
-    }
-
-    const ROLE: &str =
-        "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":null}}]}\n\n";
-    const WORD: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hi\"}}]}\n\n";
-    const END: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
-
-    #[test]
-    fn chunks_carry_the_stamp_of_the_read_that_completed_them() {
-        let (start, rest) = WORD.split_at(12);
-        let log = log(&[ROLE, start, rest, END, "data: [DONE]\n\n"]);
-        assert_eq!(log.failure, None);
-        let seen: Vec<_> = log.chunks.iter().map(|c| (c.t.0, c.kind)).collect();
-        assert_eq!(seen, [(10, ChunkKind::Other), (12, ChunkKind::Content), (13, ChunkKind::Other)]);
-        assert_eq!(log.finish_reason.as_deref(), Some("stop"));
-    }
-
-    #[test]
-    fn a_stream_without_done_is_complete_after_a_finish_reason_and_cut_before() {
-        assert_eq!(log(&[WORD, END]).failure, None);
-        assert_eq!(log(&[WORD]).failure.unwrap().kind, FailureKind::Disconnect);
-    }
-
-    #[test]
-    fn an_error_in_mid_stream_fails_the_request_with_the_servers_words() {
-        let log = log(&[WORD, "data: {\"error\":{\"message\":\"out of memory\"}}\n\n"]);
-        let failure = log.failure.unwrap();
-        assert_eq!((failure.kind, failure.message.as_str()), (FailureKind::ServerError, "out of memory"));
-        assert_eq!(log.chunks.len(), 1);
-    }
-
-    #[test]
-    fn an_answer_without_a_token_is_a_failure() {
-        assert_eq!(log(&[ROLE, END, "data: [DONE]\n\n"]).failure.unwrap().kind, FailureKind::Empty);
-    }
-
-    #[test]
-    fn extra_body_wins_over_the_bodys_own_fields() {
-        assert_eq!(body(&plan(), Some("m"))["max_tokens"], 9);
-        assert_eq!(body(&plan(), Some("m"))["model"], "m");
-    }
-}
+mod tests;

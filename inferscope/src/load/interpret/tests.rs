@@ -1,1 +1,192 @@
+use super::*;
+use crate::event::ChunkKind::{Content, Other, Reasoning, Tool};
+use proptest::prelude::*;
 
+fn held(data: &str) -> Held<'_> {
+    event(Event { name: b"", data: data.as_bytes() }).unwrap_or_else(|e| panic!("{data}: {}", e.why))
+}
+
+fn chunk_of(data: &str) -> Completion<'_> {
+    match held(data) {
+        Held::Chunk(chunk) => chunk,
+        other => panic!("{data}: {other:?}"),
+    }
+}
+
+fn delta(delta: &str) -> (ChunkKind, u32) {
+    let data = format!(r#"{{"choices":[{{"index":0,"delta":{delta},"finish_reason":null}}]}}"#);
+    let chunk = chunk_of(&data);
+    (chunk.kind, chunk.bytes)
+}
+
+#[test]
+fn only_generated_text_makes_a_chunk_more_than_other() {
+    for (text, kind, bytes) in [
+        (r#"{"role":"assistant","content":null}"#, Other, 0),
+        (r#"{"role":"assistant","content":""}"#, Other, 0),
+        ("{}", Other, 0),
+        ("null", Other, 0),
+        (r#"{"content":"hé"}"#, Content, 3),
+        (r#"{"content":"a\nb😀"}"#, Content, 7),
+        (
+            r#"{"content":[{"type":"text","text":"ab"},{"type":"thinking","thinking":[{"type":"text","text":"c"}]}]}"#,
+            Content,
+            3,
+        ),
+        (r#"{"refusal":"no"}"#, Content, 2),
+        (r#"{"content":null,"reasoning_content":"abc"}"#, Reasoning, 3),
+        (r#"{"reasoning":"abc"}"#, Reasoning, 3),
+        (r#"{"reasoning":"abc","reasoning_content":"abc"}"#, Reasoning, 3),
+        (r#"{"tool_calls":[{"index":0,"id":"x","function":{"name":"f","arguments":""}}]}"#, Tool, 1),
+        (r#"{"tool_calls":[{"index":0,"function":{"arguments":"{\"a\""}}]}"#, Tool, 4),
+        (r#"{"tool_calls":[{"index":0}]}"#, Other, 0),
+        (r#"{"tool_calls":[]}"#, Other, 0),
+        (r#"{"tool_calls":null}"#, Other, 0),
+        (r#"{"function_call":{"name":"f","arguments":"x"}}"#, Tool, 2),
+        // Of a type that nobody writes: as if absent.
+        (r#"{"content":7,"reasoning":false,"tool_calls":"x"}"#, Other, 0),
+    ] {
+        assert_eq!(delta(text), (kind, bytes), "{text}");
+    }
+}
+
+#[test]
+fn a_chunk_of_several_kinds_is_content_before_tool_before_reasoning() {
+    assert_eq!(delta(r#"{"content":"a","reasoning":"bc"}"#), (Content, 3));
+    let tool = r#""tool_calls":[{"function":{"arguments":"x"}}]"#;
+    assert_eq!(delta(&format!(r#"{{"reasoning":"bc",{tool}}}"#)), (Tool, 3));
+    assert_eq!(delta(&format!(r#"{{"content":"a",{tool}}}"#)), (Content, 2));
+}
+
+#[test]
+fn the_completions_api_and_whole_messages_are_understood() {
+    assert_eq!(chunk_of(r#"{"choices":[{"text":"ab","index":0,"logprobs":null}]}"#).bytes, 2);
+    assert_eq!(chunk_of(r#"{"choices":[{"message":{"role":"assistant","content":"ab"}}]}"#).bytes, 2);
+}
+
+#[test]
+fn several_choices_add_up_and_finish_each_for_itself() {
+    let chunk = chunk_of(
+        r#"{"choices":[{"index":0,"delta":{"content":"a"}},{"index":2,"delta":{"content":"bc"},"finish_reason":"stop"},{"index":900,"delta":{}}]}"#,
+    );
+    assert_eq!((chunk.kind, chunk.bytes), (Content, 3));
+    assert_eq!((chunk.choices, chunk.finished), (0b101 | 1 << 63, 0b100));
+    assert_eq!(chunk.finish_reason.as_deref(), Some("stop"));
+}
+
+#[test]
+fn usage_and_model_are_taken_and_what_is_no_count_is_unknown() {
+    let chunk = chunk_of(
+        r#"{"model":"m/x","choices":[],"usage":{"prompt_tokens":7,"completion_tokens":3.0,"total_tokens":10},"timings":{"x":1}}"#,
+    );
+    assert_eq!(chunk.usage, Some(Usage { prompt_tokens: Some(7), completion_tokens: Some(3) }));
+    assert!(matches!(chunk.model, Some(Cow::Borrowed("m/x"))));
+    let usage = |text: &str| chunk_of(&format!(r#"{{"choices":[],"usage":{text}}}"#)).usage;
+    assert_eq!(usage("null"), None);
+    let unknown = Some(Usage { prompt_tokens: None, completion_tokens: None });
+    assert_eq!(usage(r#"{"prompt_tokens":-1,"completion_tokens":"3"}"#), unknown);
+    assert_eq!(usage("{}"), unknown);
+}
+
+#[test]
+fn an_error_is_found_whatever_its_shape() {
+    for (data, said) in [
+        (r#"{"error":{"message":"m","code":500}}"#, "m"),
+        (r#"{"error":"m"}"#, "m"),
+        (r#"{"error":{"code":500}}"#, r#"{"code":500}"#),
+        (r#"{"error":{"message":"m"},"choices":[]}"#, "m"),
+        (r#"{"object":"error","message":"m","code":400}"#, "m"),
+        (r#"{"object":"error"}"#, "the server gave no message"),
+    ] {
+        assert_eq!(held(data), Held::Error(said.into()), "{data}");
+    }
+    let named = |data: &'static [u8]| event(Event { name: b"error", data });
+    assert_eq!(named(br#"{"message":"m"}"#), Ok(Held::Error("m".into())));
+    assert_eq!(named(b"plain words"), Ok(Held::Error("plain words".into())));
+    assert!(matches!(held(r#"{"error":null,"choices":[]}"#), Held::Chunk(_)));
+    assert!(matches!(held(r#"{"error":"","choices":[]}"#), Held::Chunk(_)));
+}
+
+#[test]
+fn done_and_pings_are_no_chunks() {
+    assert_eq!(held("[DONE]"), Held::Done);
+    assert_eq!(held(" [DONE] "), Held::Done);
+    for nothing in ["", " ", r#"{"type":"ping"}"#, r#"{"choices":null}"#] {
+        assert_eq!(held(nothing), Held::Nothing, "{nothing:?}");
+    }
+    assert_eq!(event(Event { name: b"ping", data: b"12:00:01" }), Ok(Held::Nothing));
+}
+
+#[test]
+fn what_is_no_object_is_not_understood_and_quoted() {
+    for data in ["hello", "7", "null", "{\"choices\":7}", "{\"choices\":[{}", "[1]x", "{\"a\":\"\u{1}\"}"] {
+        let error = event(Event { name: b"", data: data.as_bytes() }).unwrap_err();
+        assert!(error.why.contains("no completion object"), "{data}: {}", error.why);
+        assert_eq!(error.truncated, data == "{\"choices\":[{}", "{data}");
+    }
+}
+
+#[test]
+fn a_character_cut_in_two_between_events_does_not_fail_the_request() {
+    let mut data = br#"{"model":"m","choices":[{"delta":{"content":"a"#.to_vec();
+    data.extend_from_slice(&"😀".as_bytes()[..2]);
+    data.extend_from_slice(br#""},"finish_reason":"stop"}]}"#);
+    let Ok(Held::Chunk(chunk)) = event(Event { name: b"", data: &data }) else { panic!() };
+    assert_eq!((chunk.kind, chunk.finish_reason.as_deref()), (Content, Some("stop")));
+}
+
+fn tokens(stream: &[(&str, Option<u64>)]) -> Vec<Option<u32>> {
+    let mut count = TokenCount::default();
+    let of = |(text, usage): &(&str, Option<u64>)| {
+        let usage = usage.map_or("null".to_owned(), |n| format!(r#"{{"completion_tokens":{n}}}"#));
+        let choices =
+            if *text == "-" { "[]".into() } else { format!(r#"[{{"delta":{{"content":"{text}"}}}}]"#) };
+        let data = format!(r#"{{"choices":{choices},"usage":{usage}}}"#);
+        count.of(&chunk_of(&data))
+    };
+    stream.iter().map(of).collect()
+}
+
+#[test]
+fn continuous_usage_gives_the_tokens_of_each_chunk() {
+    let stream = [
+        ("", Some(0)),
+        ("a", Some(1)),
+        ("b", Some(5)),
+        ("", Some(6)),
+        ("c", Some(7)),
+        ("", Some(7)),
+        ("-", Some(7)),
+    ];
+    assert_eq!(tokens(&stream), [None, Some(1), Some(4), None, Some(2), None, None]);
+}
+
+#[test]
+fn usage_of_the_whole_answer_is_no_chunks_usage() {
+    assert_eq!(tokens(&[("a", None), ("b", None), ("-", Some(2))]), [None, None, None]);
+    assert_eq!(tokens(&[("a", None), ("b", Some(2))]), [None, None], "with the last text");
+    assert_eq!(
+        tokens(&[("a", Some(1)), ("b", None), ("c", Some(3)), ("d", Some(4))]),
+        [Some(1), None, None, Some(1)]
+    );
+    assert_eq!(tokens(&[("all of it", Some(9))]), [Some(9)], "one chunk is the whole answer");
+}
+
+#[test]
+fn a_count_that_goes_back_gives_no_tokens() {
+    assert_eq!(tokens(&[("a", Some(5)), ("b", Some(2)), ("c", Some(3))]), [Some(5), None, Some(1)]);
+    assert_eq!(tokens(&[("a", Some(u64::MAX))]), [None], "nor does one that no chunk can hold");
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_panic(name in "(error|ping)?", data in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = event(Event { name: name.as_bytes(), data: &data });
+    }
+
+    #[test]
+    fn no_json_panics(data in "[\\[\\]{}:,\"a0]{0,20}", tail in r#"(\{"choices":\[|\{"error":|"content":|"delta":\{|\}|\]){0,8}"#) {
+        let _ = event(Event { name: b"", data: format!("{tail}{data}").as_bytes() });
+        let _ = event(Event { name: b"", data: format!("{data}{tail}").as_bytes() });
+    }
+}

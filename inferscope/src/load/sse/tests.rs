@@ -81,6 +81,8 @@ fn a_line_or_event_over_the_limit_is_an_error_after_the_events_before_it() {
     assert_eq!((events.len(), error), (1, Some(SseError::LineTooLong)));
     let halves = events_of(&[&long[..100], &long[100..]]);
     assert_eq!((halves.0.len(), halves.1), (1, Some(SseError::LineTooLong)));
+    let ended = [&long, b"\n\n".as_slice()].concat();
+    assert_eq!(events_of(&[&ended]).1, Some(SseError::LineTooLong), "also where it ends in the same read");
 
     let line = [b"data: ".as_slice(), &[b'x'; 1 << 18], b"\n"].concat();
     let (events, error) = events_of(&[&line, &line, &line, &line, &line]);

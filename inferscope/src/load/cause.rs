@@ -1,0 +1,113 @@
+//! What went wrong in HTTP, by kind and in one line.
+//!
+//! Owns the mapping of reqwest's errors. They are told apart by type, never by text: reqwest's own kind
+//! first, then hyper's error and `std::io::Error` in its chain. Pure. Used by `http`.
+
+use std::error::Error;
+use std::io::ErrorKind;
+
+use super::said;
+use crate::event::{Failure, FailureKind};
+
+/// An error of the connection, before the response's head or in its body, as a failed request.
+pub(super) fn failure(error: &reqwest::Error) -> Failure {
+    let kind = if error.is_connect() {
+        FailureKind::Connect
+    } else if error.is_timeout() {
+        FailureKind::Timeout
+    } else if is_malformed(error) {
+        FailureKind::Malformed
+    } else {
+        FailureKind::Disconnect
+    };
+    Failure { kind, message: line(error) }
+}
+
+/// The connection was closed by the other side before a response: how a kept-alive connection looks
+/// that the server has closed meanwhile.
+pub(super) fn is_closed_before_response(error: &reqwest::Error) -> bool {
+    error.is_request()
+        && !error.is_connect()
+        && chain(error).any(|e| {
+            hyper_of(e).is_some_and(hyper::Error::is_incomplete_message)
+                || io_of(e).is_some_and(|io| is_closed(io.kind()))
+        })
+}
+
+/// The innermost cause, such as "connection refused".
+pub(super) fn line(error: &(dyn Error + 'static)) -> String {
+    let Some(last) = chain(error).last() else { return said::one_line(&error.to_string()) };
+    let text = said::one_line(&last.to_string());
+    match io_of(last).and_then(|io| Some((io.kind(), io.raw_os_error()?))) {
+        Some((kind, _)) if named(kind) => kind.to_string(),
+        Some((_, number)) => text.strip_suffix(&format!(" (os error {number})")).unwrap_or(&text).to_owned(),
+        None => text,
+    }
+}
+
+/// Bytes came, and they were no HTTP.
+fn is_malformed(error: &reqwest::Error) -> bool {
+    chain(error).any(|e| {
+        hyper_of(e).is_some_and(|h| h.is_parse())
+            || io_of(e)
+                .is_some_and(|io| matches!(io.kind(), ErrorKind::InvalidData | ErrorKind::InvalidInput))
+    })
+}
+
+fn is_closed(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::BrokenPipe
+            | ErrorKind::NotConnected
+            | ErrorKind::UnexpectedEof
+    )
+}
+
+/// The kinds whose name says enough without the system's text.
+fn named(kind: ErrorKind) -> bool {
+    is_closed(kind)
+        || matches!(
+            kind,
+            ErrorKind::ConnectionRefused
+                | ErrorKind::HostUnreachable
+                | ErrorKind::NetworkUnreachable
+                | ErrorKind::NetworkDown
+                | ErrorKind::TimedOut
+                | ErrorKind::AddrNotAvailable
+                | ErrorKind::PermissionDenied
+        )
+}
+
+fn io_of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a std::io::Error> {
+    error.downcast_ref()
+}
+
+fn hyper_of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a hyper::Error> {
+    error.downcast_ref()
+}
+
+/// `error` and everything beneath it. An `io::Error` that wraps another error is followed into it;
+/// its `source` would leave that one out.
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&e| match io_of(e).and_then(std::io::Error::get_ref) {
+        Some(inner) => Some(inner as &(dyn Error + 'static)),
+        None => e.source(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_is_the_innermost_cause_without_an_error_number() {
+        let refused = std::io::Error::from_raw_os_error(111);
+        assert_eq!(line(&refused), "connection refused");
+        let missing = std::io::Error::from_raw_os_error(2);
+        assert_eq!(line(&missing), "No such file or directory");
+        let wrapped = std::io::Error::other(std::io::Error::other("no certificate"));
+        assert_eq!(line(&wrapped), "no certificate");
+    }
+}

@@ -1,0 +1,195 @@
+use super::*;
+use crate::event::ChunkKind::{Content, Other};
+use crate::plan::{Endpoint, HttpPlan};
+use crate::units::Nanos;
+
+fn plan() -> LoadPlan {
+    LoadPlan {
+        endpoint: Endpoint::parse("http://127.0.0.1:1").unwrap(),
+        model: None,
+        api: Api::Chat,
+        prompt: "why?".into(),
+        max_tokens: 8,
+        ignore_eos: false,
+        temperature: 0.0,
+        seed: None,
+        extra_body: Map::new(),
+        requests: 1,
+        warmup: 0,
+        duration: None,
+        http: HttpPlan {
+            timeout: Nanos::from_millis(1000),
+            headers: Vec::new(),
+            api_key: None,
+            cacert: None,
+            insecure: false,
+        },
+    }
+}
+
+#[test]
+fn the_body_asks_for_a_stream_with_usage() {
+    assert_eq!(
+        body(&plan(), Some("m"), 0),
+        json!({
+            "model": "m", "messages": [{"role": "user", "content": "why?"}], "max_tokens": 8, "temperature": 0.0,
+            "stream": true, "stream_options": {"include_usage": true},
+        })
+    );
+    let plan = LoadPlan { api: Api::Completions, seed: Some(-7), ignore_eos: true, ..plan() };
+    assert_eq!(
+        body(&plan, None, 0),
+        json!({
+            "prompt": "why?", "max_tokens": 8, "temperature": 0.0, "seed": -7, "ignore_eos": true,
+            "stream": true, "stream_options": {"include_usage": true},
+        })
+    );
+}
+
+#[test]
+fn extra_body_wins_key_by_key() {
+    let Value::Object(extra_body) = json!({"top_p": 0.5, "max_tokens": null, "stream_options": {"x": 1}})
+    else {
+        panic!()
+    };
+    let body = body(&LoadPlan { extra_body, ..plan() }, None, 0);
+    assert_eq!((&body["top_p"], &body["max_tokens"]), (&json!(0.5), &Value::Null));
+    assert_eq!((&body["stream_options"], &body["stream"]), (&json!({"x": 1}), &json!(true)));
+}
+
+const SLOT: Slot = Slot { id: 3, warmup: true, scheduled: None };
+
+/// A request sent at 100 whose pieces are read at 200, 210, …, and which ends at 900.
+fn answered(pieces: &[&str], end: End) -> RequestLog {
+    let mut state = RequestState::new(SLOT, Mono(100), 8);
+    state.headers(Mono(150), 200);
+    for (i, piece) in pieces.iter().enumerate() {
+        if state.read(Mono(200 + 10 * i as u64), piece.as_bytes()) != Wanted::More {
+            break;
+        }
+    }
+    state.finish(Mono(900), end)
+}
+
+fn failed(pieces: &[&str]) -> (FailureKind, String) {
+    let failure = answered(pieces, End::Eof).failure.unwrap_or_else(|| panic!("{pieces:?} did not fail"));
+    assert!(!failure.message.contains('\n'));
+    (failure.kind, failure.message)
+}
+
+const ROLE: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":null}}],\"model\":\"m\"}\n\n";
+const TEXT: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"ab\"}}]}\n\n";
+const FINISH: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"length\"}]}\n\n";
+const USAGE: &str = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":4,\"completion_tokens\":1}}\n\n";
+const DONE: &str = "data: [DONE]\n\n";
+
+#[test]
+fn a_whole_stream_is_logged_with_its_stamps() {
+    let log = answered(&[ROLE, TEXT, FINISH, USAGE, DONE], End::Eof);
+    assert_eq!(log.failure, None);
+    assert_eq!(
+        (log.id, log.warmup, log.sent, log.headers, log.http_status),
+        (3, true, Mono(100), Some(Mono(150)), Some(200))
+    );
+    let chunk = |t, bytes, kind| Chunk { t: Mono(t), bytes, tokens: None, kind };
+    assert_eq!(
+        log.chunks,
+        [chunk(200, 0, Other), chunk(210, 2, Content), chunk(220, 0, Other), chunk(230, 0, Other)]
+    );
+    assert_eq!(log.done, Mono(240), "the read that held [DONE], not the connection's end");
+    assert_eq!(log.usage, Some(Usage { prompt_tokens: Some(4), completion_tokens: Some(1) }));
+    assert_eq!((log.finish_reason.as_deref(), log.served_model.as_deref()), (Some("length"), Some("m")));
+}
+
+#[test]
+fn an_event_has_the_stamp_of_the_read_that_completed_it() {
+    let (head, tail) = TEXT.split_at(20);
+    let log = answered(&[head, tail, FINISH, DONE], End::Eof);
+    assert_eq!(log.chunks[0].t, Mono(210));
+}
+
+#[test]
+fn a_stream_without_done_is_complete_where_every_choice_was_finished() {
+    let log = answered(&[ROLE, TEXT, FINISH], End::Eof);
+    assert_eq!((log.failure, log.done), (None, Mono(220)), "done is the last read");
+    let cut = End::Failed(Failure { kind: FailureKind::Disconnect, message: "x".into() });
+    assert_eq!(answered(&[TEXT, FINISH], cut).failure, None, "also where the connection broke");
+    let other = "data: {\"choices\":[{\"index\":1,\"delta\":{\"content\":\"x\"}}]}\n\n";
+    assert_eq!(failed(&[TEXT, other, FINISH]).0, FailureKind::Disconnect);
+    // The last event lacks its blank line.
+    let log = answered(&[TEXT, FINISH.trim_end()], End::Eof);
+    assert_eq!((log.failure, log.chunks[1].t), (None, Mono(210)), "its stamp is its read's, not the end's");
+}
+
+#[test]
+fn what_comes_after_done_is_ignored() {
+    let log = answered(&[TEXT, "data: [DONE]\n\ndata: garbage\n\n", "garbage"], End::Eof);
+    assert_eq!((log.failure, log.done), (None, Mono(210)));
+    let late = End::Failed(Failure { kind: FailureKind::Timeout, message: "x".into() });
+    assert_eq!(answered(&[TEXT, DONE], late).failure, None, "a timeout too");
+}
+
+#[test]
+fn a_broken_answer_is_a_failure_of_its_kind() {
+    use FailureKind::{Disconnect, Empty, Malformed, ServerError};
+    let long = format!("data: {}", "x".repeat(LIMIT_BYTES));
+    let long_document = format!("{{\"a\":\"{}", "x".repeat(LIMIT_BYTES));
+    let cases: &[(&[&str], FailureKind, &str)] = &[
+        (&[], Empty, "no body"),
+        (&["\n\n"], Malformed, "no event stream"),
+        (&[ROLE, FINISH, DONE], Empty, "finish_reason: length"),
+        (&[DONE], Empty, "finish_reason: none"),
+        (&[ROLE, TEXT], Disconnect, "without a finish_reason or [DONE]"),
+        (&[TEXT, "data: {\"choices\":[{\"del"], Disconnect, "without a finish_reason"),
+        (
+            &[TEXT, "data: {\"error\":{\"message\":\"out of memory\"}}\n\n", DONE],
+            ServerError,
+            "out of memory",
+        ),
+        (&[TEXT, "error: {\"message\":\"slot lost\"}\n\n"], ServerError, "slot lost"),
+        (&[TEXT, "data: garbage\n\n"], Malformed, "garbage"),
+        (&["<html><body>hello"], Malformed, "no event stream: <html><body>hello"),
+        (&[": ping\n\n", ": ping\n\n"], Malformed, "no event stream"),
+        (&["\u{0}\u{1}\u{2}"], Malformed, "no event stream"),
+        (&[&long], Malformed, "a line of the stream is longer"),
+        (&[&long_document], Malformed, "one document of more than"),
+        (
+            &["{\"choices\":[{\"message\":{\"content\":\"hi\"},\"finish_reason\":\"stop\"}]}"],
+            Malformed,
+            "one JSON document instead of a stream",
+        ),
+        (&["{\"error\":{\"message\":\"no stream here\"}}"], ServerError, "no stream here"),
+        (&["{\"detail\":\"nothing here\"}"], ServerError, "nothing here"),
+        (&["{\"status\":7}"], Malformed, "no completion"),
+        (&["{\"message\"", ":{\"content\":\"a\"}}\n{\"done\":true}\n"], Malformed, "no event stream"),
+        (&["{\"choices\":[{\"mess"], Disconnect, "cut off"),
+        (&["[1,2]"], Malformed, "no event stream: [1,2]"),
+    ];
+    for (pieces, kind, said) in cases {
+        let (got, message) = failed(pieces);
+        assert!(got == *kind && message.contains(said), "{pieces:.80?}: {got:?}, {message}");
+        assert!(message.len() < 600, "{message}");
+    }
+}
+
+#[test]
+fn a_failed_request_keeps_what_it_received() {
+    let log = answered(&[ROLE, TEXT, "data: garbage\n\n"], End::Eof);
+    assert_eq!((log.chunks.len(), log.done, log.served_model.as_deref()), (2, Mono(900), Some("m")));
+    let interrupted = Failure { kind: FailureKind::Interrupted, message: "interrupted".into() };
+    let log = answered(&[ROLE, TEXT], End::Failed(interrupted.clone()));
+    assert_eq!((log.failure, log.chunks.len()), (Some(interrupted), 2));
+    let document = "{\"model\":\"m\",\"choices\":[{\"message\":{\"content\":\"hi\"}}],\"usage\":{\"completion_tokens\":2}}";
+    let log = answered(&[document], End::Eof);
+    assert_eq!((log.chunks.len(), log.usage.and_then(|u| u.completion_tokens)), (0, Some(2)));
+}
+
+#[test]
+fn room_for_the_chunks_is_made_before_and_given_back_after() {
+    let state = RequestState::new(SLOT, Mono(0), 128);
+    assert!(state.answer.chunks.capacity() >= 128 + CHUNKS_BESIDE_TOKENS);
+    let mut state = RequestState::new(SLOT, Mono(0), u32::MAX);
+    assert_eq!(state.answer.chunks.capacity(), PREALLOCATED_CHUNKS);
+    state.read(Mono(1), TEXT.as_bytes());
+    assert!(state.finish(Mono(2), End::Eof).chunks.capacity() < 64);
+}
