@@ -17,6 +17,8 @@ const WORKERS: u64 = 2;
 const HELPER_CPU_NS: u64 = 5_000_000;
 const HELPER_BYTES: u64 = 32 << 20;
 const WORKER_BYTES: u64 = 80 << 20;
+/// After that a worker has set itself up, and a vacant slot is filled, with room for a busy machine.
+const YOUNG_NS: i64 = 250_000_000;
 
 fn demo(tracker: &str) -> Value {
     let requests = REQUESTS.to_string();
@@ -86,23 +88,35 @@ fn every_worker_and_every_helper_is_counted_and_accounted() {
     // One helper for each completion, warm-up included.
     let completions = REQUESTS + number(&report["load"]["warmup"]);
     assert_eq!(helpers.len() as u64, completions);
-    let replaced: Vec<&&Value> = workers.iter().filter(|worker| !worker["exited_ns"].is_null()).collect();
+    let (replaced, living): (Vec<&Value>, Vec<&Value>) =
+        workers.iter().partition(|worker| !worker["exited_ns"].is_null());
     assert!(replaced.len() >= 2, "workers are replaced after four requests: {workers:#?}");
-    assert_eq!((workers.len() - replaced.len()) as u64, WORKERS, "one lives in each slot at the end");
+    // Whose last request was the last of all may have ended and not been replaced within the run, or been
+    // replaced by one that had no time for anything.
+    let end_ns = number(&report["run"]["duration_ns"]);
+    let born = workers.len() as u64 - WORKERS;
+    let young = |worker: &Value| {
+        let started_ns = worker["started_ns"].as_i64().unwrap();
+        worker["exited_ns"].is_null() && started_ns + YOUNG_NS > i64::try_from(end_ns).unwrap()
+    };
+    let just_ended = replaced.iter().filter(|w| number(&w["exited_ns"]) + YOUNG_NS as u64 > end_ns).count();
+    assert!((WORKERS - (living.len() as u64)) <= just_ended as u64, "each slot is filled: {workers:#?}");
 
     assert_eq!(number(&counts["alive_at_start"]), 2 + WORKERS);
-    assert_eq!(number(&counts["forks"]), (helpers.len() + replaced.len()) as u64);
-    assert_eq!(counts["exits"], counts["forks"], "as many live at the end as at the start");
+    assert_eq!(number(&counts["forks"]), helpers.len() as u64 + born);
+    assert_eq!(number(&counts["exits"]), (helpers.len() + replaced.len()) as u64);
     assert_eq!(number(&counts["execs"]), helpers.len() as u64, "only helpers exec");
-    assert_eq!(number(&counts["threads"]), replaced.len() as u64, "each new worker has an engine thread");
     assert_eq!(number(&counts["seen"]), list.len() as u64);
+    let (threads, at_work) =
+        (number(&counts["threads"]), born - living.iter().filter(|w| young(w)).count() as u64);
+    assert!((at_work..=born).contains(&threads), "each new worker has an engine thread: {threads} of {born}");
 
     for helper in &helpers {
         assert_eq!(helper["exit"]["code"], 0, "{helper:#}");
         assert!(cpu(helper) >= HELPER_CPU_NS, "{helper:#}");
         assert!(number(&helper["max_rss_bytes"]) >= HELPER_BYTES, "{helper:#}");
     }
-    for worker in workers {
+    for worker in workers.iter().filter(|worker| !young(worker)) {
         assert!(cpu(worker) > 0, "{worker:#}");
         assert!(number(&worker["max_rss_bytes"]) >= WORKER_BYTES, "{worker:#}");
         assert_eq!(worker["peak_threads"], 2, "{worker:#}");
