@@ -158,6 +158,9 @@ pub struct Mark {
 pub struct Settings {
     /// Thread-group ids that begin the tree; 0 ends the list.
     pub roots: [u32; MAX_ROOTS],
+    /// The tracer's own thread group: never a member, nor is what it starts.
+    pub own_tgid: u32,
+    pub _pad: u32,
     /// Bytes waiting in the ring from which a record wakes the reader.
     pub wake_at_bytes: u32,
     /// `sched_process_exit` has the argument `group_dead` (Linux 6.17 and later).
@@ -257,7 +260,7 @@ const _: () = {
     assert!(size_of::<TaskRecord>() == 56);
     assert!(size_of::<Totals>() == 64);
     assert!(size_of::<Mark>() == 16);
-    assert!(size_of::<Settings>() == 72);
+    assert!(size_of::<Settings>() == 80);
     assert!(core::mem::offset_of!(ExecRecord, exe) == 48);
     assert!(core::mem::offset_of!(ExecRecord, argv) == 176);
     assert!(core::mem::offset_of!(ExitRecord, usage) == 32);

@@ -62,6 +62,9 @@ pub(crate) fn descends_from_member(task: Task) -> bool {
     let mut at = task.group_leader();
     let mut depth = 0;
     while depth < MAX_DEPTH {
+        if at.tgid() == settings!(own_tgid) {
+            return false;
+        }
         if is_root(at.tgid()) || members::is_member(at) {
             return true;
         }
@@ -88,6 +91,10 @@ extern "C" fn snapshot(ctx: *const IterTask) -> i32 {
     // SAFETY: as above.
     let seq = unsafe { (*meta).seq };
     let task = Task::new(task);
+    // A tracer below its own target would measure itself: a harness that serves and starts it.
+    if task.tgid() == settings!(own_tgid) {
+        return 0;
+    }
     // A zombie has told its end already.
     if task.signal_live() == 0 || members::is_member(task) {
         return 0;

@@ -32,7 +32,8 @@ use crate::task::Task;
 static LAYOUT: Layout = Layout::PLACEHOLDER;
 /// Patched before loading.
 #[unsafe(no_mangle)]
-static SETTINGS: Settings = Settings { roots: [0; 16], wake_at_bytes: 0, exit_tells_group_dead: 0 };
+static SETTINGS: Settings =
+    Settings { roots: [0; 16], own_tgid: 0, _pad: 0, wake_at_bytes: 0, exit_tells_group_dead: 0 };
 
 /// `sched_process_fork(struct task_struct *parent, struct task_struct *child)`: after the child is
 /// visible, before it runs. Fires for threads too.

@@ -68,8 +68,14 @@ fn assert_valid(report: &Value) {
 fn a_real_report_is_valid() {
     let server = TimedServer::start(Answer::Stream(script::steady(8, 20, 10)));
     let args = ["--endpoint", &server.endpoint(), "--json", "--requests", "3"];
-    assert_valid(&binary::run(&args).report());
-    assert_valid(&binary::run(&[&args[..], &["--tracker", "proc"]].concat()).report());
+    for tracker in ["auto", "proc"] {
+        let report = binary::run(&[&args[..], &["--tracker", tracker]].concat()).report();
+        assert_valid(&report);
+        // The server is a thread of this test, so the tracer is a child of its own target.
+        let list = report["processes"]["list"].as_array().unwrap();
+        assert!(!list.is_empty());
+        assert!(list.iter().all(|process| process["comm"] != "inferscope"), "it measures itself: {list:#?}");
+    }
 }
 
 #[test]

@@ -143,7 +143,7 @@ impl Worker {
             self.appear(*root, Birth::AliveAtStart);
         }
         if !self.single {
-            for node in tree::newcomers(&nodes, &self.table.living_pids()) {
+            for node in tree::newcomers(&nodes, &self.table.living_pids(), std::process::id()) {
                 self.appear(node, Birth::AliveAtStart);
             }
         }
@@ -207,7 +207,7 @@ impl Worker {
     fn sample(&mut self) {
         if self.tracker.is_none() && !self.single {
             let nodes = tree::scan();
-            for node in tree::newcomers(&nodes, &self.table.living_pids()) {
+            for node in tree::newcomers(&nodes, &self.table.living_pids(), std::process::id()) {
                 self.appear(node, Birth::Forked);
             }
         }

@@ -89,6 +89,7 @@ impl Tracker {
             offsets::resolve(&resolver).map_err(|e| EbpfError::Offsets(OffsetsError(e)))?;
         drop(resolver);
         let mut settings = Settings {
+            own_tgid: std::process::id(),
             wake_at_bytes: RING_BYTES / 4,
             exit_tells_group_dead: u32::from(exit_tells_group_dead),
             ..Settings::default()

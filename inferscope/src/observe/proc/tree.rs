@@ -28,14 +28,15 @@ pub(crate) fn scan() -> Vec<Node> {
     all.filter_map(Result::ok).filter_map(node).collect()
 }
 
-/// Those of `nodes` that descend from a member and are none yet, parents before children.
-pub(crate) fn newcomers(nodes: &[Node], members: &HashSet<u32>) -> Vec<Node> {
+/// Those of `nodes` that descend from a member and are none yet, parents before children. `own`, the
+/// tracer, is left out with all below it: it would measure itself.
+pub(crate) fn newcomers(nodes: &[Node], members: &HashSet<u32>, own: u32) -> Vec<Node> {
     let mut known = members.clone();
     let mut found = Vec::new();
     loop {
         let before = found.len();
         for node in nodes {
-            if known.contains(&node.ppid) && known.insert(node.pid) {
+            if node.pid != own && known.contains(&node.ppid) && known.insert(node.pid) {
                 found.push(*node);
             }
         }
@@ -53,7 +54,15 @@ mod tests {
     fn descendants_of_any_depth_are_found_whatever_the_order() {
         let node = |pid, ppid| Node { pid, ppid, start_ticks: 0 };
         let nodes = [node(30, 20), node(20, 10), node(10, 1), node(5, 30), node(99, 1)];
-        let found: Vec<u32> = newcomers(&nodes, &HashSet::from([10])).iter().map(|n| n.pid).collect();
+        let found: Vec<u32> = newcomers(&nodes, &HashSet::from([10]), 0).iter().map(|n| n.pid).collect();
         assert_eq!(found, [20, 30, 5]);
+    }
+
+    #[test]
+    fn the_tracer_below_its_own_target_is_left_out_with_its_children() {
+        let node = |pid, ppid| Node { pid, ppid, start_ticks: 0 };
+        let nodes = [node(10, 1), node(20, 10), node(30, 20), node(40, 10)];
+        let found: Vec<u32> = newcomers(&nodes, &HashSet::from([10]), 20).iter().map(|n| n.pid).collect();
+        assert_eq!(found, [40]);
     }
 }
