@@ -27,10 +27,13 @@ impl CpuTime {
         self.user + self.system
     }
 
-    /// What was used since `base`; counters that went back give zero for that part.
+    /// What was used since `base`. The totals are exact and their split is an estimate that may move
+    /// either way between two readings, so the difference of the totals is what is divided.
     #[must_use]
     pub fn since(self, base: Self) -> Self {
-        Self { user: self.user.saturating_sub(base.user), system: self.system.saturating_sub(base.system) }
+        let total = self.total().saturating_sub(base.total());
+        let system = self.system.saturating_sub(base.system).min(total);
+        Self { user: total.saturating_sub(system), system }
     }
 }
 
@@ -192,4 +195,21 @@ pub struct Observation {
     pub samples_thinned: u64,
     /// When the root processes ended, if all did.
     pub target_ended: Option<Mono>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cpu(user: u64, system: u64) -> CpuTime {
+        CpuTime { user: Nanos(user), system: Nanos(system) }
+    }
+
+    #[test]
+    fn what_was_used_since_adds_up_though_the_split_was_revised() {
+        // 10 ns passed, and the ratio of ticks moved 10 ns from user to system meanwhile.
+        assert_eq!(cpu(90, 70).since(cpu(100, 50)).total(), Nanos(10));
+        assert_eq!(cpu(110, 55).since(cpu(100, 50)), cpu(10, 5));
+        assert_eq!(cpu(1, 1).since(cpu(100, 50)), CpuTime::default());
+    }
 }
