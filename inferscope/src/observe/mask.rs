@@ -31,15 +31,32 @@ pub(super) fn arguments(args: Vec<String>) -> Vec<String> {
             if arg.starts_with('-') && !arg.contains('=') {
                 flag = Some(arg.clone());
             }
-            masked.push(arg);
+            masked.push(without_credentials(arg));
         }
     }
     masked
 }
 
+/// `postgres://user:password@host` and the like.
+fn without_credentials(arg: String) -> String {
+    let Some((scheme, rest)) = arg.split_once("://") else { return arg };
+    let authority_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    match rest[..authority_end].rfind('@') {
+        Some(at) => format!("{scheme}://***{}", &rest[at..]),
+        None => arg,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::arguments;
+
+    #[test]
+    fn credentials_in_a_url_are_masked() {
+        let masked =
+            arguments(vec!["--db".into(), "postgres://u:p@h:1/x".into(), "--store=redis://u:p@h".into()]);
+        assert_eq!(masked, ["--db", "postgres://***@h:1/x", "--store=redis://***@h"]);
+    }
 
     #[test]
     fn values_of_secret_flags_are_masked_and_token_counts_are_not() {

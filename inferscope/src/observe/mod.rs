@@ -11,6 +11,7 @@ pub mod gpu;
 mod mask;
 mod observer;
 mod proc;
+mod series;
 mod table;
 pub mod target;
 

@@ -14,6 +14,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use super::ebpf::{EbpfError, Tracker};
 use super::proc::handle::{Handle, Units, Unread};
 use super::proc::tree;
+use super::series::Series;
 use super::table::Table;
 use super::target::Found;
 use crate::clock::Mono;
@@ -25,7 +26,7 @@ use crate::units::Nanos;
 const DRAIN_INTERVAL: Nanos = Nanos::from_millis(20);
 /// A free comes 17–40 ms after an exit (FACTS.md); one that has not come by then never will.
 const SETTLE_LIMIT: Nanos = Nanos::from_millis(1_000);
-/// Beyond this every second sample is dropped and the interval kept doubles: an hour at 50 ms fits.
+/// An hour at 50 ms fits; beyond, neighbours are merged (see `series`).
 const MAX_SAMPLES: usize = 100_000;
 /// Descriptors of processes kept open; beyond, a handle is opened for each reading.
 const MAX_HANDLES: usize = 4_096;
@@ -85,10 +86,7 @@ struct Worker {
     handles: HashMap<usize, Handle>,
     units: Units,
     interval: Nanos,
-    samples: Vec<SetSample>,
-    keep_every: u32,
-    tick: u32,
-    thinned: u64,
+    samples: Series<SetSample>,
     overruns: u64,
     started: Mono,
     highest_cpu: Nanos,
@@ -116,10 +114,7 @@ impl Worker {
             handles: HashMap::new(),
             units,
             interval: plan.sample_interval,
-            samples: Vec::with_capacity(4_096),
-            keep_every: 1,
-            tick: 0,
-            thinned: 0,
+            samples: Series::new(MAX_SAMPLES, |a, b| a.rss_bytes > b.rss_bytes),
             overruns: 0,
             started: Mono::now(),
             highest_cpu: Nanos::ZERO,
@@ -128,9 +123,9 @@ impl Worker {
         if worker.tracker.is_none() {
             worker.first_scan(&target.roots);
         }
-        worker.sample();
-        let alive = worker.samples.last().map_or(0, |s| s.processes);
-        if alive == 0 {
+        let first = worker.sample();
+        worker.samples.push(first);
+        if first.processes == 0 {
             return Err(ObserveError::TargetGone(target.roots.first().copied().unwrap_or(0)));
         }
         Ok(worker)
@@ -170,7 +165,8 @@ impl Worker {
                 if now.since(next_sample) >= self.interval {
                     self.overruns += 1;
                 }
-                self.sample();
+                let sample = self.sample();
+                self.samples.push(sample);
                 // On the grid, with the ticks that were missed left out.
                 let missed = now.since(next_sample).0 / self.interval.0.max(1);
                 next_sample = next_sample.plus(Nanos(self.interval.0.saturating_mul(missed + 1)));
@@ -204,7 +200,7 @@ impl Worker {
     }
 
     /// One look at every living member.
-    fn sample(&mut self) {
+    fn sample(&mut self) -> SetSample {
         if self.tracker.is_none() && !self.single {
             let nodes = tree::scan();
             for node in tree::newcomers(&nodes, &self.table.living_pids(), std::process::id()) {
@@ -214,7 +210,7 @@ impl Worker {
         let t = Mono::now();
         let (mut processes, mut threads, mut rss_bytes) = (0_u32, 0_u32, 0_u64);
         let living: Vec<_> = self.table.living().collect();
-        self.handles.retain(|i, _| living.iter().any(|(l, _, _)| l == i) || living.len() > MAX_HANDLES);
+        self.handles.retain(|&i, _| self.table.is_living(i));
         for (i, pid, start) in living {
             let reading = match self.handles.get(&i) {
                 Some(handle) => handle.read(),
@@ -248,7 +244,7 @@ impl Worker {
         let cpu = self.table.exited_cpu().total() + self.table.living_cpu().total();
         // Between a death and its final figure the sum could step back by a time slice.
         self.highest_cpu = self.highest_cpu.max(cpu);
-        self.keep(SetSample { t, processes, threads, rss_bytes, cpu: self.highest_cpu });
+        SetSample { t, processes, threads, rss_bytes, cpu: self.highest_cpu }
     }
 
     fn first_look(&mut self, i: usize, pid: u32, start: u64) -> Result<super::proc::handle::Reading, Unread> {
@@ -262,24 +258,6 @@ impl Worker {
         Ok(reading)
     }
 
-    fn keep(&mut self, sample: SetSample) {
-        self.tick = self.tick.wrapping_add(1);
-        if !self.tick.is_multiple_of(self.keep_every) {
-            self.thinned += 1;
-            return;
-        }
-        if self.samples.len() >= MAX_SAMPLES {
-            let mut odd = false;
-            self.samples.retain(|_| {
-                odd = !odd;
-                odd
-            });
-            self.thinned += MAX_SAMPLES as u64 / 2;
-            self.keep_every = self.keep_every.saturating_mul(2);
-        }
-        self.samples.push(sample);
-    }
-
     /// The set is closed first, so that the kernel's counters and the list tell of the same
     /// processes; then the last deaths are waited for.
     fn end(mut self) -> Observation {
@@ -287,8 +265,7 @@ impl Worker {
             tracker.detach_births();
         }
         self.drain();
-        self.keep_every = 1;
-        self.sample();
+        let last = self.sample();
         let ended = Mono::now();
         self.note_peaks();
         self.settle(ended);
@@ -310,6 +287,8 @@ impl Worker {
             counts.execs = None;
             counts.threads = None;
         }
+        loss.unreadable = loss.unreadable.saturating_add(self.table.without_cpu());
+        let (samples, samples_thinned) = self.samples.finish(Some(last));
         let cpu_exited = self.table.exited_cpu();
         let cpu_living: CpuTime = self.table.living_cpu();
         let by_kernel = self.tracker.is_some();
@@ -322,13 +301,13 @@ impl Worker {
             ended,
             processes,
             events,
-            samples: self.samples,
+            samples,
             counts,
             loss,
             cpu_exited,
             cpu_living,
             sample_overruns: self.overruns,
-            samples_thinned: self.thinned,
+            samples_thinned,
             target_ended: self.target_ended,
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! Owns who is a member, who lives and what each has used. A pure state machine: `observer` feeds it
 //! the kernel's records and the readings of /proc; it never reads anything itself. Bounded: beyond
-//! [`MAX_LISTED`] processes and [`MAX_EVENTS`] events the list ends, is said to, and the sums go on.
+//! [`MAX_LISTED`] processes and [`MAX_EVENTS`] events the list ends and is said to. The CPU of what is
+//! not listed is summed when it has ended; until then it is missing, and the report is not complete.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -95,6 +96,10 @@ impl Table {
                         self.counts.exits += 1;
                         self.end(i, record.t, None);
                     }
+                } else {
+                    // Its birth was lost, or found the list full: no line of its own, but it was born
+                    // within the window, so that all it used belongs to the sum.
+                    self.exited_cpu += usage.cpu;
                 }
             }
             What::Migrate { to_cgroup_id } => {
@@ -284,6 +289,16 @@ impl Table {
         sum
     }
 
+    /// Listed processes whose CPU is unknown, and so in no sum: they lived before the window and
+    /// ended before they could be read.
+    pub(crate) fn without_cpu(&self) -> u64 {
+        self.entries.iter().filter(|e| e.cpu().is_none()).count() as u64
+    }
+
+    pub(crate) fn is_living(&self, i: usize) -> bool {
+        self.entries.get(i).is_some_and(|e| e.record.exited.is_none())
+    }
+
     pub(crate) fn finish(self) -> (Vec<ProcessRecord>, Vec<ProcessEvent>) {
         let close = |entry: Entry| {
             let cpu = entry.cpu();
@@ -388,5 +403,22 @@ mod tests {
         table.apply(record(3, 5, What::Free { usage: usage(130) }));
         assert_eq!(table.living().count(), 1);
         assert_eq!(table.exited_cpu().total(), Nanos(130));
+    }
+
+    #[test]
+    fn the_cpu_of_a_process_whose_birth_was_lost_is_still_summed() {
+        let mut table = Table::default();
+        table.apply(exit(5, 100));
+        table.apply(record(3, 5, What::Free { usage: usage(130) }));
+        assert_eq!(table.exited_cpu().total(), Nanos(130));
+        assert!(table.finish().0.is_empty());
+    }
+
+    #[test]
+    fn an_unknown_beginning_is_counted_as_unread() {
+        let mut table = Table::default();
+        table.apply(alive(5));
+        table.apply(exit(5, 1_600));
+        assert_eq!(table.without_cpu(), 1);
     }
 }

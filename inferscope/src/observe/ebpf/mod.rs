@@ -52,6 +52,8 @@ pub enum EbpfError {
     PidNamespace,
     #[error("{0} roots are more than the {MAX_ROOTS} it can follow")]
     TooManyRoots(usize),
+    #[error("the target grew in each of {MAX_PASSES} looks at it, so that the living can't be told")]
+    NeverSettled,
     #[error("the snapshot of the living can't be read: {0}")]
     Snapshot(std::io::Error),
 }
@@ -123,9 +125,11 @@ impl Tracker {
         let iter: &mut Iter =
             ebpf.program_mut("snapshot").ok_or_else(|| missing("snapshot"))?.try_into().map_err(refused)?;
         iter.load("task", &btf).map_err(refused)?;
-        for _ in 0..MAX_PASSES {
-            if snapshot_pass(iter, page_bytes, &mut on_alive)? == 0 {
-                break;
+        let mut passes = 0;
+        while snapshot_pass(iter, page_bytes, &mut on_alive)? > 0 {
+            passes += 1;
+            if passes == MAX_PASSES {
+                return Err(EbpfError::NeverSettled);
             }
         }
         bootstrapping.set(0, 0, 0).map_err(refused)?;

@@ -14,12 +14,13 @@ use nvml_wrapper::enums::device::UsedGpuMemory;
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, Nvml};
 
+use super::series::Series;
 use crate::clock::Mono;
 use crate::event::{GpuDevice, GpuLog, GpuReading};
 use crate::plan::{GpuChoice, ObservePlan};
 use crate::units::Nanos;
 
-/// An hour at 50 ms; beyond, polling goes on no longer and the report's last sample shows when.
+/// An hour at 50 ms; beyond, neighbours are merged (see `series`).
 const MAX_READINGS: usize = 72_000;
 
 #[derive(Debug, thiserror::Error)]
@@ -116,18 +117,30 @@ fn chosen(nvml: &Nvml, choice: &GpuChoice) -> Result<Vec<u32>, String> {
 }
 
 fn poll(nvml: &Nvml, indices: &[u32], interval: Nanos, stop: &AtomicBool) -> GpuLog {
-    let mut devices: Vec<GpuDevice> = indices.iter().map(|&i| describe(nvml, i)).collect();
+    let series = || Series::new(MAX_READINGS, |a: &GpuReading, b| weight(a) > weight(b));
+    let mut devices: Vec<_> = indices.iter().map(|&i| (describe(nvml, i), series())).collect();
     let mut next = Mono::now();
     loop {
-        for log in &mut devices {
-            read(nvml, log);
+        for (log, readings) in &mut devices {
+            if let Some(reading) = read(nvml, log) {
+                readings.push(reading);
+            }
         }
         if stop.load(Ordering::Relaxed) {
-            return GpuLog { unavailable: None, devices };
+            let close = |(log, readings): (GpuDevice, Series<_>)| GpuDevice {
+                readings: readings.finish(None).0,
+                ..log
+            };
+            return GpuLog { unavailable: None, devices: devices.into_iter().map(close).collect() };
         }
         next = next.plus(interval).max(Mono::now());
         std::thread::park_timeout(next.since(Mono::now()).to_duration());
     }
+}
+
+/// Which of two neighbours a long run keeps: memory decides whether a model fits, then power.
+fn weight(r: &GpuReading) -> (Option<u64>, Option<u64>) {
+    (r.memory_used_bytes, r.power_mw)
 }
 
 /// The answer, or `None` with NVML's reason kept under the query's name.
@@ -153,11 +166,8 @@ fn describe(nvml: &Nvml, index: u32) -> GpuDevice {
     log
 }
 
-fn read(nvml: &Nvml, log: &mut GpuDevice) {
-    if log.readings.len() >= MAX_READINGS {
-        return;
-    }
-    let Some(device) = ask(log, "device", nvml.device_by_index(log.index)) else { return };
+fn read(nvml: &Nvml, log: &mut GpuDevice) -> Option<GpuReading> {
+    let device = ask(log, "device", nvml.device_by_index(log.index))?;
     let t = Mono::now();
     let memory = ask(log, "memory_used_bytes", device.memory_info());
     let used = ask(log, "sm_percent", device.utilization_rates());
@@ -170,8 +180,8 @@ fn read(nvml: &Nvml, log: &mut GpuDevice) {
         temperature_c: ask(log, "temperature_c", device.temperature(TemperatureSensor::Gpu)),
         sm_clock_mhz: ask(log, "sm_clock_mhz", device.clock_info(Clock::SM)),
     };
-    log.readings.push(reading);
     processes(&device, log);
+    Some(reading)
 }
 
 fn processes(device: &Device<'_>, log: &mut GpuDevice) {
