@@ -15,6 +15,8 @@ const PARENTS: u64 = 8;
 const CHILDREN: u64 = 42;
 /// What this issue asks for.
 const CPU_TOLERANCE: f64 = 0.01;
+/// Where every ended process has its final figure; wait4 itself tells whole microseconds.
+const CPU_TOLERANCE_FINAL: f64 = 0.000_5;
 const LIMIT: Duration = Duration::from_secs(60);
 
 #[test]
@@ -64,6 +66,11 @@ fn a_fork_storm_is_counted_to_the_last_process() {
     let ended = list.iter().filter(|process| process["exit"]["code"] == 0).count() as u64;
     assert_eq!(ended, number(&truth["forks"]), "each of them ended with code 0");
 
+    let validity = report["validity"].as_array().unwrap();
+    let provisional = validity.iter().any(|entry| entry["code"] == "cpu_not_final");
+    if provisional {
+        needs::say("storm: some figures are as of the exit (cpu_not_final)");
+    }
     let exited = number(&truth["waited_cpu_ns"]) + number(&truth["daemons_cpu_ns"]);
     let total = exited + number(&truth["root_cpu_ns"]);
     for (name, want) in [("exited_ns", exited), ("total_ns", total)] {
@@ -71,6 +78,8 @@ fn a_fork_storm_is_counted_to_the_last_process() {
         let error = relative_error(got as f64, want as f64);
         needs::say(&format!("storm: cpu {name} {got} against {want}: off by {:.3}%", error * 100.0));
         assert!(error < CPU_TOLERANCE, "cpu {name}: {got} against {want}");
+        // Where the kernel did not tell a final figure, one time slice is missing, and the report says so.
+        assert!(error < CPU_TOLERANCE_FINAL || provisional, "cpu {name} is short and the report is silent");
     }
     let (forks, events) = (&counts["forks"], tree["events"].as_array().unwrap().len());
     needs::say(&format!("storm: {forks} forks, {} threads, {events} events, none lost", counts["threads"]));

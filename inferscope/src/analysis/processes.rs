@@ -28,16 +28,21 @@ pub(super) fn processes(inputs: &Inputs<'_>) -> model::Processes {
         },
         tracker_reason: observation.tracker_reason.clone(),
         complete: observation.tracker_is_complete && nothing_lost(&observation.loss),
-        counts: counts(observation),
+        counts: Some(counts(observation)),
+        counts_reason: None,
         cpu: cpu(observation),
         list,
         events,
     }
 }
 
-/// Thinned lists lose no process and no CPU time; anything else in `loss` does.
+/// A bounded list of events loses no process and no CPU time; anything else in `loss` does.
 const fn nothing_lost(loss: &Loss) -> bool {
-    loss.ring_full == 0 && loss.unmarked == 0 && loss.undecodable == 0 && loss.unreadable == 0
+    loss.ring_full == 0
+        && loss.unmarked == 0
+        && loss.undecodable == 0
+        && loss.unreadable == 0
+        && loss.unlisted_processes == 0
 }
 
 fn counts(observation: &Observation) -> model::ProcessCounts {
@@ -136,18 +141,8 @@ fn none(why: &str) -> model::Processes {
         tracker: model::Tracker::None,
         tracker_reason: Some(why.to_owned()),
         complete: false,
-        counts: model::ProcessCounts {
-            seen: 0,
-            alive_at_start: 0,
-            forks: 0,
-            execs: None,
-            exits: 0,
-            threads: None,
-            peak_alive: 0,
-            short_lived: 0,
-            lost_events: 0,
-            unreadable: 0,
-        },
+        counts: None,
+        counts_reason: Some(why.to_owned()),
         cpu: model::ProcessesCpu {
             user_ns: None,
             system_ns: None,
@@ -178,7 +173,8 @@ mod tests {
     fn any_loss_makes_the_set_incomplete_and_a_bounded_list_does_not() {
         let with = |loss| of(ObservationBuilder::new().loss(loss).build()).complete;
         assert!(with(Loss::default()));
-        assert!(with(Loss { unlisted_processes: 9, unlisted_events: 9, ..Loss::default() }));
+        assert!(with(Loss { unlisted_events: 9, ..Loss::default() }));
+        assert!(!with(Loss { unlisted_processes: 9, ..Loss::default() }));
         assert!(!with(Loss { ring_full: 1, ..Loss::default() }));
         assert!(!with(Loss { unmarked: 1, ..Loss::default() }));
         assert!(!with(Loss { undecodable: 1, ..Loss::default() }));
@@ -188,7 +184,7 @@ mod tests {
     #[test]
     fn lost_records_add_up_by_cause_and_saturate() {
         let loss = Loss { ring_full: u64::MAX, unmarked: 2, undecodable: 3, ..Loss::default() };
-        assert_eq!(of(ObservationBuilder::new().loss(loss).build()).counts.lost_events, u64::MAX);
+        assert_eq!(of(ObservationBuilder::new().loss(loss).build()).counts.unwrap().lost_events, u64::MAX);
     }
 
     #[test]
@@ -200,8 +196,9 @@ mod tests {
                 ProcessBuilder::new(11, 10, "sh").forked(100).exited(500).sampled(3),
             ])
             .build());
-        assert_eq!((p.counts.seen, p.counts.alive_at_start, p.counts.forks), (3, 1, 2));
-        assert_eq!((p.counts.short_lived, p.counts.exits), (1, 2));
+        let c = p.counts.unwrap();
+        assert_eq!((c.seen, c.alive_at_start, c.forks), (3, 1, 2));
+        assert_eq!((c.short_lived, c.exits), (1, 2));
         // In the order of birth, then of pid.
         assert_eq!(p.list.iter().map(|p| p.pid).collect::<Vec<_>>(), [10, 11, 12]);
     }

@@ -3,7 +3,7 @@
 //! Owns the codes, levels and words: `invalid` means that no figure of the load holds, `warn` names
 //! the figures to doubt, `ok` is for the record. Never changes a figure. Called by `analysis`.
 
-use crate::event::{FailureKind, GpuLog, Loss, Observation, TrackerKind};
+use crate::event::{FailureKind, GpuLog, Loss, Observation, ProcessRecord, TrackerKind};
 use crate::report::model::{self, Level, TokenSource, Validity};
 
 use super::Inputs;
@@ -160,9 +160,23 @@ fn observed(all: &mut Entries, inputs: &Inputs<'_>, o: &Observation) {
         );
     }
     losses(all, &o.loss);
+    provisional(all, o);
     sampling(all, o);
     if o.target_ended.is_some() {
         all.warn("target_ended", "the target ended during the run: later figures hold nothing of it");
+    }
+}
+
+/// The kernel's figure at exit lacks what the last time slice used (0.1–2.3 ms, FACTS.md); the final
+/// one comes when the process is reaped and its task freed.
+fn provisional(all: &mut Entries, o: &Observation) {
+    let provisional = |p: &&ProcessRecord| p.exited.is_some() && p.cpu.is_some() && !p.cpu_is_final;
+    let n = o.processes.iter().filter(provisional).count();
+    if o.tracker == TrackerKind::Ebpf && n > 0 {
+        all.warn(
+            "cpu_not_final",
+            format!("{n} ended processes have their CPU as of their exit: up to 3 ms short each"),
+        );
     }
 }
 
@@ -190,12 +204,13 @@ fn losses(all: &mut Entries, loss: &Loss) {
     lost(
         loss.unreadable,
         "lost_unreadable",
-        "readings of living processes were refused by /proc: memory, threads and CPU are lower bounds",
+        "readings of processes were refused by /proc or came too late: memory, threads and CPU are lower bounds",
     );
     lost(
         loss.unlisted_processes,
         "unlisted_processes",
-        "processes are counted and summed but not listed: the list had reached its bound",
+        "processes are counted but not listed, the list had reached its bound: those that live are in no memory, \
+         thread or CPU figure, those that ended in CPU alone",
     );
     if loss.unlisted_events > 0 {
         all.ok(

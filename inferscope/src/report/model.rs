@@ -271,7 +271,10 @@ pub struct Processes {
     pub tracker_reason: Option<String>,
     /// Every process that was in the set is counted and accounted.
     pub complete: bool,
-    pub counts: ProcessCounts,
+    /// `null` without a target.
+    pub counts: Option<ProcessCounts>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub counts_reason: Option<String>,
     pub cpu: ProcessesCpu,
     pub list: Vec<Process>,
     pub events: Vec<ProcessEvent>,

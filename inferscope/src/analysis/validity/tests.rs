@@ -127,6 +127,20 @@ fn each_cause_of_loss_has_its_own_warning() {
 }
 
 #[test]
+fn cpu_as_of_the_exit_is_told_from_the_final_figure() {
+    let mut f = with_observation(
+        ObservationBuilder::new().processes(vec![ProcessBuilder::new(42, 1, "server").cpu_ms(900, 100)]),
+    );
+    let process = &mut f.observation.as_mut().unwrap().processes[0];
+    process.cpu_is_final = false;
+    process.exited = None;
+    let has = |f: &Fixture| f.report().validity.iter().any(|v| v.code == "cpu_not_final");
+    assert!(!has(&f), "a living process's reading is exact");
+    f.observation.as_mut().unwrap().processes[0].exited = Some(crate::clock::Mono(1));
+    assert!(has(&f));
+}
+
+#[test]
 fn late_thinned_and_missing_samples_are_said() {
     let mut f = sound();
     f.observation.as_mut().unwrap().sample_overruns = 2;

@@ -72,7 +72,7 @@ fn tracker(p: &Processes) -> (Ink, String) {
 }
 
 fn counts(p: &Processes) -> String {
-    let c = &p.counts;
+    let Some(c) = &p.counts else { return "unknown".to_owned() };
     let mut text = format!(
         "{} seen: {} at the start + {} forked, {} ended; at most {} at once; {} never caught by a sample",
         count(c.seen),

@@ -23,7 +23,8 @@ fn a_demo_run() {
     assert_eq!((timing.ttft_ns.count, timing.ttft_ns.p50), (12, Some(40 * MS)));
     assert_eq!((timing.inter_token_ns.count, timing.inter_token_ns.max), (12 * 39, Some(10 * MS)));
     assert_eq!(timing.decode_tokens_per_s, Some(100.0));
-    assert_eq!((report.processes.counts.seen, report.processes.counts.short_lived), (18, 12));
+    let counts = report.processes.counts.as_ref().unwrap();
+    assert_eq!((counts.seen, counts.short_lived), (18, 12));
     // 145 ms by the lasting ones, 72 ms by the helpers.
     assert_eq!(report.processes.cpu.total_ns, Some(217 * MS));
     let text = plain(&report);
