@@ -56,6 +56,7 @@ impl RunError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
+            Self::Load(e) if e.is_usage() => exit::USAGE,
             Self::Load(_)
             | Self::Target(_)
             | Self::AllFailed { .. }
@@ -122,6 +123,14 @@ fn measure(plan: &Plan, mode: Mode, sink: &Sink) -> Result<u8, RunError> {
 
     let (log, interrupted) = runtime.block_on(drive(&driver, model.as_deref(), plan, sink))?;
 
+    let resent = driver.resent();
+    if resent > 0 {
+        let said = format!(
+            "{resent} requests met a connection that the server had just closed and were sent once more: their \
+             times count from the first sending"
+        );
+        notes.push(note("requests_resent", &said));
+    }
     let gpu = gpu.finish();
     let observation = observer.and_then(|o| {
         let observation = o.finish();

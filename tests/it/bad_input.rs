@@ -174,3 +174,10 @@ fn a_refused_run_leaves_an_earlier_report_alone() {
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "earlier");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "a temporary file was left");
 }
+
+#[test]
+fn a_ca_file_that_cannot_be_read_is_a_usage_error() {
+    let args = ["--endpoint", "https://127.0.0.1:1", "--cacert", "/nonexistent/ca.pem"];
+    let (error, _) = refusal(&run(&args), USAGE);
+    assert!(error.contains("/nonexistent/ca.pem"), "{error}");
+}
