@@ -14,4 +14,5 @@ pub mod observe;
 pub mod plan;
 pub mod report;
 pub mod run;
+pub mod secrets;
 pub mod units;

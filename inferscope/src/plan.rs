@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use url::Url;
 
 use crate::cli;
+use crate::secrets::without_credentials;
 use crate::units::Nanos;
 
 /// One run, decided.
@@ -105,7 +106,8 @@ impl Endpoint {
     /// # Errors
     /// What is no http(s) URL with a host, or carries a user, a query or a fragment.
     pub fn parse(text: &str) -> Result<Self, PlanError> {
-        let malformed = |why: &str| PlanError::Endpoint { url: mask_url(text), why: why.to_owned() };
+        let malformed =
+            |why: &str| PlanError::Endpoint { url: without_credentials(text), why: why.to_owned() };
         let trimmed = text.trim();
         let with_scheme =
             if trimmed.contains("://") { trimmed.to_owned() } else { format!("http://{trimmed}") };
@@ -465,7 +467,7 @@ fn mask_argv(argv: &[String]) -> Vec<String> {
         } else if let Some(value) = arg.strip_prefix("-H") {
             masked.push(format!("-H{}", mask_value("-H", value)));
         } else {
-            masked.push(mask_url(arg));
+            masked.push(without_credentials(arg));
         }
     }
     masked
@@ -475,16 +477,6 @@ fn mask_value(flag: &str, value: &str) -> String {
     match value.split_once(':') {
         Some((name, _)) if flag != "--extra-body" => format!("{name}: ***"),
         _ => "***".to_owned(),
-    }
-}
-
-/// Credentials in a URL (`//user:key@`) become `***`.
-fn mask_url(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
-    let authority_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    match rest[..authority_end].rfind('@') {
-        Some(at) => format!("{scheme}://***{}", &rest[at..]),
-        None => text.to_owned(),
     }
 }
 

@@ -36,6 +36,7 @@ use Crates::{AllBut, Only};
 /// Every layer, for the two that put the others together.
 const EVERYTHING: &[&str] = &[
     "units",
+    "secrets",
     "clock",
     "event",
     "cli",
@@ -53,6 +54,7 @@ const EVERYTHING: &[&str] = &[
 const LAYERS: &[Layer] = &[
     // The base: what a number and a moment are, and what sources tell about them.
     Layer { module: "units", may_use: &[], crates: Only(&["serde", "schemars"]) },
+    Layer { module: "secrets", may_use: &[], crates: Only(&[]) },
     Layer { module: "clock", may_use: &["units"], crates: Only(&["serde", "schemars", "rustix"]) },
     Layer {
         module: "event",
@@ -63,7 +65,7 @@ const LAYERS: &[Layer] = &[
     Layer { module: "cli", may_use: &["plan", "units"], crates: AllBut(&["anyhow"]) },
     Layer {
         module: "plan",
-        may_use: &["cli", "units"],
+        may_use: &["cli", "units", "secrets"],
         crates: AllBut(&["anyhow", "tokio", "aya", "reqwest"]),
     },
     // The sources: they emit events and do not know of each other.
@@ -74,7 +76,7 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         module: "observe",
-        may_use: &["event", "units", "clock", "plan"],
+        may_use: &["event", "units", "clock", "plan", "secrets"],
         crates: AllBut(&["anyhow", "reqwest"]),
     },
     // Pure: events in, model out, bytes out.

@@ -2,6 +2,8 @@
 //!
 //! Pure. Values of flags and assignments whose name looks like a key or token become `***`.
 
+use crate::secrets::without_credentials;
+
 const NAMES: [&str; 6] = ["key", "token", "secret", "passw", "credential", "auth"];
 /// Flags whose whole value may hold a key.
 const OPAQUE_FLAGS: [&str; 3] = ["-H", "--header", "--extra-body"];
@@ -31,20 +33,10 @@ pub(super) fn arguments(args: Vec<String>) -> Vec<String> {
             if arg.starts_with('-') && !arg.contains('=') {
                 flag = Some(arg.clone());
             }
-            masked.push(without_credentials(arg));
+            masked.push(without_credentials(&arg));
         }
     }
     masked
-}
-
-/// `postgres://user:password@host` and the like.
-fn without_credentials(arg: String) -> String {
-    let Some((scheme, rest)) = arg.split_once("://") else { return arg };
-    let authority_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    match rest[..authority_end].rfind('@') {
-        Some(at) => format!("{scheme}://***{}", &rest[at..]),
-        None => arg,
-    }
 }
 
 #[cfg(test)]
