@@ -12,12 +12,13 @@ use crate::analysis::{self, Inputs, TargetFound};
 use crate::clock::{Mono, Origin};
 use crate::demo::{DemoError, Wrapped};
 use crate::event::{FailureKind, GpuLog, LoadLog, Observation};
-use crate::load::{Driver, LoadError};
+use crate::load::{Driver, LoadError, Resent};
 use crate::observe::gpu::{GpuError, Poller};
 use crate::observe::target::{self, Found, TargetError};
 use crate::observe::{ObserveError, Observer};
 use crate::plan::{Plan, TargetPlan};
 use crate::report::model::{Level, Mode, Own, Report, Tool, Validity};
+use crate::units::Nanos;
 
 pub use output::{OutputError, Sink};
 
@@ -123,14 +124,7 @@ fn measure(plan: &Plan, mode: Mode, sink: &Sink) -> Result<u8, RunError> {
 
     let (log, interrupted) = runtime.block_on(drive(&driver, model.as_deref(), plan, sink))?;
 
-    let resent = driver.resent();
-    if resent > 0 {
-        let said = format!(
-            "{resent} requests met a connection that the server had just closed and were sent once more: their \
-             times count from the first sending"
-        );
-        notes.push(note("requests_resent", &said));
-    }
+    notes.extend(said_of(driver.resent()));
     let gpu = gpu.finish();
     let observation = observer.and_then(|o| {
         let observation = o.finish();
@@ -185,6 +179,20 @@ fn observe(
 
 fn note(code: &str, message: &str) -> Validity {
     Validity { level: Level::Warn, code: code.to_owned(), message: message.to_owned() }
+}
+
+/// Below this, sending twice changes no latency that anybody acts on.
+const RESENT_MATTERS: Nanos = Nanos::from_millis(1);
+
+fn said_of(resent: Resent) -> Option<Validity> {
+    let message = format!(
+        "{} requests met a connection that the server had just closed and were sent once more: that is in their \
+         times, {:.2} ms at most",
+        resent.requests,
+        resent.longest.as_secs_f64() * 1e3
+    );
+    let level = if resent.longest < RESENT_MATTERS { Level::Ok } else { Level::Warn };
+    (resent.requests > 0).then(|| Validity { level, code: "requests_resent".to_owned(), message })
 }
 
 /// Sends the load until it is done or Ctrl-C (or SIGTERM) stops it; whether it was stopped.

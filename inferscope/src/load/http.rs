@@ -26,6 +26,14 @@ use crate::event::{Failure, FailureKind, RequestLog};
 use crate::plan::{Endpoint, HttpPlan};
 use crate::units::Nanos;
 
+/// Requests that were sent twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resent {
+    pub requests: u64,
+    /// The most that a first sending added to the times of its request.
+    pub longest: Nanos,
+}
+
 /// Most of an error answer's body that is looked at.
 const ERROR_BODY_BYTES: usize = 64 << 10;
 /// Longest time for a connection, TLS included; the request's own limit where that is shorter.
@@ -47,6 +55,8 @@ pub(super) struct Http {
     /// Values that no message may repeat.
     secrets: Vec<String>,
     resent: AtomicU64,
+    /// The longest that a sending which had to be repeated took, in nanoseconds.
+    resent_after: AtomicU64,
 }
 
 /// A response of a plain GET.
@@ -91,12 +101,22 @@ impl Http {
             std::iter::once(value.clone()).chain(token)
         });
         let secrets = key.chain(values).filter(|s| s.len() >= SECRET_BYTES).collect();
-        Ok(Self { client, headers: headers(plan)?, timeout, secrets, resent: AtomicU64::new(0) })
+        Ok(Self {
+            client,
+            headers: headers(plan)?,
+            timeout,
+            secrets,
+            resent: AtomicU64::new(0),
+            resent_after: AtomicU64::new(0),
+        })
     }
 
     /// Requests that were sent a second time, because the server had closed the connection.
-    pub(super) fn resent(&self) -> u64 {
-        self.resent.load(Ordering::Relaxed)
+    pub(super) fn resent(&self) -> Resent {
+        Resent {
+            requests: self.resent.load(Ordering::Relaxed),
+            longest: Nanos(self.resent_after.load(Ordering::Relaxed)),
+        }
     }
 
     /// Sends one request and reads its answer to the end, to the time limit, or until `stop` is true.
@@ -185,6 +205,7 @@ impl Http {
                     && cause::is_closed_before_response(&e)
                     && Mono::now().since(from) < STALE_WITHIN =>
             {
+                self.resent_after.fetch_max(Mono::now().since(from).0, Ordering::Relaxed);
                 self.resent.fetch_add(1, Ordering::Relaxed);
                 tracing::debug!(cause = cause::line(&e), "the server had closed the connection; sent again");
                 self.client.execute(again).await

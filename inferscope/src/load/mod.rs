@@ -26,6 +26,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 pub use error::LoadError;
+pub use http::Resent;
 
 use crate::clock::Mono;
 use crate::event::{FailureKind, LoadLog, RequestLog};
@@ -133,7 +134,7 @@ impl Driver {
     /// Requests that had to be sent a second time, because the server had closed the kept-alive
     /// connection before it took them.
     #[must_use]
-    pub fn resent(&self) -> u64 {
+    pub fn resent(&self) -> Resent {
         self.http.resent()
     }
 

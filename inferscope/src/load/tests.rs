@@ -179,7 +179,7 @@ async fn run(plan: &LoadPlan) -> (LoadLog, u64) {
     let mut progress = |_: &RequestLog| seen += 1;
     let log = tokio::time::timeout(PATIENCE, driver.run(Some("m"), stop, &mut progress)).await.unwrap();
     assert_eq!(seen, log.requests.len(), "progress is told of each");
-    (log, driver.resent())
+    (log, driver.resent().requests)
 }
 
 /// The failure of the one request to a server that does this.
