@@ -34,6 +34,8 @@ pub struct Cli {
 pub enum Command {
     /// Drive an OpenAI-compatible server and observe it (the default command)
     Profile(Box<ProfileArgs>),
+    /// Observe only, send nothing: any fork-heavy server, until Ctrl-C, --duration or the target's end
+    Observe(Box<ObserveCommandArgs>),
     /// The whole thing on a built-in fork-heavy server; nothing else needed
     Demo(Box<DemoArgs>),
     /// Print the report's JSON Schema
@@ -57,6 +59,20 @@ pub struct ProfileArgs {
     pub endpoint: Option<String>,
     #[command(flatten)]
     pub load: LoadArgs,
+    #[command(flatten)]
+    pub observe: ObserveArgs,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ObserveCommandArgs {
+    /// The target is what listens here, where no other is named; nothing is sent to it
+    #[arg(long, value_name = "URL", env = "INFERSCOPE_ENDPOINT", help_heading = "Target")]
+    pub endpoint: Option<String>,
+    /// End after this long [default: at Ctrl-C, or when the target ends]
+    #[arg(long, value_name = "T", value_parser = humantime::parse_duration, env = "INFERSCOPE_DURATION", help_heading = "Target")]
+    pub duration: Option<Duration>,
     #[command(flatten)]
     pub observe: ObserveArgs,
     #[command(flatten)]
@@ -144,6 +160,27 @@ pub struct ObserveArgs {
     /// Watch the process tree rooted at N [default: the process that listens on a loopback endpoint]
     #[arg(long, value_name = "N", env = "INFERSCOPE_PID", help_heading = "Target")]
     pub pid: Option<u32>,
+    /// Watch every process in this cgroup and below: a path, absolute or relative to the cgroup mount
+    #[arg(
+        long,
+        value_name = "PATH",
+        env = "INFERSCOPE_CGROUP",
+        conflicts_with_all = ["pid", "cgroup_of"],
+        help_heading = "Target"
+    )]
+    pub cgroup: Option<PathBuf>,
+    /// Watch the cgroup that process PID is in
+    #[arg(
+        long,
+        value_name = "PID",
+        env = "INFERSCOPE_CGROUP_OF",
+        conflicts_with = "pid",
+        help_heading = "Target"
+    )]
+    pub cgroup_of: Option<u32>,
+    /// Leave processes that are moved out of the cgroup, with all that they fork from then on
+    #[arg(long, env = "INFERSCOPE_STRICT_CGROUP", help_heading = "Target")]
+    pub strict_cgroup: bool,
     /// Accepted for users of the older flag: the whole tree is the default
     #[arg(long, conflicts_with = "no_descendants", hide_short_help = true, help_heading = "Target")]
     pub include_descendants: bool,
@@ -156,6 +193,26 @@ pub struct ObserveArgs {
     /// Time between two looks at /proc and NVML
     #[arg(long, value_name = "T", value_parser = humantime::parse_duration, default_value = "50ms", env = "INFERSCOPE_SAMPLE_INTERVAL", help_heading = "Target")]
     pub sample_interval: Duration,
+    /// Size of the kernel's event ring; raise it when the report says that records were lost
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "512K",
+        env = "INFERSCOPE_RING_SIZE",
+        hide_short_help = true,
+        help_heading = "Target"
+    )]
+    pub ring_size: String,
+    /// Processes to list one by one; more are counted and summed
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 200_000,
+        env = "INFERSCOPE_MAX_PROCESSES",
+        hide_short_help = true,
+        help_heading = "Target"
+    )]
+    pub max_processes: usize,
     /// GPUs: auto, off, all, indices (0,2) or UUIDs
     #[arg(
         long,

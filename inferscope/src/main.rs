@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
-use inferscope::cli::{Cli, Command, DemoArgs, ProfileArgs};
+use inferscope::cli::{Cli, Command, DemoArgs, ObserveCommandArgs, ProfileArgs};
 use inferscope::plan::{self, Environment, PlanError};
 use inferscope::run::{self, RunError, exit};
 use inferscope::{demo, report};
@@ -15,6 +15,7 @@ fn main() -> ExitCode {
     let code = match cli.command {
         None => profile(&cli.profile, &argv),
         Some(Command::Profile(args)) => profile(&args, &argv),
+        Some(Command::Observe(args)) => observe(&args, &argv),
         Some(Command::Demo(args)) => run_demo(&args, &argv),
         Some(Command::Schema) => print(report::json_schema().as_bytes()),
         Some(Command::Completions { shell }) => {
@@ -45,6 +46,14 @@ fn profile(args: &ProfileArgs, argv: &[String]) -> u8 {
     start_log();
     match plan::profile(args, &environment(&args.load.api_key_env), argv) {
         Ok(plan) => outcome(run::profile(&plan)),
+        Err(e) => fail(&e, exit::USAGE),
+    }
+}
+
+fn observe(args: &ObserveCommandArgs, argv: &[String]) -> u8 {
+    start_log();
+    match plan::observe(args, argv) {
+        Ok(plan) => outcome(run::observe(&plan)),
         Err(e) => fail(&e, exit::USAGE),
     }
 }

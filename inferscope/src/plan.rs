@@ -4,20 +4,29 @@
 //! normal form of an endpoint. Pure: never opens, connects or reads a clock. Called by `main`, read by
 //! `run`, `load`, `observe` and `analysis`.
 
+mod argv;
+mod endpoint;
+mod observe;
+
 use std::path::PathBuf;
 
-use url::Url;
-
 use crate::cli;
-use crate::secrets::without_credentials;
 use crate::units::Nanos;
+
+pub use endpoint::Endpoint;
+pub use observe::{GpuChoice, ObservePlan, TargetPlan, TrackerChoice};
+
+use argv::mask_argv;
 
 /// One run, decided.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The subcommand, as the report names it.
     pub command: &'static str,
-    pub load: LoadPlan,
+    /// `None`: nothing is sent.
+    pub load: Option<LoadPlan>,
+    /// `observe`: end by itself after this long.
+    pub observe_for: Option<Nanos>,
     pub observe: ObservePlan,
     pub output: OutputPlan,
     /// As typed, secrets masked.
@@ -95,115 +104,6 @@ impl Api {
     }
 }
 
-/// A server's base URL, normalised to end in `/v1/`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint(Url);
-
-impl Endpoint {
-    /// Takes the URL with or without `/v1`, with or without a trailing slash; a bare `host:port`
-    /// means http.
-    ///
-    /// # Errors
-    /// What is no http(s) URL with a host, or carries a user, a query or a fragment.
-    pub fn parse(text: &str) -> Result<Self, PlanError> {
-        let malformed =
-            |why: &str| PlanError::Endpoint { url: without_credentials(text), why: why.to_owned() };
-        let trimmed = text.trim();
-        let with_scheme =
-            if trimmed.contains("://") { trimmed.to_owned() } else { format!("http://{trimmed}") };
-        let mut url = Url::parse(&with_scheme).map_err(|e| malformed(&e.to_string()))?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(malformed("the scheme is neither http nor https"));
-        }
-        if url.host_str().is_none_or(str::is_empty) {
-            return Err(malformed("it has no host"));
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(malformed("it holds credentials; pass them with -H or --api-key-env"));
-        }
-        if url.query().is_some() || url.fragment().is_some() {
-            return Err(malformed("it has a query or a fragment"));
-        }
-        let mut path = url.path().trim_end_matches('/').to_owned();
-        if !path.ends_with("/v1") {
-            path.push_str("/v1");
-        }
-        path.push('/');
-        url.set_path(&path);
-        Ok(Self(url))
-    }
-
-    /// `…/v1/` joined with `path`, which has no leading slash.
-    #[must_use]
-    pub fn join(&self, path: &str) -> Url {
-        let mut url = self.0.clone();
-        url.set_path(&format!("{}{path}", self.0.path()));
-        url
-    }
-
-    #[must_use]
-    pub const fn url(&self) -> &Url {
-        &self.0
-    }
-
-    /// The port, where the host is this machine's loopback.
-    #[must_use]
-    pub fn loopback_port(&self) -> Option<u16> {
-        let loopback = match self.0.host()? {
-            url::Host::Domain(name) => name.eq_ignore_ascii_case("localhost"),
-            url::Host::Ipv4(ip) => ip.is_loopback(),
-            url::Host::Ipv6(ip) => ip.is_loopback() || ip.to_ipv4_mapped().is_some_and(|v4| v4.is_loopback()),
-        };
-        loopback.then(|| self.0.port_or_known_default()).flatten()
-    }
-}
-
-impl std::fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.0.as_str())
-    }
-}
-
-/// What to watch, and how.
-#[derive(Debug, Clone)]
-pub struct ObservePlan {
-    pub target: TargetPlan,
-    pub tracker: TrackerChoice,
-    pub sample_interval: Nanos,
-    pub gpu: GpuChoice,
-    pub nvml_lib: Option<PathBuf>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TargetPlan {
-    /// `--pid`, with or without its descendants.
-    Pid { pid: u32, descendants: bool },
-    /// The process that listens on this loopback port, and its tree.
-    Listener { port: u16 },
-    /// The endpoint is elsewhere: only the client's side is measured.
-    None,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TrackerChoice {
-    /// eBPF where it can be loaded, else /proc.
-    Auto,
-    /// eBPF or exit 5.
-    Ebpf,
-    Proc,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum GpuChoice {
-    /// Where there is NVML.
-    Auto,
-    Off,
-    /// Every device, or exit 5.
-    All,
-    /// Indices or UUIDs.
-    These(Vec<String>),
-}
-
 /// Where the report goes.
 #[derive(Debug, Clone)]
 pub struct OutputPlan {
@@ -230,6 +130,10 @@ pub enum PlanError {
     Endpoint { url: String, why: String },
     #[error("no endpoint given\n  pass --endpoint URL (or set OPENAI_BASE_URL), or try `inferscope demo`")]
     NoEndpoint,
+    #[error(
+        "no target given\n  pass --pid N, --cgroup PATH, --cgroup-of PID, or --endpoint URL to find its listener"
+    )]
+    NoTarget,
     #[error("--{flag} {value} is out of range\n  {remedy}")]
     Range { flag: &'static str, value: String, remedy: &'static str },
     #[error("{what} is not valid: {why}\n  {remedy}")]
@@ -238,8 +142,10 @@ pub enum PlanError {
     Conflict { what: &'static str, remedy: &'static str },
 }
 
-/// Bounds of `--sample-interval`: below 1 ms the sampler would measure itself.
-const SAMPLE_INTERVAL: std::ops::RangeInclusive<Nanos> = Nanos::from_millis(1)..=Nanos::from_millis(60_000);
+/// 256 KiB lost nothing in 100,000 forks (FACTS.md); twice that costs nothing.
+const DEFAULT_RING_BYTES: u32 = 512 << 10;
+/// Some 100 MB of report at most.
+const DEFAULT_MAX_PROCESSES: usize = 200_000;
 
 /// What the environment holds that a plan needs.
 #[derive(Debug, Clone, Default)]
@@ -255,12 +161,33 @@ pub struct Environment {
 pub fn profile(args: &cli::ProfileArgs, env: &Environment, argv: &[String]) -> Result<Plan, PlanError> {
     let endpoint = args.endpoint.as_deref().or(env.openai_base_url.as_deref());
     let endpoint = Endpoint::parse(endpoint.ok_or(PlanError::NoEndpoint)?)?;
-    let target = target(&args.observe, &endpoint)?;
+    let target = observe::target(&args.observe, Some(&endpoint))?;
     let load = load(&args.load, endpoint, env)?;
     Ok(Plan {
         command: "profile",
-        load,
-        observe: observe(&args.observe, target)?,
+        load: Some(load),
+        observe_for: None,
+        observe: observe::observe(&args.observe, target)?,
+        output: output(&args.output),
+        argv: mask_argv(argv),
+    })
+}
+
+/// The plan of `inferscope observe`.
+///
+/// # Errors
+/// [`PlanError`], with the flag and its remedy.
+pub fn observe(args: &cli::ObserveCommandArgs, argv: &[String]) -> Result<Plan, PlanError> {
+    let endpoint = args.endpoint.as_deref().map(Endpoint::parse).transpose()?;
+    let target = observe::target(&args.observe, endpoint.as_ref())?;
+    if target == TargetPlan::None {
+        return Err(PlanError::NoTarget);
+    }
+    Ok(Plan {
+        command: "observe",
+        load: None,
+        observe_for: args.duration.map(Nanos::from),
+        observe: observe::observe(&args.observe, target)?,
         output: output(&args.output),
         argv: mask_argv(argv),
     })
@@ -274,7 +201,8 @@ pub fn demo(args: &cli::DemoArgs, port: u16, wrapper_pid: u32, argv: &[String]) 
     at_least_one("requests", args.requests)?;
     Ok(Plan {
         command: "demo",
-        load: LoadPlan {
+        observe_for: None,
+        load: Some(LoadPlan {
             endpoint: Endpoint::parse(&format!("http://127.0.0.1:{port}"))?,
             model: None,
             api: Api::Chat,
@@ -294,10 +222,12 @@ pub fn demo(args: &cli::DemoArgs, port: u16, wrapper_pid: u32, argv: &[String]) 
                 cacert: None,
                 insecure: false,
             },
-        },
+        }),
         observe: ObservePlan {
             target: TargetPlan::Pid { pid: wrapper_pid, descendants: true },
             tracker: args.tracker.into(),
+            ring_bytes: DEFAULT_RING_BYTES,
+            max_processes: DEFAULT_MAX_PROCESSES,
             sample_interval: Nanos::from_millis(50),
             gpu: GpuChoice::Auto,
             nvml_lib: None,
@@ -382,63 +312,6 @@ fn header(text: &str) -> Result<(String, String), PlanError> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
-fn target(args: &cli::ObserveArgs, endpoint: &Endpoint) -> Result<TargetPlan, PlanError> {
-    match (args.pid, args.no_descendants) {
-        (Some(0), _) => Err(PlanError::Range {
-            flag: "pid",
-            value: "0".into(),
-            remedy: "give the pid of a process, or leave it out to find the endpoint's listener",
-        }),
-        (Some(pid), no_descendants) => Ok(TargetPlan::Pid { pid, descendants: !no_descendants }),
-        (None, true) => Err(PlanError::Conflict {
-            what: "--no-descendants without --pid",
-            remedy: "name the process with --pid N",
-        }),
-        (None, false) => {
-            Ok(endpoint.loopback_port().map_or(TargetPlan::None, |port| TargetPlan::Listener { port }))
-        }
-    }
-}
-
-fn observe(args: &cli::ObserveArgs, target: TargetPlan) -> Result<ObservePlan, PlanError> {
-    let sample_interval = Nanos::from(args.sample_interval);
-    if !SAMPLE_INTERVAL.contains(&sample_interval) {
-        return Err(PlanError::Range {
-            flag: "sample-interval",
-            value: humantime::format_duration(args.sample_interval).to_string(),
-            remedy: "give a time from 1ms to 60s",
-        });
-    }
-    Ok(ObservePlan {
-        target,
-        tracker: args.tracker.into(),
-        sample_interval,
-        gpu: gpu(&args.gpu)?,
-        nvml_lib: args.nvml_lib.clone(),
-    })
-}
-
-fn gpu(text: &str) -> Result<GpuChoice, PlanError> {
-    match text.trim() {
-        "auto" => Ok(GpuChoice::Auto),
-        "off" => Ok(GpuChoice::Off),
-        "all" => Ok(GpuChoice::All),
-        list => {
-            let names: Vec<String> = list.split(',').map(|n| n.trim().to_owned()).collect();
-            let known =
-                |n: &String| n.parse::<u32>().is_ok() || n.starts_with("GPU-") || n.starts_with("MIG-");
-            if !names.iter().all(known) {
-                return Err(PlanError::Value {
-                    what: format!("--gpu {list}"),
-                    why: "it names neither a mode nor devices".into(),
-                    remedy: "give auto, off, all, indices such as 0,2, or UUIDs such as GPU-…",
-                });
-            }
-            Ok(GpuChoice::These(names))
-        }
-    }
-}
-
 fn output(args: &cli::OutputArgs) -> OutputPlan {
     OutputPlan { json: args.json, file: args.output.clone(), quiet: args.quiet, color: args.color.into() }
 }
@@ -448,36 +321,6 @@ fn at_least_one(flag: &'static str, value: u64) -> Result<(), PlanError> {
         return Err(PlanError::Range { flag, value: "0".into(), remedy: "give a number from 1" });
     }
     Ok(())
-}
-
-/// The command line as the report may show it: header values and request extras are left out
-/// (either may hold a key), and so are URL credentials.
-fn mask_argv(argv: &[String]) -> Vec<String> {
-    const SECRET_FLAGS: [&str; 3] = ["-H", "--header", "--extra-body"];
-    let mut masked = Vec::with_capacity(argv.len());
-    let mut value_of: Option<&str> = None;
-    for arg in argv {
-        if let Some(flag) = value_of.take() {
-            masked.push(mask_value(flag, arg));
-        } else if SECRET_FLAGS.contains(&arg.as_str()) {
-            value_of = Some(arg);
-            masked.push(arg.clone());
-        } else if let Some((flag, value)) = arg.split_once('=').filter(|(f, _)| SECRET_FLAGS.contains(f)) {
-            masked.push(format!("{flag}={}", mask_value(flag, value)));
-        } else if let Some(value) = arg.strip_prefix("-H") {
-            masked.push(format!("-H{}", mask_value("-H", value)));
-        } else {
-            masked.push(without_credentials(arg));
-        }
-    }
-    masked
-}
-
-fn mask_value(flag: &str, value: &str) -> String {
-    match value.split_once(':') {
-        Some((name, _)) if flag != "--extra-body" => format!("{name}: ***"),
-        _ => "***".to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::load::{Driver, LoadError, Resent};
 use crate::observe::gpu::{GpuError, Poller};
 use crate::observe::target::{self, Found, TargetError};
 use crate::observe::{ObserveError, Observer};
-use crate::plan::{Plan, TargetPlan};
+use crate::plan::{LoadPlan, Plan, TargetPlan};
 use crate::report::model::{Level, Mode, Own, Report, Tool, Validity};
 use crate::units::Nanos;
 
@@ -49,6 +49,10 @@ pub enum RunError {
     Demo(#[from] DemoError),
     #[error("no measured request succeeded ({failed} failed): {example}\n  {remedy}")]
     AllFailed { failed: usize, example: String, remedy: &'static str },
+    #[error("the observing thread panicked\n  please report this as a bug")]
+    ObserverPanicked,
+    #[error("the plan has nothing to send\n  please report this as a bug")]
+    NothingToSend,
     #[error("{what}: {source}\n  check the limits on processes and open files")]
     System { what: &'static str, source: std::io::Error },
 }
@@ -74,8 +78,9 @@ impl RunError {
 /// # Errors
 /// [`RunError`], when there is no report to write.
 pub fn profile(plan: &Plan) -> Result<u8, RunError> {
+    let load = plan.load.as_ref().ok_or(RunError::NothingToSend)?;
     let sink = Sink::open(&plan.output)?;
-    measure(plan, Mode::Profile, &sink)
+    measure(plan, load, Mode::Profile, &sink)
 }
 
 /// The same against the built-in server, which is started behind a shell and ended here. `plan_for`
@@ -99,30 +104,117 @@ pub fn demo<E>(
     };
     let plan = plan_for(server.port, server.wrapper_pid)?;
     let run = || {
+        let load = plan.load.as_ref().ok_or(RunError::NothingToSend)?;
         let sink = Sink::open(&plan.output)?;
-        measure(&plan, Mode::Demo, &sink)
+        measure(&plan, load, Mode::Demo, &sink)
     };
     let result = run();
     server.stop();
     Ok(result)
 }
 
-fn measure(plan: &Plan, mode: Mode, sink: &Sink) -> Result<u8, RunError> {
+/// Observes a target and sends nothing, until Ctrl-C, the plan's time or the target's end; the exit code.
+///
+/// # Errors
+/// [`RunError`], when there is no report to write.
+pub fn observe(plan: &Plan) -> Result<u8, RunError> {
+    let sink = Sink::open(&plan.output)?;
     raise_file_limit();
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    let runtime = runtime()?;
+    let origin = Origin::now();
+    let found = target::find(&plan.observe.target)?;
+    if found.is_none() {
+        return Err(TargetError::NotFound(found.how).into());
+    }
+    let observer = Observer::start(&plan.observe, &found)?;
+    let gpu = Poller::start(&plan.observe)?;
+    let interrupted = runtime.block_on(watch(observer.target_ended(), plan.observe_for))?;
+    let gpu = gpu.finish();
+    let observation = observer.finish().ok_or(RunError::ObserverPanicked)?;
+    let found = target_found(found, None);
+    if let Some(warning) = analysis::idle_target(&observation, &found) {
+        sink.warn(&warning);
+    }
+    let gathered = Gathered {
+        origin,
+        interrupted,
+        found,
+        log: None,
+        model: None,
+        observation: Some(observation),
+        gpu,
+        notes: Vec::new(),
+        mode: Mode::Observe,
+    };
+    sink.write(&gathered.report(plan))?;
+    Ok(if interrupted { exit::INTERRUPTED } else { exit::OK })
+}
+
+/// Until Ctrl-C or SIGTERM (true), the time or the target's end.
+async fn watch(
+    mut target_ended: tokio::sync::watch::Receiver<bool>,
+    time: Option<Nanos>,
+) -> Result<bool, RunError> {
+    let mut stop = Signals::new()?;
+    let end = async {
+        match time {
+            Some(time) => tokio::time::sleep(time.to_duration()).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = stop.recv() => Ok(true),
+        () = end => Ok(false),
+        _ = target_ended.wait_for(|ended| *ended) => Ok(false),
+    }
+}
+
+/// SIGINT and SIGTERM.
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, RunError> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let handler = |kind| {
+            signal(kind).map_err(|source| RunError::System { what: "a signal can't be handled", source })
+        };
+        Ok(Self {
+            interrupt: handler(SignalKind::interrupt())?,
+            terminate: handler(SignalKind::terminate())?,
+        })
+    }
+
+    async fn recv(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, RunError> {
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|source| RunError::System { what: "the runtime can't be started", source })?;
+        .map_err(|source| RunError::System { what: "the runtime can't be started", source })
+}
+
+fn measure(plan: &Plan, load: &LoadPlan, mode: Mode, sink: &Sink) -> Result<u8, RunError> {
+    raise_file_limit();
+    let runtime = runtime()?;
     let origin = Origin::now();
-    let driver = Driver::new(&plan.load)?;
-    let found = target::find(plan.observe.target)?;
+    let driver = Driver::new(load)?;
+    let found = target::find(&plan.observe.target)?;
     // Before the observer, so that finding the model is in no figure.
     let model = runtime.block_on(driver.resolve_model())?;
     let mut notes = Vec::new();
-    let (observer, none_reason) = observe(plan, &found, &mut notes)?;
+    let (observer, none_reason) = start_observer(plan, &found, &mut notes)?;
     let gpu = Poller::start(&plan.observe)?;
 
-    let (log, interrupted) = runtime.block_on(drive(&driver, model.as_deref(), plan, sink))?;
+    let (log, interrupted) = runtime.block_on(drive(&driver, model.as_deref(), load, sink))?;
 
     notes.extend(said_of(driver.resent()));
     let gpu = gpu.finish();
@@ -133,17 +225,14 @@ fn measure(plan: &Plan, mode: Mode, sink: &Sink) -> Result<u8, RunError> {
         }
         observation
     });
-    let found = TargetFound {
-        roots: if observation.is_some() { found.roots } else { Vec::new() },
-        how_found: found.how,
-        descendants: found.descendants,
-        none_reason,
-    };
+    let none_reason = if observation.is_some() { None } else { Some(none_reason.unwrap_or_default()) };
+    let found = target_found(found, none_reason);
     if let Some(warning) = observation.as_ref().and_then(|o| analysis::idle_target(o, &found)) {
         sink.warn(&warning);
     }
     let failed = if interrupted { None } else { all_failed(&log) };
-    let gathered = Gathered { origin, interrupted, found, log, model, observation, gpu, notes, mode };
+    let gathered =
+        Gathered { origin, interrupted, found, log: Some(log), model, observation, gpu, notes, mode };
     let report = gathered.report(plan);
     match failed {
         // What was measured of the server is in the document, for whom it was asked; a text report
@@ -156,19 +245,33 @@ fn measure(plan: &Plan, mode: Mode, sink: &Sink) -> Result<u8, RunError> {
     }
 }
 
+fn target_found(found: Found, none_reason: Option<String>) -> TargetFound {
+    let none = none_reason.is_some();
+    TargetFound {
+        roots: if none { Vec::new() } else { found.roots },
+        cgroup: found.cgroup.filter(|_| !none).map(|c| c.name),
+        how_found: found.how,
+        descendants: found.descendants,
+        exit: None,
+        none_reason,
+    }
+}
+
 /// The observer, or why there is none.
-fn observe(
+fn start_observer(
     plan: &Plan,
     found: &Found,
     notes: &mut Vec<Validity>,
 ) -> Result<(Option<Observer>, Option<String>), RunError> {
-    if found.roots.is_empty() {
+    if found.is_none() {
         return Ok((None, Some(found.how.clone())));
     }
     match Observer::start(&plan.observe, found) {
         Ok(observer) => Ok((Some(observer), None)),
         // A target that was only guessed may end; the client's side is still worth having.
-        Err(e @ ObserveError::TargetGone(_)) if !matches!(plan.observe.target, TargetPlan::Pid { .. }) => {
+        Err(e @ ObserveError::TargetGone(_))
+            if matches!(plan.observe.target, TargetPlan::Listener { .. }) =>
+        {
             let why = e.to_string().lines().next().unwrap_or_default().to_owned();
             notes.push(note("target_gone", &why));
             Ok((None, Some(why)))
@@ -199,16 +302,12 @@ fn said_of(resent: Resent) -> Option<Validity> {
 async fn drive(
     driver: &Driver,
     model: Option<&str>,
-    plan: &Plan,
+    plan: &LoadPlan,
     sink: &Sink,
 ) -> Result<(LoadLog, bool), RunError> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let handler =
-        |kind| signal(kind).map_err(|source| RunError::System { what: "a signal can't be handled", source });
-    let (mut interrupt, mut terminate) =
-        (handler(SignalKind::interrupt())?, handler(SignalKind::terminate())?);
+    let mut signals = Signals::new()?;
     let (stop, stopped) = tokio::sync::watch::channel(false);
-    let mut progress = sink.progress(plan.load.requests + plan.load.warmup);
+    let mut progress = sink.progress(plan.requests + plan.warmup);
     let mut on_request = |request: &crate::event::RequestLog| progress.advance(request);
     let mut interrupted = false;
     let log = {
@@ -217,8 +316,7 @@ async fn drive(
         loop {
             tokio::select! {
                 log = &mut load => break log,
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
+                () = signals.recv() => {}
             }
             interrupted = true;
             let _ = stop.send(true);
@@ -255,7 +353,7 @@ struct Gathered {
     origin: Origin,
     interrupted: bool,
     found: TargetFound,
-    log: LoadLog,
+    log: Option<LoadLog>,
     model: Option<String>,
     observation: Option<Observation>,
     gpu: GpuLog,
@@ -280,7 +378,7 @@ impl Gathered {
             ended: Mono::now(),
             interrupted: self.interrupted,
             target: self.found,
-            load: Some(&self.log),
+            load: self.log.as_ref(),
             model: self.model,
             observation: self.observation.as_ref(),
             gpu: &self.gpu,

@@ -112,6 +112,7 @@ mod tests {
                 processes: 1,
                 threads: 1,
                 rss_bytes: 1,
+                pss_bytes: None,
                 cpu: Nanos::from_millis(n * 25),
             })
             .collect();

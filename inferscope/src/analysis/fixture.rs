@@ -148,9 +148,12 @@ impl ProcessBuilder {
             started_boottime_ns: Some(BOOTTIME_ZERO_NS - BEFORE_NS),
             exited: None,
             exit: None,
+            left: None,
+            oom_killed: false,
             comm: comm.to_owned(),
             exe: None,
             argv: None,
+            argv_cut: false,
             execs: 0,
             cpu_before: CpuTime::default(),
             cpu: Some(CpuTime::default()),
@@ -229,6 +232,11 @@ impl ObservationBuilder {
             loss: Loss::default(),
             cpu_exited: CpuTime::default(),
             cpu_living: CpuTime::default(),
+            cpu_unlisted: CpuTime::default(),
+            cgroups: std::collections::HashMap::new(),
+            accounting: None,
+            pss_reason: None,
+            sample_interval: Nanos::from_millis(50),
             sample_overruns: 0,
             samples_thinned: 0,
             target_ended: None,
@@ -271,6 +279,8 @@ impl ObservationBuilder {
             execs: Some(0),
             exits,
             threads: Some(0),
+            moved_in: 0,
+            moved_out: 0,
             peak_alive: all - exits,
         };
         for p in &o.processes {
@@ -284,6 +294,7 @@ impl ObservationBuilder {
             processes: sampled().count() as u32,
             threads: sampled().filter_map(|p| p.peak_threads).sum(),
             rss_bytes: sampled().filter_map(|p| p.sampled_peak_rss_bytes).sum(),
+            pss_bytes: None,
             cpu: Nanos(total / 20 * n),
         };
         let samples = self.1.unwrap_or_else(|| (1..20).map(steady).collect());
@@ -295,7 +306,8 @@ impl ObservationBuilder {
 pub(crate) fn plan() -> Plan {
     Plan {
         command: "profile",
-        load: LoadPlan {
+        observe_for: None,
+        load: Some(LoadPlan {
             endpoint: Endpoint::parse("http://127.0.0.1:8000").unwrap(),
             model: None,
             api: Api::Chat,
@@ -315,10 +327,12 @@ pub(crate) fn plan() -> Plan {
                 cacert: None,
                 insecure: false,
             },
-        },
+        }),
         observe: ObservePlan {
-            target: TargetPlan::Listener { port: 8000 },
+            target: TargetPlan::Listener { host: "127.0.0.1".to_owned(), port: 8000 },
             tracker: TrackerChoice::Auto,
+            ring_bytes: 512 << 10,
+            max_processes: 200_000,
             sample_interval: Nanos::from_millis(50),
             gpu: GpuChoice::Auto,
             nvml_lib: None,
@@ -353,6 +367,8 @@ impl Fixture {
             interrupted: false,
             target: TargetFound {
                 roots: vec![42],
+                cgroup: None,
+                exit: None,
                 how_found: "listens on 127.0.0.1:8000".to_owned(),
                 descendants: true,
                 none_reason: None,

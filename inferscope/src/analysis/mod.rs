@@ -22,7 +22,7 @@ mod tokens;
 mod validity;
 
 use crate::clock::{Mono, Origin};
-use crate::event::{GpuLog, LoadLog, Observation};
+use crate::event::{ExitStatus, GpuLog, LoadLog, Observation};
 use crate::plan::Plan;
 use crate::report::model;
 
@@ -33,8 +33,12 @@ use requests::{Answer, Window};
 /// What became of the plan's target.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TargetFound {
-    /// Empty: nothing was observed, and `none_reason` says why.
+    /// Of a tree. Without these and a cgroup nothing was observed, and `none_reason` says why.
     pub roots: Vec<u32>,
+    /// The target is this whole cgroup of the v2 hierarchy.
+    pub cgroup: Option<String>,
+    /// `exec`: how the command ended.
+    pub exit: Option<ExitStatus>,
     /// In words: the flag, or the socket that led to it.
     pub how_found: String,
     /// False with `--no-descendants`.
@@ -82,7 +86,8 @@ pub fn report(inputs: Inputs<'_>) -> model::Report {
     let processes = processes::processes(&inputs);
     let resources = resources::resources(&inputs);
     let gpus = gpus::gpus(inputs.origin, inputs.gpu, &processes);
-    let load = inputs.load.map(|_| requests::load(inputs.plan, inputs.model.as_deref(), &answers));
+    let planned = inputs.load.and(inputs.plan.load.as_ref());
+    let load = planned.map(|plan| requests::load(plan, inputs.model.as_deref(), &answers));
     let efficiency = efficiency::efficiency(&inputs, window, load.as_ref(), timing.as_ref());
     let validity = validity::validity(&inputs, &answers, load.as_ref());
     let insights = insights::insights(inputs.plan, &processes, &resources);
@@ -118,12 +123,17 @@ pub fn report(inputs: Inputs<'_>) -> model::Report {
 }
 
 fn target(found: &TargetFound) -> model::Target {
-    let none = found.roots.is_empty();
+    let kind = match (&found.cgroup, found.roots.is_empty()) {
+        (Some(_), _) => model::TargetKind::Cgroup,
+        (None, false) => model::TargetKind::Tree,
+        (None, true) => model::TargetKind::None,
+    };
+    let none = kind == model::TargetKind::None;
     model::Target {
-        kind: if none { model::TargetKind::None } else { model::TargetKind::Tree },
+        kind,
         pid: found.roots.first().copied(),
         pids: found.roots.clone(),
-        cgroup: None,
+        cgroup: found.cgroup.clone(),
         how_found: match &found.none_reason {
             Some(reason) if none => reason.clone(),
             _ => found.how_found.clone(),

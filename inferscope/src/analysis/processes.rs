@@ -48,7 +48,7 @@ const fn nothing_lost(loss: &Loss) -> bool {
 fn counts(observation: &Observation) -> model::ProcessCounts {
     let (counts, loss) = (observation.counts, observation.loss);
     model::ProcessCounts {
-        seen: counts.alive_at_start.saturating_add(counts.forks),
+        seen: counts.alive_at_start.saturating_add(counts.forks).saturating_add(counts.moved_in),
         alive_at_start: counts.alive_at_start,
         forks: counts.forks,
         execs: counts.execs,
@@ -89,7 +89,7 @@ fn process(origin: Origin, r: &ProcessRecord, role: model::Role) -> model::Proce
         role,
         started_ns: r.started_boottime_ns.map(|ns| origin.at_boottime(ns)),
         exited_ns: r.exited.map(|t| origin.at(t).0),
-        exit: r.exit.map(|e| model::Exit { code: e.code, signal: e.signal, oom: None }),
+        exit: r.exit.map(|e| model::Exit { code: e.code, signal: e.signal, oom: Some(r.oom_killed) }),
         cpu_user_ns: r.cpu.map(|c| c.user.0),
         cpu_system_ns: r.cpu.map(|c| c.system.0),
         max_rss_bytes: r.max_rss_bytes.or(r.sampled_peak_rss_bytes),
@@ -132,6 +132,15 @@ fn event(origin: Origin, e: &ProcessEvent) -> model::ProcessEvent {
             out.kind = model::ProcessEventKind::Migrate;
             out.cgroup_id = Some(*to_cgroup_id);
         }
+        ProcessEventKind::MoveIn { to_cgroup_id } => {
+            out.kind = model::ProcessEventKind::MigrateIn;
+            out.cgroup_id = Some(*to_cgroup_id);
+        }
+        ProcessEventKind::MoveOut { to_cgroup_id } => {
+            out.kind = model::ProcessEventKind::MigrateOut;
+            out.cgroup_id = Some(*to_cgroup_id);
+        }
+        ProcessEventKind::Oom => out.kind = model::ProcessEventKind::Oom,
     }
     out
 }

@@ -5,7 +5,7 @@
 
 use crate::clock::{Mono, Origin};
 use crate::event::{Chunk, ChunkKind, FailureKind, LoadLog, RequestLog};
-use crate::plan::Plan;
+use crate::plan::LoadPlan;
 use crate::report::model;
 use crate::units::Nanos;
 
@@ -62,7 +62,7 @@ impl Window {
     }
 }
 
-pub(super) fn load(plan: &Plan, model: Option<&str>, answers: &[Answer<'_>]) -> model::Load {
+pub(super) fn load(plan: &LoadPlan, model: Option<&str>, answers: &[Answer<'_>]) -> model::Load {
     let measured = || answers.iter().filter(|a| !a.request.warmup);
     let sent = measured().count() as u64;
     let ok = measured().filter(|a| a.counts()).count() as u64;
@@ -78,8 +78,8 @@ pub(super) fn load(plan: &Plan, model: Option<&str>, answers: &[Answer<'_>]) -> 
         shape: if scheduled { "open" } else { "closed" }.to_owned(),
         concurrency: (!scheduled).then_some(1),
         rate_per_s: None,
-        api: plan.load.api.name().to_owned(),
-        endpoint: plan.load.endpoint.to_string(),
+        api: plan.api.name().to_owned(),
+        endpoint: plan.endpoint.to_string(),
         model: model.map(str::to_owned),
         warmup: answers.len() as u64 - sent,
         requests_sent: sent,
@@ -166,7 +166,7 @@ mod tests {
                 RequestBuilder::new(2).failed(FailureKind::Timeout, "no answer").build(),
             ],
         };
-        let load = load(&fixture::plan(), None, &answers(&log));
+        let load = load(fixture::plan().load.as_ref().unwrap(), None, &answers(&log));
         assert_eq!((load.warmup, load.requests_sent, load.requests_ok, load.requests_failed), (1, 2, 1, 1));
         assert_eq!(load.schedule_lag_ns.reason.as_deref(), Some("a closed loop has no schedule"));
     }
@@ -189,7 +189,7 @@ mod tests {
     fn schedule_lag_is_the_send_behind_its_schedule() {
         let log =
             LoadLog { requests: vec![RequestBuilder::new(0).scheduled(10).sent(13).content([20]).build()] };
-        let load = load(&fixture::plan(), None, &answers(&log));
+        let load = load(fixture::plan().load.as_ref().unwrap(), None, &answers(&log));
         assert_eq!((load.shape.as_str(), load.schedule_lag_ns.max), ("open", Some(3_000_000)));
     }
 

@@ -84,7 +84,14 @@ mod tests {
     use crate::units::Nanos;
 
     fn sample(t: u64, cpu_ms: u64) -> SetSample {
-        SetSample { t: ms(t), processes: 2, threads: 5, rss_bytes: 1 << 20, cpu: Nanos::from_millis(cpu_ms) }
+        SetSample {
+            t: ms(t),
+            processes: 2,
+            threads: 5,
+            rss_bytes: 1 << 20,
+            pss_bytes: None,
+            cpu: Nanos::from_millis(cpu_ms),
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What the kernel and /proc told of the tracked process set.
 
+use std::collections::HashMap;
+
 use crate::clock::Mono;
 use crate::units::Nanos;
 
@@ -49,8 +51,10 @@ impl std::ops::AddAssign for CpuTime {
 pub enum Birth {
     /// It lived when observation began.
     AliveAtStart,
-    /// It was forked by a member.
+    /// It was forked by a member, or into the target's cgroup.
     Forked,
+    /// It was moved into the target's cgroup during the run.
+    MovedIn,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +83,7 @@ impl ExitStatus {
 /// One process (thread group) that was in the set at any time.
 #[derive(Debug, Clone)]
 pub struct ProcessRecord {
-    /// In the tracer's pid namespace.
+    /// In the tracer's pid namespace; 0 where it is not visible there.
     pub pid: u32,
     /// In the initial pid namespace, where known.
     pub host_pid: Option<u32>,
@@ -90,10 +94,16 @@ pub struct ProcessRecord {
     pub started_boottime_ns: Option<u64>,
     pub exited: Option<Mono>,
     pub exit: Option<ExitStatus>,
+    /// When it was moved out of a target's cgroup that is watched strictly; its CPU ends there.
+    pub left: Option<Mono>,
+    /// The kernel's OOM killer chose it.
+    pub oom_killed: bool,
     pub comm: String,
     /// The executed file, where it was seen.
     pub exe: Option<String>,
     pub argv: Option<Vec<String>>,
+    /// `argv` holds only the beginning.
+    pub argv_cut: bool,
     pub execs: u32,
     /// What it had used before the run's window; already taken out of `cpu`.
     pub cpu_before: CpuTime,
@@ -124,10 +134,30 @@ pub struct ProcessEvent {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProcessEventKind {
-    Fork { parent: u32 },
-    Exec { comm: String, exe: Option<String> },
-    Exit { status: ExitStatus },
-    Migrate { to_cgroup_id: u64 },
+    Fork {
+        parent: u32,
+    },
+    Exec {
+        comm: String,
+        exe: Option<String>,
+    },
+    Exit {
+        status: ExitStatus,
+    },
+    /// A member changed its cgroup and stays in the set.
+    Migrate {
+        to_cgroup_id: u64,
+    },
+    /// It came into the target's cgroup, and the set, from outside.
+    MoveIn {
+        to_cgroup_id: u64,
+    },
+    /// It left the target's cgroup, and the set, where that is watched strictly.
+    MoveOut {
+        to_cgroup_id: u64,
+    },
+    /// The kernel's OOM killer chose it.
+    Oom,
 }
 
 /// The set at one tick.
@@ -137,6 +167,8 @@ pub struct SetSample {
     pub processes: u32,
     pub threads: u32,
     pub rss_bytes: u64,
+    /// Shared pages divided among their users; read at a slower tick and at peaks, else `None`.
+    pub pss_bytes: Option<u64>,
     /// CPU of the set since the window's start, of the living and the dead.
     pub cpu: Nanos,
 }
@@ -151,6 +183,9 @@ pub struct Counts {
     pub exits: u64,
     /// Further threads created; `None` where the tracker can't see them.
     pub threads: Option<u64>,
+    /// Processes moved into, and out of, the target's cgroup.
+    pub moved_in: u64,
+    pub moved_out: u64,
     pub peak_alive: u64,
 }
 
@@ -171,6 +206,21 @@ pub struct Loss {
     pub unlisted_events: u64,
 }
 
+/// What the kernel itself accounts to the target's cgroup over the window.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CgroupAccounting {
+    /// The file that told of CPU: `cpu.stat` (v2) or `cpuacct.usage` (v1), with its path.
+    pub cpu_file: Option<String>,
+    pub cpu: Option<Nanos>,
+    /// Why there is no figure, or why it is of another set of processes.
+    pub cpu_reason: Option<String>,
+    /// `memory.peak` (v2) or `memory.max_usage_in_bytes` (v1): page cache and kernel memory included,
+    /// and since the cgroup's creation, not the window's.
+    pub memory_file: Option<String>,
+    pub memory_peak_bytes: Option<u64>,
+    pub memory_reason: Option<String>,
+}
+
 /// Everything `observe` learnt of the set.
 #[derive(Debug, Clone)]
 pub struct Observation {
@@ -189,6 +239,17 @@ pub struct Observation {
     /// CPU of the whole set within the window, listed or not.
     pub cpu_exited: CpuTime,
     pub cpu_living: CpuTime,
+    /// The part of `cpu_exited` that belongs to no listed process, or to one whose end was not told:
+    /// the kernel program's own sum less what its records said.
+    pub cpu_unlisted: CpuTime,
+    /// Paths of the cgroups that records name, within the v2 hierarchy.
+    pub cgroups: HashMap<u64, String>,
+    /// `None` where the target is no whole cgroup.
+    pub accounting: Option<CgroupAccounting>,
+    /// Why no sample has its PSS.
+    pub pss_reason: Option<String>,
+    /// The sampler's interval at the end: longer than asked for where a tick took too long.
+    pub sample_interval: Nanos,
     /// Ticks that came later than a whole interval.
     pub sample_overruns: u64,
     /// Samples dropped because the list was full; each halving doubles the interval kept.

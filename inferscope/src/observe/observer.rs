@@ -9,6 +9,8 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use tokio::sync::watch;
+
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 
 use super::ebpf::{EbpfError, Tracker};
@@ -47,6 +49,7 @@ pub enum ObserveError {
 pub struct Observer {
     thread: JoinHandle<Observation>,
     stop: Arc<OwnedFd>,
+    target_ended: watch::Receiver<bool>,
 }
 
 impl Observer {
@@ -56,6 +59,7 @@ impl Observer {
     /// The target is gone, or the tracker that was asked for by name can't be had.
     pub fn start(plan: &ObservePlan, target: &Found) -> Result<Self, ObserveError> {
         let worker = Worker::begin(plan, target)?;
+        let target_ended = worker.tell_end.subscribe();
         let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|e| ObserveError::Thread(e.into()))?;
         let stop = Arc::new(stop);
@@ -64,7 +68,13 @@ impl Observer {
             .name("observer".into())
             .spawn(move || worker.run(&theirs))
             .map_err(ObserveError::Thread)?;
-        Ok(Self { thread, stop })
+        Ok(Self { thread, stop, target_ended })
+    }
+
+    /// Becomes true when no process of the target lives any more.
+    #[must_use]
+    pub fn target_ended(&self) -> watch::Receiver<bool> {
+        self.target_ended.clone()
     }
 
     /// Takes the last sample and waits up to a second for final figures; `None` if the thread
@@ -91,6 +101,7 @@ struct Worker {
     started: Mono,
     highest_cpu: Nanos,
     target_ended: Option<Mono>,
+    tell_end: watch::Sender<bool>,
 }
 
 impl Worker {
@@ -119,6 +130,7 @@ impl Worker {
             started: Mono::now(),
             highest_cpu: Nanos::ZERO,
             target_ended: None,
+            tell_end: watch::Sender::new(false),
         };
         if worker.tracker.is_none() {
             worker.first_scan(&target.roots);
@@ -238,13 +250,14 @@ impl Worker {
         }
         if processes == 0 && self.target_ended.is_none() {
             self.target_ended = Some(t);
+            let _ = self.tell_end.send_replace(true);
         } else if processes > 0 {
             self.target_ended = None;
         }
         let cpu = self.table.exited_cpu().total() + self.table.living_cpu().total();
         // Between a death and its final figure the sum could step back by a time slice.
         self.highest_cpu = self.highest_cpu.max(cpu);
-        SetSample { t, processes, threads, rss_bytes, cpu: self.highest_cpu }
+        SetSample { t, processes, threads, rss_bytes, pss_bytes: None, cpu: self.highest_cpu }
     }
 
     fn first_look(&mut self, i: usize, pid: u32, start: u64) -> Result<super::proc::handle::Reading, Unread> {
@@ -306,6 +319,11 @@ impl Worker {
             loss,
             cpu_exited,
             cpu_living,
+            cpu_unlisted: CpuTime::default(),
+            cgroups: HashMap::new(),
+            accounting: None,
+            pss_reason: None,
+            sample_interval: self.interval,
             sample_overruns: self.overruns,
             samples_thinned,
             target_ended: self.target_ended,

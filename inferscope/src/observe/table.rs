@@ -126,9 +126,12 @@ impl Table {
                 started_boottime_ns: Some(id.1),
                 exited: None,
                 exit: None,
+                left: None,
+                oom_killed: false,
                 comm,
                 exe: None,
                 argv: None,
+                argv_cut: false,
                 execs: 0,
                 cpu_before: CpuTime::default(),
                 cpu: None,
@@ -197,7 +200,7 @@ impl Table {
     pub(crate) fn appear(&mut self, t: Mono, node: Node, birth: Birth, boottime_ns: u64) {
         match birth {
             Birth::AliveAtStart => self.counts.alive_at_start += 1,
-            Birth::Forked => {
+            Birth::Forked | Birth::MovedIn => {
                 self.counts.forks += 1;
                 self.event(t, node.pid, ProcessEventKind::Fork { parent: node.ppid });
             }

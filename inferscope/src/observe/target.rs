@@ -3,6 +3,7 @@
 //! Owns the search; reads /proc through `proc::sockets`. Called once by `run`, before anything is sent.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use super::proc::{sockets, tree};
 use crate::plan::TargetPlan;
@@ -10,15 +11,43 @@ use crate::plan::TargetPlan;
 /// The roots, and how they were found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// Empty: no target.
+    /// Of a tree; with a cgroup, further roots. Without either there is no target.
     pub roots: Vec<u32>,
+    /// The whole of this cgroup.
+    pub cgroup: Option<CgroupTarget>,
     pub descendants: bool,
     /// In words, for the report.
     pub how: String,
 }
 
+/// A cgroup of the v2 hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CgroupTarget {
+    /// Its directory.
+    pub dir: PathBuf,
+    /// Its path within the hierarchy, as /proc/PID/cgroup shows it.
+    pub name: String,
+    /// The inode number of its directory.
+    pub id: u64,
+    /// Below the root, which is 0.
+    pub level: u32,
+    /// What is moved out of it leaves the set.
+    pub strict: bool,
+}
+
+impl Found {
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.roots.is_empty() && self.cgroup.is_none()
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
+    #[error("no target: {0}")]
+    NotFound(String),
+    #[error("{0}")]
+    Cgroup(String),
     #[error(
         "no process has pid {0}\n  give the pid of the running server, or leave --pid out to find the endpoint's listener"
     )]
@@ -27,17 +56,18 @@ pub enum TargetError {
 
 /// # Errors
 /// `--pid` names a process that does not exist.
-pub fn find(plan: TargetPlan) -> Result<Found, TargetError> {
-    match plan {
+pub fn find(plan: &TargetPlan) -> Result<Found, TargetError> {
+    match *plan {
+        TargetPlan::Cgroup { .. } | TargetPlan::CgroupOf { .. } => Err(TargetError::Cgroup("not yet".into())),
         TargetPlan::Pid { pid, descendants } => {
             let exists = tree::scan().iter().any(|n| n.pid == pid);
             if !exists {
                 return Err(TargetError::NoSuchPid(pid));
             }
             let how = if descendants { "--pid, with its descendants" } else { "--pid, alone" };
-            Ok(Found { roots: vec![pid], descendants, how: how.to_owned() })
+            Ok(Found { roots: vec![pid], cgroup: None, descendants, how: how.to_owned() })
         }
-        TargetPlan::Listener { port } => {
+        TargetPlan::Listener { port, .. } => {
             let found = sockets::listeners(port);
             if found.pids.is_empty() {
                 let how = if found.listening {
@@ -47,17 +77,19 @@ pub fn find(plan: TargetPlan) -> Result<Found, TargetError> {
                 } else {
                     format!("no process of this network namespace listens on port {port}; pass --pid")
                 };
-                return Ok(Found { roots: Vec::new(), descendants: true, how });
+                return Ok(Found { roots: Vec::new(), cgroup: None, descendants: true, how });
             }
             let roots = topmost(&found.pids, &tree::scan());
             Ok(Found {
                 roots,
+                cgroup: None,
                 descendants: true,
                 how: format!("owner of the socket that listens on port {port}"),
             })
         }
         TargetPlan::None => Ok(Found {
             roots: Vec::new(),
+            cgroup: None,
             descendants: true,
             how: "the endpoint is not on this machine's loopback; pass --pid to observe a local server"
                 .into(),
@@ -98,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_pid_that_does_not_exist_is_an_error_that_names_it() {
-        let error = find(TargetPlan::Pid { pid: 4_194_305, descendants: true }).unwrap_err();
+        let error = find(&TargetPlan::Pid { pid: 4_194_305, descendants: true }).unwrap_err();
         assert!(error.to_string().contains("4194305"));
     }
 }

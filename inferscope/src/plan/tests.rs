@@ -45,8 +45,11 @@ fn the_whole_tree_is_the_default_and_a_single_process_must_be_named() {
         target(&["--endpoint", url, "--pid", "7", "--no-descendants"]),
         Ok(TargetPlan::Pid { pid: 7, descendants: false })
     );
-    assert_eq!(target(&["--endpoint", url]), Ok(TargetPlan::Listener { port: 1 }));
-    assert_eq!(target(&["--endpoint", "http://10.1.1.1:1"]), Ok(TargetPlan::None));
+    assert_eq!(target(&["--endpoint", url]), Ok(TargetPlan::Listener { host: "127.0.0.1".into(), port: 1 }));
+    assert_eq!(
+        target(&["--endpoint", "http://[::1]:1"]),
+        Ok(TargetPlan::Listener { host: "::1".into(), port: 1 })
+    );
     assert!(matches!(target(&["--endpoint", url, "--no-descendants"]), Err(PlanError::Conflict { .. })));
     assert!(matches!(target(&["--endpoint", url, "--pid", "0"]), Err(PlanError::Range { flag: "pid", .. })));
 }
@@ -81,4 +84,47 @@ fn out_of_range_values_name_their_flag() {
     assert!(error(&["--extra-body", "[1]"]).contains("--extra-body"));
     assert!(error(&["--gpu", "some"]).contains("--gpu"));
     assert!(error(&["-H", "no colon"]).contains("colon"));
+}
+
+#[test]
+fn a_cgroup_is_a_target_and_strictness_needs_one() {
+    let target = |args: &[&str]| {
+        let mut all = vec!["--endpoint", "http://h"];
+        all.extend(args);
+        plan(&all).map(|p| p.observe.target)
+    };
+    let cgroup = |strict| TargetPlan::Cgroup { path: "/a/b".into(), strict };
+    assert_eq!(target(&["--cgroup", "/a/b"]), Ok(cgroup(false)));
+    assert_eq!(target(&["--cgroup", "/a/b", "--strict-cgroup"]), Ok(cgroup(true)));
+    assert_eq!(target(&["--cgroup-of", "7"]), Ok(TargetPlan::CgroupOf { pid: 7, strict: false }));
+    assert!(matches!(target(&["--strict-cgroup"]), Err(PlanError::Conflict { .. })));
+    assert!(matches!(target(&["--cgroup-of", "0"]), Err(PlanError::Range { flag: "cgroup-of", .. })));
+}
+
+#[test]
+fn a_ring_has_the_size_of_a_power_of_two_and_a_unit() {
+    let ring =
+        |size: &str| plan(&["--endpoint", "http://h", "--ring-size", size]).map(|p| p.observe.ring_bytes);
+    assert_eq!(ring("512K"), Ok(524_288));
+    assert_eq!(ring("4096"), Ok(4_096));
+    assert_eq!(ring("5k"), Ok(8_192));
+    assert_eq!(ring("1G"), Ok(1 << 30));
+    for size in ["0", "4095", "2G", "x", "", "9999999999999G"] {
+        assert!(matches!(ring(size), Err(PlanError::Range { flag: "ring-size", .. })), "{size}");
+    }
+}
+
+#[test]
+fn observing_needs_a_target_and_no_load() {
+    let observe = |args: &[&str]| {
+        let argv: Vec<String> =
+            ["inferscope", "observe"].iter().chain(args).map(|&a| String::from(a)).collect();
+        let cli = cli::Cli::try_parse_from(&argv).expect("the arguments parse");
+        let Some(cli::Command::Observe(args)) = cli.command else { panic!("{argv:?}") };
+        super::observe(&args, &argv)
+    };
+    assert!(matches!(observe(&[]), Err(PlanError::NoTarget)));
+    let plan = observe(&["--pid", "7", "--duration", "3s"]).unwrap();
+    assert!(plan.load.is_none());
+    assert_eq!(plan.observe_for, Some(Nanos::from_millis(3_000)));
 }

@@ -165,8 +165,14 @@ fn a_target_that_ended_and_one_without_its_children_are_said() {
 
 #[test]
 fn an_idle_target_is_in_the_report_as_well() {
-    let sample =
-        |n: u64| SetSample { t: ms(n * 50), processes: 1, threads: 1, rss_bytes: 1 << 20, cpu: Nanos(0) };
+    let sample = |n: u64| SetSample {
+        t: ms(n * 50),
+        processes: 1,
+        threads: 1,
+        rss_bytes: 1 << 20,
+        pss_bytes: None,
+        cpu: Nanos(0),
+    };
     let f = with_observation(
         ObservationBuilder::new()
             .processes(vec![ProcessBuilder::new(42, 1, "bash")])

@@ -1,0 +1,159 @@
+//! What to watch: the target, the tracker, the devices.
+
+use std::path::PathBuf;
+
+use super::{Endpoint, PlanError};
+use crate::cli;
+use crate::units::Nanos;
+
+/// What to watch, and how.
+#[derive(Debug, Clone)]
+pub struct ObservePlan {
+    pub target: TargetPlan,
+    pub tracker: TrackerChoice,
+    /// Of the kernel's event ring; a power of two and a multiple of the page size.
+    pub ring_bytes: u32,
+    /// Processes that get a line of their own; more are counted and summed.
+    pub max_processes: usize,
+    pub sample_interval: Nanos,
+    pub gpu: GpuChoice,
+    pub nvml_lib: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TargetPlan {
+    /// `--pid`, with or without its descendants.
+    Pid { pid: u32, descendants: bool },
+    /// `--cgroup`: every process in it and below. `strict`: what is moved out is left.
+    Cgroup { path: PathBuf, strict: bool },
+    /// `--cgroup-of`: the cgroup that this process is in.
+    CgroupOf { pid: u32, strict: bool },
+    /// The process that listens on this endpoint, and its tree.
+    Listener { host: String, port: u16 },
+    /// The endpoint is elsewhere: only the client's side is measured.
+    None,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrackerChoice {
+    /// eBPF where it can be loaded, else /proc.
+    Auto,
+    /// eBPF or exit 5.
+    Ebpf,
+    Proc,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GpuChoice {
+    /// Where there is NVML.
+    Auto,
+    Off,
+    /// Every device, or exit 5.
+    All,
+    /// Indices or UUIDs.
+    These(Vec<String>),
+}
+
+/// Bounds of `--sample-interval`: below 1 ms the sampler would measure itself.
+const SAMPLE_INTERVAL: std::ops::RangeInclusive<Nanos> = Nanos::from_millis(1)..=Nanos::from_millis(60_000);
+
+/// Bounds of `--ring-size`: one page to what a 32-bit map size holds.
+const RING_BYTES: std::ops::RangeInclusive<u64> = 4_096..=1 << 30;
+
+/// The target that the flags name; without one, the listener of `endpoint`.
+pub(super) fn target(args: &cli::ObserveArgs, endpoint: Option<&Endpoint>) -> Result<TargetPlan, PlanError> {
+    let strict = args.strict_cgroup;
+    if strict && args.cgroup.is_none() && args.cgroup_of.is_none() {
+        return Err(PlanError::Conflict {
+            what: "--strict-cgroup without a cgroup",
+            remedy: "name it with --cgroup PATH or --cgroup-of PID",
+        });
+    }
+    if args.no_descendants && args.pid.is_none() {
+        return Err(PlanError::Conflict {
+            what: "--no-descendants without --pid",
+            remedy: "name the process with --pid N",
+        });
+    }
+    let nonzero = |flag, pid: u32| {
+        let remedy = "give the pid of a process, or leave it out to find the endpoint's listener";
+        if pid == 0 { Err(PlanError::Range { flag, value: "0".into(), remedy }) } else { Ok(pid) }
+    };
+    if let Some(pid) = args.pid {
+        return Ok(TargetPlan::Pid { pid: nonzero("pid", pid)?, descendants: !args.no_descendants });
+    }
+    if let Some(path) = &args.cgroup {
+        return Ok(TargetPlan::Cgroup { path: path.clone(), strict });
+    }
+    if let Some(pid) = args.cgroup_of {
+        return Ok(TargetPlan::CgroupOf { pid: nonzero("cgroup-of", pid)?, strict });
+    }
+    let listener = endpoint.and_then(Endpoint::address);
+    Ok(listener.map_or(TargetPlan::None, |(host, port)| TargetPlan::Listener { host, port }))
+}
+
+pub(super) fn observe(args: &cli::ObserveArgs, target: TargetPlan) -> Result<ObservePlan, PlanError> {
+    let sample_interval = Nanos::from(args.sample_interval);
+    if !SAMPLE_INTERVAL.contains(&sample_interval) {
+        return Err(PlanError::Range {
+            flag: "sample-interval",
+            value: humantime::format_duration(args.sample_interval).to_string(),
+            remedy: "give a time from 1ms to 60s",
+        });
+    }
+    if args.max_processes == 0 {
+        return Err(PlanError::Range {
+            flag: "max-processes",
+            value: "0".into(),
+            remedy: "give a number from 1",
+        });
+    }
+    Ok(ObservePlan {
+        target,
+        tracker: args.tracker.into(),
+        ring_bytes: ring_bytes(&args.ring_size)?,
+        max_processes: args.max_processes,
+        sample_interval,
+        gpu: gpu(&args.gpu)?,
+        nvml_lib: args.nvml_lib.clone(),
+    })
+}
+
+/// `512K`, `4M` or plain bytes, rounded up to the power of two that the kernel demands.
+fn ring_bytes(text: &str) -> Result<u32, PlanError> {
+    let range = || PlanError::Range {
+        flag: "ring-size",
+        value: text.to_owned(),
+        remedy: "give a size from 4K to 1G, such as 512K or 4M",
+    };
+    let (digits, unit) = match text.trim().char_indices().last() {
+        Some((at, 'k' | 'K')) => (&text.trim()[..at], 1 << 10),
+        Some((at, 'm' | 'M')) => (&text.trim()[..at], 1 << 20),
+        Some((at, 'g' | 'G')) => (&text.trim()[..at], 1 << 30),
+        _ => (text.trim(), 1),
+    };
+    let bytes: u64 = digits.parse().map_err(|_| range())?;
+    let bytes = bytes.checked_mul(unit).filter(|b| RING_BYTES.contains(b)).ok_or_else(range)?;
+    u32::try_from(bytes.next_power_of_two()).map_err(|_| range())
+}
+
+fn gpu(text: &str) -> Result<GpuChoice, PlanError> {
+    match text.trim() {
+        "auto" => Ok(GpuChoice::Auto),
+        "off" => Ok(GpuChoice::Off),
+        "all" => Ok(GpuChoice::All),
+        list => {
+            let names: Vec<String> = list.split(',').map(|n| n.trim().to_owned()).collect();
+            let known =
+                |n: &String| n.parse::<u32>().is_ok() || n.starts_with("GPU-") || n.starts_with("MIG-");
+            if !names.iter().all(known) {
+                return Err(PlanError::Value {
+                    what: format!("--gpu {list}"),
+                    why: "it names neither a mode nor devices".into(),
+                    remedy: "give auto, off, all, indices such as 0,2, or UUIDs such as GPU-…",
+                });
+            }
+            Ok(GpuChoice::These(names))
+        }
+    }
+}
