@@ -2,9 +2,10 @@
 //! into the program before it is loaded, and the counters that it keeps.
 //!
 //! Owns the wire layout (`repr(C)`, fixed-width integers, explicit padding, sizes asserted here)
-//! and nothing else. Pids are thread-group ids of the initial pid namespace; times are
-//! CLOCK_MONOTONIC nanoseconds but for `start_boottime_ns` (CLOCK_BOOTTIME), which together with the
-//! pid names a process uniquely.
+//! and nothing else. A `tgid` is a thread-group id of the tracer's own pid namespace, 0 where the
+//! process is not visible there; a `host_tgid` is one of the initial namespace. Times are CLOCK_MONOTONIC
+//! nanoseconds but for `start_boottime_ns` (CLOCK_BOOTTIME), which together with the host pid names a
+//! process uniquely.
 
 #![no_std]
 
@@ -26,8 +27,33 @@ pub mod kind {
     pub const EXIT: u32 = 3;
     pub const FREE: u32 = 4;
     pub const MIGRATE: u32 = 5;
+    pub const MOVE_IN: u32 = 6;
+    pub const MOVE_OUT: u32 = 7;
+    pub const OOM: u32 = 8;
     /// From the task iterator, not the ring.
-    pub const TASK: u32 = 6;
+    pub const TASK: u32 = 9;
+}
+
+/// What the task iterator does; see [`Control`].
+pub mod mode {
+    /// Nothing: the tracepoints have the set to themselves.
+    pub const TRACK: u32 = 0;
+    /// Finds the tracer itself and fills in [`super::Control`].
+    pub const IDENTIFY: u32 = 1;
+    /// Marks what belongs to the target and lives; the fork tracepoint helps meanwhile.
+    pub const MARK: u32 = 2;
+    /// Tells of every living member.
+    pub const SWEEP: u32 = 3;
+    /// The window is over: no further birth or end counts, only the final figures of those that ended.
+    pub const CLOSED: u32 = 4;
+}
+
+/// What a mark says of its group.
+pub mod member {
+    pub const NONE: u32 = 0;
+    pub const INSIDE: u32 = 1;
+    /// A member that was moved out of the target's cgroup.
+    pub const OUTSIDE: u32 = 2;
 }
 
 /// The start of each record.
@@ -36,19 +62,28 @@ pub mod kind {
 pub struct Header {
     pub kind: u32,
     pub tgid: u32,
+    pub host_tgid: u32,
+    pub _pad: u32,
     pub t_ns: u64,
     pub start_boottime_ns: u64,
 }
 
-/// What a thread group used, as its `signal_struct` keeps it.
+/// CPU of a thread group since its birth.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-pub struct Usage {
+pub struct Run {
+    /// Exact.
+    pub exec_ns: u64,
     /// Sampled by the tick; only the ratio of the two is meaningful (see `cputime_adjust`).
     pub utime_ns: u64,
     pub stime_ns: u64,
-    /// Exact.
-    pub sum_exec_ns: u64,
+}
+
+/// What a thread group used since its birth.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Usage {
+    pub run: Run,
     pub maxrss_pages: u64,
     pub minor_faults: u64,
     pub major_faults: u64,
@@ -56,7 +91,7 @@ pub struct Usage {
     pub involuntary_switches: u64,
 }
 
-/// A member forked a process (not a thread).
+/// A process (not a thread) was born into the set.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct ForkRecord {
@@ -90,39 +125,58 @@ pub struct ExitRecord {
     /// As wait(2) reports it.
     pub status: u32,
     pub peak_threads: u32,
-    /// CPU is short by what the dying threads still use; the final figure is in [`FreeRecord`].
+    /// CPU is short by what the dying threads still use; the final figure is in [`UsageRecord`].
     pub usage: Usage,
+    /// What it had used before it came into the set.
+    pub base: Run,
 }
 
-/// A member was reaped and its task freed: its figures are final.
+/// A member was reaped and its task freed, so that its figures are final ([`kind::FREE`]), or it left the
+/// target's cgroup ([`kind::MOVE_OUT`]).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
-pub struct FreeRecord {
+pub struct UsageRecord {
     pub header: Header,
     pub usage: Usage,
+    pub base: Run,
+    /// Where it went.
+    pub cgroup_id: u64,
 }
 
-/// A member moved to another cgroup of the default (v2) hierarchy.
+/// A member moved to another cgroup of the default (v2) hierarchy and stays one.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct MigrateRecord {
     pub header: Header,
     pub to_cgroup_id: u64,
+    /// Not zero: it left the target's cgroup, and stays a member all the same.
+    pub leaves: u32,
+    pub _pad: u32,
 }
 
-/// The iterator marked a living task.
+/// [`kind::OOM`]: the kernel's OOM killer chose a member.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct OomRecord {
+    pub header: Header,
+}
+
+/// A living member: from the iterator ([`kind::TASK`]), or it was moved into the target's cgroup
+/// ([`kind::MOVE_IN`]).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct TaskRecord {
     pub header: Header,
-    /// The thread; equal to `header.tgid` for the leader, which stands for the process.
-    pub tid: u32,
+    /// Zero for a further thread of a group, which the iterator marked too.
+    pub is_leader: u32,
     pub parent_tgid: u32,
     pub cgroup_id: u64,
+    /// What it had used before it came into the set.
+    pub base: Run,
     pub comm: [u8; COMM_LEN],
 }
 
-/// Counters that the kernel program keeps per CPU, so that a lost record changes no count.
+/// Counters that the kernel program keeps per CPU, so that a lost record changes no count and no sum.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Totals {
@@ -131,40 +185,75 @@ pub struct Totals {
     pub exits: u64,
     pub threads: u64,
     pub frees: u64,
-    /// Σ `sum_exec_ns` of the freed, from their birth.
-    pub freed_exec_ns: u64,
-    /// Records that found the ring full.
-    pub ring_full: u64,
+    pub moved_in: u64,
+    pub moved_out: u64,
+    pub ooms: u64,
+    /// Of all that ended or left: what they used while in the set, as far as it is known. Wraps: exit
+    /// adds its figure, free adds the rest.
+    pub ended: Run,
+    /// Records that found the ring full, by what they would have told.
+    pub lost_forks: u64,
+    pub lost_execs: u64,
+    pub lost_exits: u64,
+    pub lost_frees: u64,
+    pub lost_others: u64,
     /// Tasks for which the kernel had no memory for a mark.
     pub unmarked: u64,
 }
 
 /// The mark that makes a task a member. It lives in the task's own storage: it ends with the task
-/// and is immune to pid reuse and to the pid swap of a non-leader's exec.
+/// and is immune to pid reuse. The leader's counts for its group; those of further threads are there
+/// for the day on which one of them takes the leader's place by an exec.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 pub struct Mark {
+    /// One of [`member`]'s.
     pub member: u32,
     /// The leader's: its group's end was counted.
     pub exited: u32,
     /// The leader's: most threads that the group had when one was created.
     pub peak_threads: u32,
-    pub _pad: u32,
+    /// The group's id in the tracer's pid namespace: a freed task can't be asked any more.
+    pub tgid: u32,
+    /// What the group had used before it came into the set.
+    pub base: Run,
+    /// The leader's: its group's figure that was added to [`Totals::ended`].
+    pub told: Run,
 }
 
-/// What user space decides, patched in before loading.
+/// What user space decides before loading.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 pub struct Settings {
-    /// Thread-group ids that begin the tree; 0 ends the list.
+    /// Thread-group ids, of the tracer's namespace, that begin the tree; 0 ends the list.
     pub roots: [u32; MAX_ROOTS],
-    /// The tracer's own thread group: never a member, nor is what it starts.
-    pub own_tgid: u32,
-    pub _pad: u32,
+    /// The target's cgroup; 0 where it is a tree.
+    pub cgroup_id: u64,
+    /// What is moved out of the cgroup is left, and what a member forks elsewhere is none.
+    pub strict: u32,
     /// Bytes waiting in the ring from which a record wakes the reader.
     pub wake_at_bytes: u32,
     /// `sched_process_exit` has the argument `group_dead` (Linux 6.17 and later).
     pub exit_tells_group_dead: u32,
+    pub _pad: u32,
+}
+
+/// What changes while the program runs.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+pub struct Control {
+    /// See [`mode`].
+    pub mode: u32,
+    /// The tracer's own thread group in the initial pid namespace: never a member, nor is what it forks.
+    pub own_host_tgid: u32,
+    /// Depth of the tracer's pid namespace; 0 is the initial one.
+    pub ns_level: u32,
+    /// That namespace's inode number.
+    pub ns_inode: u32,
+    /// Depth of the tracer's own cgroup below the root of the v2 hierarchy.
+    pub own_cgroup_level: u32,
+    /// Depth of the target's cgroup, set by user space.
+    pub cgroup_level: u32,
 }
 
 /// Byte offsets of the fields that the kernel program reads, from the running kernel's BTF.
@@ -188,6 +277,8 @@ pub struct Layout {
     pub task_nivcsw: u32,
     pub task_min_flt: u32,
     pub task_maj_flt: u32,
+    pub task_thread_node: u32,
+    pub task_thread_pid: u32,
     pub signal_live: u32,
     pub signal_nr_threads: u32,
     pub signal_flags: u32,
@@ -200,12 +291,22 @@ pub struct Layout {
     pub signal_maj_flt: u32,
     pub signal_nvcsw: u32,
     pub signal_nivcsw: u32,
+    pub signal_thread_head: u32,
+    pub signal_stats_seq: u32,
     pub css_set_dfl_cgrp: u32,
     pub cgroup_kn: u32,
+    pub cgroup_level: u32,
+    pub cgroup_ancestors: u32,
     pub kernfs_node_id: u32,
     pub mm_arg_start: u32,
     pub mm_arg_end: u32,
     pub binprm_filename: u32,
+    pub pid_level: u32,
+    pub pid_numbers: u32,
+    pub upid_nr: u32,
+    pub upid_ns: u32,
+    pub upid_size: u32,
+    pub pid_namespace_inum: u32,
 }
 
 impl Layout {
@@ -228,6 +329,8 @@ impl Layout {
         task_nivcsw: 0,
         task_min_flt: 0,
         task_maj_flt: 0,
+        task_thread_node: 0,
+        task_thread_pid: 0,
         signal_live: 0,
         signal_nr_threads: 0,
         signal_flags: 0,
@@ -240,28 +343,41 @@ impl Layout {
         signal_maj_flt: 0,
         signal_nvcsw: 0,
         signal_nivcsw: 0,
+        signal_thread_head: 0,
+        signal_stats_seq: 0,
         css_set_dfl_cgrp: 0,
         cgroup_kn: 0,
+        cgroup_level: 0,
+        cgroup_ancestors: 0,
         kernfs_node_id: 0,
         mm_arg_start: 0,
         mm_arg_end: 0,
         binprm_filename: 0,
+        pid_level: 0,
+        pid_numbers: 0,
+        upid_nr: 0,
+        upid_ns: 0,
+        upid_size: 0,
+        pid_namespace_inum: 0,
     };
 }
 
 const _: () = {
-    assert!(size_of::<Header>() == 24);
+    assert!(size_of::<Header>() == 32);
+    assert!(size_of::<Run>() == 24);
     assert!(size_of::<Usage>() == 64);
-    assert!(size_of::<ForkRecord>() == 56);
-    assert!(size_of::<ExecRecord>() == 432);
-    assert!(size_of::<ExitRecord>() == 96);
-    assert!(size_of::<FreeRecord>() == 88);
-    assert!(size_of::<MigrateRecord>() == 32);
-    assert!(size_of::<TaskRecord>() == 56);
-    assert!(size_of::<Totals>() == 64);
-    assert!(size_of::<Mark>() == 16);
-    assert!(size_of::<Settings>() == 80);
-    assert!(core::mem::offset_of!(ExecRecord, exe) == 48);
-    assert!(core::mem::offset_of!(ExecRecord, argv) == 176);
-    assert!(core::mem::offset_of!(ExitRecord, usage) == 32);
+    assert!(size_of::<ForkRecord>() == 64);
+    assert!(size_of::<ExecRecord>() == 440);
+    assert!(size_of::<ExitRecord>() == 128);
+    assert!(size_of::<UsageRecord>() == 128);
+    assert!(size_of::<MigrateRecord>() == 48);
+    assert!(size_of::<OomRecord>() == 32);
+    assert!(size_of::<TaskRecord>() == 88);
+    assert!(size_of::<Totals>() == 136);
+    assert!(size_of::<Mark>() == 64);
+    assert!(size_of::<Settings>() == 88);
+    assert!(size_of::<Control>() == 24);
+    assert!(core::mem::offset_of!(ExecRecord, exe) == 56);
+    assert!(core::mem::offset_of!(ExecRecord, argv) == 184);
+    assert!(core::mem::offset_of!(ExitRecord, usage) == 40);
 };

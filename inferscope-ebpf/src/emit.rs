@@ -10,7 +10,7 @@ use aya_ebpf::{
     macros::map,
     maps::RingBuf,
 };
-use inferscope_common::{COMM_LEN, Header, Usage};
+use inferscope_common::{COMM_LEN, Header, Totals};
 
 use crate::{members, settings, task::Task};
 
@@ -29,9 +29,9 @@ macro_rules! record_field {
 
 /// Reserves a record, lets `fill` write it in place (the 512-byte stack has no room) and submits it.
 #[inline(always)]
-pub(crate) fn record<T: 'static>(fill: impl FnOnce(*mut T)) {
+pub(crate) fn record<T: 'static>(lost: impl FnOnce(&mut Totals), fill: impl FnOnce(*mut T)) {
     let Some(mut entry) = EVENTS.reserve::<T>(0) else {
-        members::count(|t| t.ring_full += 1);
+        members::count(lost);
         return;
     };
     fill(entry.as_mut_ptr());
@@ -41,20 +41,20 @@ pub(crate) fn record<T: 'static>(fill: impl FnOnce(*mut T)) {
     entry.submit(u64::from(flags));
 }
 
-/// Every record begins with a [`Header`].
+/// Every record begins with a [`Header`], of a group by its leader and its id in the tracer's namespace.
 #[inline(always)]
-pub(crate) fn header<T>(record: *mut T, kind: u32, task: Task) {
-    let header = record.cast::<Header>();
+pub(crate) fn header<T>(record: *mut T, kind: u32, leader: Task, tgid: u32) {
+    let header = Header {
+        kind,
+        tgid,
+        host_tgid: leader.tgid(),
+        _pad: 0,
+        // SAFETY: a helper without arguments.
+        t_ns: unsafe { bpf_ktime_get_ns() },
+        start_boottime_ns: leader.start_boottime(),
+    };
     // SAFETY: within the reserved entry.
-    unsafe { (*header).kind = kind };
-    // SAFETY: as above.
-    unsafe { (*header).tgid = task.tgid() };
-    // SAFETY: a helper without arguments.
-    let now = unsafe { bpf_ktime_get_ns() };
-    // SAFETY: within the reserved entry.
-    unsafe { (*header).t_ns = now };
-    // SAFETY: as above.
-    unsafe { (*header).start_boottime_ns = task.start_boottime() };
+    unsafe { record.cast::<Header>().write(header) };
 }
 
 #[inline(always)]
@@ -63,44 +63,4 @@ pub(crate) fn comm(into: *mut [u8; COMM_LEN], task: Task) {
     let into = unsafe { &mut *into };
     // SAFETY: the helper checks the address and zeroes the buffer where it can't read.
     let _ = unsafe { bpf_probe_read_kernel_buf(task.comm_ptr(), into) };
-}
-
-/// What the group's `signal_struct` holds: at free, everything.
-#[inline(always)]
-pub(crate) fn usage_of_group(into: *mut Usage, task: Task) {
-    let usage = Usage {
-        utime_ns: task.signal_utime(),
-        stime_ns: task.signal_stime(),
-        sum_exec_ns: task.signal_sum_sched_runtime(),
-        maxrss_pages: task.signal_maxrss(),
-        minor_faults: task.signal_min_flt(),
-        major_faults: task.signal_maj_flt(),
-        voluntary_switches: task.signal_nvcsw(),
-        involuntary_switches: task.signal_nivcsw(),
-    };
-    // SAFETY: within the reserved entry.
-    unsafe { into.write(usage) };
-}
-
-/// At exit the group's struct lacks the last thread, and the leader where that ended before it.
-#[inline(always)]
-pub(crate) fn usage_at_exit(into: *mut Usage, last: Task, leader: Task) {
-    usage_of_group(into, last);
-    add(into, last);
-    if leader.pid() != last.pid() {
-        add(into, leader);
-    }
-}
-
-#[inline(always)]
-fn add(into: *mut Usage, task: Task) {
-    // SAFETY: within the reserved entry, written before.
-    let usage = unsafe { &mut *into };
-    usage.utime_ns += task.utime();
-    usage.stime_ns += task.stime();
-    usage.sum_exec_ns += task.sum_exec_runtime();
-    usage.minor_faults += task.min_flt();
-    usage.major_faults += task.maj_flt();
-    usage.voluntary_switches += task.nvcsw();
-    usage.involuntary_switches += task.nivcsw();
 }

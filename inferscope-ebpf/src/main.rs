@@ -11,10 +11,11 @@
 #![no_std]
 #![no_main]
 
-mod bootstrap;
 mod emit;
 mod members;
+mod snapshot;
 mod task;
+mod usage;
 
 use aya_ebpf::{
     helpers::{bpf_probe_read_kernel_str_bytes, bpf_probe_read_user_buf},
@@ -22,7 +23,8 @@ use aya_ebpf::{
     programs::BtfTracePointContext,
 };
 use inferscope_common::{
-    ARGV_LEN, ExecRecord, ExitRecord, ForkRecord, FreeRecord, Layout, MigrateRecord, Settings, kind,
+    ARGV_LEN, ExecRecord, ExitRecord, ForkRecord, Layout, MAX_ROOTS, MigrateRecord, OomRecord, Run, Settings,
+    TaskRecord, Totals, UsageRecord, kind, member, mode,
 };
 
 use crate::task::Task;
@@ -32,37 +34,59 @@ use crate::task::Task;
 static LAYOUT: Layout = Layout::PLACEHOLDER;
 /// Patched before loading.
 #[unsafe(no_mangle)]
-static SETTINGS: Settings =
-    Settings { roots: [0; 16], own_tgid: 0, _pad: 0, wake_at_bytes: 0, exit_tells_group_dead: 0 };
+static SETTINGS: Settings = Settings {
+    roots: [0; MAX_ROOTS],
+    cgroup_id: 0,
+    strict: 0,
+    wake_at_bytes: 0,
+    exit_tells_group_dead: 0,
+    _pad: 0,
+};
+
+const NOTHING: Run = Run { exec_ns: 0, utime_ns: 0, stime_ns: 0 };
 
 /// `sched_process_fork(struct task_struct *parent, struct task_struct *child)`: after the child is
-/// visible, before it runs. Fires for threads too.
+/// visible and in its cgroup, before it runs. Fires for threads too.
 #[btf_tracepoint(function = "sched_process_fork")]
 fn on_fork(ctx: BtfTracePointContext) -> i32 {
     let parent = Task::new(ctx.arg(0));
     let child = Task::new(ctx.arg(1));
-    if !members::is_member(parent) && !bootstrap::descends_from_member(parent) {
-        return 0;
-    }
-    if !members::mark(child) {
-        return 0;
-    }
+    let group = members::of_group(parent);
     if child.tgid() == parent.tgid() {
-        members::count(|t| t.threads += 1);
-        members::note_threads(child.group_leader(), child.signal_nr_threads());
+        if let Some(group) = group {
+            let copy = *group;
+            // During the snapshot a group may get a thread before it is marked: then the iterator sees it.
+            if members::mark_thread(child, &copy) {
+                members::count(|t| t.threads += 1);
+                members::note_threads(group, child.signal_nr_threads());
+            }
+        }
         return 0;
     }
+    let by_lineage = settings!(strict) == 0 && (group.is_some() || snapshot::descends_from_member(parent));
+    // The child's own cgroup, as clone3 may put it into another than its parent's.
+    if !by_lineage
+        && (!members::is_in_target_cgroup(child) || parent.tgid() == members::control().own_host_tgid)
+    {
+        return 0;
+    }
+    let Some(mark) = members::mark_group(child, NOTHING) else { return 0 };
+    let tgid = mark.tgid;
     members::count(|t| t.forks += 1);
-    emit::record::<ForkRecord>(|record| {
-        emit::header(record, kind::FORK, child);
-        // SAFETY: `record` is a reserved ring entry of that size.
-        unsafe { (*record).parent_tgid = parent.tgid() };
-        // SAFETY: as above.
-        unsafe { (*record)._pad = 0 };
-        // SAFETY: as above.
-        unsafe { (*record).cgroup_id = child.cgroup_id() };
-        emit::comm(record_field!(record, comm), child);
-    });
+    emit::record::<ForkRecord>(
+        |t| t.lost_forks += 1,
+        |record| {
+            emit::header(record, kind::FORK, child, tgid);
+            let parent_tgid = members::visible_tgid(parent.group_leader());
+            // SAFETY: `record` is a reserved ring entry of that size.
+            unsafe { (*record).parent_tgid = parent_tgid };
+            // SAFETY: as above.
+            unsafe { (*record)._pad = 0 };
+            // SAFETY: as above.
+            unsafe { (*record).cgroup_id = child.cgroup_id() };
+            emit::comm(record_field!(record, comm), child);
+        },
+    );
     0
 }
 
@@ -71,42 +95,50 @@ fn on_fork(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sched_process_exec")]
 fn on_exec(ctx: BtfTracePointContext) -> i32 {
     let task = Task::new(ctx.arg(0));
-    if !members::is_member(task) {
+    let Some(mark) = members::of_group(task) else {
+        // A thread that took its leader's place before the iterator had marked it: the group is lost.
+        if ctx.arg::<u32>(1) != task.pid() && members::is_in_target_cgroup(task) {
+            members::count(|t| t.unmarked += 1);
+        }
         return 0;
-    }
+    };
+    let tgid = mark.tgid;
     members::count(|t| t.execs += 1);
     let bprm: *const u8 = ctx.arg(2);
-    emit::record::<ExecRecord>(|record| {
-        emit::header(record, kind::EXEC, task);
-        emit::comm(record_field!(record, comm), task);
-        // SAFETY: `record` is a reserved ring entry of that size.
-        let exe = unsafe { &mut (*record).exe };
-        exe[0] = 0;
-        let filename = task::read_ptr(bprm, layout!(binprm_filename));
-        // SAFETY: the helper checks the address; a failure leaves the empty string.
-        let _ = unsafe { bpf_probe_read_kernel_str_bytes(filename, exe) };
-        let (start, len) = task.argv();
-        // SAFETY: as above.
-        unsafe { (*record).argv_len = len as u32 };
-        // SAFETY: as above.
-        unsafe { (*record)._pad = 0 };
-        // SAFETY: as above.
-        let argv = unsafe { &mut (*record).argv };
-        // The verifier wants one constant bound, so the length is cut to the buffer first.
-        let part = if len > ARGV_LEN as u64 { ARGV_LEN } else { len as usize };
-        // SAFETY: the slice is within the entry; the helper checks the user address. The bytes
-        // beyond it are not read by user space, which knows the length.
-        let read = unsafe {
-            bpf_probe_read_user_buf(
-                start as *const u8,
-                core::slice::from_raw_parts_mut(argv.as_mut_ptr(), part),
-            )
-        };
-        if read.is_err() {
+    emit::record::<ExecRecord>(
+        |t| t.lost_execs += 1,
+        |record| {
+            emit::header(record, kind::EXEC, task, tgid);
+            emit::comm(record_field!(record, comm), task);
+            // SAFETY: `record` is a reserved ring entry of that size.
+            let exe = unsafe { &mut (*record).exe };
+            exe[0] = 0;
+            let filename = task::read_ptr(bprm, layout!(binprm_filename));
+            // SAFETY: the helper checks the address; a failure leaves the empty string.
+            let _ = unsafe { bpf_probe_read_kernel_str_bytes(filename, exe) };
+            let (start, len) = task.argv();
             // SAFETY: as above.
-            unsafe { (*record).argv_len = 0 };
-        }
-    });
+            unsafe { (*record).argv_len = len as u32 };
+            // SAFETY: as above.
+            unsafe { (*record)._pad = 0 };
+            // SAFETY: as above.
+            let argv = unsafe { &mut (*record).argv };
+            // The verifier wants one constant bound, so the length is cut to the buffer first.
+            let part = if len > ARGV_LEN as u64 { ARGV_LEN } else { len as usize };
+            // SAFETY: the slice is within the entry; the helper checks the user address. The bytes
+            // beyond it are not read by user space, which knows the length.
+            let read = unsafe {
+                bpf_probe_read_user_buf(
+                    start as *const u8,
+                    core::slice::from_raw_parts_mut(argv.as_mut_ptr(), part),
+                )
+            };
+            if read.is_err() {
+                // SAFETY: as above.
+                unsafe { (*record).argv_len = 0 };
+            }
+        },
+    );
     0
 }
 
@@ -114,30 +146,33 @@ fn on_exec(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sched_process_exit")]
 fn on_exit(ctx: BtfTracePointContext) -> i32 {
     let task = Task::new(ctx.arg(0));
-    if !members::is_member(task) {
-        return 0;
-    }
+    let Some(mark) = members::of_group(task) else { return 0 };
     // Before 6.17 the tracepoint doesn't say whether the group is dead; its count of live threads
     // does, and the leader's mark takes care of two threads that see zero at once.
     let group_dead =
         if settings!(exit_tells_group_dead) != 0 { ctx.arg::<u8>(1) != 0 } else { task.signal_live() == 0 };
-    if !group_dead {
+    if !group_dead || mark.exited != 0 || members::control().mode == mode::CLOSED {
         return 0;
     }
+    mark.exited = 1;
     let leader = task.group_leader();
-    let mut peak_threads = 1;
-    if !members::note_exit(leader, &mut peak_threads) {
-        return 0;
-    }
+    let usage = task.group_usage();
+    members::tell_run(mark, usage.run);
     members::count(|t| t.exits += 1);
-    emit::record::<ExitRecord>(|record| {
-        emit::header(record, kind::EXIT, leader);
-        // SAFETY: `record` is a reserved ring entry of that size.
-        unsafe { (*record).status = leader.wait_status() };
-        // SAFETY: as above.
-        unsafe { (*record).peak_threads = peak_threads };
-        emit::usage_at_exit(record_field!(record, usage), task, leader);
-    });
+    emit::record::<ExitRecord>(
+        |t| t.lost_exits += 1,
+        |record| {
+            emit::header(record, kind::EXIT, leader, mark.tgid);
+            // SAFETY: `record` is a reserved ring entry of that size.
+            unsafe { (*record).status = leader.wait_status() };
+            // SAFETY: as above.
+            unsafe { (*record).peak_threads = if mark.peak_threads > 1 { mark.peak_threads } else { 1 } };
+            // SAFETY: as above.
+            unsafe { (*record).usage = usage };
+            // SAFETY: as above.
+            unsafe { (*record).base = mark.base };
+        },
+    );
     0
 }
 
@@ -148,45 +183,125 @@ fn on_free(ctx: BtfTracePointContext) -> i32 {
     let task = Task::new(ctx.arg(0));
     // The leader stands for the process. A leader that lost its place to another thread's exec has
     // that thread's old pid by now.
-    if task.pid() != task.tgid() || !members::is_member(task) {
+    if task.pid() != task.tgid() {
         return 0;
     }
-    let mut ignored = 0;
-    let exit_was_missed = members::note_exit(task, &mut ignored);
-    let ran = task.signal_sum_sched_runtime();
-    members::count(|t| {
-        if exit_was_missed {
-            t.exits += 1;
+    let Some(mark) = members::of_task(task) else { return 0 };
+    if mark.exited == 0 {
+        if members::control().mode == mode::CLOSED {
+            return 0;
         }
-        t.frees += 1;
-        t.freed_exec_ns += ran;
-    });
-    emit::record::<FreeRecord>(|record| {
-        emit::header(record, kind::FREE, task);
-        emit::usage_of_group(record_field!(record, usage), task);
-    });
+        members::count(|t| t.exits += 1);
+    }
+    let usage = task.released_usage();
+    members::tell_run(mark, usage.run);
+    members::count(|t| t.frees += 1);
+    emit_usage(kind::FREE, task, mark.tgid, usage, mark.base, 0, |t| t.lost_frees += 1);
     0
 }
 
 /// `cgroup_attach_task(struct cgroup *dst_cgrp, const char *path, struct task_struct *task, bool
-/// threadgroup)`: fires for each hierarchy; only the default one has cgroup ids that mean
-/// something here, and the task is already there.
+/// threadgroup)`: fires for the leader of what moves, in each hierarchy; only the default one has cgroup
+/// ids that mean something here, and the task is already there. No thread of the group is born or ends
+/// meanwhile.
 #[btf_tracepoint(function = "cgroup_attach_task")]
 fn on_cgroup_attach(ctx: BtfTracePointContext) -> i32 {
     let to: *const u8 = ctx.arg(0);
     let task = Task::new(ctx.arg(2));
-    if task.pid() != task.tgid() || !members::is_member(task) {
+    if task.pid() != task.tgid() || to != task.cgroup() {
         return 0;
     }
-    let to_cgroup_id = task::cgroup_id(to);
-    if to_cgroup_id != task.cgroup_id() {
-        return 0;
+    let cgroup_id = task::cgroup_id(to);
+    let inside = members::is_in_target_cgroup(task);
+    match members::of_group(task) {
+        None if inside && task.tgid() != members::control().own_host_tgid => {
+            let used = task.group_usage().run;
+            let Some(mark) = members::mark_group(task, used) else { return 0 };
+            let tgid = mark.tgid;
+            members::count(|t| t.moved_in += 1);
+            emit::record::<TaskRecord>(
+                |t| t.lost_others += 1,
+                |record| {
+                    emit::header(record, kind::MOVE_IN, task, tgid);
+                    let parent_tgid = members::visible_tgid(task.real_parent().group_leader());
+                    // SAFETY: `record` is a reserved ring entry of that size.
+                    unsafe { (*record).is_leader = 1 };
+                    // SAFETY: as above.
+                    unsafe { (*record).parent_tgid = parent_tgid };
+                    // SAFETY: as above.
+                    unsafe { (*record).cgroup_id = cgroup_id };
+                    // SAFETY: as above.
+                    unsafe { (*record).base = used };
+                    emit::comm(record_field!(record, comm), task);
+                },
+            );
+        }
+        None => {}
+        Some(mark) if !inside && settings!(strict) != 0 => {
+            mark.member = member::NONE;
+            let (tgid, base) = (mark.tgid, mark.base);
+            let usage = task.group_usage();
+            members::tell_run(mark, usage.run);
+            members::count(|t| t.moved_out += 1);
+            emit_usage(kind::MOVE_OUT, task, tgid, usage, base, cgroup_id, |t| t.lost_others += 1);
+        }
+        Some(mark) => {
+            let tgid = mark.tgid;
+            // In a tree nobody is inside of anything.
+            let leaves = settings!(cgroup_id) != 0 && !inside && mark.member == member::INSIDE;
+            mark.member = if settings!(cgroup_id) != 0 && !inside { member::OUTSIDE } else { member::INSIDE };
+            if leaves {
+                members::count(|t| t.moved_out += 1);
+            }
+            emit::record::<MigrateRecord>(
+                |t| t.lost_others += 1,
+                |record| {
+                    emit::header(record, kind::MIGRATE, task, tgid);
+                    // SAFETY: `record` is a reserved ring entry of that size.
+                    unsafe { (*record).to_cgroup_id = cgroup_id };
+                    // SAFETY: as above.
+                    unsafe { (*record).leaves = u32::from(leaves) };
+                    // SAFETY: as above.
+                    unsafe { (*record)._pad = 0 };
+                },
+            );
+        }
     }
-    emit::record::<MigrateRecord>(|record| {
-        emit::header(record, kind::MIGRATE, task);
+    0
+}
+
+#[inline(always)]
+fn emit_usage(
+    kind: u32,
+    leader: Task,
+    tgid: u32,
+    usage: inferscope_common::Usage,
+    base: Run,
+    cgroup_id: u64,
+    lost: impl FnOnce(&mut Totals),
+) {
+    emit::record::<UsageRecord>(lost, |record| {
+        emit::header(record, kind, leader, tgid);
         // SAFETY: `record` is a reserved ring entry of that size.
-        unsafe { (*record).to_cgroup_id = to_cgroup_id };
+        unsafe { (*record).usage = usage };
+        // SAFETY: as above.
+        unsafe { (*record).base = base };
+        // SAFETY: as above.
+        unsafe { (*record).cgroup_id = cgroup_id };
     });
+}
+
+/// `mark_victim(struct task_struct *task, uid_t uid)` (Linux 6.9 and later): the OOM killer chose it.
+#[btf_tracepoint(function = "mark_victim")]
+fn on_oom(ctx: BtfTracePointContext) -> i32 {
+    let task = Task::new(ctx.arg(0));
+    let Some(mark) = members::of_group(task) else { return 0 };
+    let tgid = mark.tgid;
+    members::count(|t| t.ooms += 1);
+    emit::record::<OomRecord>(
+        |t| t.lost_others += 1,
+        |record| emit::header(record, kind::OOM, task.group_leader(), tgid),
+    );
     0
 }
 

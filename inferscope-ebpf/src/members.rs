@@ -1,11 +1,15 @@
 //! Membership and the counters.
 //!
-//! Owns the mark of each member and the per-CPU totals; both are maps of fixed or task-bound size.
+//! Owns the mark of each member, the per-CPU totals and the control word; maps of fixed or task-bound size.
 
-use aya_ebpf::{helpers::generated::bpf_task_storage_get, macros::map, maps::PerCpuArray};
-use inferscope_common::{Mark, Totals};
+use aya_ebpf::{
+    helpers::generated::bpf_task_storage_get,
+    macros::map,
+    maps::{Array, PerCpuArray},
+};
+use inferscope_common::{Control, Mark, Run, Totals, member};
 
-use crate::task::Task;
+use crate::{settings, task::Task, usage::RunSum};
 
 /// `BPF_MAP_TYPE_TASK_STORAGE`, which aya-ebpf 0.2 has no type for. No size: an entry lives in its
 /// task and ends with it. When the kernel has no memory for one, `unmarked` counts it.
@@ -36,12 +40,60 @@ static MARKS: TaskStorage = TaskStorage {
 #[map]
 static TOTALS: PerCpuArray<Totals> = PerCpuArray::with_max_entries(1, 0);
 
+/// One entry; written by user space, and by the iterator while it identifies the tracer.
+#[map]
+static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
+
+#[inline(always)]
+pub(crate) fn control() -> Control {
+    match CONTROL.get(0) {
+        Some(control) => *control,
+        None => Control {
+            mode: 0,
+            own_host_tgid: 0,
+            ns_level: 0,
+            ns_inode: 0,
+            own_cgroup_level: 0,
+            cgroup_level: 0,
+        },
+    }
+}
+
+/// Stores who the tracer is.
+#[inline(always)]
+pub(crate) fn set_identity(own_host_tgid: u32, ns_level: u32, ns_inode: u32, own_cgroup_level: u32) {
+    if let Some(control) = CONTROL.get_ptr_mut(0) {
+        // SAFETY: the map's one entry; user space waits for the iterator's end before it looks.
+        unsafe { (*control).own_host_tgid = own_host_tgid };
+        // SAFETY: as above.
+        unsafe { (*control).ns_level = ns_level };
+        // SAFETY: as above.
+        unsafe { (*control).ns_inode = ns_inode };
+        // SAFETY: as above.
+        unsafe { (*control).own_cgroup_level = own_cgroup_level };
+    }
+}
+
+/// The task's pid in the tracer's namespace; 0 where it has none.
+#[inline(always)]
+pub(crate) fn visible_tgid(leader: Task) -> u32 {
+    let control = control();
+    if control.ns_level == 0 { leader.tgid() } else { leader.pid_in(control.ns_level, control.ns_inode) }
+}
+
+/// False where the target is a tree.
+#[inline(always)]
+pub(crate) fn is_in_target_cgroup(task: Task) -> bool {
+    let id = settings!(cgroup_id);
+    id != 0 && task.is_below_cgroup(id, control().cgroup_level)
+}
+
 const CREATE: u64 = 1;
 
 #[inline(always)]
-fn get(task: Task, flags: u64) -> *mut Mark {
+fn get(task: Task, flags: u64) -> Option<&'static mut Mark> {
     // SAFETY: the verifier checks that `task` is a trusted task and the map a task storage.
-    unsafe {
+    let mark: *mut Mark = unsafe {
         bpf_task_storage_get(
             (&raw const MARKS).cast_mut().cast(),
             task.as_ptr(),
@@ -49,73 +101,76 @@ fn get(task: Task, flags: u64) -> *mut Mark {
             flags,
         )
     }
-    .cast()
+    .cast();
+    if mark.is_null() {
+        return None;
+    }
+    // SAFETY: not null, so it is this task's storage, which outlives the program's run.
+    Some(unsafe { &mut *mark })
+}
+
+/// The mark of a member's group, which is its leader's.
+#[inline(always)]
+pub(crate) fn of_group(task: Task) -> Option<&'static mut Mark> {
+    get(task.group_leader(), 0).filter(|mark| mark.member != member::NONE)
+}
+
+/// The mark of the task itself, whether or not it leads its group.
+#[inline(always)]
+pub(crate) fn of_task(task: Task) -> Option<&'static mut Mark> {
+    get(task, 0).filter(|mark| mark.member != member::NONE)
 }
 
 #[inline(always)]
 pub(crate) fn is_member(task: Task) -> bool {
-    let mark = get(task, 0);
-    if mark.is_null() {
-        return false;
-    }
-    // SAFETY: not null, so it is this task's storage.
-    (unsafe { (*mark).member }) != 0
+    of_group(task).is_some()
 }
 
-/// Makes `task` a member. False when the kernel had no memory for the mark (counted).
+/// Makes `leader`'s group a member that had used `base` before. `None` when the kernel had no memory for
+/// the mark (counted).
 #[inline(always)]
-pub(crate) fn mark(task: Task) -> bool {
-    let mark = get(task, CREATE);
-    if mark.is_null() {
+pub(crate) fn mark_group(leader: Task, base: Run) -> Option<&'static mut Mark> {
+    let Some(mark) = get(leader, CREATE) else {
+        count(|t| t.unmarked += 1);
+        return None;
+    };
+    mark.tgid = visible_tgid(leader);
+    mark.base = base;
+    mark.told = base;
+    mark.exited = 0;
+    mark.peak_threads = leader.signal_nr_threads();
+    mark.member = member::INSIDE;
+    Some(mark)
+}
+
+/// Marks a further thread of a member's group, for the day on which it takes the leader's place.
+#[inline(always)]
+pub(crate) fn mark_thread(thread: Task, group: &Mark) -> bool {
+    let Some(mark) = get(thread, CREATE) else {
         count(|t| t.unmarked += 1);
         return false;
-    }
-    // SAFETY: not null, so it is this task's storage.
-    unsafe { (*mark).member = 1 };
+    };
+    mark.tgid = group.tgid;
+    mark.base = group.base;
+    mark.told = group.base;
+    mark.member = member::INSIDE;
     true
 }
 
-/// Takes a mark back, so that the iterator finds the task again.
+/// Remembers how many threads the group has now.
 #[inline(always)]
-pub(crate) fn unmark(task: Task) {
-    let mark = get(task, 0);
-    if !mark.is_null() {
-        // SAFETY: not null, so it is this task's storage.
-        unsafe { (*mark).member = 0 };
+pub(crate) fn note_threads(mark: &mut Mark, threads: u32) {
+    if threads > mark.peak_threads {
+        mark.peak_threads = threads;
     }
 }
 
-/// Remembers in the leader's mark how many threads the group has now.
+/// Adds to the totals what the group used since it was told of last.
 #[inline(always)]
-pub(crate) fn note_threads(leader: Task, threads: u32) {
-    let mark = get(leader, 0);
-    if mark.is_null() {
-        return;
-    }
-    // SAFETY: not null, so it is the leader's storage.
-    let peak = unsafe { &mut (*mark).peak_threads };
-    if threads > *peak {
-        *peak = threads;
-    }
-}
-
-/// Notes the end of the leader's group; false if it was noted before. `peak_threads` is at least 1.
-#[inline(always)]
-pub(crate) fn note_exit(leader: Task, peak_threads: &mut u32) -> bool {
-    let mark = get(leader, 0);
-    if mark.is_null() {
-        return true;
-    }
-    // SAFETY: not null, so it is the leader's storage.
-    let peak = unsafe { (*mark).peak_threads };
-    if peak > 1 {
-        *peak_threads = peak;
-    }
-    // SAFETY: as above.
-    let before = unsafe { (*mark).exited };
-    // SAFETY: as above.
-    unsafe { (*mark).exited = 1 };
-    before == 0
+pub(crate) fn tell_run(mark: &mut Mark, run: Run) {
+    let news = run.minus(mark.told);
+    mark.told = run;
+    count(|t| t.ended.add(news));
 }
 
 #[inline(always)]

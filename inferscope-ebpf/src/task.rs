@@ -1,9 +1,14 @@
 //! Typed reads of kernel structs.
 //!
 //! Owns every offset-based load. A [`Task`] wraps a pointer that the verifier knows as a
-//! `task_struct`, so its fields are plain loads; never keeps one across a program run.
+//! `task_struct`, so its fields are plain loads; never keeps one across a program run. What the verifier
+//! can't type (flexible arrays, list links) is read through the helper that checks the address.
 
-use aya_ebpf::bindings::task_struct;
+use aya_ebpf::{
+    bindings::task_struct,
+    helpers::{bpf_probe_read_kernel, generated::bpf_probe_read_kernel as bpf_probe_read_kernel_raw},
+};
+use bytemuck::Pod;
 
 /// A field offset of the running kernel. Volatile, so that the compiler does not fold in the
 /// placeholder that is patched before loading.
@@ -45,6 +50,25 @@ fn read_u64(base: *const u8, offset: u32) -> u64 {
 fn read_u32(base: *const u8, offset: u32) -> u32 {
     // SAFETY: as in `read_u64`.
     unsafe { core::ptr::read_volatile(at(base, offset).cast::<u32>()) }
+}
+
+/// Reads where the verifier knows no type; `None` where the address can't be read.
+#[inline(always)]
+pub(crate) fn probe<T>(base: *const u8, offset: u32) -> Option<T> {
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_kernel(at(base, offset).cast::<T>()) }.ok()
+}
+
+/// The same without a branch, which in a loop would double the verifier's work at each turn: the helper
+/// zeroes what it can't read.
+#[inline(always)]
+pub(crate) fn probe_or_zero<T: Pod>(base: *const u8, offset: u32) -> T {
+    let mut value = core::mem::MaybeUninit::<T>::zeroed();
+    let from = at(base, offset).cast();
+    // SAFETY: the destination has that size; the helper checks the address.
+    let _ = unsafe { bpf_probe_read_kernel_raw(value.as_mut_ptr().cast(), size_of::<T>() as u32, from) };
+    // SAFETY: all zeroes, and any other bytes, are a `T`.
+    unsafe { value.assume_init() }
 }
 
 /// A v2 cgroup's id: the inode number of its directory.
@@ -102,14 +126,78 @@ impl Task {
     }
 
     #[inline(always)]
-    fn signal(self) -> *const u8 {
+    pub(crate) fn signal(self) -> *const u8 {
         read_ptr(self.0, layout!(task_signal))
+    }
+
+    /// Its cgroup of the default (v2) hierarchy.
+    #[inline(always)]
+    pub(crate) fn cgroup(self) -> *const u8 {
+        let set = read_ptr(self.0, layout!(task_cgroups));
+        read_ptr(set, layout!(css_set_dfl_cgrp))
     }
 
     #[inline(always)]
     pub(crate) fn cgroup_id(self) -> u64 {
-        let set = read_ptr(self.0, layout!(task_cgroups));
-        cgroup_id(read_ptr(set, layout!(css_set_dfl_cgrp)))
+        cgroup_id(self.cgroup())
+    }
+
+    /// The depth of its cgroup below the hierarchy's root.
+    #[inline(always)]
+    pub(crate) fn cgroup_level(self) -> u32 {
+        read_u32(self.cgroup(), layout!(cgroup_level))
+    }
+
+    /// Whether it is in the cgroup of that id and depth, or below. `cgroup.ancestors` ends in the cgroup
+    /// itself.
+    #[inline(always)]
+    pub(crate) fn is_below_cgroup(self, id: u64, level: u32) -> bool {
+        let cgroup = self.cgroup();
+        if read_u32(cgroup, layout!(cgroup_level)) < level {
+            return false;
+        }
+        let at = layout!(cgroup_ancestors).wrapping_add(level.wrapping_mul(8));
+        let Some(ancestor) = probe::<*const u8>(cgroup, at) else { return false };
+        let Some(kn) = probe::<*const u8>(ancestor, layout!(cgroup_kn)) else { return false };
+        probe::<u64>(kn, layout!(kernfs_node_id)) == Some(id)
+    }
+
+    /// Its pid in the namespace of that depth and inode; 0 where it has none there. A freed task has
+    /// none anywhere.
+    #[inline(always)]
+    pub(crate) fn pid_in(self, level: u32, inode: u32) -> u32 {
+        let Some((pid, depth)) = self.pid_struct() else { return 0 };
+        // Nesting deeper than the kernel's MAX_PID_NS_LEVEL does not exist.
+        if depth < level || level > 32 {
+            return 0;
+        }
+        let numbers = layout!(pid_numbers) + level * layout!(upid_size);
+        let Some(ns) = probe::<*const u8>(pid, numbers + layout!(upid_ns)) else { return 0 };
+        if probe::<u32>(ns, layout!(pid_namespace_inum)) != Some(inode) {
+            return 0;
+        }
+        probe::<u32>(pid, numbers + layout!(upid_nr)).unwrap_or(0)
+    }
+
+    /// Depth and inode of its own pid namespace.
+    #[inline(always)]
+    pub(crate) fn pid_namespace(self) -> Option<(u32, u32)> {
+        let (pid, depth) = self.pid_struct()?;
+        if depth > 32 {
+            return None;
+        }
+        let numbers = layout!(pid_numbers) + depth * layout!(upid_size);
+        let ns = probe::<*const u8>(pid, numbers + layout!(upid_ns))?;
+        Some((depth, probe::<u32>(ns, layout!(pid_namespace_inum))?))
+    }
+
+    #[inline(always)]
+    fn pid_struct(self) -> Option<(*const u8, u32)> {
+        let pid = read_ptr(self.0, layout!(task_thread_pid));
+        if pid.is_null() {
+            return None;
+        }
+        Some((pid, probe::<u32>(pid, layout!(pid_level))?))
     }
 
     /// User address and length of the command line.

@@ -149,7 +149,7 @@ impl ProcessBuilder {
             exited: None,
             exit: None,
             left: None,
-            oom_killed: false,
+            oom_killed: Some(false),
             comm: comm.to_owned(),
             exe: None,
             argv: None,

@@ -89,7 +89,7 @@ fn process(origin: Origin, r: &ProcessRecord, role: model::Role) -> model::Proce
         role,
         started_ns: r.started_boottime_ns.map(|ns| origin.at_boottime(ns)),
         exited_ns: r.exited.map(|t| origin.at(t).0),
-        exit: r.exit.map(|e| model::Exit { code: e.code, signal: e.signal, oom: Some(r.oom_killed) }),
+        exit: r.exit.map(|e| model::Exit { code: e.code, signal: e.signal, oom: r.oom_killed }),
         cpu_user_ns: r.cpu.map(|c| c.user.0),
         cpu_system_ns: r.cpu.map(|c| c.system.0),
         max_rss_bytes: r.max_rss_bytes.or(r.sampled_peak_rss_bytes),

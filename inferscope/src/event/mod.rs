@@ -10,6 +10,6 @@ mod process;
 pub use gpu::{GpuDevice, GpuLog, GpuReading};
 pub use load::{Chunk, ChunkKind, Failure, FailureKind, LoadLog, RequestLog, Usage};
 pub use process::{
-    Birth, CgroupAccounting, Counts, CpuTime, ExitStatus, Loss, Observation, ProcessEvent, ProcessEventKind,
-    ProcessRecord, SetSample, TrackerKind,
+    Birth, CgroupAccounting, Counts, CpuTime, ExitStatus, Loss, LostRecords, Observation, ProcessEvent,
+    ProcessEventKind, ProcessRecord, SetSample, TrackerKind,
 };

@@ -96,8 +96,8 @@ pub struct ProcessRecord {
     pub exit: Option<ExitStatus>,
     /// When it was moved out of a target's cgroup that is watched strictly; its CPU ends there.
     pub left: Option<Mono>,
-    /// The kernel's OOM killer chose it.
-    pub oom_killed: bool,
+    /// The kernel's OOM killer chose it; `None`: it would not have been told.
+    pub oom_killed: Option<bool>,
     pub comm: String,
     /// The executed file, where it was seen.
     pub exe: Option<String>,
@@ -152,7 +152,7 @@ pub enum ProcessEventKind {
     MoveIn {
         to_cgroup_id: u64,
     },
-    /// It left the target's cgroup, and the set, where that is watched strictly.
+    /// It left the target's cgroup, and where that is watched strictly the set.
     MoveOut {
         to_cgroup_id: u64,
     },
@@ -194,6 +194,8 @@ pub struct Counts {
 pub struct Loss {
     /// Records that the full ring could not take.
     pub ring_full: u64,
+    /// The same, by what they would have told.
+    pub ring_full_by: LostRecords,
     /// Processes that could not be marked (no memory for the mark), with their descendants.
     pub unmarked: u64,
     /// Records that could not be decoded.
@@ -221,6 +223,25 @@ pub struct CgroupAccounting {
     pub memory_reason: Option<String>,
 }
 
+/// Records that the full ring could not take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LostRecords {
+    pub forks: u64,
+    pub execs: u64,
+    pub exits: u64,
+    /// Final figures.
+    pub frees: u64,
+    /// Moves and OOM kills.
+    pub others: u64,
+}
+
+impl LostRecords {
+    #[must_use]
+    pub const fn sum(self) -> u64 {
+        self.forks + self.execs + self.exits + self.frees + self.others
+    }
+}
+
 /// Everything `observe` learnt of the set.
 #[derive(Debug, Clone)]
 pub struct Observation {
@@ -239,8 +260,8 @@ pub struct Observation {
     /// CPU of the whole set within the window, listed or not.
     pub cpu_exited: CpuTime,
     pub cpu_living: CpuTime,
-    /// The part of `cpu_exited` that belongs to no listed process, or to one whose end was not told:
-    /// the kernel program's own sum less what its records said.
+    /// The part of both that belongs to no listed process, or to one whose end was not told: the kernel
+    /// program's own sum less what its records said, and readings of the living that are not listed.
     pub cpu_unlisted: CpuTime,
     /// Paths of the cgroups that records name, within the v2 hierarchy.
     pub cgroups: HashMap<u64, String>,

@@ -6,14 +6,19 @@
 //! `target` finds the roots; `ebpf` or `proc` follow the set; `table` is the pure state machine that
 //! both feed; `observer` is the one thread that drains, samples and keeps time; `gpu` polls NVML.
 
+mod cgroup;
 mod ebpf;
 pub mod gpu;
 mod mask;
 mod observer;
+mod pace;
 mod proc;
+mod pss;
+mod sampler;
 mod series;
 mod table;
 pub mod target;
 
-pub use ebpf::EbpfError;
+pub use cgroup::CgroupError;
+pub use ebpf::{EbpfError, probe as probe_tracker};
 pub use observer::{ObserveError, Observer};

@@ -4,7 +4,7 @@
 //! schedules, the ring's and the sampler's; a record that fills the ring wakes it earlier. Started
 //! and stopped by `run`.
 
-use std::collections::HashMap;
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -13,14 +13,16 @@ use tokio::sync::watch;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 
-use super::ebpf::{EbpfError, Tracker};
-use super::proc::handle::{Handle, Units, Unread};
+use super::cgroup::{self, Accounting, Hierarchies};
+use super::ebpf::{EbpfError, Record, Tracker, What, cpu_of};
+use super::pace::Pace;
 use super::proc::tree;
+use super::sampler::{Look, Sampler};
 use super::series::Series;
 use super::table::Table;
-use super::target::Found;
+use super::target::{CgroupTarget, Found};
 use crate::clock::Mono;
-use crate::event::{Birth, CpuTime, Observation, SetSample, TrackerKind};
+use crate::event::{Birth, CgroupAccounting, CpuTime, LostRecords, Observation, SetSample, TrackerKind};
 use crate::plan::{ObservePlan, TrackerChoice};
 use crate::units::Nanos;
 
@@ -30,15 +32,17 @@ const DRAIN_INTERVAL: Nanos = Nanos::from_millis(20);
 const SETTLE_LIMIT: Nanos = Nanos::from_millis(1_000);
 /// An hour at 50 ms fits; beyond, neighbours are merged (see `series`).
 const MAX_SAMPLES: usize = 100_000;
-/// Descriptors of processes kept open; beyond, a handle is opened for each reading.
-const MAX_HANDLES: usize = 4_096;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ObserveError {
+    #[error("the target is gone: {0} held no process at the first sample\n  start the server and try again")]
+    TargetGone(String),
+    #[error("a cgroup target needs the kernel tracker: {0}\n  or watch a process tree with --pid")]
+    CgroupNeedsEbpf(#[source] EbpfError),
     #[error(
-        "the target is gone: process {0} ended before the first sample\n  start the server and try again"
+        "--tracker proc can't follow a cgroup\n  leave --tracker out, or watch a process tree with --pid"
     )]
-    TargetGone(u32),
+    CgroupByProc,
     #[error("--tracker ebpf can't be had: {0}\n  or leave --tracker out to fall back to /proc")]
     Tracker(#[source] EbpfError),
     #[error("the observing thread can't be started: {0}\n  check the limits on processes and open files")]
@@ -90,66 +94,96 @@ impl Observer {
 struct Worker {
     tracker: Option<Tracker>,
     tracker_reason: Option<String>,
-    /// The set is one process that was asked for alone.
-    single: bool,
+    target: Found,
     table: Table,
-    handles: HashMap<usize, Handle>,
-    units: Units,
-    interval: Nanos,
+    sampler: Sampler,
+    pace: Pace,
     samples: Series<SetSample>,
-    overruns: u64,
+    accounting: Option<Accounting>,
+    hierarchies: Hierarchies,
     started: Mono,
     highest_cpu: Nanos,
     target_ended: Option<Mono>,
     tell_end: watch::Sender<bool>,
+    /// Losses after which the living were looked through again.
+    seen_losses: u64,
+    /// A process with several threads was moved in: its threads are not marked yet.
+    moved_in: bool,
+    /// Looks that the kernel refused.
+    failed_looks: u64,
+    /// inferscope itself was in the target's cgroup.
+    beside_own: bool,
 }
 
 impl Worker {
     fn begin(plan: &ObservePlan, target: &Found) -> Result<Self, ObserveError> {
-        let units = Units::of_this_machine();
-        let mut table = Table::default();
+        let sampler = Sampler::new();
+        let mut table = Table::new(plan.max_processes);
         let (tracker, tracker_reason) = match (plan.tracker, target.descendants) {
             (_, false) => (None, Some("--no-descendants samples one process".to_owned())),
+            (TrackerChoice::Proc, true) if target.cgroup.is_some() => return Err(ObserveError::CgroupByProc),
             (TrackerChoice::Proc, true) => (None, Some("--tracker proc".to_owned())),
-            (choice, true) => match Tracker::start(&target.roots, units.page_bytes, |r| table.apply(r)) {
-                Ok(tracker) => (Some(tracker), None),
-                Err(e) if choice == TrackerChoice::Ebpf => return Err(ObserveError::Tracker(e)),
-                Err(e) => (None, Some(e.to_string())),
-            },
+            (choice, true) => {
+                let page_bytes = sampler.units.page_bytes;
+                match Tracker::start(target, plan.ring_bytes, page_bytes, |r| table.apply(r)) {
+                    Ok(tracker) => (Some(tracker), None),
+                    Err(e) if choice == TrackerChoice::Ebpf => return Err(ObserveError::Tracker(e)),
+                    Err(e) if target.cgroup.is_some() => return Err(ObserveError::CgroupNeedsEbpf(e)),
+                    Err(e) => (None, Some(e.to_string())),
+                }
+            }
         };
+        let hierarchies = Hierarchies::of_this_process();
+        let accounting = target.cgroup.as_ref().map(|c| Accounting::of(c, &hierarchies));
+        let beside_own = target
+            .cgroup
+            .as_ref()
+            .is_some_and(|c| cgroup::processes_below(&c.dir).contains(&std::process::id()));
+        let started = Mono::now();
         let mut worker = Self {
             tracker,
             tracker_reason,
-            single: !target.descendants,
+            target: target.clone(),
             table,
-            handles: HashMap::new(),
-            units,
-            interval: plan.sample_interval,
+            sampler,
+            pace: Pace::new(plan.sample_interval, started),
             samples: Series::new(MAX_SAMPLES, |a, b| a.rss_bytes > b.rss_bytes),
-            overruns: 0,
-            started: Mono::now(),
+            accounting,
+            hierarchies,
+            started,
             highest_cpu: Nanos::ZERO,
             target_ended: None,
             tell_end: watch::Sender::new(false),
+            seen_losses: 0,
+            moved_in: false,
+            failed_looks: 0,
+            beside_own,
         };
         if worker.tracker.is_none() {
-            worker.first_scan(&target.roots);
+            worker.first_scan();
         }
-        let first = worker.sample();
+        let before = worker.accounting.as_ref().and_then(Accounting::read);
+        let (first, _) = worker.sample();
+        if let Some(accounting) = &mut worker.accounting {
+            let after = accounting.read();
+            accounting.begin(before, after);
+        }
         worker.samples.push(first);
-        if first.processes == 0 {
-            return Err(ObserveError::TargetGone(target.roots.first().copied().unwrap_or(0)));
+        // An empty cgroup is waited in; a tree without a process never gets one.
+        if first.processes == 0 && target.cgroup.is_none() {
+            let root = target.roots.first().copied().unwrap_or(0);
+            return Err(ObserveError::TargetGone(format!("the tree of process {root}")));
         }
         Ok(worker)
     }
 
-    fn first_scan(&mut self, roots: &[u32]) {
+    fn first_scan(&mut self) {
         let nodes = tree::scan();
-        let roots = nodes.iter().copied().filter(|n| roots.contains(&n.pid)).collect::<Vec<_>>();
+        let roots: Vec<_> = nodes.iter().copied().filter(|n| self.target.roots.contains(&n.pid)).collect();
         for root in &roots {
             self.appear(*root, Birth::AliveAtStart);
         }
-        if !self.single {
+        if self.target.descendants {
             for node in tree::newcomers(&nodes, &self.table.living_pids(), std::process::id()) {
                 self.appear(node, Birth::AliveAtStart);
             }
@@ -157,31 +191,26 @@ impl Worker {
     }
 
     fn appear(&mut self, node: tree::Node, birth: Birth) {
-        let tick_ns = 1_000_000_000 / self.units.ticks_per_second.max(1);
+        let tick_ns = 1_000_000_000 / self.sampler.units.ticks_per_second.max(1);
         self.table.appear(Mono::now(), node, birth, node.start_ticks.saturating_mul(tick_ns));
     }
 
     fn run(mut self, stop: &OwnedFd) -> Observation {
-        let mut next_sample = self.started.plus(self.interval);
         let mut next_drain = self.started.plus(DRAIN_INTERVAL);
         loop {
             let now = Mono::now();
-            let due = if self.tracker.is_some() { next_sample.min(next_drain) } else { next_sample };
+            let due = if self.tracker.is_some() { self.pace.due().min(next_drain) } else { self.pace.due() };
             if self.wait(stop, due.since(now)) {
                 break;
             }
             let now = Mono::now();
             self.drain();
             next_drain = now.plus(DRAIN_INTERVAL);
-            if now >= next_sample {
-                if now.since(next_sample) >= self.interval {
-                    self.overruns += 1;
-                }
-                let sample = self.sample();
+            if now >= self.pace.due() {
+                let cpu = own_thread_cpu();
+                let (sample, _) = self.sample();
                 self.samples.push(sample);
-                // On the grid, with the ticks that were missed left out.
-                let missed = now.since(next_sample).0 / self.interval.0.max(1);
-                next_sample = next_sample.plus(Nanos(self.interval.0.saturating_mul(missed + 1)));
+                self.pace.ticked(now, own_thread_cpu().saturating_sub(cpu));
             }
         }
         self.end()
@@ -204,71 +233,83 @@ impl Worker {
     }
 
     fn drain(&mut self) {
-        if let Some(tracker) = &mut self.tracker {
-            let table = &mut self.table;
-            let undecodable = tracker.drain(|r| table.apply(r));
-            self.table.loss.undecodable += undecodable;
+        let Some(tracker) = &mut self.tracker else { return };
+        let (table, moved_in) = (&mut self.table, &mut self.moved_in);
+        let undecodable = tracker.drain(|record: Record| {
+            *moved_in |= matches!(record.what, What::MoveIn(_));
+            table.apply(record);
+        });
+        table.loss.undecodable += undecodable;
+        if std::mem::take(moved_in) {
+            let marked = tracker.mark(|record| {
+                table.adopt(record);
+            });
+            self.failed_looks += u64::from(marked.is_err());
         }
     }
 
+    /// Where records were lost, the living are looked through again; whether any were.
+    fn recover(&mut self) -> bool {
+        let Some(tracker) = &mut self.tracker else { return false };
+        let Some(totals) = tracker.totals() else { return false };
+        let losses = totals.lost_forks + totals.lost_others;
+        if losses != self.seen_losses {
+            self.seen_losses = losses;
+            let table = &mut self.table;
+            let swept = tracker.sweep(|record| {
+                table.adopt(record);
+            });
+            self.failed_looks += u64::from(swept.is_err());
+        }
+        totals.lost_exits + totals.lost_frees + losses + self.table.loss.unlisted_processes > 0
+    }
+
     /// One look at every living member.
-    fn sample(&mut self) -> SetSample {
-        if self.tracker.is_none() && !self.single {
+    fn sample(&mut self) -> (SetSample, Look) {
+        if self.tracker.is_none() && self.target.descendants {
             let nodes = tree::scan();
             for node in tree::newcomers(&nodes, &self.table.living_pids(), std::process::id()) {
                 self.appear(node, Birth::Forked);
             }
         }
+        let lossy = self.recover();
         let t = Mono::now();
-        let (mut processes, mut threads, mut rss_bytes) = (0_u32, 0_u32, 0_u64);
-        let living: Vec<_> = self.table.living().collect();
-        self.handles.retain(|&i, _| self.table.is_living(i));
-        for (i, pid, start) in living {
-            let reading = match self.handles.get(&i) {
-                Some(handle) => handle.read(),
-                None => self.first_look(i, pid, start),
-            };
-            match reading {
-                // A zombie has no threads and no memory; it waits for its parent.
-                Ok(reading) if reading.zombie => {
-                    if self.tracker.is_none() {
-                        self.table.sampled(i, &reading);
-                        self.table.vanish(t, pid);
-                    }
-                }
-                Ok(reading) => {
-                    self.table.sampled(i, &reading);
-                    processes += 1;
-                    threads = threads.saturating_add(reading.threads);
-                    rss_bytes = rss_bytes.saturating_add(reading.rss_bytes);
-                }
-                // With the kernel tracker its exit record is on the way.
-                Err(Unread::Gone) if self.tracker.is_some() => {}
-                Err(Unread::Gone) => self.table.vanish(t, pid),
-                Err(Unread::Refused) => self.table.loss.unreadable += 1,
+        let look = self.sampler.look(t, &mut self.table);
+        if self.tracker.is_none() {
+            for &i in look.gone.iter().chain(&look.zombies) {
+                self.table.vanish(t, i, false);
             }
         }
-        if processes == 0 && self.target_ended.is_none() {
-            self.target_ended = Some(t);
-            let _ = self.tell_end.send_replace(true);
-        } else if processes > 0 {
-            self.target_ended = None;
+        self.note_end(t, look.processes);
+        let mut cpu = self.table.exited_cpu().total() + self.table.living_cpu().total();
+        if let Some(totals) = self.tracker.as_ref().filter(|_| lossy).and_then(Tracker::totals) {
+            cpu += self.table.unlisted(totals.ended).total();
         }
-        let cpu = self.table.exited_cpu().total() + self.table.living_cpu().total();
         // Between a death and its final figure the sum could step back by a time slice.
         self.highest_cpu = self.highest_cpu.max(cpu);
-        SetSample { t, processes, threads, rss_bytes, pss_bytes: None, cpu: self.highest_cpu }
+        let sample = SetSample {
+            t,
+            processes: look.processes,
+            threads: look.threads,
+            rss_bytes: look.rss_bytes,
+            pss_bytes: look.pss_bytes,
+            cpu: self.highest_cpu,
+        };
+        (sample, look)
     }
 
-    fn first_look(&mut self, i: usize, pid: u32, start: u64) -> Result<super::proc::handle::Reading, Unread> {
-        let handle = Handle::open(pid, Some(self.units.start_ticks(start)), self.units)?;
-        let reading = handle.read()?;
-        let (exe, argv) = handle.identity();
-        self.table.identify(i, exe, argv);
-        if self.handles.len() < MAX_HANDLES {
-            self.handles.insert(i, handle);
+    /// A tree ends with its last process, a cgroup with its directory.
+    fn note_end(&mut self, t: Mono, processes: u32) {
+        let ended = match &self.target.cgroup {
+            Some(target) => cgroup::id_of(&target.dir) != Some(target.id),
+            None => processes == 0,
+        };
+        if ended && self.target_ended.is_none() {
+            self.target_ended = Some(t);
+            self.tell_end.send_replace(true);
+        } else if !ended {
+            self.target_ended = None;
         }
-        Ok(reading)
     }
 
     /// The set is closed first, so that the kernel's counters and the list tell of the same
@@ -278,38 +319,75 @@ impl Worker {
             tracker.detach_births();
         }
         self.drain();
-        let last = self.sample();
+        let before = self.accounting.as_ref().and_then(Accounting::read);
+        let (last, look) = self.sample();
+        if let Some(accounting) = &mut self.accounting {
+            let after = accounting.read();
+            accounting.end(before, after);
+        }
         let ended = Mono::now();
-        self.note_peaks();
+        self.sampler.note_peaks(&mut self.table);
+        let unlisted_living = self.unlisted_living();
+        if let Some(tracker) = &mut self.tracker {
+            self.failed_looks += u64::from(tracker.close().is_err());
+        }
+        self.drain();
+        // Gone at the last look, and no word of its end: that was lost.
+        if self.tracker.is_some() {
+            for i in look.gone {
+                self.table.vanish(ended, i, true);
+            }
+        }
         self.settle(ended);
         if let Some(tracker) = &mut self.tracker {
             tracker.detach_deaths();
         }
         self.drain();
+        self.observation(last, ended, unlisted_living)
+    }
+
+    fn observation(self, last: SetSample, ended: Mono, unlisted_living: CpuTime) -> Observation {
         let totals = self.tracker.as_ref().and_then(Tracker::totals);
         let mut counts = self.table.counts;
         let mut loss = self.table.loss;
+        let mut cpu_unlisted = unlisted_living;
         if let Some(totals) = totals {
             counts.forks = totals.forks;
             counts.exits = totals.exits;
             counts.execs = Some(totals.execs);
             counts.threads = Some(totals.threads);
-            loss.ring_full = totals.ring_full;
-            loss.unmarked = totals.unmarked;
+            counts.moved_in = totals.moved_in;
+            counts.moved_out = totals.moved_out;
+            loss.ring_full_by = LostRecords {
+                forks: totals.lost_forks,
+                execs: totals.lost_execs,
+                exits: totals.lost_exits,
+                frees: totals.lost_frees,
+                others: totals.lost_others,
+            };
+            loss.ring_full = loss.ring_full_by.sum();
+            loss.unmarked = totals.unmarked + self.failed_looks;
+            cpu_unlisted += self.table.unlisted(totals.ended);
         } else {
             counts.execs = None;
             counts.threads = None;
         }
         loss.unreadable = loss.unreadable.saturating_add(self.table.without_cpu());
         let (samples, samples_thinned) = self.samples.finish(Some(last));
-        let cpu_exited = self.table.exited_cpu();
-        let cpu_living: CpuTime = self.table.living_cpu();
+        let mut cpu_exited = self.table.exited_cpu();
+        let mut cpu_living = self.table.living_cpu();
+        cpu_exited += totals.map_or_else(CpuTime::default, |t| self.table.unlisted(t.ended));
+        cpu_living += unlisted_living;
+        let apart = apart(counts.moved_out, self.target.cgroup.as_ref(), self.beside_own);
+        let accounting: Option<CgroupAccounting> = self.accounting.map(|a| a.finish(apart));
+        let cgroups = cgroup::paths(&self.hierarchies, &self.table.cgroup_ids());
         let by_kernel = self.tracker.is_some();
-        let (processes, events) = self.table.finish();
+        let tells_oom = self.tracker.as_ref().is_some_and(Tracker::tells_oom);
+        let (processes, events) = self.table.finish(tells_oom);
         Observation {
             tracker: if by_kernel { TrackerKind::Ebpf } else { TrackerKind::Proc },
             tracker_reason: self.tracker_reason,
-            tracker_is_complete: by_kernel || self.single,
+            tracker_is_complete: by_kernel || !self.target.descendants,
             started: self.started,
             ended,
             processes,
@@ -319,23 +397,44 @@ impl Worker {
             loss,
             cpu_exited,
             cpu_living,
-            cpu_unlisted: CpuTime::default(),
-            cgroups: HashMap::new(),
-            accounting: None,
-            pss_reason: None,
-            sample_interval: self.interval,
-            sample_overruns: self.overruns,
+            cpu_unlisted,
+            cgroups,
+            accounting,
+            pss_reason: self.sampler.pss_reason,
+            sample_interval: self.pace.interval(),
+            sample_overruns: self.pace.overruns(),
             samples_thinned,
             target_ended: self.target_ended,
         }
     }
 
-    fn note_peaks(&mut self) {
-        for (&i, handle) in &self.handles {
-            if let Some(bytes) = handle.peak_rss_bytes() {
-                self.table.note_peak_rss(i, bytes);
+    /// CPU of living members for which the list had no room.
+    fn unlisted_living(&mut self) -> CpuTime {
+        let mut sum = CpuTime::default();
+        if self.table.loss.unlisted_processes == 0 {
+            return sum;
+        }
+        let Some(tracker) = &mut self.tracker else { return sum };
+        let mut unlisted: BTreeSet<(u32, u64)> = BTreeSet::new();
+        let mut bases = std::collections::HashMap::new();
+        let table = &mut self.table;
+        let swept = tracker.sweep(|record| {
+            let key = (record.pid, record.id.start_boottime_ns);
+            if let What::Alive(alive) = &record.what {
+                bases.insert(key, cpu_of(alive.base));
+            }
+            if !table.adopt(record) {
+                unlisted.insert(key);
+            }
+        });
+        self.failed_looks += u64::from(swept.is_err());
+        for key in unlisted {
+            match self.sampler.read(key.0, key.1) {
+                Ok(reading) => sum += reading.cpu.since(bases.get(&key).copied().unwrap_or_default()),
+                Err(_) => self.table.loss.unreadable += 1,
             }
         }
+        sum
     }
 
     /// Waits for the final figures of those that ended; zombies tell theirs through their clock.
@@ -344,10 +443,10 @@ impl Worker {
             return;
         }
         loop {
-            for i in self.table.unsettled() {
-                let (pid, start) = self.table.id(i);
-                let handle = Handle::open(pid, Some(self.units.start_ticks(start)), self.units);
-                match handle.and_then(|h| h.read()) {
+            let unsettled = self.table.unsettled();
+            for &i in &unsettled {
+                let (pid, start) = self.table.pid_and_start(i);
+                match self.sampler.read(pid, start) {
                     Ok(reading) if reading.zombie => self.table.settle(i, reading.cpu),
                     _ => {}
                 }
@@ -359,4 +458,23 @@ impl Worker {
             self.drain();
         }
     }
+}
+
+/// Why the cgroup's own figure is of other processes than the set's.
+fn apart(moved_out: u64, cgroup: Option<&CgroupTarget>, beside_own: bool) -> Option<String> {
+    let strict = cgroup.is_some_and(|c| c.strict);
+    if beside_own {
+        return Some(
+            "inferscope itself runs in the cgroup, whose figure holds it; the set does not".to_owned(),
+        );
+    }
+    (moved_out > 0 && !strict).then(|| {
+        format!("{moved_out} processes were moved out of the cgroup: the set still holds them, its figure does not")
+    })
+}
+
+fn own_thread_cpu() -> Nanos {
+    let t = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(t.tv_sec).unwrap_or(0);
+    Nanos(seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(t.tv_nsec).unwrap_or(0)))
 }

@@ -1,58 +1,70 @@
 //! The process set: records in, accounts out.
 //!
 //! Owns who is a member, who lives and what each has used. A pure state machine: `observer` feeds it
-//! the kernel's records and the readings of /proc; it never reads anything itself. Bounded: beyond
-//! [`MAX_LISTED`] processes and [`MAX_EVENTS`] events the list ends and is said to. The CPU of what is
-//! not listed is summed when it has ended; until then it is missing, and the report is not complete.
+//! the kernel's records and the readings of /proc; it never reads anything itself. Bounded: beyond `limit`
+//! processes and [`MAX_EVENTS`] events the list ends and is said to. What is not listed, or whose end was
+//! not told, is still in the kernel program's totals; [`Table::unlisted`] is the difference.
+
+mod entry;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::ebpf::{GroupUsage, Record, What};
+use inferscope_common::Run;
+
+use super::ebpf::{Alive, GroupUsage, Id, Record, What, cpu_of};
 use super::mask;
 use super::proc::handle::Reading;
 use super::proc::tree::Node;
 use crate::clock::Mono;
 use crate::event::{Birth, Counts, CpuTime, ExitStatus, Loss, ProcessEvent, ProcessEventKind, ProcessRecord};
+use crate::units::Nanos;
 
-pub(crate) const MAX_LISTED: usize = 200_000;
+use entry::{Base, Entry};
+
 pub(crate) const MAX_EVENTS: usize = 200_000;
 
-pub(crate) struct Entry {
-    pub(crate) record: ProcessRecord,
-    /// Since its birth, the window's beginning not taken out.
-    cpu_ever: Option<CpuTime>,
-    /// Lived before the window and what it had used by then is not known yet.
-    needs_base: bool,
-    freed: bool,
-}
-
-impl Entry {
-    fn cpu(&self) -> Option<CpuTime> {
-        if self.needs_base { None } else { self.cpu_ever.map(|ever| ever.since(self.record.cpu_before)) }
-    }
-}
-
-#[derive(Default)]
 pub(crate) struct Table {
+    limit: usize,
     entries: Vec<Entry>,
-    living: HashMap<u32, usize>,
-    /// By pid and start on CLOCK_BOOTTIME: until its figures are final.
-    open: HashMap<(u32, u64), usize>,
+    living: BTreeSet<usize>,
+    /// Until its figures are final.
+    open: HashMap<Id, usize>,
     events: Vec<ProcessEvent>,
     pub(crate) counts: Counts,
     pub(crate) loss: Loss,
     exited_cpu: CpuTime,
+    /// Of those that ended or left: what the records said, summed as the kernel program sums it.
+    told: Run,
+    /// Of those that are known to have ended without a record: it is in the kernel program's totals too.
+    vanished_cpu: CpuTime,
 }
 
 impl Table {
+    /// Lists at most `limit` processes.
+    pub(crate) fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            entries: Vec::new(),
+            living: BTreeSet::new(),
+            open: HashMap::new(),
+            events: Vec::new(),
+            counts: Counts::default(),
+            loss: Loss::default(),
+            exited_cpu: CpuTime::default(),
+            told: Run::default(),
+            vanished_cpu: CpuTime::default(),
+        }
+    }
+
     pub(crate) fn apply(&mut self, record: Record) {
-        let id = (record.pid, record.start_boottime_ns);
-        match record.what {
-            What::Alive { tid, parent, cgroup_id, comm } => {
-                // Threads only tell that the pass was not the last.
-                if tid == record.pid && !self.open.contains_key(&id) {
+        let Record { t, id, pid, what } = record;
+        match what {
+            // Only tells that the pass was not the last.
+            What::Thread => {}
+            What::Alive(alive) => {
+                if !self.open.contains_key(&id) {
                     self.counts.alive_at_start += 1;
-                    self.insert(id, Birth::AliveAtStart, parent, comm, Some(cgroup_id));
+                    self.insert_alive(id, pid, Birth::AliveAtStart, alive);
                 }
             }
             What::Fork { parent, cgroup_id, comm } => {
@@ -60,131 +72,139 @@ impl Table {
                 if let Some(&i) = self.open.get(&id) {
                     // The snapshot saw it before this record was read: born within the window.
                     self.counts.alive_at_start = self.counts.alive_at_start.saturating_sub(1);
-                    let entry = &mut self.entries[i];
-                    entry.record.birth = Birth::Forked;
-                    entry.record.cpu_before = CpuTime::default();
-                    entry.needs_base = false;
+                    self.entries[i].born_within();
                 } else {
-                    self.insert(id, Birth::Forked, parent, comm, Some(cgroup_id));
+                    let entry = Entry::new(id, pid, parent, Birth::Forked, Base::Known, comm);
+                    self.insert(id, entry, Some(cgroup_id));
                 }
-                self.event(record.t, record.pid, ProcessEventKind::Fork { parent });
+                self.event(t, pid, ProcessEventKind::Fork { parent });
             }
-            What::Exec { comm, exe, argv } => {
+            What::Exec { comm, exe, argv, cut } => {
                 if let Some(&i) = self.open.get(&id) {
                     let known = &mut self.entries[i].record;
                     known.comm.clone_from(&comm);
                     known.exe.clone_from(&exe);
                     known.argv = argv.map(mask::arguments);
+                    known.argv_cut = cut;
                     known.execs += 1;
                 }
-                self.event(record.t, record.pid, ProcessEventKind::Exec { comm, exe });
+                self.event(t, pid, ProcessEventKind::Exec { comm, exe });
             }
-            What::Exit { status, peak_threads, usage } => {
+            What::Exit { status, peak_threads, usage, base } => {
                 self.counts.exits += 1;
                 if let Some(&i) = self.open.get(&id) {
                     let known = &mut self.entries[i].record;
                     known.peak_threads = known.peak_threads.max(Some(peak_threads));
-                    self.take_usage(i, &usage, false);
-                    self.end(i, record.t, Some(status));
+                    self.take_usage(i, &usage, base, false);
+                    self.end(i, t, Some(status));
                 }
-                self.event(record.t, record.pid, ProcessEventKind::Exit { status });
+                self.event(t, pid, ProcessEventKind::Exit { status });
             }
-            What::Free { usage } => {
+            What::Free { usage, base } => {
                 if let Some(i) = self.open.remove(&id) {
-                    self.take_usage(i, &usage, true);
+                    self.take_usage(i, &usage, base, true);
                     if self.entries[i].record.exited.is_none() {
                         self.counts.exits += 1;
-                        self.end(i, record.t, None);
+                        self.end(i, t, None);
                     }
-                } else {
-                    // Its birth was lost, or found the list full: no line of its own, but it was born
-                    // within the window, so that all it used belongs to the sum.
-                    self.exited_cpu += usage.cpu;
                 }
             }
-            What::Migrate { to_cgroup_id } => {
+            What::Migrate { to_cgroup_id, leaves } => {
                 if let Some(&i) = self.open.get(&id) {
                     self.entries[i].record.cgroup_id = Some(to_cgroup_id);
                 }
-                self.event(record.t, record.pid, ProcessEventKind::Migrate { to_cgroup_id });
+                self.counts.moved_out += u64::from(leaves);
+                let kind = if leaves {
+                    ProcessEventKind::MoveOut { to_cgroup_id }
+                } else {
+                    ProcessEventKind::Migrate { to_cgroup_id }
+                };
+                self.event(t, pid, kind);
+            }
+            What::MoveIn(alive) => {
+                self.counts.moved_in += 1;
+                let to_cgroup_id = alive.cgroup_id;
+                if !self.open.contains_key(&id) {
+                    self.insert_alive(id, pid, Birth::MovedIn, alive);
+                }
+                self.event(t, pid, ProcessEventKind::MoveIn { to_cgroup_id });
+            }
+            What::MoveOut { to_cgroup_id, usage, base } => {
+                self.counts.moved_out += 1;
+                if let Some(i) = self.open.remove(&id) {
+                    self.take_usage(i, &usage, base, false);
+                    self.entries[i].record.left = Some(t);
+                    self.entries[i].freed = true;
+                    self.close(i);
+                }
+                self.event(t, pid, ProcessEventKind::MoveOut { to_cgroup_id });
+            }
+            What::Oom => {
+                if let Some(&i) = self.open.get(&id) {
+                    self.entries[i].record.oom_killed = Some(true);
+                }
+                self.event(t, pid, ProcessEventKind::Oom);
             }
         }
     }
 
-    fn insert(&mut self, id: (u32, u64), birth: Birth, ppid: u32, comm: String, cgroup_id: Option<u64>) {
-        if self.entries.len() >= MAX_LISTED {
+    /// Of the iterator: it lives, and perhaps the record of its coming was lost. False where it is not
+    /// listed and can't be.
+    pub(crate) fn adopt(&mut self, record: Record) -> bool {
+        let What::Alive(alive) = record.what else { return true };
+        if self.open.contains_key(&record.id) {
+            return true;
+        }
+        if self.entries.len() >= self.limit {
+            return false;
+        }
+        let birth = if alive.base == Run::default() { Birth::Forked } else { Birth::MovedIn };
+        self.insert_alive(record.id, record.pid, birth, alive);
+        true
+    }
+
+    fn insert_alive(&mut self, id: Id, pid: u32, birth: Birth, alive: Alive) {
+        // A first reading is exact; the kernel program's base is as old as the last tick.
+        let base = if birth == Birth::AliveAtStart { Base::Provisional } else { Base::Known };
+        let mut entry = Entry::new(id, pid, alive.parent, birth, base, alive.comm);
+        entry.record.cpu_before = cpu_of(alive.base);
+        self.insert(id, entry, Some(alive.cgroup_id));
+    }
+
+    fn insert(&mut self, id: Id, mut entry: Entry, cgroup_id: Option<u64>) {
+        if self.entries.len() >= self.limit {
             self.loss.unlisted_processes += 1;
             return;
         }
+        entry.record.cgroup_id = cgroup_id;
         let i = self.entries.len();
-        self.entries.push(Entry {
-            record: ProcessRecord {
-                pid: id.0,
-                host_pid: Some(id.0),
-                ppid,
-                birth,
-                started_boottime_ns: Some(id.1),
-                exited: None,
-                exit: None,
-                left: None,
-                oom_killed: false,
-                comm,
-                exe: None,
-                argv: None,
-                argv_cut: false,
-                execs: 0,
-                cpu_before: CpuTime::default(),
-                cpu: None,
-                cpu_is_final: false,
-                max_rss_bytes: None,
-                sampled_peak_rss_bytes: None,
-                peak_threads: None,
-                minor_faults: None,
-                major_faults: None,
-                voluntary_switches: None,
-                involuntary_switches: None,
-                times_sampled: 0,
-                cgroup_id,
-            },
-            cpu_ever: None,
-            needs_base: birth == Birth::AliveAtStart,
-            freed: false,
-        });
+        self.entries.push(entry);
         self.open.insert(id, i);
-        self.living.insert(id.0, i);
+        self.living.insert(i);
         self.counts.peak_alive = self.counts.peak_alive.max(self.living.len() as u64);
     }
 
-    /// The kernel's figures of a dead process. What a sample saw last can be later than exit's
-    /// figure, which lacks the current time slice; the final one is the largest.
-    fn take_usage(&mut self, i: usize, usage: &GroupUsage, is_final: bool) {
+    /// The kernel's figures of one that ended or left.
+    fn take_usage(&mut self, i: usize, usage: &GroupUsage, base: Run, is_final: bool) {
         let before = self.entries[i].cpu();
         let entry = &mut self.entries[i];
-        let sampled = entry.cpu_ever.filter(|ever| !is_final && ever.total() > usage.cpu.total());
-        entry.cpu_ever = Some(sampled.unwrap_or(usage.cpu));
-        entry.freed |= is_final;
-        let record = &mut entry.record;
-        record.cpu_is_final |= is_final;
-        record.max_rss_bytes = record.max_rss_bytes.max(Some(usage.max_rss_bytes));
-        record.minor_faults = Some(usage.minor_faults);
-        record.major_faults = Some(usage.major_faults);
-        record.voluntary_switches = Some(usage.voluntary_switches);
-        record.involuntary_switches = Some(usage.involuntary_switches);
-        if record.exited.is_some() {
-            let after = self.entries[i].cpu();
+        add(&mut self.told, entry.tell(usage.run, base));
+        entry.take_usage(usage, is_final);
+        if entry.is_closed() {
+            let after = entry.cpu();
             self.exited_cpu = replace(self.exited_cpu, before, after);
         }
     }
 
     fn end(&mut self, i: usize, t: Mono, status: Option<ExitStatus>) {
+        self.entries[i].record.exited = Some(t);
+        self.entries[i].record.exit = status;
+        self.close(i);
+    }
+
+    fn close(&mut self, i: usize) {
+        self.living.remove(&i);
         let cpu = self.entries[i].cpu();
-        let record = &mut self.entries[i].record;
-        record.exited = Some(t);
-        record.exit = status;
-        let pid = record.pid;
-        if self.living.get(&pid) == Some(&i) {
-            self.living.remove(&pid);
-        }
         self.exited_cpu = replace(self.exited_cpu, None, cpu);
     }
 
@@ -205,35 +225,31 @@ impl Table {
                 self.event(t, node.pid, ProcessEventKind::Fork { parent: node.ppid });
             }
         }
-        self.insert((node.pid, boottime_ns), birth, node.ppid, String::new(), None);
+        let id = Id { host_pid: node.pid, start_boottime_ns: boottime_ns };
+        let base = if birth == Birth::AliveAtStart { Base::Unknown } else { Base::Known };
+        let mut entry = Entry::new(id, node.pid, node.ppid, birth, base, String::new());
+        entry.record.host_pid = None;
+        self.insert(id, entry, None);
     }
 
-    /// A member was found gone without a word from the kernel; its last reading stands.
-    pub(crate) fn vanish(&mut self, t: Mono, pid: u32) {
-        if let Some(&i) = self.living.get(&pid) {
-            self.counts.exits += 1;
-            self.end(i, t, None);
+    /// A member was found gone; its last reading stands. Without the kernel's word that is the usual end;
+    /// with it its record was lost, and the totals hold its final figure.
+    pub(crate) fn vanish(&mut self, t: Mono, i: usize, kernel_knows: bool) {
+        if !self.living.contains(&i) {
+            return;
         }
+        self.counts.exits += 1;
+        if kernel_knows {
+            self.vanished_cpu += self.entries[i].cpu().unwrap_or_default();
+        }
+        self.end(i, t, None);
     }
 
-    /// A reading of a living member; `peak_rss_bytes` where it was asked for too.
+    /// A reading of a living member.
     pub(crate) fn sampled(&mut self, i: usize, reading: &Reading) {
-        let Some(entry) = self.entries.get_mut(i) else { return };
-        if entry.needs_base {
-            entry.needs_base = false;
-            entry.record.cpu_before = reading.cpu;
+        if let Some(entry) = self.entries.get_mut(i) {
+            entry.sampled(reading);
         }
-        entry.cpu_ever = Some(reading.cpu);
-        let record = &mut entry.record;
-        if record.execs == 0 || record.comm.is_empty() {
-            record.comm.clone_from(&reading.comm);
-        }
-        record.times_sampled = record.times_sampled.saturating_add(1);
-        record.sampled_peak_rss_bytes = record.sampled_peak_rss_bytes.max(Some(reading.rss_bytes));
-        record.max_rss_bytes = record.max_rss_bytes.max(Some(reading.rss_bytes));
-        record.peak_threads = record.peak_threads.max(Some(reading.threads));
-        record.minor_faults = Some(reading.minor_faults);
-        record.major_faults = Some(reading.major_faults);
     }
 
     pub(crate) fn identify(&mut self, i: usize, exe: Option<String>, argv: Option<Vec<String>>) {
@@ -252,21 +268,18 @@ impl Table {
     /// A zombie: dead for the kernel's events, but its CPU clock is still there and final.
     pub(crate) fn settle(&mut self, i: usize, cpu: CpuTime) {
         let before = self.entries[i].cpu();
-        let entry = &mut self.entries[i];
-        entry.cpu_ever = Some(cpu);
-        entry.freed = true;
-        entry.record.cpu_is_final = true;
-        let after = entry.cpu();
+        self.entries[i].settle(cpu);
+        let after = self.entries[i].cpu();
         self.exited_cpu = replace(self.exited_cpu, before, after);
     }
 
     /// Index, pid and start of each living member.
     pub(crate) fn living(&self) -> impl Iterator<Item = (usize, u32, u64)> + '_ {
-        self.living.iter().map(|(&pid, &i)| (i, pid, self.entries[i].record.started_boottime_ns.unwrap_or(0)))
+        self.living.iter().map(|&i| (i, self.entries[i].record.pid, self.start(i)))
     }
 
     pub(crate) fn living_pids(&self) -> HashSet<u32> {
-        self.living.keys().copied().collect()
+        self.living.iter().map(|&i| self.entries[i].record.pid).collect()
     }
 
     /// The ended whose final figures are still to come.
@@ -275,9 +288,12 @@ impl Table {
         self.open.values().copied().filter(waits).collect()
     }
 
-    pub(crate) fn id(&self, i: usize) -> (u32, u64) {
-        let record = &self.entries[i].record;
-        (record.pid, record.started_boottime_ns.unwrap_or(0))
+    pub(crate) fn pid_and_start(&self, i: usize) -> (u32, u64) {
+        (self.entries[i].record.pid, self.start(i))
+    }
+
+    fn start(&self, i: usize) -> u64 {
+        self.entries[i].record.started_boottime_ns.unwrap_or(0)
     }
 
     pub(crate) fn exited_cpu(&self) -> CpuTime {
@@ -286,10 +302,25 @@ impl Table {
 
     pub(crate) fn living_cpu(&self) -> CpuTime {
         let mut sum = CpuTime::default();
-        for &i in self.living.values() {
+        for &i in &self.living {
             sum += self.entries[i].cpu().unwrap_or_default();
         }
         sum
+    }
+
+    /// CPU of those that ended, or left, without a line or without a record: what the kernel program
+    /// summed less what its records said.
+    pub(crate) fn unlisted(&self, ended: Run) -> CpuTime {
+        let rest = Run {
+            exec_ns: ended.exec_ns.wrapping_sub(self.told.exec_ns),
+            utime_ns: ended.utime_ns.wrapping_sub(self.told.utime_ns),
+            stime_ns: ended.stime_ns.wrapping_sub(self.told.stime_ns),
+        };
+        // The totals are summed before the record is written, so only a torn read could be behind.
+        if i64::try_from(rest.exec_ns).is_err() {
+            return CpuTime::default();
+        }
+        cpu_of(rest).since(self.vanished_cpu)
     }
 
     /// Listed processes whose CPU is unknown, and so in no sum: they lived before the window and
@@ -299,129 +330,49 @@ impl Table {
     }
 
     pub(crate) fn is_living(&self, i: usize) -> bool {
-        self.entries.get(i).is_some_and(|e| e.record.exited.is_none())
+        self.living.contains(&i)
     }
 
-    pub(crate) fn finish(self) -> (Vec<ProcessRecord>, Vec<ProcessEvent>) {
+    /// Ids of the cgroups that were named.
+    pub(crate) fn cgroup_ids(&self) -> BTreeSet<u64> {
+        let of_event = |e: &ProcessEvent| match e.kind {
+            ProcessEventKind::Migrate { to_cgroup_id }
+            | ProcessEventKind::MoveIn { to_cgroup_id }
+            | ProcessEventKind::MoveOut { to_cgroup_id } => Some(to_cgroup_id),
+            _ => None,
+        };
+        let of_entries = self.entries.iter().filter_map(|e| e.record.cgroup_id);
+        of_entries.chain(self.events.iter().filter_map(of_event)).collect()
+    }
+
+    /// `tells_oom`: an OOM kill would have been told.
+    pub(crate) fn finish(self, tells_oom: bool) -> (Vec<ProcessRecord>, Vec<ProcessEvent>) {
         let close = |entry: Entry| {
             let cpu = entry.cpu();
-            ProcessRecord { cpu, ..entry.record }
+            let oom_killed = entry.record.oom_killed.or(tells_oom.then_some(false));
+            ProcessRecord { cpu, oom_killed, ..entry.record }
         };
         (self.entries.into_iter().map(close).collect(), self.events)
     }
 }
 
+fn add(sum: &mut Run, more: Run) {
+    sum.exec_ns = sum.exec_ns.wrapping_add(more.exec_ns);
+    sum.utime_ns = sum.utime_ns.wrapping_add(more.utime_ns);
+    sum.stime_ns = sum.stime_ns.wrapping_add(more.stime_ns);
+}
+
 /// A sum in which one part changed.
 fn replace(sum: CpuTime, before: Option<CpuTime>, after: Option<CpuTime>) -> CpuTime {
-    let mut sum = sum.since(before.unwrap_or_default());
-    sum += after.unwrap_or_default();
-    sum
+    let before = before.unwrap_or_default();
+    let after = after.unwrap_or_default();
+    // The parts of the sum are never negative, whichever way the split of one moved.
+    let part = |sum: Nanos, before: Nanos, after: Nanos| (sum + after).saturating_sub(before);
+    CpuTime {
+        user: part(sum.user, before.user, after.user),
+        system: part(sum.system, before.system, after.system),
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::units::Nanos;
-
-    fn record(t: u64, pid: u32, what: What) -> Record {
-        Record { t: Mono(t), pid, start_boottime_ns: u64::from(pid) * 10, what }
-    }
-
-    fn alive(pid: u32) -> Record {
-        record(0, pid, What::Alive { tid: pid, parent: 1, cgroup_id: 1, comm: "root".into() })
-    }
-
-    fn fork(pid: u32) -> Record {
-        record(1, pid, What::Fork { parent: 1, cgroup_id: 1, comm: "w".into() })
-    }
-
-    fn usage(user: u64) -> GroupUsage {
-        GroupUsage { cpu: CpuTime { user: Nanos(user), system: Nanos(0) }, ..GroupUsage::default() }
-    }
-
-    fn exit(pid: u32, user: u64) -> Record {
-        let status = ExitStatus::from_wait_status(0);
-        record(2, pid, What::Exit { status, peak_threads: 1, usage: usage(user) })
-    }
-
-    #[test]
-    fn the_final_figure_replaces_exits_figure() {
-        let mut table = Table::default();
-        table.apply(fork(5));
-        table.apply(exit(5, 100));
-        assert_eq!(table.exited_cpu().total(), Nanos(100));
-        assert_eq!(table.unsettled().len(), 1);
-        table.apply(record(3, 5, What::Free { usage: usage(130) }));
-        assert_eq!(table.exited_cpu().total(), Nanos(130));
-        assert!(table.unsettled().is_empty());
-        assert_eq!(table.counts.exits, 1);
-    }
-
-    #[test]
-    fn a_process_that_the_snapshot_and_an_event_tell_of_counts_once_as_born() {
-        let mut table = Table::default();
-        table.apply(alive(5));
-        table.apply(fork(5));
-        assert_eq!((table.counts.alive_at_start, table.counts.forks), (0, 1));
-        assert_eq!(table.finish().0.len(), 1);
-    }
-
-    #[test]
-    fn what_was_used_before_the_window_is_left_out() {
-        let mut table = Table::default();
-        table.apply(alive(5));
-        let reading = |user| Reading {
-            ppid: 1,
-            comm: "root".into(),
-            zombie: false,
-            threads: 1,
-            rss_bytes: 1,
-            cpu: CpuTime { user: Nanos(user), system: Nanos(0) },
-            minor_faults: 0,
-            major_faults: 0,
-        };
-        table.sampled(0, &reading(1_000));
-        table.sampled(0, &reading(1_500));
-        assert_eq!(table.living_cpu().total(), Nanos(500));
-        table.apply(exit(5, 1_600));
-        assert_eq!(table.exited_cpu().total(), Nanos(600));
-    }
-
-    #[test]
-    fn an_unknown_beginning_makes_the_cpu_unknown_and_not_zero() {
-        let mut table = Table::default();
-        table.apply(alive(5));
-        table.apply(exit(5, 1_600));
-        assert_eq!(table.finish().0[0].cpu, None);
-    }
-
-    #[test]
-    fn a_reused_pid_is_another_process() {
-        let mut table = Table::default();
-        table.apply(fork(5));
-        table.apply(exit(5, 100));
-        let mut again = fork(5);
-        again.start_boottime_ns = 99;
-        table.apply(again);
-        table.apply(record(3, 5, What::Free { usage: usage(130) }));
-        assert_eq!(table.living().count(), 1);
-        assert_eq!(table.exited_cpu().total(), Nanos(130));
-    }
-
-    #[test]
-    fn the_cpu_of_a_process_whose_birth_was_lost_is_still_summed() {
-        let mut table = Table::default();
-        table.apply(exit(5, 100));
-        table.apply(record(3, 5, What::Free { usage: usage(130) }));
-        assert_eq!(table.exited_cpu().total(), Nanos(130));
-        assert!(table.finish().0.is_empty());
-    }
-
-    #[test]
-    fn an_unknown_beginning_is_counted_as_unread() {
-        let mut table = Table::default();
-        table.apply(alive(5));
-        table.apply(exit(5, 1_600));
-        assert_eq!(table.without_cpu(), 1);
-    }
-}
+mod tests;

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use super::cgroup::{self, CgroupError, Hierarchies};
 use super::proc::{sockets, tree};
 use crate::plan::TargetPlan;
 
@@ -29,8 +30,9 @@ pub struct CgroupTarget {
     pub name: String,
     /// The inode number of its directory.
     pub id: u64,
-    /// Below the root, which is 0.
-    pub level: u32,
+    /// How much deeper in the hierarchy it lies than inferscope's own: a cgroup namespace hides the true
+    /// depth of both, the kernel knows its own.
+    pub below_own: i32,
     /// What is moved out of it leaves the set.
     pub strict: bool,
 }
@@ -46,8 +48,8 @@ impl Found {
 pub enum TargetError {
     #[error("no target: {0}")]
     NotFound(String),
-    #[error("{0}")]
-    Cgroup(String),
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
     #[error(
         "no process has pid {0}\n  give the pid of the running server, or leave --pid out to find the endpoint's listener"
     )]
@@ -58,7 +60,14 @@ pub enum TargetError {
 /// `--pid` names a process that does not exist.
 pub fn find(plan: &TargetPlan) -> Result<Found, TargetError> {
     match *plan {
-        TargetPlan::Cgroup { .. } | TargetPlan::CgroupOf { .. } => Err(TargetError::Cgroup("not yet".into())),
+        TargetPlan::Cgroup { ref path, strict } => {
+            let target = cgroup::named(&Hierarchies::of_this_process(), path, strict)?;
+            Ok(whole(target, "--cgroup"))
+        }
+        TargetPlan::CgroupOf { pid, strict } => {
+            let target = cgroup::of_pid(&Hierarchies::of_this_process(), pid, strict)?;
+            Ok(whole(target, &format!("--cgroup-of {pid}")))
+        }
         TargetPlan::Pid { pid, descendants } => {
             let exists = tree::scan().iter().any(|n| n.pid == pid);
             if !exists {
@@ -67,26 +76,7 @@ pub fn find(plan: &TargetPlan) -> Result<Found, TargetError> {
             let how = if descendants { "--pid, with its descendants" } else { "--pid, alone" };
             Ok(Found { roots: vec![pid], cgroup: None, descendants, how: how.to_owned() })
         }
-        TargetPlan::Listener { port, .. } => {
-            let found = sockets::listeners(port);
-            if found.pids.is_empty() {
-                let how = if found.listening {
-                    format!(
-                        "port {port} has a listener whose process can't be seen; run as root, or pass --pid"
-                    )
-                } else {
-                    format!("no process of this network namespace listens on port {port}; pass --pid")
-                };
-                return Ok(Found { roots: Vec::new(), cgroup: None, descendants: true, how });
-            }
-            let roots = topmost(&found.pids, &tree::scan());
-            Ok(Found {
-                roots,
-                cgroup: None,
-                descendants: true,
-                how: format!("owner of the socket that listens on port {port}"),
-            })
-        }
+        TargetPlan::Listener { ref host, port } => Ok(listener(host, port)),
         TargetPlan::None => Ok(Found {
             roots: Vec::new(),
             cgroup: None,
@@ -94,6 +84,38 @@ pub fn find(plan: &TargetPlan) -> Result<Found, TargetError> {
             how: "the endpoint is not on this machine's loopback; pass --pid to observe a local server"
                 .into(),
         }),
+    }
+}
+
+fn whole(cgroup: CgroupTarget, flag: &str) -> Found {
+    let strictly = if cgroup.strict { ", without what is moved out of it" } else { "" };
+    Found { roots: Vec::new(), descendants: true, how: format!("{flag}{strictly}"), cgroup: Some(cgroup) }
+}
+
+fn listener(host: &str, port: u16) -> Found {
+    let found = sockets::listeners(host, port);
+    let place = found.elsewhere.as_deref().map(|e| format!(", {e}")).unwrap_or_default();
+    let none = |how| Found { roots: Vec::new(), cgroup: None, descendants: true, how };
+    if !found.pids.is_empty() {
+        let roots = topmost(&found.pids, &tree::scan());
+        let how = format!("owner of the socket that listens on {host}:{port}{place}");
+        return Found { roots, cgroup: None, descendants: true, how };
+    }
+    if found.listening {
+        return none(format!(
+            "{host}:{port} has a listener{place} whose process can't be seen; run inferscope as root and in \
+             the host's pid namespace (docker run --pid=host), or pass --pid"
+        ));
+    }
+    match found.namesake {
+        Some(pid) => none(format!(
+            "no process of this network namespace listens on {host}:{port}; process {pid} listens on that port \
+             in another one: pass --pid {pid} if that is the server"
+        )),
+        None => none(format!(
+            "no process that can be seen from here listens on {host}:{port}; where the server is in a container, \
+             run inferscope on its host or in its pid namespace, or pass --pid"
+        )),
     }
 }
 

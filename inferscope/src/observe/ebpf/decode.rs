@@ -4,7 +4,8 @@
 
 use bytemuck::Pod;
 use inferscope_common::{
-    ARGV_LEN, ExecRecord, ExitRecord, ForkRecord, FreeRecord, Header, MigrateRecord, TaskRecord, Usage, kind,
+    ARGV_LEN, ExecRecord, ExitRecord, ForkRecord, Header, MigrateRecord, OomRecord, Run, TaskRecord, Usage,
+    UsageRecord, kind,
 };
 
 use crate::clock::Mono;
@@ -15,9 +16,18 @@ use crate::units::{Nanos, pages_to_bytes};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) t: Mono,
+    pub(crate) id: Id,
+    /// In the tracer's pid namespace; 0 where it is not visible there.
     pub(crate) pid: u32,
-    pub(crate) start_boottime_ns: u64,
     pub(crate) what: What,
+}
+
+/// Names a process for as long as the machine runs: pids are reused, not within one tick of the clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Id {
+    /// In the initial pid namespace; in the tracer's own where only /proc told.
+    pub(crate) host_pid: u32,
+    pub(crate) start_boottime_ns: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,31 +41,52 @@ pub(crate) enum What {
         comm: String,
         exe: Option<String>,
         argv: Option<Vec<String>>,
+        /// `argv` holds only the beginning.
+        cut: bool,
     },
     Exit {
         status: ExitStatus,
         peak_threads: u32,
         usage: GroupUsage,
+        base: Run,
     },
     Free {
         usage: GroupUsage,
+        base: Run,
     },
     Migrate {
         to_cgroup_id: u64,
+        /// It left the target's cgroup and stays a member.
+        leaves: bool,
     },
-    /// Of the snapshot: it lives.
-    Alive {
-        tid: u32,
-        parent: u32,
-        cgroup_id: u64,
-        comm: String,
+    MoveIn(Alive),
+    MoveOut {
+        to_cgroup_id: u64,
+        usage: GroupUsage,
+        base: Run,
     },
+    Oom,
+    /// Of the iterator: it lives.
+    Alive(Alive),
+    /// Of the iterator: a further thread was marked.
+    Thread,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Alive {
+    pub(crate) parent: u32,
+    pub(crate) cgroup_id: u64,
+    pub(crate) comm: String,
+    /// What it had used before it came into the set; of running threads as of their last tick.
+    pub(crate) base: Run,
 }
 
 /// [`Usage`] in the report's units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct GroupUsage {
     pub(crate) cpu: CpuTime,
+    /// As the kernel keeps it.
+    pub(crate) run: Run,
     pub(crate) max_rss_bytes: u64,
     pub(crate) minor_faults: u64,
     pub(crate) major_faults: u64,
@@ -82,11 +113,13 @@ pub(crate) fn decode(bytes: &[u8], page_bytes: u64) -> Result<Record, DecodeErro
         kind::EXEC => {
             let r: ExecRecord = read(bytes).ok_or(short)?;
             let exe = text(&r.exe);
-            let held = usize::try_from(r.argv_len).unwrap_or(ARGV_LEN).min(ARGV_LEN);
+            let len = usize::try_from(r.argv_len).unwrap_or(usize::MAX);
+            let held = len.min(ARGV_LEN);
             What::Exec {
                 comm: text(&r.comm),
                 exe: (!exe.is_empty()).then_some(exe),
                 argv: (held > 0).then(|| arguments(&r.argv[..held])),
+                cut: len > held,
             }
         }
         kind::EXIT => {
@@ -95,23 +128,42 @@ pub(crate) fn decode(bytes: &[u8], page_bytes: u64) -> Result<Record, DecodeErro
                 status: ExitStatus::from_wait_status(r.status),
                 peak_threads: r.peak_threads,
                 usage: group_usage(&r.usage, page_bytes),
+                base: r.base,
             }
         }
         kind::FREE => {
-            let r: FreeRecord = read(bytes).ok_or(short)?;
-            What::Free { usage: group_usage(&r.usage, page_bytes) }
+            let r: UsageRecord = read(bytes).ok_or(short)?;
+            What::Free { usage: group_usage(&r.usage, page_bytes), base: r.base }
         }
         kind::MIGRATE => {
             let r: MigrateRecord = read(bytes).ok_or(short)?;
-            What::Migrate { to_cgroup_id: r.to_cgroup_id }
+            What::Migrate { to_cgroup_id: r.to_cgroup_id, leaves: r.leaves != 0 }
+        }
+        kind::MOVE_IN => What::MoveIn(alive(&read(bytes).ok_or(short)?)),
+        kind::MOVE_OUT => {
+            let r: UsageRecord = read(bytes).ok_or(short)?;
+            What::MoveOut {
+                to_cgroup_id: r.cgroup_id,
+                usage: group_usage(&r.usage, page_bytes),
+                base: r.base,
+            }
+        }
+        kind::OOM => {
+            let _: OomRecord = read(bytes).ok_or(short)?;
+            What::Oom
         }
         kind::TASK => {
             let r: TaskRecord = read(bytes).ok_or(short)?;
-            What::Alive { tid: r.tid, parent: r.parent_tgid, cgroup_id: r.cgroup_id, comm: text(&r.comm) }
+            if r.is_leader == 0 { What::Thread } else { What::Alive(alive(&r)) }
         }
         other => return Err(unknown(other)),
     };
-    Ok(Record { t: Mono(header.t_ns), pid: header.tgid, start_boottime_ns: header.start_boottime_ns, what })
+    let id = Id { host_pid: header.host_tgid, start_boottime_ns: header.start_boottime_ns };
+    Ok(Record { t: Mono(header.t_ns), id, pid: header.tgid, what })
+}
+
+fn alive(r: &TaskRecord) -> Alive {
+    Alive { parent: r.parent_tgid, cgroup_id: r.cgroup_id, comm: text(&r.comm), base: r.base }
 }
 
 /// The ring keeps records 8-byte aligned but promises nothing to a slice, so they are copied out.
@@ -132,13 +184,18 @@ fn arguments(bytes: &[u8]) -> Vec<String> {
 
 fn group_usage(u: &Usage, page_bytes: u64) -> GroupUsage {
     GroupUsage {
-        cpu: cputime_adjust(u.utime_ns, u.stime_ns, u.sum_exec_ns),
+        cpu: cpu_of(u.run),
+        run: u.run,
         max_rss_bytes: pages_to_bytes(u.maxrss_pages, page_bytes),
         minor_faults: u.minor_faults,
         major_faults: u.major_faults,
         voluntary_switches: u.voluntary_switches,
         involuntary_switches: u.involuntary_switches,
     }
+}
+
+pub(crate) fn cpu_of(run: Run) -> CpuTime {
+    cputime_adjust(run.utime_ns, run.stime_ns, run.exec_ns)
 }
 
 /// Splits the exact run time by the ratio of the tick-sampled user and system times, as the kernel
@@ -166,7 +223,14 @@ mod tests {
         let mut comm = [0; COMM_LEN];
         comm[..4].copy_from_slice(b"work");
         ForkRecord {
-            header: Header { kind: kind::FORK, tgid: 7, t_ns: 5, start_boottime_ns: 4 },
+            header: Header {
+                kind: kind::FORK,
+                tgid: 7,
+                host_tgid: 70,
+                _pad: 0,
+                t_ns: 5,
+                start_boottime_ns: 4,
+            },
             parent_tgid: 3,
             _pad: 0,
             cgroup_id: 9,
@@ -179,7 +243,7 @@ mod tests {
         let record = fork();
         let bytes = bytemuck::bytes_of(&record);
         let decoded = decode(bytes, 4096).unwrap();
-        assert_eq!(decoded.pid, 7);
+        assert_eq!((decoded.pid, decoded.id), (7, Id { host_pid: 70, start_boottime_ns: 4 }));
         assert_eq!(decoded.what, What::Fork { parent: 3, cgroup_id: 9, comm: "work".into() });
         assert!(decode(&bytes[..bytes.len() - 1], 4096).is_err());
     }

@@ -12,17 +12,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
 use aya::programs::{BtfTracePoint, Iter};
 use aya::{Btf, Ebpf, EbpfLoader};
-use inferscope_common::{MAX_ROOTS, Settings, TaskRecord};
+use inferscope_common::{Control, MAX_ROOTS, Settings, TaskRecord, Totals, mode};
 
-pub(crate) use decode::{GroupUsage, Record, What, cputime_adjust};
+use super::target::Found;
+
+pub(crate) use decode::{Alive, GroupUsage, Id, Record, What, cpu_of, cputime_adjust};
 
 const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/inferscope-ebpf.o"));
-
-/// 256 KiB lost nothing in 100,000 forks (FACTS.md); twice that costs nothing.
-const RING_BYTES: u32 = 512 * 1024;
-
-/// `PROC_PID_INIT_INO` (include/linux/proc_ns.h).
-const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 
 /// A snapshot pass marks at least one task or is the last; a tree deeper than this grows faster than
 /// it can be read.
@@ -38,18 +34,24 @@ const BIRTHS: [Tracepoint; 3] = [
 ];
 /// Where they end.
 const DEATHS: [Tracepoint; 2] = [("on_exit", "sched_process_exit"), ("on_free", "sched_process_free")];
+/// Only where the kernel tells the task (6.9 and later).
+const OOM: Tracepoint = ("on_oom", "mark_victim");
 
 /// Why the kernel tracker can't be had; each with what would help.
 #[derive(Debug, thiserror::Error)]
 pub enum EbpfError {
-    #[error("the kernel has no BTF ({0}); it needs CONFIG_DEBUG_INFO_BTF")]
+    #[error(
+        "the kernel has no BTF ({0}); it needs CONFIG_DEBUG_INFO_BTF and a readable /sys/kernel/btf/vmlinux"
+    )]
     NoBtf(String),
     #[error("{0}")]
     Offsets(#[from] OffsetsError),
     #[error("the kernel refused it: {0}; it needs root, or CAP_BPF and CAP_PERFMON")]
     Refused(String),
-    #[error("inferscope runs in a pid namespace of its own; run it in the host's (docker run --pid=host)")]
-    PidNamespace,
+    #[error(
+        "the task iterator does not find inferscope itself in its pid namespace; run it in the host's (docker run --pid=host)"
+    )]
+    NoIdentity,
     #[error("{0} roots are more than the {MAX_ROOTS} it can follow")]
     TooManyRoots(usize),
     #[error("the target grew in each of {MAX_PASSES} looks at it, so that the living can't be told")]
@@ -63,82 +65,139 @@ pub enum EbpfError {
 #[error(transparent)]
 pub struct OffsetsError(offsets::OffsetError);
 
+/// Loads every program and attaches none: whether this kernel and these privileges let the tracker run.
+///
+/// # Errors
+/// Why not.
+pub fn probe() -> Result<(), EbpfError> {
+    load(&Settings::default(), 4_096).map(drop)
+}
+
 pub(crate) struct Tracker {
     // Held for the programs and their links.
     ebpf: Ebpf,
     ring: RingBuf<MapData>,
-    totals: PerCpuArray<MapData, [u64; 8]>,
+    totals: PerCpuArray<MapData, [u64; TOTALS]>,
+    control: Array<MapData, [u32; 6]>,
     page_bytes: u64,
+    tells_oom: bool,
 }
+
+const TOTALS: usize = size_of::<Totals>() / size_of::<u64>();
 
 impl Tracker {
     /// Loads, attaches and marks the living; `on_alive` gets a record of each. From the return on,
     /// every event of the set is in the ring.
     pub(crate) fn start(
-        roots: &[u32],
+        target: &Found,
+        ring_bytes: u32,
         page_bytes: u64,
-        mut on_alive: impl FnMut(Record),
+        on_alive: impl FnMut(Record),
     ) -> Result<Self, EbpfError> {
+        let roots = &target.roots;
         if roots.len() > MAX_ROOTS {
             return Err(EbpfError::TooManyRoots(roots.len()));
         }
-        if pid_namespace().is_some_and(|inode| inode != INITIAL_PID_NAMESPACE) {
-            return Err(EbpfError::PidNamespace);
-        }
-        let resolver =
-            btf_rs::Btf::from_file("/sys/kernel/btf/vmlinux").map_err(|e| EbpfError::NoBtf(e.to_string()))?;
-        let (layout, exit_tells_group_dead) =
-            offsets::resolve(&resolver).map_err(|e| EbpfError::Offsets(OffsetsError(e)))?;
-        drop(resolver);
-        let mut settings = Settings {
-            own_tgid: std::process::id(),
-            wake_at_bytes: RING_BYTES / 4,
-            exit_tells_group_dead: u32::from(exit_tells_group_dead),
-            ..Settings::default()
-        };
+        let mut settings = Settings { wake_at_bytes: ring_bytes / 4, ..Settings::default() };
         settings.roots[..roots.len()].copy_from_slice(roots);
-
-        let btf = Btf::from_sys_fs().map_err(|e| EbpfError::NoBtf(e.to_string()))?;
-        let mut ebpf = EbpfLoader::new()
-            .btf(Some(&btf))
-            .override_global("LAYOUT", bytemuck::bytes_of(&layout), true)
-            .override_global("SETTINGS", bytemuck::bytes_of(&settings), true)
-            .map_max_entries("EVENTS", RING_BYTES)
-            .allow_unsupported_maps()
-            .load(OBJECT)
-            .map_err(refused)?;
-        let missing = |what: &str| EbpfError::Refused(format!("its object has no {what}"));
-        let ring = ebpf.take_map("EVENTS").ok_or_else(|| missing("EVENTS"))?;
-        let ring = RingBuf::try_from(ring).map_err(refused)?;
-        let totals = ebpf.take_map("TOTALS").ok_or_else(|| missing("TOTALS"))?;
-        let totals = PerCpuArray::try_from(totals).map_err(refused)?;
-        let flag = ebpf.take_map("BOOTSTRAPPING").ok_or_else(|| missing("BOOTSTRAPPING"))?;
-        let mut bootstrapping: Array<MapData, u32> = Array::try_from(flag).map_err(refused)?;
-
-        bootstrapping.set(0, 1, 0).map_err(refused)?;
-        for (name, tracepoint) in BIRTHS.into_iter().chain(DEATHS) {
-            let program: &mut BtfTracePoint =
-                ebpf.program_mut(name).ok_or_else(|| missing(name))?.try_into().map_err(refused)?;
-            program.load(tracepoint, &btf).map_err(refused)?;
-            program.attach().map_err(refused)?;
+        if let Some(cgroup) = &target.cgroup {
+            settings.cgroup_id = cgroup.id;
+            settings.strict = u32::from(cgroup.strict);
         }
-        let iter: &mut Iter =
-            ebpf.program_mut("snapshot").ok_or_else(|| missing("snapshot"))?.try_into().map_err(refused)?;
-        iter.load("task", &btf).map_err(refused)?;
+        let Loaded { mut ebpf, tells_oom } = load(&settings, ring_bytes)?;
+        let ring = RingBuf::try_from(take(&mut ebpf, "EVENTS")?).map_err(refused)?;
+        let totals = PerCpuArray::try_from(take(&mut ebpf, "TOTALS")?).map_err(refused)?;
+        let control = Array::try_from(take(&mut ebpf, "CONTROL")?).map_err(refused)?;
+        let mut tracker = Self { ebpf, ring, totals, control, page_bytes, tells_oom };
+        tracker.identify(target.cgroup.as_ref().map(|c| c.below_own))?;
+        tracker.set_mode(mode::MARK)?;
+        for (name, _) in tracepoints(tells_oom) {
+            tracepoint(&mut tracker.ebpf, name)?.attach().map_err(refused)?;
+        }
+        tracker.mark(on_alive)?;
+        Ok(tracker)
+    }
+
+    /// Who inferscope is in the initial pid namespace, and how deep its own lies; from its own cgroup's
+    /// depth also the target's.
+    fn identify(&mut self, cgroup_below_own: Option<i32>) -> Result<(), EbpfError> {
+        self.set_mode(mode::IDENTIFY)?;
+        self.iterate(|_| {})?;
+        let control = self.control()?;
+        let own =
+            std::fs::metadata("/proc/self/ns/pid").map(|m| std::os::unix::fs::MetadataExt::ino(&m)).ok();
+        // Without /proc the kernel's word stands alone.
+        if control.own_host_tgid == 0 || own.is_some_and(|own| own != u64::from(control.ns_inode)) {
+            return Err(EbpfError::NoIdentity);
+        }
+        if let Some(below) = cgroup_below_own {
+            let cgroup_level = control.own_cgroup_level.saturating_add_signed(below);
+            self.set_control(Control { cgroup_level, ..control })?;
+        }
+        Ok(())
+    }
+
+    /// Marks what belongs to the target and is not marked yet, until a pass finds nothing new: at the
+    /// start all that lives, later the threads of what was moved in.
+    pub(crate) fn mark(&mut self, mut on_alive: impl FnMut(Record)) -> Result<(), EbpfError> {
+        self.set_mode(mode::MARK)?;
         let mut passes = 0;
-        while snapshot_pass(iter, page_bytes, &mut on_alive)? > 0 {
+        while self.iterate(&mut on_alive)? > 0 {
             passes += 1;
             if passes == MAX_PASSES {
                 return Err(EbpfError::NeverSettled);
             }
         }
-        bootstrapping.set(0, 0, 0).map_err(refused)?;
-        Ok(Self { ebpf, ring, totals, page_bytes })
+        self.set_mode(mode::TRACK)
+    }
+
+    /// Tells of every member that lives, whatever records were lost.
+    pub(crate) fn sweep(&mut self, on_alive: impl FnMut(Record)) -> Result<(), EbpfError> {
+        self.set_mode(mode::SWEEP)?;
+        self.iterate(on_alive)?;
+        self.set_mode(mode::TRACK)
+    }
+
+    /// From now on nobody enters the set and no further end is told; the final figures of the ended are.
+    pub(crate) fn close(&mut self) -> Result<(), EbpfError> {
+        self.set_mode(mode::CLOSED)
+    }
+
+    fn iterate(&mut self, mut on_record: impl FnMut(Record)) -> Result<usize, EbpfError> {
+        let iter: &mut Iter = program(&mut self.ebpf, "snapshot")?;
+        let link = iter.attach().map_err(refused)?;
+        let link = iter.take_link(link).map_err(refused)?;
+        let mut bytes = Vec::new();
+        link.into_file().map_err(refused)?.read_to_end(&mut bytes).map_err(EbpfError::Snapshot)?;
+        let mut told = 0;
+        for record in bytes.chunks_exact(size_of::<TaskRecord>()) {
+            if let Ok(record) = decode::decode(record, self.page_bytes) {
+                told += 1;
+                on_record(record);
+            }
+        }
+        Ok(told)
+    }
+
+    fn control(&self) -> Result<Control, EbpfError> {
+        self.control.get(&0, 0).map(bytemuck::cast).map_err(refused)
+    }
+
+    fn set_mode(&mut self, mode: u32) -> Result<(), EbpfError> {
+        self.set_control(Control { mode, ..self.control()? })
+    }
+
+    fn set_control(&mut self, control: Control) -> Result<(), EbpfError> {
+        self.control.set(0, bytemuck::cast::<_, [u32; 6]>(control), 0).map_err(refused)
+    }
+
+    /// Whether OOM kills are told.
+    pub(crate) fn tells_oom(&self) -> bool {
+        self.tells_oom
     }
 
     /// Readable when much is waiting.
     pub(crate) fn ring_fd(&self) -> BorrowedFd<'_> {
-        // RingBuf implements AsRawFd for its map's descriptor only.
         self.ring.as_fd()
     }
 
@@ -155,12 +214,12 @@ impl Tracker {
     }
 
     /// The kernel program's own counters, summed over the CPUs; `None` when they can't be read.
-    pub(crate) fn totals(&self) -> Option<inferscope_common::Totals> {
+    pub(crate) fn totals(&self) -> Option<Totals> {
         let per_cpu = self.totals.get(&0, 0).ok()?;
-        let mut sum = [0_u64; 8];
+        let mut sum = [0_u64; TOTALS];
         for cpu in per_cpu.iter() {
             for (total, part) in sum.iter_mut().zip(cpu) {
-                *total = total.saturating_add(*part);
+                *total = total.wrapping_add(*part);
             }
         }
         Some(bytemuck::cast(sum))
@@ -174,11 +233,14 @@ impl Tracker {
     /// No further event; what is in the ring stays there to be drained.
     pub(crate) fn detach_deaths(&mut self) {
         self.detach(&DEATHS);
+        if self.tells_oom {
+            self.detach(&[OOM]);
+        }
     }
 
     fn detach(&mut self, tracepoints: &[Tracepoint]) {
         for (name, _) in tracepoints {
-            if let Some(Ok(program)) = self.ebpf.program_mut(name).map(<&mut BtfTracePoint>::try_from) {
+            if let Ok(program) = tracepoint(&mut self.ebpf, name) {
                 // Dropping the program's links detaches; a failure leaves it to the process's end.
                 let _ = program.unload();
             }
@@ -186,26 +248,57 @@ impl Tracker {
     }
 }
 
-fn snapshot_pass(
-    iter: &mut Iter,
-    page_bytes: u64,
-    on_alive: &mut impl FnMut(Record),
-) -> Result<usize, EbpfError> {
-    let link = iter.attach().map_err(refused)?;
-    let link = iter.take_link(link).map_err(refused)?;
-    let mut bytes = Vec::new();
-    link.into_file().map_err(refused)?.read_to_end(&mut bytes).map_err(EbpfError::Snapshot)?;
-    let mut marked = 0;
-    for record in bytes.chunks_exact(size_of::<TaskRecord>()) {
-        if let Ok(record) = decode::decode(record, page_bytes) {
-            marked += 1;
-            on_alive(record);
-        }
-    }
-    Ok(marked)
+struct Loaded {
+    ebpf: Ebpf,
+    tells_oom: bool,
 }
 
-/// One line of an aya error: the innermost causes tell most, the verifier's log is for developers.
+fn load(settings: &Settings, ring_bytes: u32) -> Result<Loaded, EbpfError> {
+    let resolver =
+        btf_rs::Btf::from_file("/sys/kernel/btf/vmlinux").map_err(|e| EbpfError::NoBtf(e.to_string()))?;
+    let resolved = offsets::resolve(&resolver).map_err(|e| EbpfError::Offsets(OffsetsError(e)))?;
+    drop(resolver);
+    let settings = Settings { exit_tells_group_dead: u32::from(resolved.exit_tells_group_dead), ..*settings };
+    let btf = Btf::from_sys_fs().map_err(|e| EbpfError::NoBtf(e.to_string()))?;
+    let mut ebpf = EbpfLoader::new()
+        .btf(Some(&btf))
+        .override_global("LAYOUT", bytemuck::bytes_of(&resolved.layout), true)
+        .override_global("SETTINGS", bytemuck::bytes_of(&settings), true)
+        .map_max_entries("EVENTS", ring_bytes)
+        .allow_unsupported_maps()
+        .load(OBJECT)
+        .map_err(refused)?;
+    for (name, at) in tracepoints(resolved.oom_tells_task) {
+        tracepoint(&mut ebpf, name)?.load(at, &btf).map_err(refused)?;
+    }
+    let iter: &mut Iter = program(&mut ebpf, "snapshot")?;
+    iter.load("task", &btf).map_err(refused)?;
+    Ok(Loaded { ebpf, tells_oom: resolved.oom_tells_task })
+}
+
+fn tracepoints(tells_oom: bool) -> impl Iterator<Item = Tracepoint> {
+    BIRTHS.into_iter().chain(DEATHS).chain(tells_oom.then_some(OOM))
+}
+
+fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, EbpfError>
+where
+    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = aya::programs::ProgramError>,
+{
+    ebpf.program_mut(name).ok_or_else(|| missing(name))?.try_into().map_err(refused)
+}
+
+fn tracepoint<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut BtfTracePoint, EbpfError> {
+    program(ebpf, name)
+}
+
+fn take(ebpf: &mut Ebpf, map: &str) -> Result<aya::maps::Map, EbpfError> {
+    ebpf.take_map(map).ok_or_else(|| missing(map))
+}
+
+fn missing(what: &str) -> EbpfError {
+    EbpfError::Refused(format!("its object has no {what}"))
+}
+
 fn refused(error: impl std::error::Error) -> EbpfError {
     tracing::debug!("kernel tracker: {error:?}");
     let mut text = error.to_string();
@@ -215,9 +308,4 @@ fn refused(error: impl std::error::Error) -> EbpfError {
         source = inner.source();
     }
     EbpfError::Refused(text.lines().next().unwrap_or_default().to_owned())
-}
-
-fn pid_namespace() -> Option<u64> {
-    use std::os::unix::fs::MetadataExt;
-    std::fs::metadata("/proc/self/ns/pid").ok().map(|m| m.ino())
 }

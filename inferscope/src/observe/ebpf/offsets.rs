@@ -13,10 +13,20 @@ pub(crate) enum OffsetError {
     Btf(String),
     #[error("this kernel's struct {of} has no field {field}")]
     Missing { of: &'static str, field: &'static str },
+    #[error("this kernel's task_struct does not keep {0} side by side")]
+    Apart(&'static str),
 }
 
-/// The layout, and whether `sched_process_exit` tells `group_dead`.
-pub(crate) fn resolve(btf: &Btf) -> Result<(Layout, bool), OffsetError> {
+/// What the running kernel looks like.
+pub(crate) struct Resolved {
+    pub(crate) layout: Layout,
+    /// `sched_process_exit` tells `group_dead`.
+    pub(crate) exit_tells_group_dead: bool,
+    /// `mark_victim` tells the task; before 6.9 it told a pid.
+    pub(crate) oom_tells_task: bool,
+}
+
+pub(crate) fn resolve(btf: &Btf) -> Result<Resolved, OffsetError> {
     let task = |field| offset(btf, "task_struct", &[field]);
     let signal = |field| offset(btf, "signal_struct", &[field]);
     let layout = Layout {
@@ -38,6 +48,8 @@ pub(crate) fn resolve(btf: &Btf) -> Result<(Layout, bool), OffsetError> {
         task_nivcsw: task("nivcsw")?,
         task_min_flt: task("min_flt")?,
         task_maj_flt: task("maj_flt")?,
+        task_thread_node: task("thread_node")?,
+        task_thread_pid: task("thread_pid")?,
         // `atomic_t`, whose only field is its counter.
         signal_live: signal("live")?,
         signal_nr_threads: signal("nr_threads")?,
@@ -51,14 +63,48 @@ pub(crate) fn resolve(btf: &Btf) -> Result<(Layout, bool), OffsetError> {
         signal_maj_flt: signal("maj_flt")?,
         signal_nvcsw: signal("nvcsw")?,
         signal_nivcsw: signal("nivcsw")?,
+        signal_thread_head: signal("thread_head")?,
+        // Without it a look at a group that changes meanwhile is not repeated.
+        signal_stats_seq: offset(btf, "signal_struct", &["stats_lock", "seqcount", "seqcount", "sequence"])
+            .unwrap_or(0),
         css_set_dfl_cgrp: offset(btf, "css_set", &["dfl_cgrp"])?,
         cgroup_kn: offset(btf, "cgroup", &["kn"])?,
+        cgroup_level: offset(btf, "cgroup", &["level"])?,
+        // Pointers since 6.1; before there were only their ids.
+        cgroup_ancestors: offset(btf, "cgroup", &["ancestors"])?,
         kernfs_node_id: offset(btf, "kernfs_node", &["id"])?,
         mm_arg_start: offset(btf, "mm_struct", &["arg_start"])?,
         mm_arg_end: offset(btf, "mm_struct", &["arg_end"])?,
         binprm_filename: offset(btf, "linux_binprm", &["filename"])?,
+        pid_level: offset(btf, "pid", &["level"])?,
+        pid_numbers: offset(btf, "pid", &["numbers"])?,
+        upid_nr: offset(btf, "upid", &["nr"])?,
+        upid_ns: offset(btf, "upid", &["ns"])?,
+        upid_size: size(btf, "upid")?,
+        pid_namespace_inum: offset(btf, "pid_namespace", &["ns", "inum"])?,
     };
-    Ok((layout, exit_tells_group_dead(btf)))
+    // The kernel program reads these in pairs.
+    for (of, first, second) in [
+        ("utime, stime", layout.task_utime, layout.task_stime),
+        ("nvcsw, nivcsw", layout.task_nvcsw, layout.task_nivcsw),
+        ("min_flt, maj_flt", layout.task_min_flt, layout.task_maj_flt),
+    ] {
+        if second != first + 8 {
+            return Err(OffsetError::Apart(of));
+        }
+    }
+    Ok(Resolved {
+        layout,
+        exit_tells_group_dead: parameters(btf, "btf_trace_sched_process_exit").is_some_and(|n| n >= 3),
+        oom_tells_task: parameters(btf, "btf_trace_mark_victim").is_some_and(|n| n >= 3),
+    })
+}
+
+fn size(btf: &Btf, of: &'static str) -> Result<u32, OffsetError> {
+    let types = btf.resolve_types_by_name(of).map_err(|e| OffsetError::Btf(e.to_string()))?;
+    let found = types.into_iter().find_map(|t| if let Type::Struct(s) = t { Some(s) } else { None });
+    let size = found.map(|s| s.size()).ok_or_else(|| OffsetError::Btf(format!("no struct {of}")))?;
+    u32::try_from(size).map_err(|e| OffsetError::Btf(e.to_string()))
 }
 
 /// Byte offset of the field that `path` leads to, through structs held by value.
@@ -116,18 +162,15 @@ fn strip(btf: &Btf, mut ty: Type) -> Type {
     ty
 }
 
-/// `btf_trace_sched_process_exit` is a typedef of a pointer to the function; its first parameter
-/// is the tracepoint's private data.
-fn exit_tells_group_dead(btf: &Btf) -> bool {
-    let parameters = || -> Option<usize> {
-        let typedef = btf
-            .resolve_types_by_name("btf_trace_sched_process_exit")
-            .ok()?
-            .into_iter()
-            .find_map(|t| if let Type::Typedef(t) = t { Some(t) } else { None })?;
-        let Type::Ptr(pointer) = btf.resolve_chained_type(&typedef).ok()? else { return None };
-        let Type::FuncProto(function) = btf.resolve_chained_type(&pointer).ok()? else { return None };
-        Some(function.parameters.len())
-    };
-    parameters().is_some_and(|n| n >= 3)
+/// A tracepoint's `btf_trace_…` is a typedef of a pointer to the function; its first parameter is the
+/// tracepoint's private data. `None`: this kernel has no such tracepoint.
+fn parameters(btf: &Btf, tracepoint: &str) -> Option<usize> {
+    let typedef = btf
+        .resolve_types_by_name(tracepoint)
+        .ok()?
+        .into_iter()
+        .find_map(|t| if let Type::Typedef(t) = t { Some(t) } else { None })?;
+    let Type::Ptr(pointer) = btf.resolve_chained_type(&typedef).ok()? else { return None };
+    let Type::FuncProto(function) = btf.resolve_chained_type(&pointer).ok()? else { return None };
+    Some(function.parameters.len())
 }

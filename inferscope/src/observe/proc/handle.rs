@@ -107,6 +107,15 @@ impl Handle {
         (exe, argv)
     }
 
+    /// Its share of memory: pages that several processes map count for each by its part. Walks the page
+    /// tables, so it costs more the larger the process is. Refused for another user's process.
+    pub(crate) fn pss_bytes(&self) -> Result<u64, Unread> {
+        let rollup = self.process.smaps_rollup()?;
+        let map = rollup.memory_map_rollup.0.first().ok_or(Unread::Gone)?;
+        // A process in mid-exec or at its end has no memory and no such line.
+        map.extension.map.get("Pss").copied().ok_or(Unread::Gone)
+    }
+
     /// VmHWM: the peak since the process's last exec.
     pub(crate) fn peak_rss_bytes(&self) -> Option<u64> {
         self.process.status().ok()?.vmhwm.map(|kib| kib.saturating_mul(1024))

@@ -1,0 +1,185 @@
+//! What lives: who the tracer is, who belongs to the target when observation begins, who is a member.
+//!
+//! Owns the task iterator and its three uses ([`mode`]). User space attaches the tracepoints first and then
+//! marks until a pass marks nothing new. Meanwhile a member-to-be that is not yet marked may fork; the fork
+//! tracepoint then looks up the chain of parents for a member, so that there is no hole between the
+//! snapshot and the events.
+
+use aya_ebpf::{
+    bindings::seq_file,
+    helpers::{
+        bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_kernel_buf, generated::bpf_seq_write,
+    },
+};
+use inferscope_common::{COMM_LEN, Header, MAX_ROOTS, Mark, TaskRecord, kind, member, mode};
+
+use crate::{members, settings, task::Task};
+
+/// Deeper nesting than any server has; the verifier wants a bound.
+const MAX_DEPTH: u32 = 24;
+
+#[repr(C)]
+struct IterMeta {
+    seq: *mut seq_file,
+    session_id: u64,
+    seq_num: u64,
+}
+
+#[repr(C)]
+struct IterTask {
+    meta: *const IterMeta,
+    task: *const u8,
+}
+
+/// Roots are named as the tracer sees them.
+#[inline(always)]
+fn is_root(leader: Task) -> bool {
+    let tgid = members::visible_tgid(leader);
+    let mut i = 0;
+    while i < MAX_ROOTS {
+        let root = settings!(roots[i]);
+        if root == 0 {
+            return false;
+        }
+        if root == tgid {
+            return true;
+        }
+        i += 1;
+    }
+    false
+}
+
+/// Whether an ancestor of `task` is a member or a root; false outside the bootstrap, when every
+/// member is marked.
+#[inline(always)]
+pub(crate) fn descends_from_member(task: Task) -> bool {
+    let control = members::control();
+    if control.mode != mode::MARK || settings!(roots[0]) == 0 {
+        return false;
+    }
+    let mut at = task.group_leader();
+    let mut depth = 0;
+    while depth < MAX_DEPTH {
+        if at.tgid() == control.own_host_tgid {
+            return false;
+        }
+        if is_root(at) || members::is_member(at) {
+            return true;
+        }
+        if at.pid() <= 1 {
+            return false;
+        }
+        at = at.real_parent().group_leader();
+        depth += 1;
+    }
+    false
+}
+
+/// `iter/task`: for every thread of the tracer's pid namespace, each group's leader first.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task")]
+extern "C" fn snapshot(ctx: *const IterTask) -> i32 {
+    // SAFETY: the kernel's context of a task iterator; the verifier knows its layout.
+    let task = unsafe { (*ctx).task };
+    if task.is_null() {
+        return 0;
+    }
+    // SAFETY: as above.
+    let meta = unsafe { (*ctx).meta };
+    // SAFETY: as above.
+    let seq = unsafe { (*meta).seq };
+    let task = Task::new(task);
+    let control = members::control();
+    match control.mode {
+        mode::IDENTIFY => identify(task),
+        mode::MARK => mark(seq, task, control.own_host_tgid),
+        mode::SWEEP => sweep(seq, task),
+        _ => {}
+    }
+    0
+}
+
+/// The iterator runs in the process that reads it, whose id the helper tells in the initial namespace.
+#[inline(always)]
+fn identify(task: Task) {
+    let own = (bpf_get_current_pid_tgid() >> 32) as u32;
+    if task.pid() != own {
+        return;
+    }
+    if let Some((level, inode)) = task.pid_namespace() {
+        members::set_identity(own, level, inode, task.cgroup_level());
+    }
+}
+
+#[inline(always)]
+fn mark(seq: *mut seq_file, task: Task, own: u32) {
+    // A tracer below its own target would measure itself: a harness that serves and starts it.
+    // A zombie has told its end already.
+    if task.tgid() == own || task.signal_live() == 0 || members::of_task(task).is_some() {
+        return;
+    }
+    let leader = task.group_leader();
+    if let Some(group) = members::of_group(leader) {
+        let group = *group;
+        if members::mark_thread(task, &group) {
+            write(seq, task, leader, &group);
+        }
+        return;
+    }
+    // The leader is looked at before its threads; one that belongs is a member by now.
+    if task.pid() != task.tgid() {
+        return;
+    }
+    let belongs = if settings!(cgroup_id) != 0 {
+        members::is_in_target_cgroup(task)
+    } else {
+        is_root(task) || members::is_member(task.real_parent())
+    };
+    if !belongs {
+        return;
+    }
+    let used = task.group_usage().run;
+    let Some(group) = members::mark_group(task, used) else { return };
+    let copy = *group;
+    // A full buffer makes the kernel call again for the same task, which must not be a member by then.
+    if !write(seq, task, leader, &copy) {
+        group.member = member::NONE;
+    }
+}
+
+#[inline(always)]
+fn sweep(seq: *mut seq_file, task: Task) {
+    if task.pid() != task.tgid() {
+        return;
+    }
+    let Some(group) = members::of_group(task) else { return };
+    if group.exited == 0 {
+        let copy = *group;
+        write(seq, task, task, &copy);
+    }
+}
+
+#[inline(always)]
+fn write(seq: *mut seq_file, task: Task, leader: Task, group: &Mark) -> bool {
+    let mut record = TaskRecord {
+        header: Header {
+            kind: kind::TASK,
+            tgid: group.tgid,
+            host_tgid: leader.tgid(),
+            _pad: 0,
+            // SAFETY: a helper without arguments.
+            t_ns: unsafe { bpf_ktime_get_ns() },
+            start_boottime_ns: leader.start_boottime(),
+        },
+        is_leader: u32::from(task.pid() == task.tgid()),
+        parent_tgid: members::visible_tgid(leader.real_parent().group_leader()),
+        cgroup_id: leader.cgroup_id(),
+        base: group.base,
+        comm: [0; COMM_LEN],
+    };
+    // SAFETY: the helper checks the address.
+    let _ = unsafe { bpf_probe_read_kernel_buf(leader.comm_ptr(), &mut record.comm) };
+    // SAFETY: `record` is on the stack and of that size.
+    let wrote = unsafe { bpf_seq_write(seq, (&raw mut record).cast(), size_of::<TaskRecord>() as u32) };
+    wrote >= 0
+}

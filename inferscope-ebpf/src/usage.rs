@@ -1,0 +1,148 @@
+//! What a thread group has used.
+//!
+//! Owns the sum over a group. The kernel adds a thread to its `signal_struct` when the thread is released,
+//! so a group's figure is that struct's plus those of the threads still on its list.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::bpf_loop;
+use inferscope_common::{Run, Usage};
+
+use crate::{
+    layout,
+    task::{Task, probe, probe_or_zero},
+};
+
+/// Threads of one group that are looked at: more than a group has, as the walk must end. What is beyond would
+/// be in the figure of its free.
+const MAX_THREADS: u32 = 65_536;
+/// Looks at a group that changes meanwhile.
+const MAX_LOOKS: u32 = 4;
+
+impl Task {
+    /// What the group's `signal_struct` holds: of a freed group everything.
+    #[inline(always)]
+    pub(crate) fn released_usage(self) -> Usage {
+        Usage {
+            run: self.released_run(),
+            maxrss_pages: self.signal_maxrss(),
+            minor_faults: self.signal_min_flt(),
+            major_faults: self.signal_maj_flt(),
+            voluntary_switches: self.signal_nvcsw(),
+            involuntary_switches: self.signal_nivcsw(),
+        }
+    }
+
+    #[inline(always)]
+    fn released_run(self) -> Run {
+        Run {
+            exec_ns: self.signal_sum_sched_runtime(),
+            utime_ns: self.signal_utime(),
+            stime_ns: self.signal_stime(),
+        }
+    }
+
+    /// Of the whole group of a living or dying task. A running thread's figure is as of the last tick.
+    #[inline(always)]
+    pub(crate) fn group_usage(self) -> Usage {
+        let mut usage = self.released_usage();
+        if self.signal_nr_threads() <= 1 {
+            let own =
+                Run { exec_ns: self.sum_exec_runtime(), utime_ns: self.utime(), stime_ns: self.stime() };
+            usage.run.add(own);
+            usage.minor_faults += self.min_flt();
+            usage.major_faults += self.maj_flt();
+            usage.voluntary_switches += self.nvcsw();
+            usage.involuntary_switches += self.nivcsw();
+            return usage;
+        }
+        // A thread that is released in between moves from the list into the struct, under a sequence lock.
+        let mut look = 0;
+        while look < MAX_LOOKS {
+            let before = self.released_sequence();
+            usage = self.released_usage();
+            self.add_threads(&mut usage);
+            if self.released_sequence() == before && before & 1 == 0 {
+                break;
+            }
+            look += 1;
+        }
+        usage
+    }
+
+    #[inline(always)]
+    fn released_sequence(self) -> u32 {
+        match layout!(signal_stats_seq) {
+            0 => 0,
+            offset => probe::<u32>(self.signal(), offset).unwrap_or(0),
+        }
+    }
+
+    #[inline(always)]
+    fn add_threads(self, usage: &mut Usage) {
+        let head = self.signal().wrapping_add(layout!(signal_thread_head) as usize);
+        let mut walk = Walk { head: head as u64, node: probe_or_zero::<u64>(head, 0), usage: *usage };
+        let add_thread: extern "C" fn(u32, *mut Walk) -> i64 = add_thread;
+        // SAFETY: the callback takes what is handed over here, which outlives the call.
+        unsafe { bpf_loop(MAX_THREADS, add_thread as *mut c_void, (&raw mut walk).cast(), 0) };
+        *usage = walk.usage;
+    }
+}
+
+/// A walk along a group's list of threads; a callback, as the verifier would unroll a plain loop.
+struct Walk {
+    head: u64,
+    node: u64,
+    usage: Usage,
+}
+
+extern "C" fn add_thread(_turn: u32, walk: *mut Walk) -> i64 {
+    const GO_ON: i64 = 0;
+    const STOP: i64 = 1;
+    // SAFETY: the pointer that `add_threads` hands over.
+    let walk = unsafe { &mut *walk };
+    if walk.node == walk.head || walk.node == 0 {
+        return STOP;
+    }
+    let node = walk.node as *const u8;
+    let thread = node.wrapping_sub(layout!(task_thread_node) as usize);
+    let times: [u64; 2] = probe_or_zero(thread, layout!(task_utime));
+    let switches: [u64; 2] = probe_or_zero(thread, layout!(task_nvcsw));
+    let faults: [u64; 2] = probe_or_zero(thread, layout!(task_min_flt));
+    let usage = &mut walk.usage;
+    usage.run.add(Run {
+        exec_ns: probe_or_zero(thread, layout!(task_sum_exec_runtime)),
+        utime_ns: times[0],
+        stime_ns: times[1],
+    });
+    usage.voluntary_switches += switches[0];
+    usage.involuntary_switches += switches[1];
+    usage.minor_faults += faults[0];
+    usage.major_faults += faults[1];
+    walk.node = probe_or_zero(node, 0);
+    GO_ON
+}
+
+/// Sums and differences of [`Run`]; a difference is of a later and an earlier figure of one group.
+pub(crate) trait RunSum {
+    fn add(&mut self, other: Run);
+    fn minus(self, earlier: Run) -> Run;
+}
+
+impl RunSum for Run {
+    #[inline(always)]
+    fn add(&mut self, other: Run) {
+        self.exec_ns = self.exec_ns.wrapping_add(other.exec_ns);
+        self.utime_ns = self.utime_ns.wrapping_add(other.utime_ns);
+        self.stime_ns = self.stime_ns.wrapping_add(other.stime_ns);
+    }
+
+    #[inline(always)]
+    fn minus(self, earlier: Run) -> Run {
+        Run {
+            exec_ns: self.exec_ns.wrapping_sub(earlier.exec_ns),
+            utime_ns: self.utime_ns.wrapping_sub(earlier.utime_ns),
+            stime_ns: self.stime_ns.wrapping_sub(earlier.stime_ns),
+        }
+    }
+}

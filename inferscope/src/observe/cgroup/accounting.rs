@@ -1,0 +1,119 @@
+//! What the kernel itself accounts to the target's cgroup.
+//!
+//! Owns the files: `cpu.stat` of the v2 cgroup, which every cgroup has, and the memory peak of v2 or of a v1
+//! cgroup that holds the same processes. The readings at the two ends of the window are taken on both sides
+//! of the set's own sample, so that they are of the same moment.
+
+use std::path::{Path, PathBuf};
+
+use super::hierarchies::{Hierarchies, v1_path};
+use super::processes_below;
+use crate::event::CgroupAccounting;
+use crate::observe::target::CgroupTarget;
+use crate::units::Nanos;
+
+/// One target's accounting, over one window.
+pub(crate) struct Accounting {
+    cpu_file: PathBuf,
+    begin: Option<Nanos>,
+    end: Option<Nanos>,
+    memory: Result<PathBuf, &'static str>,
+}
+
+impl Accounting {
+    pub(crate) fn of(target: &CgroupTarget, hierarchies: &Hierarchies) -> Self {
+        Self {
+            cpu_file: target.dir.join("cpu.stat"),
+            begin: None,
+            end: None,
+            memory: memory_file(target, hierarchies),
+        }
+    }
+
+    pub(crate) fn read(&self) -> Option<Nanos> {
+        usage(&std::fs::read_to_string(&self.cpu_file).ok()?)
+    }
+
+    /// The window begins between these two readings.
+    pub(crate) fn begin(&mut self, before: Option<Nanos>, after: Option<Nanos>) {
+        self.begin = middle(before, after);
+    }
+
+    /// It ends between these.
+    pub(crate) fn end(&mut self, before: Option<Nanos>, after: Option<Nanos>) {
+        self.end = middle(before, after);
+    }
+
+    /// `apart`: why the cgroup's figure is of other processes than the set's.
+    pub(crate) fn finish(self, apart: Option<String>) -> CgroupAccounting {
+        let shown = |path: &Path| Some(path.display().to_string());
+        let cpu = self.begin.zip(self.end).map(|(begin, end)| end.saturating_sub(begin));
+        let unread = || "the cgroup was gone, or could not be read, when the run ended".to_owned();
+        let (memory_file, peak, memory_reason) = match &self.memory {
+            Err(why) => (None, None, Some((*why).to_owned())),
+            Ok(file) => {
+                let peak = std::fs::read_to_string(file).ok().and_then(|t| t.trim().parse().ok());
+                (shown(file), peak, peak.is_none().then(unread))
+            }
+        };
+        CgroupAccounting {
+            cpu_file: shown(&self.cpu_file),
+            cpu_reason: apart.or_else(|| cpu.is_none().then(unread)),
+            cpu,
+            memory_file,
+            memory_peak_bytes: peak,
+            memory_reason,
+        }
+    }
+}
+
+fn middle(before: Option<Nanos>, after: Option<Nanos>) -> Option<Nanos> {
+    let (before, after) = before.zip(after)?;
+    Some(Nanos(before.0 + after.saturating_sub(before).0 / 2))
+}
+
+/// `usage_usec` of cpu.stat, in nanoseconds.
+fn usage(text: &str) -> Option<Nanos> {
+    let usec: u64 = text.lines().find_map(|l| l.strip_prefix("usage_usec "))?.trim().parse().ok()?;
+    usec.checked_mul(1_000).map(Nanos)
+}
+
+/// `memory.peak` of the cgroup itself (Linux 5.19), else a v1 memory cgroup's maximum where it holds the
+/// very same processes.
+fn memory_file(target: &CgroupTarget, hierarchies: &Hierarchies) -> Result<PathBuf, &'static str> {
+    let v2 = target.dir.join("memory.peak");
+    if v2.exists() {
+        return Ok(v2);
+    }
+    let Some(mount) = hierarchies.v1("memory") else {
+        return Err("the memory controller is not enabled for the cgroup");
+    };
+    let pids = processes_below(&target.dir);
+    let name = pids.iter().find_map(|pid| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+        v1_path(&text, "memory").map(str::to_owned)
+    });
+    let dir = name.and_then(|name| mount.dir_of(&name)).ok_or("its memory cgroup can't be told")?;
+    if processes_below(&dir) != pids {
+        return Err("its processes share their memory cgroup with others");
+    }
+    Ok(dir.join("memory.max_usage_in_bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn usage_is_read_in_nanoseconds() {
+        assert_eq!(usage("usage_usec 189477\nuser_usec 1\n"), Some(Nanos(189_477_000)));
+        assert_eq!(usage("user_usec 1\n"), None);
+        assert_eq!(usage("usage_usec x\n"), None);
+    }
+
+    #[test]
+    fn a_bracket_stands_for_its_middle_and_half_a_bracket_for_nothing() {
+        assert_eq!(middle(Some(Nanos(10)), Some(Nanos(14))), Some(Nanos(12)));
+        assert_eq!(middle(Some(Nanos(10)), None), None);
+    }
+}

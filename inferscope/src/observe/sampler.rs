@@ -1,0 +1,133 @@
+//! Readings of the living from /proc.
+//!
+//! Owns the handles, one a living member as long as there are descriptors. Feeds the table and knows nothing of
+//! events. Called by `observer` at each tick.
+
+use std::collections::HashMap;
+
+use super::proc::handle::{Handle, Reading, Units, Unread};
+use super::pss::Schedule;
+use super::table::Table;
+use crate::clock::Mono;
+
+/// Descriptors of processes kept open; beyond, a handle is opened for each reading.
+const MAX_HANDLES: usize = 16_384;
+
+pub(super) struct Sampler {
+    handles: HashMap<usize, Handle>,
+    pub(super) units: Units,
+    pss: Schedule,
+    /// Why no PSS could be read, the last time it was tried.
+    pub(super) pss_reason: Option<String>,
+}
+
+/// The set at one look.
+#[derive(Debug, Default)]
+pub(super) struct Look {
+    pub(super) processes: u32,
+    pub(super) threads: u32,
+    pub(super) rss_bytes: u64,
+    pub(super) pss_bytes: Option<u64>,
+    /// Members that are no more.
+    pub(super) gone: Vec<usize>,
+    /// Zombies wait for their parents, without threads or memory.
+    pub(super) zombies: Vec<usize>,
+}
+
+impl Sampler {
+    pub(super) fn new() -> Self {
+        Self {
+            handles: HashMap::new(),
+            units: Units::of_this_machine(),
+            pss: Schedule::default(),
+            pss_reason: None,
+        }
+    }
+
+    /// One look at every living member.
+    pub(super) fn look(&mut self, t: Mono, table: &mut Table) -> Look {
+        let mut look = Look::default();
+        let living: Vec<_> = table.living().collect();
+        self.handles.retain(|&i, _| table.is_living(i));
+        for (i, pid, start) in living {
+            let reading = match self.handles.get(&i) {
+                Some(handle) => handle.read(),
+                None => self.first_look(i, pid, start, table),
+            };
+            match reading {
+                Ok(reading) if reading.zombie => {
+                    table.sampled(i, &reading);
+                    look.zombies.push(i);
+                }
+                Ok(reading) => {
+                    table.sampled(i, &reading);
+                    look.processes += 1;
+                    look.threads = look.threads.saturating_add(reading.threads);
+                    look.rss_bytes = look.rss_bytes.saturating_add(reading.rss_bytes);
+                }
+                Err(Unread::Gone) => look.gone.push(i),
+                Err(Unread::Refused) => table.loss.unreadable += 1,
+            }
+        }
+        if look.processes > 0 && self.pss.is_due(t, look.rss_bytes) {
+            let began = Mono::now();
+            look.pss_bytes = self.pss(table);
+            self.pss.was_read(t, Mono::now().since(began), look.rss_bytes);
+        }
+        look
+    }
+
+    fn first_look(&mut self, i: usize, pid: u32, start: u64, table: &mut Table) -> Result<Reading, Unread> {
+        if pid == 0 {
+            // A member outside of the tracer's pid namespace has no entry in its /proc.
+            return Err(Unread::Refused);
+        }
+        let handle = Handle::open(pid, Some(self.units.start_ticks(start)), self.units)?;
+        let reading = handle.read()?;
+        let (exe, argv) = handle.identity();
+        table.identify(i, exe, argv);
+        if self.handles.len() < MAX_HANDLES {
+            self.handles.insert(i, handle);
+        }
+        Ok(reading)
+    }
+
+    /// Of the whole set, or nothing: a sum without some of its parts would pass for the whole.
+    fn pss(&mut self, table: &Table) -> Option<u64> {
+        let mut sum = 0_u64;
+        let mut refused = 0_u32;
+        for (i, pid, start) in table.living() {
+            let read = match self.handles.get(&i) {
+                Some(handle) => handle.pss_bytes(),
+                None => Handle::open(pid, Some(self.units.start_ticks(start)), self.units)
+                    .and_then(|handle| handle.pss_bytes()),
+            };
+            match read {
+                Ok(bytes) => sum = sum.saturating_add(bytes),
+                Err(Unread::Gone) => {}
+                Err(Unread::Refused) => refused += 1,
+            }
+        }
+        self.pss_reason = (refused > 0).then(|| {
+            format!(
+                "/proc/PID/smaps_rollup of {refused} processes can't be read: run inferscope as their user with \
+                 CAP_SYS_PTRACE, or as root"
+            )
+        });
+        (refused == 0).then_some(sum)
+    }
+
+    /// Peaks that lie between two looks.
+    pub(super) fn note_peaks(&self, table: &mut Table) {
+        for (&i, handle) in &self.handles {
+            if let Some(bytes) = handle.peak_rss_bytes() {
+                table.note_peak_rss(i, bytes);
+            }
+        }
+    }
+
+    /// A reading apart from the handles kept.
+    pub(super) fn read(&self, pid: u32, start: u64) -> Result<Reading, Unread> {
+        Handle::open(pid, Some(self.units.start_ticks(start)), self.units)?.read()
+    }
+}

@@ -1,0 +1,140 @@
+//! One process's account.
+//!
+//! Owns which of several figures of its CPU stands: readings of the living, exit's, the final one.
+
+use inferscope_common::Run;
+
+use super::super::ebpf::{GroupUsage, Id};
+use super::super::proc::handle::Reading;
+use crate::event::{Birth, CpuTime, ProcessRecord};
+
+/// What a process had used before it came into the set (`cpu_before`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Base {
+    /// Not known, so that its CPU isn't either.
+    Unknown,
+    /// The kernel program's, until a first reading tells it exactly.
+    Provisional,
+    Known,
+}
+
+pub(super) struct Entry {
+    pub(super) record: ProcessRecord,
+    /// Since its birth, what came before the set not taken out.
+    cpu_ever: Option<CpuTime>,
+    base: Base,
+    /// What the records have said of it so far, as the kernel program sums it.
+    told: Option<Run>,
+    pub(super) freed: bool,
+}
+
+impl Entry {
+    pub(super) fn new(id: Id, pid: u32, ppid: u32, birth: Birth, base: Base, comm: String) -> Self {
+        Self {
+            record: ProcessRecord {
+                pid,
+                host_pid: Some(id.host_pid),
+                ppid,
+                birth,
+                started_boottime_ns: Some(id.start_boottime_ns),
+                exited: None,
+                exit: None,
+                left: None,
+                oom_killed: None,
+                comm,
+                exe: None,
+                argv: None,
+                argv_cut: false,
+                execs: 0,
+                cpu_before: CpuTime::default(),
+                cpu: None,
+                cpu_is_final: false,
+                max_rss_bytes: None,
+                sampled_peak_rss_bytes: None,
+                peak_threads: None,
+                minor_faults: None,
+                major_faults: None,
+                voluntary_switches: None,
+                involuntary_switches: None,
+                times_sampled: 0,
+                cgroup_id: None,
+            },
+            cpu_ever: None,
+            base,
+            told: None,
+            freed: false,
+        }
+    }
+
+    /// Within the set; `None`: not known.
+    pub(super) fn cpu(&self) -> Option<CpuTime> {
+        if self.base == Base::Unknown {
+            return None;
+        }
+        self.cpu_ever.map(|ever| ever.since(self.record.cpu_before))
+    }
+
+    /// Ended, or left.
+    pub(super) fn is_closed(&self) -> bool {
+        self.record.exited.is_some() || self.record.left.is_some()
+    }
+
+    /// It was taken for one that lived before.
+    pub(super) fn born_within(&mut self) {
+        self.record.birth = Birth::Forked;
+        self.record.cpu_before = CpuTime::default();
+        self.base = Base::Known;
+    }
+
+    /// Notes what a record says and tells how much of it is new.
+    pub(super) fn tell(&mut self, run: Run, base: Run) -> Run {
+        let before = self.told.replace(run).unwrap_or(base);
+        Run {
+            exec_ns: run.exec_ns.wrapping_sub(before.exec_ns),
+            utime_ns: run.utime_ns.wrapping_sub(before.utime_ns),
+            stime_ns: run.stime_ns.wrapping_sub(before.stime_ns),
+        }
+    }
+
+    /// The kernel's figures at its end. What a sample saw last can be later than exit's figure, which lacks
+    /// the current time slice; the final one is the largest.
+    pub(super) fn take_usage(&mut self, usage: &GroupUsage, is_final: bool) {
+        let sampled = self.cpu_ever.filter(|ever| !is_final && ever.total() > usage.cpu.total());
+        self.cpu_ever = Some(sampled.unwrap_or(usage.cpu));
+        self.freed |= is_final;
+        let record = &mut self.record;
+        record.cpu_is_final |= is_final;
+        record.max_rss_bytes = record.max_rss_bytes.max(Some(usage.max_rss_bytes).filter(|b| *b > 0));
+        record.minor_faults = Some(usage.minor_faults);
+        record.major_faults = Some(usage.major_faults);
+        record.voluntary_switches = Some(usage.voluntary_switches);
+        record.involuntary_switches = Some(usage.involuntary_switches);
+    }
+
+    pub(super) fn sampled(&mut self, reading: &Reading) {
+        if self.base != Base::Known {
+            self.base = Base::Known;
+            self.record.cpu_before = reading.cpu;
+        }
+        self.cpu_ever = Some(reading.cpu);
+        let record = &mut self.record;
+        // Records are read before samples are taken, so this name is the later one.
+        record.comm.clone_from(&reading.comm);
+        record.times_sampled = record.times_sampled.saturating_add(1);
+        record.sampled_peak_rss_bytes = record.sampled_peak_rss_bytes.max(Some(reading.rss_bytes));
+        record.max_rss_bytes = record.max_rss_bytes.max(Some(reading.rss_bytes));
+        record.peak_threads = record.peak_threads.max(Some(reading.threads));
+        record.minor_faults = Some(reading.minor_faults);
+        record.major_faults = Some(reading.major_faults);
+    }
+
+    /// Its CPU clock stands still: the figure is final though its task is not freed.
+    pub(super) fn settle(&mut self, cpu: CpuTime) {
+        if self.base == Base::Unknown {
+            return;
+        }
+        self.cpu_ever = Some(cpu);
+        self.freed = true;
+        self.record.cpu_is_final = true;
+    }
+}

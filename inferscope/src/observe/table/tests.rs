@@ -1,0 +1,193 @@
+use super::*;
+use crate::units::Nanos;
+
+fn record(t: u64, pid: u32, what: What) -> Record {
+    let id = Id { host_pid: pid, start_boottime_ns: u64::from(pid) * 10 };
+    Record { t: Mono(t), id, pid, what }
+}
+
+fn alive(pid: u32) -> Record {
+    record(0, pid, What::Alive(living(0)))
+}
+
+fn living(base_ns: u64) -> Alive {
+    let base = Run { exec_ns: base_ns, utime_ns: base_ns, stime_ns: 0 };
+    Alive { parent: 1, cgroup_id: 1, comm: "root".into(), base }
+}
+
+fn fork(pid: u32) -> Record {
+    record(1, pid, What::Fork { parent: 1, cgroup_id: 1, comm: "w".into() })
+}
+
+fn usage(user: u64) -> GroupUsage {
+    let run = Run { exec_ns: user, utime_ns: user, stime_ns: 0 };
+    GroupUsage { cpu: cpu_of(run), run, ..GroupUsage::default() }
+}
+
+fn reading(user: u64) -> Reading {
+    Reading {
+        ppid: 1,
+        comm: "root".into(),
+        zombie: false,
+        threads: 1,
+        rss_bytes: 1,
+        cpu: CpuTime { user: Nanos(user), system: Nanos(0) },
+        minor_faults: 0,
+        major_faults: 0,
+    }
+}
+
+fn exit(pid: u32, user: u64) -> Record {
+    let status = ExitStatus::from_wait_status(0);
+    record(2, pid, What::Exit { status, peak_threads: 1, usage: usage(user), base: Run::default() })
+}
+
+#[test]
+fn the_final_figure_replaces_exits_figure() {
+    let mut table = Table::new(100);
+    table.apply(fork(5));
+    table.apply(exit(5, 100));
+    assert_eq!(table.exited_cpu().total(), Nanos(100));
+    assert_eq!(table.unsettled().len(), 1);
+    table.apply(record(3, 5, What::Free { usage: usage(130), base: Run::default() }));
+    assert_eq!(table.exited_cpu().total(), Nanos(130));
+    assert!(table.unsettled().is_empty());
+    assert_eq!(table.counts.exits, 1);
+}
+
+#[test]
+fn a_process_that_the_snapshot_and_an_event_tell_of_counts_once_as_born() {
+    let mut table = Table::new(100);
+    table.apply(alive(5));
+    table.apply(fork(5));
+    assert_eq!((table.counts.alive_at_start, table.counts.forks), (0, 1));
+    assert_eq!(table.finish(true).0.len(), 1);
+}
+
+#[test]
+fn what_was_used_before_the_window_is_left_out() {
+    let mut table = Table::new(100);
+    table.apply(alive(5));
+    table.sampled(0, &reading(1_000));
+    table.sampled(0, &reading(1_500));
+    assert_eq!(table.living_cpu().total(), Nanos(500));
+    table.apply(exit(5, 1_600));
+    assert_eq!(table.exited_cpu().total(), Nanos(600));
+}
+
+#[test]
+fn a_reused_pid_is_another_process() {
+    let mut table = Table::new(100);
+    table.apply(fork(5));
+    table.apply(exit(5, 100));
+    let mut again = fork(5);
+    again.id.start_boottime_ns = 99;
+    table.apply(again);
+    table.apply(record(3, 5, What::Free { usage: usage(130), base: Run::default() }));
+    assert_eq!(table.living().count(), 1);
+    assert_eq!(table.exited_cpu().total(), Nanos(130));
+}
+
+/// What the kernel program's totals would say.
+fn ended(ns: u64) -> Run {
+    Run { exec_ns: ns, utime_ns: ns, stime_ns: 0 }
+}
+
+#[test]
+fn the_cpu_of_a_process_whose_birth_was_lost_is_unlisted_and_not_missing() {
+    let mut table = Table::new(100);
+    table.apply(exit(5, 100));
+    table.apply(record(3, 5, What::Free { usage: usage(130), base: Run::default() }));
+    assert_eq!(table.exited_cpu().total(), Nanos(0));
+    assert_eq!(table.unlisted(ended(130)).total(), Nanos(130));
+    assert!(table.finish(true).0.is_empty());
+}
+
+#[test]
+fn whichever_records_are_lost_the_sum_is_the_kernels() {
+    let free = || record(3, 5, What::Free { usage: usage(130), base: Run::default() });
+    let all = [vec![fork(5), exit(5, 100), free()], vec![fork(5), exit(5, 100)], vec![fork(5), free()]];
+    for records in all.into_iter().chain([vec![exit(5, 100), free()], vec![free()], vec![]]) {
+        let mut table = Table::new(100);
+        for record in &records {
+            table.apply(record.clone());
+        }
+        let sum = table.exited_cpu().total() + table.unlisted(ended(130)).total();
+        assert_eq!(sum, Nanos(130), "{records:?}");
+    }
+}
+
+#[test]
+fn one_that_is_found_gone_without_a_record_is_in_the_sum_once() {
+    let mut table = Table::new(100);
+    table.apply(fork(5));
+    table.sampled(0, &reading(70));
+    table.vanish(Mono(9), 0, true);
+    assert_eq!(table.exited_cpu().total() + table.unlisted(ended(130)).total(), Nanos(130));
+    let (list, _) = table.finish(true);
+    assert_eq!((list[0].cpu.unwrap().total(), list[0].exit), (Nanos(70), None));
+}
+
+#[test]
+fn beyond_the_lists_limit_processes_are_counted_and_summed() {
+    let mut table = Table::new(1);
+    table.apply(fork(5));
+    table.apply(fork(6));
+    table.apply(exit(6, 40));
+    table.apply(exit(5, 60));
+    assert_eq!((table.counts.forks, table.counts.exits, table.loss.unlisted_processes), (2, 2, 1));
+    assert_eq!(table.unlisted(ended(100)).total(), Nanos(40));
+    assert!(!table.adopt(alive(7)));
+    assert_eq!(table.finish(true).0.len(), 1);
+}
+
+#[test]
+fn what_was_used_before_the_move_is_kept_apart() {
+    let mut table = Table::new(100);
+    table.apply(record(1, 5, What::MoveIn(living(1_000))));
+    table.sampled(0, &reading(1_300));
+    assert_eq!(table.living_cpu().total(), Nanos(300));
+    let base = ended(1_000);
+    table.apply(record(2, 5, What::MoveOut { to_cgroup_id: 9, usage: usage(1_400), base }));
+    assert_eq!(table.exited_cpu().total(), Nanos(400));
+    assert_eq!(table.unlisted(ended(400)).total(), Nanos(0));
+    assert_eq!((table.counts.moved_in, table.counts.moved_out, table.living().count()), (1, 1, 0));
+    // It comes back as another line.
+    table.apply(record(3, 5, What::MoveIn(living(2_000))));
+    let (list, events) = table.finish(true);
+    assert_eq!((list.len(), list[0].left, list[1].left), (2, Some(Mono(2)), None));
+    assert_eq!(events.len(), 3);
+}
+
+#[test]
+fn one_that_was_alive_and_ends_before_it_could_be_read_has_the_kernels_base() {
+    let mut table = Table::new(100);
+    table.apply(record(0, 5, What::Alive(living(1_000))));
+    let status = ExitStatus::from_wait_status(0);
+    let usage = usage(1_600);
+    table.apply(record(2, 5, What::Exit { status, peak_threads: 1, usage, base: ended(1_000) }));
+    assert_eq!(table.finish(true).0[0].cpu.unwrap().total(), Nanos(600));
+}
+
+#[test]
+fn an_unknown_beginning_makes_the_cpu_unknown_and_not_zero() {
+    let mut table = Table::new(100);
+    let node = Node { pid: 5, ppid: 1, start_ticks: 1 };
+    table.appear(Mono(0), node, Birth::AliveAtStart, 10);
+    table.vanish(Mono(1), 0, false);
+    assert_eq!(table.without_cpu(), 1);
+    assert_eq!(table.finish(false).0[0].cpu, None);
+}
+
+#[test]
+fn an_oom_kill_is_no_where_it_would_have_been_told_and_else_unknown() {
+    let oom = |told: bool, tells: bool| {
+        let mut table = Table::new(100);
+        table.apply(fork(5));
+        if told {
+            table.apply(record(2, 5, What::Oom));
+        }
+        table.finish(tells).0[0].oom_killed
+    };
+    assert_eq!((oom(true, true), oom(false, true), oom(false, false)), (Some(true), Some(false), None));
+}
