@@ -56,6 +56,16 @@ pub mod member {
     pub const OUTSIDE: u32 = 2;
 }
 
+/// How far a group's end has been told.
+pub mod ending {
+    pub const LIVES: u32 = 0;
+    /// Its end is counted; the record waits for the leader to leave the CPU for good.
+    pub const PENDING: u32 = 1;
+    /// The record is written with figures that may grow.
+    pub const PROVISIONAL: u32 = 2;
+    pub const FINAL: u32 = 3;
+}
+
 /// The start of each record.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -125,13 +135,16 @@ pub struct ExitRecord {
     /// As wait(2) reports it.
     pub status: u32,
     pub peak_threads: u32,
-    /// CPU is short by what the dying threads still use; the final figure is in [`UsageRecord`].
+    /// Not zero: as wait(2) tells it. Else CPU is short by what the dying threads still use, and a
+    /// [`UsageRecord`] follows.
+    pub is_final: u32,
+    pub _pad: u32,
     pub usage: Usage,
     /// What it had used before it came into the set.
     pub base: Run,
 }
 
-/// A member was reaped and its task freed, so that its figures are final ([`kind::FREE`]), or it left the
+/// The figures of an ended member are final ([`kind::FREE`]), or it left the
 /// target's cgroup ([`kind::MOVE_OUT`]).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -188,8 +201,8 @@ pub struct Totals {
     pub moved_in: u64,
     pub moved_out: u64,
     pub ooms: u64,
-    /// Of all that ended or left: what they used while in the set, as far as it is known. Wraps: exit
-    /// adds its figure, free adds the rest.
+    /// Of all that ended or left: what they used while in the set, as far as it is known. Wraps: a
+    /// provisional figure is added first, the rest when the final one is known.
     pub ended: Run,
     /// Records that found the ring full, by what they would have told.
     pub lost_forks: u64,
@@ -209,8 +222,8 @@ pub struct Totals {
 pub struct Mark {
     /// One of [`member`]'s.
     pub member: u32,
-    /// The leader's: its group's end was counted.
-    pub exited: u32,
+    /// The leader's: one of [`ending`]'s.
+    pub ending: u32,
     /// The leader's: most threads that the group had when one was created.
     pub peak_threads: u32,
     /// The group's id in the tracer's pid namespace: a freed task can't be asked any more.
@@ -219,6 +232,8 @@ pub struct Mark {
     pub base: Run,
     /// The leader's: its group's figure that was added to [`Totals::ended`].
     pub told: Run,
+    /// The leader's, while its end is [`ending::PENDING`]: when it was.
+    pub ended_ns: u64,
 }
 
 /// What user space decides before loading.
@@ -235,7 +250,8 @@ pub struct Settings {
     pub wake_at_bytes: u32,
     /// `sched_process_exit` has the argument `group_dead` (Linux 6.17 and later).
     pub exit_tells_group_dead: u32,
-    pub _pad: u32,
+    /// `sched_switch` has the argument `prev_state` (Linux 5.18 and later), and its program is attached.
+    pub switch_tells_state: u32,
 }
 
 /// What changes while the program runs.
@@ -368,16 +384,16 @@ const _: () = {
     assert!(size_of::<Usage>() == 64);
     assert!(size_of::<ForkRecord>() == 64);
     assert!(size_of::<ExecRecord>() == 440);
-    assert!(size_of::<ExitRecord>() == 128);
+    assert!(size_of::<ExitRecord>() == 136);
     assert!(size_of::<UsageRecord>() == 128);
     assert!(size_of::<MigrateRecord>() == 48);
     assert!(size_of::<OomRecord>() == 32);
     assert!(size_of::<TaskRecord>() == 88);
     assert!(size_of::<Totals>() == 136);
-    assert!(size_of::<Mark>() == 64);
+    assert!(size_of::<Mark>() == 72);
     assert!(size_of::<Settings>() == 88);
     assert!(size_of::<Control>() == 24);
     assert!(core::mem::offset_of!(ExecRecord, exe) == 56);
     assert!(core::mem::offset_of!(ExecRecord, argv) == 184);
-    assert!(core::mem::offset_of!(ExitRecord, usage) == 40);
+    assert!(core::mem::offset_of!(ExitRecord, usage) == 48);
 };

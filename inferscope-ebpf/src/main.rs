@@ -18,13 +18,13 @@ mod task;
 mod usage;
 
 use aya_ebpf::{
-    helpers::{bpf_probe_read_kernel_str_bytes, bpf_probe_read_user_buf},
+    helpers::{bpf_ktime_get_ns, bpf_probe_read_kernel_str_bytes, bpf_probe_read_user_buf},
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
 use inferscope_common::{
-    ARGV_LEN, ExecRecord, ExitRecord, ForkRecord, Layout, MAX_ROOTS, MigrateRecord, OomRecord, Run, Settings,
-    TaskRecord, Totals, UsageRecord, kind, member, mode,
+    ARGV_LEN, ExecRecord, ExitRecord, ForkRecord, Layout, MAX_ROOTS, Mark, MigrateRecord, OomRecord, Run,
+    Settings, TaskRecord, Totals, Usage, UsageRecord, ending, kind, member, mode,
 };
 
 use crate::task::Task;
@@ -40,7 +40,7 @@ static SETTINGS: Settings = Settings {
     strict: 0,
     wake_at_bytes: 0,
     exit_tells_group_dead: 0,
-    _pad: 0,
+    switch_tells_state: 0,
 };
 
 const NOTHING: Run = Run { exec_ns: 0, utime_ns: 0, stime_ns: 0 };
@@ -151,33 +151,55 @@ fn on_exit(ctx: BtfTracePointContext) -> i32 {
     // does, and the leader's mark takes care of two threads that see zero at once.
     let group_dead =
         if settings!(exit_tells_group_dead) != 0 { ctx.arg::<u8>(1) != 0 } else { task.signal_live() == 0 };
-    if !group_dead || mark.exited != 0 || members::control().mode == mode::CLOSED {
+    if !group_dead || mark.ending != ending::LIVES || members::control().mode == mode::CLOSED {
         return 0;
     }
-    mark.exited = 1;
     let leader = task.group_leader();
-    let usage = task.group_usage();
-    members::tell_run(mark, usage.run);
+    members::tell_run(mark, task.group_usage().run);
     members::count(|t| t.exits += 1);
-    emit::record::<ExitRecord>(
-        |t| t.lost_exits += 1,
-        |record| {
-            emit::header(record, kind::EXIT, leader, mark.tgid);
-            // SAFETY: `record` is a reserved ring entry of that size.
-            unsafe { (*record).status = leader.wait_status() };
-            // SAFETY: as above.
-            unsafe { (*record).peak_threads = if mark.peak_threads > 1 { mark.peak_threads } else { 1 } };
-            // SAFETY: as above.
-            unsafe { (*record).usage = usage };
-            // SAFETY: as above.
-            unsafe { (*record).base = mark.base };
-        },
-    );
+    // SAFETY: a helper without arguments.
+    mark.ended_ns = unsafe { bpf_ktime_get_ns() };
+    // A leader that is the last of its group has used everything when it leaves the CPU for good.
+    if settings!(switch_tells_state) != 0 && task.pid() == task.tgid() && task.signal_nr_threads() == 1 {
+        mark.ending = ending::PENDING;
+    } else {
+        mark.ending = ending::PROVISIONAL;
+        tell_end(mark, leader, task.group_usage(), false);
+    }
+    0
+}
+
+/// `sched_switch(bool preempt, struct task_struct *prev, struct task_struct *next, unsigned int
+/// prev_state)`: of interest only when `prev` is dead and leaves the CPU for the last time. By then its
+/// run time is complete, which it is not at its exit; and unlike the free this happens in its own context.
+#[btf_tracepoint(function = "sched_switch")]
+fn on_switch(ctx: BtfTracePointContext) -> i32 {
+    /// include/linux/sched.h; `__schedule` is entered with it once.
+    const TASK_DEAD: u32 = 0x80;
+    if ctx.arg::<u32>(3) & TASK_DEAD == 0 {
+        return 0;
+    }
+    let task = Task::new(ctx.arg(1));
+    let Some(mark) = members::of_task(task) else { return 0 };
+    match mark.ending {
+        ending::PENDING => {
+            mark.ending = ending::FINAL;
+            let usage = task.group_usage();
+            members::tell_run(mark, usage.run);
+            tell_end(mark, task, usage, true);
+        }
+        ending::PROVISIONAL if task.signal_nr_threads() <= 1 => {
+            mark.ending = ending::FINAL;
+            tell_final(mark, task, task.group_usage());
+        }
+        _ => {}
+    }
     0
 }
 
 /// `sched_process_free(struct task_struct *p)`: a task was reaped and nobody looks at it any more.
-/// By then every thread of the group has been added to its `signal_struct`.
+/// By then every thread of the group has been added to its `signal_struct`. It comes 17 to 40 ms after the
+/// exit, and some kernels swallow it (it runs in whichever task a soft interrupt hits).
 #[btf_tracepoint(function = "sched_process_free")]
 fn on_free(ctx: BtfTracePointContext) -> i32 {
     let task = Task::new(ctx.arg(0));
@@ -187,17 +209,46 @@ fn on_free(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let Some(mark) = members::of_task(task) else { return 0 };
-    if mark.exited == 0 {
-        if members::control().mode == mode::CLOSED {
-            return 0;
-        }
-        members::count(|t| t.exits += 1);
+    match mark.ending {
+        ending::FINAL => return 0,
+        ending::LIVES if members::control().mode == mode::CLOSED => return 0,
+        ending::LIVES => members::count(|t| t.exits += 1),
+        _ => {}
     }
-    let usage = task.released_usage();
+    mark.ending = ending::FINAL;
+    tell_final(mark, task, task.released_usage());
+    0
+}
+
+#[inline(always)]
+fn tell_end(mark: &Mark, leader: Task, usage: Usage, is_final: bool) {
+    emit::record::<ExitRecord>(
+        |t| t.lost_exits += 1,
+        |record| {
+            emit::header(record, kind::EXIT, leader, mark.tgid);
+            // SAFETY: `record` is a reserved ring entry of that size.
+            unsafe { (*record).header.t_ns = mark.ended_ns };
+            // SAFETY: as above.
+            unsafe { (*record).status = leader.wait_status() };
+            // SAFETY: as above.
+            unsafe { (*record).peak_threads = if mark.peak_threads > 1 { mark.peak_threads } else { 1 } };
+            // SAFETY: as above.
+            unsafe { (*record).is_final = u32::from(is_final) };
+            // SAFETY: as above.
+            unsafe { (*record)._pad = 0 };
+            // SAFETY: as above.
+            unsafe { (*record).usage = usage };
+            // SAFETY: as above.
+            unsafe { (*record).base = mark.base };
+        },
+    );
+}
+
+#[inline(always)]
+fn tell_final(mark: &mut Mark, leader: Task, usage: Usage) {
     members::tell_run(mark, usage.run);
     members::count(|t| t.frees += 1);
-    emit_usage(kind::FREE, task, mark.tgid, usage, mark.base, 0, |t| t.lost_frees += 1);
-    0
+    emit_usage(kind::FREE, leader, mark.tgid, usage, mark.base, 0, |t| t.lost_frees += 1);
 }
 
 /// `cgroup_attach_task(struct cgroup *dst_cgrp, const char *path, struct task_struct *task, bool
@@ -275,7 +326,7 @@ fn emit_usage(
     kind: u32,
     leader: Task,
     tgid: u32,
-    usage: inferscope_common::Usage,
+    usage: Usage,
     base: Run,
     cgroup_id: u64,
     lost: impl FnOnce(&mut Totals),

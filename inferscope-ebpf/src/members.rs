@@ -7,7 +7,7 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, PerCpuArray},
 };
-use inferscope_common::{Control, Mark, Run, Totals, member};
+use inferscope_common::{Control, Mark, Run, Totals, ending, member};
 
 use crate::{settings, task::Task, usage::RunSum};
 
@@ -137,7 +137,7 @@ pub(crate) fn mark_group(leader: Task, base: Run) -> Option<&'static mut Mark> {
     mark.tgid = visible_tgid(leader);
     mark.base = base;
     mark.told = base;
-    mark.exited = 0;
+    mark.ending = ending::LIVES;
     mark.peak_threads = leader.signal_nr_threads();
     mark.member = member::INSIDE;
     Some(mark)

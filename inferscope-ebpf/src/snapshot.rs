@@ -11,7 +11,7 @@ use aya_ebpf::{
         bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_kernel_buf, generated::bpf_seq_write,
     },
 };
-use inferscope_common::{COMM_LEN, Header, MAX_ROOTS, Mark, TaskRecord, kind, member, mode};
+use inferscope_common::{COMM_LEN, Header, MAX_ROOTS, Mark, TaskRecord, ending, kind, member, mode};
 
 use crate::{members, settings, task::Task};
 
@@ -153,7 +153,7 @@ fn sweep(seq: *mut seq_file, task: Task) {
         return;
     }
     let Some(group) = members::of_group(task) else { return };
-    if group.exited == 0 {
+    if group.ending == ending::LIVES {
         let copy = *group;
         write(seq, task, task, &copy);
     }

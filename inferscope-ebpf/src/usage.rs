@@ -42,32 +42,41 @@ impl Task {
         }
     }
 
-    /// Of the whole group of a living or dying task. A running thread's figure is as of the last tick.
+    /// Of the whole group of a living or dying task. A running thread's figure is as of the last tick or
+    /// switch; that of a leader which has left the CPU for good is what wait(2) tells, or will.
     #[inline(always)]
     pub(crate) fn group_usage(self) -> Usage {
         let mut usage = self.released_usage();
-        if self.signal_nr_threads() <= 1 {
-            let own =
-                Run { exec_ns: self.sum_exec_runtime(), utime_ns: self.utime(), stime_ns: self.stime() };
-            usage.run.add(own);
-            usage.minor_faults += self.min_flt();
-            usage.major_faults += self.maj_flt();
-            usage.voluntary_switches += self.nvcsw();
-            usage.involuntary_switches += self.nivcsw();
-            return usage;
-        }
         // A thread that is released in between moves from the list into the struct, under a sequence lock.
         let mut look = 0;
         while look < MAX_LOOKS {
             let before = self.released_sequence();
             usage = self.released_usage();
-            self.add_threads(&mut usage);
+            match self.signal_nr_threads() {
+                // Reaped already: the struct has it all.
+                0 => {}
+                1 => self.add_own(&mut usage),
+                _ => self.add_threads(&mut usage),
+            }
             if self.released_sequence() == before && before & 1 == 0 {
                 break;
             }
             look += 1;
         }
         usage
+    }
+
+    #[inline(always)]
+    fn add_own(self, usage: &mut Usage) {
+        usage.run.add(Run {
+            exec_ns: self.sum_exec_runtime(),
+            utime_ns: self.utime(),
+            stime_ns: self.stime(),
+        });
+        usage.minor_faults += self.min_flt();
+        usage.major_faults += self.maj_flt();
+        usage.voluntary_switches += self.nvcsw();
+        usage.involuntary_switches += self.nivcsw();
     }
 
     #[inline(always)]

@@ -90,12 +90,13 @@ impl Table {
                 }
                 self.event(t, pid, ProcessEventKind::Exec { comm, exe });
             }
-            What::Exit { status, peak_threads, usage, base } => {
+            What::Exit { status, peak_threads, usage, base, is_final } => {
                 self.counts.exits += 1;
-                if let Some(&i) = self.open.get(&id) {
+                let i = if is_final { self.open.remove(&id) } else { self.open.get(&id).copied() };
+                if let Some(i) = i {
                     let known = &mut self.entries[i].record;
                     known.peak_threads = known.peak_threads.max(Some(peak_threads));
-                    self.take_usage(i, &usage, base, false);
+                    self.take_usage(i, &usage, base, is_final);
                     self.end(i, t, Some(status));
                 }
                 self.event(t, pid, ProcessEventKind::Exit { status });

@@ -49,6 +49,8 @@ pub(crate) enum What {
         peak_threads: u32,
         usage: GroupUsage,
         base: Run,
+        /// No [`What::Free`] follows.
+        is_final: bool,
     },
     Free {
         usage: GroupUsage,
@@ -129,6 +131,7 @@ pub(crate) fn decode(bytes: &[u8], page_bytes: u64) -> Result<Record, DecodeErro
                 peak_threads: r.peak_threads,
                 usage: group_usage(&r.usage, page_bytes),
                 base: r.base,
+                is_final: r.is_final != 0,
             }
         }
         kind::FREE => {

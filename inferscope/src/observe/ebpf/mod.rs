@@ -28,14 +28,16 @@ type Tracepoint = (&'static str, &'static str);
 
 /// Where processes come from and change.
 const BIRTHS: [Tracepoint; 3] = [
-    ("on_fork", "sched_process_fork"),
     ("on_exec", "sched_process_exec"),
     ("on_cgroup_attach", "cgroup_attach_task"),
+    ("on_fork", "sched_process_fork"),
 ];
 /// Where they end.
-const DEATHS: [Tracepoint; 2] = [("on_exit", "sched_process_exit"), ("on_free", "sched_process_free")];
+const DEATHS: [Tracepoint; 2] = [("on_free", "sched_process_free"), ("on_exit", "sched_process_exit")];
 /// Only where the kernel tells the task (6.9 and later).
 const OOM: Tracepoint = ("on_oom", "mark_victim");
+/// Only where the kernel tells the state (5.18 and later).
+const SWITCH: Tracepoint = ("on_switch", "sched_switch");
 
 /// Why the kernel tracker can't be had; each with what would help.
 #[derive(Debug, thiserror::Error)]
@@ -80,7 +82,14 @@ pub(crate) struct Tracker {
     totals: PerCpuArray<MapData, [u64; TOTALS]>,
     control: Array<MapData, [u32; 6]>,
     page_bytes: u64,
-    tells_oom: bool,
+    kernel: KernelTells,
+}
+
+/// What this kernel's tracepoints tell.
+#[derive(Debug, Clone, Copy)]
+struct KernelTells {
+    oom: bool,
+    state: bool,
 }
 
 const TOTALS: usize = size_of::<Totals>() / size_of::<u64>();
@@ -104,14 +113,14 @@ impl Tracker {
             settings.cgroup_id = cgroup.id;
             settings.strict = u32::from(cgroup.strict);
         }
-        let Loaded { mut ebpf, tells_oom } = load(&settings, ring_bytes)?;
+        let Loaded { mut ebpf, kernel } = load(&settings, ring_bytes)?;
         let ring = RingBuf::try_from(take(&mut ebpf, "EVENTS")?).map_err(refused)?;
         let totals = PerCpuArray::try_from(take(&mut ebpf, "TOTALS")?).map_err(refused)?;
         let control = Array::try_from(take(&mut ebpf, "CONTROL")?).map_err(refused)?;
-        let mut tracker = Self { ebpf, ring, totals, control, page_bytes, tells_oom };
+        let mut tracker = Self { ebpf, ring, totals, control, page_bytes, kernel };
         tracker.identify(target.cgroup.as_ref().map(|c| c.below_own))?;
         tracker.set_mode(mode::MARK)?;
-        for (name, _) in tracepoints(tells_oom) {
+        for (name, _) in tracepoints(kernel) {
             tracepoint(&mut tracker.ebpf, name)?.attach().map_err(refused)?;
         }
         tracker.mark(on_alive)?;
@@ -193,7 +202,7 @@ impl Tracker {
 
     /// Whether OOM kills are told.
     pub(crate) fn tells_oom(&self) -> bool {
-        self.tells_oom
+        self.kernel.oom
     }
 
     /// Readable when much is waiting.
@@ -233,8 +242,11 @@ impl Tracker {
     /// No further event; what is in the ring stays there to be drained.
     pub(crate) fn detach_deaths(&mut self) {
         self.detach(&DEATHS);
-        if self.tells_oom {
+        if self.kernel.oom {
             self.detach(&[OOM]);
+        }
+        if self.kernel.state {
+            self.detach(&[SWITCH]);
         }
     }
 
@@ -250,7 +262,7 @@ impl Tracker {
 
 struct Loaded {
     ebpf: Ebpf,
-    tells_oom: bool,
+    kernel: KernelTells,
 }
 
 fn load(settings: &Settings, ring_bytes: u32) -> Result<Loaded, EbpfError> {
@@ -258,7 +270,12 @@ fn load(settings: &Settings, ring_bytes: u32) -> Result<Loaded, EbpfError> {
         btf_rs::Btf::from_file("/sys/kernel/btf/vmlinux").map_err(|e| EbpfError::NoBtf(e.to_string()))?;
     let resolved = offsets::resolve(&resolver).map_err(|e| EbpfError::Offsets(OffsetsError(e)))?;
     drop(resolver);
-    let settings = Settings { exit_tells_group_dead: u32::from(resolved.exit_tells_group_dead), ..*settings };
+    let kernel = KernelTells { oom: resolved.oom_tells_task, state: resolved.switch_tells_state };
+    let settings = Settings {
+        exit_tells_group_dead: u32::from(resolved.exit_tells_group_dead),
+        switch_tells_state: u32::from(kernel.state),
+        ..*settings
+    };
     let btf = Btf::from_sys_fs().map_err(|e| EbpfError::NoBtf(e.to_string()))?;
     let mut ebpf = EbpfLoader::new()
         .btf(Some(&btf))
@@ -268,16 +285,19 @@ fn load(settings: &Settings, ring_bytes: u32) -> Result<Loaded, EbpfError> {
         .allow_unsupported_maps()
         .load(OBJECT)
         .map_err(refused)?;
-    for (name, at) in tracepoints(resolved.oom_tells_task) {
+    for (name, at) in tracepoints(kernel) {
         tracepoint(&mut ebpf, name)?.load(at, &btf).map_err(refused)?;
     }
     let iter: &mut Iter = program(&mut ebpf, "snapshot")?;
     iter.load("task", &btf).map_err(refused)?;
-    Ok(Loaded { ebpf, tells_oom: resolved.oom_tells_task })
+    Ok(Loaded { ebpf, kernel })
 }
 
-fn tracepoints(tells_oom: bool) -> impl Iterator<Item = Tracepoint> {
-    BIRTHS.into_iter().chain(DEATHS).chain(tells_oom.then_some(OOM))
+/// In the order in which they are attached: what ends a process before what begins one, so that of each
+/// process whose birth is seen the end is seen too.
+fn tracepoints(kernel: KernelTells) -> impl Iterator<Item = Tracepoint> {
+    let optional = kernel.oom.then_some(OOM).into_iter().chain(kernel.state.then_some(SWITCH));
+    optional.chain(DEATHS).chain(BIRTHS)
 }
 
 fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, EbpfError>

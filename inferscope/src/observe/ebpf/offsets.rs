@@ -24,6 +24,8 @@ pub(crate) struct Resolved {
     pub(crate) exit_tells_group_dead: bool,
     /// `mark_victim` tells the task; before 6.9 it told a pid.
     pub(crate) oom_tells_task: bool,
+    /// `sched_switch` tells `prev_state`; before 5.18 the task's own field did.
+    pub(crate) switch_tells_state: bool,
 }
 
 pub(crate) fn resolve(btf: &Btf) -> Result<Resolved, OffsetError> {
@@ -97,6 +99,7 @@ pub(crate) fn resolve(btf: &Btf) -> Result<Resolved, OffsetError> {
         layout,
         exit_tells_group_dead: parameters(btf, "btf_trace_sched_process_exit").is_some_and(|n| n >= 3),
         oom_tells_task: parameters(btf, "btf_trace_mark_victim").is_some_and(|n| n >= 3),
+        switch_tells_state: parameters(btf, "btf_trace_sched_switch").is_some_and(|n| n >= 5),
     })
 }
 

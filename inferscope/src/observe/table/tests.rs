@@ -39,7 +39,11 @@ fn reading(user: u64) -> Reading {
 
 fn exit(pid: u32, user: u64) -> Record {
     let status = ExitStatus::from_wait_status(0);
-    record(2, pid, What::Exit { status, peak_threads: 1, usage: usage(user), base: Run::default() })
+    record(
+        2,
+        pid,
+        What::Exit { status, peak_threads: 1, usage: usage(user), base: Run::default(), is_final: false },
+    )
 }
 
 #[test]
@@ -165,7 +169,11 @@ fn one_that_was_alive_and_ends_before_it_could_be_read_has_the_kernels_base() {
     table.apply(record(0, 5, What::Alive(living(1_000))));
     let status = ExitStatus::from_wait_status(0);
     let usage = usage(1_600);
-    table.apply(record(2, 5, What::Exit { status, peak_threads: 1, usage, base: ended(1_000) }));
+    table.apply(record(
+        2,
+        5,
+        What::Exit { status, peak_threads: 1, usage, base: ended(1_000), is_final: false },
+    ));
     assert_eq!(table.finish(true).0[0].cpu.unwrap().total(), Nanos(600));
 }
 
@@ -190,4 +198,20 @@ fn an_oom_kill_is_no_where_it_would_have_been_told_and_else_unknown() {
         table.finish(tells).0[0].oom_killed
     };
     assert_eq!((oom(true, true), oom(false, true), oom(false, false)), (Some(true), Some(false), None));
+}
+
+#[test]
+fn a_final_exit_leaves_nothing_to_wait_for() {
+    let mut table = Table::new(100);
+    table.apply(fork(5));
+    let status = ExitStatus::from_wait_status(0);
+    let base = Run::default();
+    table.apply(record(
+        2,
+        5,
+        What::Exit { status, peak_threads: 1, usage: usage(130), base, is_final: true },
+    ));
+    assert!(table.unsettled().is_empty());
+    assert_eq!(table.unlisted(ended(130)).total(), Nanos(0));
+    assert!(table.finish(true).0[0].cpu_is_final);
 }
