@@ -5,12 +5,17 @@
 //! run threads and exec from a thread. Prints `{"root": PID}`, waits for a line on standard input, makes the
 //! storm, prints the truth as one JSON line and lives on until its standard input ends. Run by `storm.rs`.
 //!
-//! Usage: `forkstorm PARENTS CHILDREN`
+//! With a cgroup the root moves into it first; some children are made straight into a cgroup below it
+//! (`clone3`), and the launcher, which is outside, makes some straight into it as well.
+//!
+//! Usage: `forkstorm PARENTS CHILDREN [MICROSECONDS_OF_CPU [CGROUP_DIRECTORY]]`
 
 use std::hint::black_box;
 use std::io::{self, BufRead, Write};
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio, exit};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, getppid, set_child_subreaper, set_parent_process_death_signal};
@@ -20,12 +25,39 @@ use serde_json::{Value, json};
 const CHILD_CPU: Duration = Duration::from_millis(2);
 const THREADS: u64 = 3;
 
+/// What a child burns, and where some of them go.
+struct Storm {
+    parents: u64,
+    children: u64,
+    child_cpu: Duration,
+    cgroup: Option<PathBuf>,
+}
+
+static STORM: OnceLock<Storm> = OnceLock::new();
+
+fn storm() -> &'static Storm {
+    STORM.get().expect("set before anything is forked")
+}
+
+fn arguments() -> Option<Storm> {
+    let mut args = std::env::args().skip(1);
+    let mut number = || args.next().map(|arg| arg.parse::<u64>());
+    let (parents, children) = (number()?.ok()?, number()?.ok()?);
+    let child_cpu = match number() {
+        None => CHILD_CPU,
+        Some(micros) => Duration::from_micros(micros.ok()?),
+    };
+    Some(Storm { parents, children, child_cpu, cgroup: args.next().map(PathBuf::from) })
+}
+
 fn main() -> io::Result<()> {
-    let mut args = std::env::args().skip(1).map(|arg| arg.parse::<u64>());
-    let (Some(Ok(parents)), Some(Ok(children)), None) = (args.next(), args.next(), args.next()) else {
-        eprintln!("usage: forkstorm PARENTS CHILDREN");
+    let Some(storm) = arguments() else {
+        eprintln!("usage: forkstorm PARENTS CHILDREN [MICROSECONDS_OF_CPU [CGROUP_DIRECTORY]]");
         exit(2);
     };
+    let (parents, children) = (storm.parents, storm.children);
+    let cgroup = storm.cgroup.clone();
+    let _ = STORM.set(storm);
     let launcher = rustix::process::getpid();
     // Any pid switches it on.
     set_child_subreaper(Some(launcher))?;
@@ -35,7 +67,9 @@ fn main() -> io::Result<()> {
         0 => {
             // The launcher's ends have to go, or nobody would see when it is gone.
             drop((from_root, to_root));
-            let done = tie_to(launcher).and_then(|()| root(parents, children, from_launcher, to_launcher));
+            let done = tie_to(launcher)
+                .and_then(|()| cgroup.as_deref().map_or(Ok(()), enter))
+                .and_then(|()| root(parents, children, from_launcher, to_launcher));
             end(done)
         }
         pid => {
@@ -44,22 +78,33 @@ fn main() -> io::Result<()> {
         }
     };
 
+    if let Some(dir) = &cgroup {
+        wait_until_entered(dir, root)?;
+    }
     println!("{}", json!({"root": root}));
     let mut line = String::new();
     let mut input = io::stdin().lock();
     input.read_line(&mut line)?;
     to_root.write_all(b"\n")?;
+    let mut outsiders_cpu = Duration::ZERO;
+    let outsiders = if cgroup.is_some() { children } else { 0 };
+    for _ in 0..outsiders {
+        clone_to(0, cgroup.as_deref(), || child(Kind::Plain))?;
+        // A daemon may have come here first.
+        outsiders_cpu += reap()?.1;
+    }
     let mut said = String::new();
     io::BufReader::new(from_root).read_line(&mut said)?;
     let mut truth: Value = serde_json::from_str(&said)?;
 
     // The daemons came here when their parents ended.
     let daemons = parents * Kind::count(children, Kind::Daemon);
-    let mut daemons_cpu = Duration::ZERO;
+    let mut daemons_cpu = outsiders_cpu;
     for _ in 0..daemons {
         daemons_cpu += reap()?.1;
     }
     truth["daemons"] = json!(daemons);
+    truth["forks"] = json!(truth["forks"].as_u64().unwrap_or(0) + outsiders);
     truth["daemons_cpu_ns"] = nanos(daemons_cpu);
     println!("{truth}");
     input.read_line(&mut line)?;
@@ -93,7 +138,9 @@ fn root(
         waited_cpu += reap()?.1;
     }
     let truth = json!({
-        "forks": parents + parents * (children + Kind::count(children, Kind::Daemon)),
+        "forks": parents
+            + parents
+                * (children + Kind::count(children, Kind::Daemon) + Kind::count(children, Kind::Grandchild)),
         "execs": parents * [Kind::Exec, Kind::Spawn, Kind::ExecFromThread].map(|k| Kind::count(children, k)).iter().sum::<u64>(),
         "threads": parents * (THREADS * Kind::count(children, Kind::Threads)
             + Kind::count(children, Kind::ExecFromThread) + Kind::count(children, Kind::ExitFromThread)),
@@ -121,10 +168,16 @@ enum Kind {
     ExecFromThread,
     /// The process ends from a thread that is not the leader.
     ExitFromThread,
+    /// Forks another and waits for it.
+    Grandchild,
+    /// The parent stands still until it ends.
+    Vfork,
+    /// Made by clone3, straight into another cgroup where there is one.
+    Clone3,
 }
 
 impl Kind {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 10] = [
         Self::Plain,
         Self::Exec,
         Self::Spawn,
@@ -132,10 +185,13 @@ impl Kind {
         Self::Daemon,
         Self::ExecFromThread,
         Self::ExitFromThread,
+        Self::Grandchild,
+        Self::Vfork,
+        Self::Clone3,
     ];
 
     fn of(index: u64) -> Self {
-        Self::ALL[(index % 7) as usize]
+        Self::ALL[(index % Self::ALL.len() as u64) as usize]
     }
 
     /// How many of a parent's children are of this kind.
@@ -153,11 +209,15 @@ fn parent(children: u64) -> io::Result<()> {
             alive -= 1;
         }
         let kind = Kind::of(index);
-        if kind == Kind::Spawn {
+        match kind {
             // Waited for like all others, not through this handle.
-            drop(work_elsewhere().spawn()?);
-        } else {
-            fork_to(|| child(kind))?;
+            Kind::Spawn => drop(work_elsewhere().spawn()?),
+            Kind::Vfork => clone_to(libc::CLONE_VFORK as u64, None, || child(kind))?,
+            Kind::Clone3 => {
+                let below = storm().cgroup.as_deref().map(|dir| dir.join("below"));
+                clone_to(0, below.as_deref(), || child(kind))?;
+            }
+            _ => fork_to(|| child(kind))?,
         }
         alive += 1;
     }
@@ -168,12 +228,20 @@ fn parent(children: u64) -> io::Result<()> {
 }
 
 fn child(kind: Kind) -> io::Result<()> {
+    let cpu = storm().child_cpu;
     match kind {
-        Kind::Plain | Kind::Spawn => burn(CHILD_CPU),
+        Kind::Plain | Kind::Spawn | Kind::Vfork | Kind::Clone3 => burn(cpu),
+        Kind::Grandchild => {
+            fork_to(|| {
+                burn(cpu);
+                Ok(())
+            })?;
+            reap()?;
+        }
         Kind::Exec => return Err(work_elsewhere().exec()),
         Kind::Threads => std::thread::scope(|scope| {
             for _ in 0..THREADS {
-                scope.spawn(|| burn(CHILD_CPU / 2));
+                scope.spawn(|| burn(cpu / 2));
             }
         }),
         Kind::Daemon => {
@@ -182,18 +250,18 @@ fn child(kind: Kind) -> io::Result<()> {
                 while getppid() == Some(parent) {
                     std::thread::sleep(Duration::from_micros(200));
                 }
-                burn(CHILD_CPU);
+                burn(cpu);
                 Ok(())
             })?;
         }
         Kind::ExecFromThread => {
-            burn(CHILD_CPU / 2);
+            burn(cpu / 2);
             let failed = std::thread::spawn(|| work_elsewhere().exec()).join();
             return Err(failed.unwrap_or_else(|_| io::Error::other("the thread panicked")));
         }
         Kind::ExitFromThread => {
-            let _ = std::thread::spawn(|| {
-                burn(CHILD_CPU);
+            let _ = std::thread::spawn(move || {
+                burn(cpu);
                 exit(0)
             })
             .join();
@@ -221,6 +289,42 @@ fn fork() -> io::Result<i32> {
 /// Runs `child` in a child process, which ends with it.
 fn fork_to(child: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     if fork()? == 0 { end(child()) } else { Ok(()) }
+}
+
+/// The same by clone3(2), with further flags, into a cgroup.
+fn clone_to(flags: u64, cgroup: Option<&Path>, child: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+    let dir = cgroup.map(std::fs::File::open).transpose()?;
+    // SAFETY: all zeroes is a valid clone_args.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = flags;
+    args.exit_signal = libc::SIGCHLD as u64;
+    if let Some(dir) = &dir {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = std::os::fd::AsRawFd::as_raw_fd(dir) as u64;
+    }
+    // SAFETY: no shared memory and no own stack: like fork, of a process with a single thread.
+    match unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => end(child()),
+        _ => Ok(()),
+    }
+}
+
+/// Moves this process into the cgroup.
+fn enter(dir: &Path) -> io::Result<()> {
+    std::fs::write(dir.join("cgroup.procs"), b"0")
+}
+
+fn wait_until_entered(dir: &Path, pid: i32) -> io::Result<()> {
+    for _ in 0..5_000 {
+        let members = std::fs::read_to_string(dir.join("cgroup.procs"))?;
+        if members.lines().any(|line| line == pid.to_string()) {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Err(io::ErrorKind::TimedOut.into())
 }
 
 fn end(done: io::Result<()>) -> ! {
