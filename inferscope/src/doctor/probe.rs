@@ -106,14 +106,14 @@ impl Probe {
 
     fn proc(&self, status: &str) -> Proc {
         let mounts = self.text("proc/self/mountinfo").unwrap_or_default();
-        let mounts: Vec<_> = mounts.lines().filter_map(cgroups::Mount::parse).collect();
         // The last one lies on top.
-        let mount = mounts.iter().rfind(|m| m.kind == "proc" && m.point == Path::new("/proc"));
-        let options = mount.map(|m| &m.options);
-        let hidepid = options.into_iter().flatten().find_map(|o| o.strip_prefix("hidepid="));
+        let hidepid = mounts.lines().filter_map(proc_options).next_back().and_then(|options| {
+            let value = options.split(',').find_map(|option| option.strip_prefix("hidepid="))?;
+            (!matches!(value, "0" | "off")).then(|| value.to_owned())
+        });
         Proc {
             mounted: !status.is_empty(),
-            hidepid: hidepid.filter(|value| !matches!(*value, "0" | "off")).map(str::to_owned),
+            hidepid,
             others: processes::others(&self.path("proc"), std::process::id()),
         }
     }
@@ -176,6 +176,14 @@ fn open_files() -> Limit {
 /// The value of a `Name:\tvalue` line.
 fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
     status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+}
+
+/// Options of the file system at /proc, from a line of /proc/PID/mountinfo (proc_pid_mountinfo(5)).
+fn proc_options(line: &str) -> Option<&str> {
+    let (mount, system) = line.split_once(" - ")?;
+    let mut system = system.split(' ');
+    let is_it = mount.split(' ').nth(4) == Some("/proc") && system.next() == Some("proc");
+    is_it.then(|| system.nth(1)).flatten()
 }
 
 /// The bracketed one of `none [integrity] confidentiality`.

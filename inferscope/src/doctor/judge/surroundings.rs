@@ -5,8 +5,8 @@
 use crate::doctor::Check;
 use crate::doctor::facts::{Facts, Hierarchy, Layout, Namespace, Nvml};
 
-/// Descriptors of processes that are kept open (`observe::observer`), and what else a run opens.
-const WANTED_FILES: u64 = 4_096 + 256;
+/// A process that is sampled keeps a descriptor open; this many are enough for any server that we know of.
+const WANTED_FILES: u64 = 4_096;
 
 /// CAP_DAC_READ_SEARCH and CAP_SYS_PTRACE.
 const INSIGHT: u64 = 1 << 2 | 1 << 19;
@@ -312,7 +312,7 @@ fn open_files(facts: &Facts) -> Check {
         return Check::limited(
             code,
             name,
-            format!("{said}: with more processes than that, each reading opens its files anew"),
+            format!("{said}: a server of more processes than that is sampled slowly or in part"),
         )
         .value(shown(limit.hard))
         .remedy(format!("ulimit -Hn {WANTED_FILES} as root, docker run --ulimit nofile={WANTED_FILES}, LimitNOFILE= of systemd"));
