@@ -10,7 +10,7 @@ pub(super) type Tried<T> = Result<T, String>;
 
 #[derive(Debug, Clone)]
 pub(super) struct Facts {
-    pub(super) kernel_release: Option<String>,
+    pub(super) kernel_release: String,
     /// The kernel's BTF was read.
     pub(super) btf: Tried<()>,
     /// The kernel program was loaded, and unloaded again.
@@ -32,7 +32,7 @@ pub(super) struct Facts {
 pub(super) struct Own {
     pub(super) uid: u32,
     pub(super) exe: Option<PathBuf>,
-    /// CapEff; `None` where /proc does not tell.
+    /// In effect, as bits; `None` where the kernel does not tell.
     pub(super) capabilities: Option<u64>,
     /// File capabilities would have no effect.
     pub(super) no_new_privs: bool,

@@ -33,10 +33,10 @@ impl Probe {
     pub(super) fn facts(&self, nvml_library: Option<&Path>) -> Facts {
         let status = self.text("proc/self/status").unwrap_or_default();
         Facts {
-            kernel_release: self.line("proc/sys/kernel/osrelease"),
+            kernel_release: rustix::system::uname().release().to_string_lossy().into_owned(),
             btf: self.btf(),
             tracker: observe::probe_tracker().map_err(|e| e.to_string()),
-            own: Own { exe: std::env::current_exe().ok(), ..own(&status) },
+            own: own(&status),
             restrictions: self.restrictions(),
             namespaces: self.namespaces(&status),
             cgroups: self.cgroups(),
@@ -157,14 +157,13 @@ impl Probe {
 }
 
 fn own(status: &str) -> Own {
-    let number = |name| field(status, name).and_then(|v| v.parse::<u32>().ok());
     Own {
         uid: rustix::process::geteuid().as_raw(),
-        exe: None,
-        capabilities: field(status, "CapEff").and_then(|mask| u64::from_str_radix(mask, 16).ok()),
-        no_new_privs: number("NoNewPrivs") == Some(1),
+        exe: std::env::current_exe().ok(),
+        capabilities: rustix::thread::capabilities(None).ok().map(|sets| sets.effective.bits()),
+        no_new_privs: rustix::thread::no_new_privs().unwrap_or(false),
         // SECCOMP_MODE_FILTER
-        seccomp_filter: number("Seccomp") == Some(2),
+        seccomp_filter: field(status, "Seccomp") == Some("2"),
     }
 }
 

@@ -31,10 +31,12 @@ pub(super) fn json(diagnosis: &Diagnosis) -> String {
 }
 
 pub(super) fn text(diagnosis: &Diagnosis) -> String {
-    let lacking = diagnosis.checks.iter().filter(|c| c.status == Status::Missing).count();
-    let verdict = match lacking {
-        0 => "everything that profiling needs works".to_owned(),
-        _ => "the kernel tracker can't be had, so that short processes would be missed".to_owned(),
+    let lacking: Vec<_> =
+        diagnosis.checks.iter().filter(|c| c.status == Status::Missing).map(|c| c.name).collect();
+    let verdict = if lacking.is_empty() {
+        "everything that profiling needs works".to_owned()
+    } else {
+        format!("missing for profiling: {}", lacking.join(", "))
     };
     let mut out = format!("inferscope {} doctor: {verdict}\n\n", env!("CARGO_PKG_VERSION"));
     let mut said: Vec<&[String]> = Vec::new();
@@ -114,7 +116,7 @@ mod tests {
             " doctor: everything"
         )));
         assert!(!diagnosis(Status::Missing).works());
-        assert!(text(&diagnosis(Status::Missing)).contains("can't be had"));
+        assert!(text(&diagnosis(Status::Missing)).contains("missing for profiling: a\n"));
     }
 
     #[test]

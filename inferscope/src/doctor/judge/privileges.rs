@@ -62,7 +62,7 @@ pub(super) fn checks(facts: &Facts) -> Vec<Check> {
     checks
 }
 
-/// `None`: /proc does not tell.
+/// `None`: the kernel does not tell.
 fn has(facts: &Facts, capability: &Capability) -> Option<bool> {
     facts.own.capabilities.map(|mask| mask >> capability.bit & 1 == 1)
 }
@@ -79,21 +79,17 @@ fn lacks_for_tracker(facts: &Facts) -> Vec<&'static str> {
 }
 
 fn kernel(facts: &Facts) -> Check {
-    let (code, name) = ("kernel", "kernel");
-    match &facts.kernel_release {
-        Some(release) => {
-            let old = version(release).is_some_and(|version| version < (5, 11));
-            let check = Check::ok(code, name, format!("Linux {release}")).value(release);
-            if old {
-                Check { status: Status::Limited, ..check }
-                    .remedy("use Linux 5.11 or newer: the kernel tracker needs task storage for tracing programs and the task iterator")
-            } else {
-                check
-            }
-        }
-        None => Check::limited(code, name, "unknown: /proc/sys/kernel/osrelease can't be read"),
+    let release = &facts.kernel_release;
+    let check = Check::ok("kernel", "kernel", format!("Linux {release}")).value(release);
+    if version(release).is_none_or(|version| version >= OLDEST) {
+        return check;
     }
+    Check { status: Status::Limited, ..check }
+        .remedy("use Linux 5.11 or newer: tracing programs have task storage since then")
 }
+
+/// Task storage for tracing programs; the task iterator and the ring buffer came before.
+const OLDEST: (u32, u32) = (5, 11);
 
 fn version(release: &str) -> Option<(u32, u32)> {
     let mut parts = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
@@ -183,7 +179,7 @@ fn for_tracker(facts: &Facts, capability: &Capability) -> Check {
         Check::new(capability.code, capability.name, status, finding).value(in_a_word(facts, capability))
     };
     match has(facts, capability) {
-        None => new(Status::Limited, "unknown: /proc/self/status can't be read".into()),
+        None => new(Status::Limited, "unknown: capget(2) failed".into()),
         Some(true) => new(Status::Ok, format!("in effect; {}", capability.what_for)),
         Some(false) if !lacks(facts, &SYS_ADMIN) => {
             new(Status::Ok, "not in effect, and not needed beside CAP_SYS_ADMIN".into())
@@ -203,7 +199,7 @@ fn for_insight(facts: &Facts, capability: &Capability) -> Check {
         Check::new(capability.code, capability.name, status, finding).value(in_a_word(facts, capability))
     };
     match has(facts, capability) {
-        None => new(Status::Limited, "unknown: /proc/self/status can't be read".into()),
+        None => new(Status::Limited, "unknown: capget(2) failed".into()),
         Some(true) => new(Status::Ok, format!("in effect; {}", capability.what_for)),
         // A directory of its own user's process can be listed by root without it.
         Some(false) if facts.own.uid == 0 && capability.code == "cap_dac_read_search" => {
@@ -217,7 +213,7 @@ fn for_insight(facts: &Facts, capability: &Capability) -> Check {
 
 fn needed_by_none(facts: &Facts, capability: &Capability) -> Check {
     let finding = match has(facts, capability) {
-        None => "unknown: /proc/self/status can't be read; not needed".to_owned(),
+        None => "unknown: capget(2) failed; not needed".to_owned(),
         Some(true) => format!("in effect; {}", capability.what_for),
         Some(false) => format!("not in effect, and not needed; {}", capability.what_for),
     };

@@ -16,7 +16,7 @@ const BPF: u64 = 1 << 39;
 /// A machine on which everything is there.
 fn machine() -> Facts {
     Facts {
-        kernel_release: Some("6.18.44".into()),
+        kernel_release: "6.18.44".into(),
         btf: Ok(()),
         tracker: Ok(()),
         own: Own {
@@ -90,7 +90,7 @@ fn nothing_is_complained_about_where_everything_is_there() {
 #[test]
 fn every_complaint_has_a_remedy_and_codes_are_unique() {
     let worst = with(|f| {
-        f.kernel_release = Some("5.4.0".into());
+        f.kernel_release = "5.4.0".into();
         f.btf = Err("No such file".into());
         f.tracker = refused();
         f.own.capabilities = Some(0);
