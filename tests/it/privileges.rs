@@ -40,6 +40,14 @@ fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or_else(|| panic!("not a count: {value}"))
 }
 
+fn list(value: &Value) -> &Vec<Value> {
+    value.as_array().unwrap_or_else(|| panic!("not a list: {value}"))
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_else(|| panic!("not a text: {value}"))
+}
+
 /// A whole run over a target whose truth is known, checked against it; the report.
 fn observe(running: impl FnOnce(&str) -> Running, target: Counted) -> Value {
     let mut target = target;
@@ -74,7 +82,7 @@ fn observe(running: impl FnOnce(&str) -> Running, target: Counted) -> Value {
 }
 
 fn has_code(report: &Value, code: &str) -> bool {
-    report["validity"].as_array().unwrap().iter().any(|entry| entry["code"] == code)
+    list(&report["validity"]).iter().any(|entry| entry["code"] == code)
 }
 
 fn observe_reduced(reduction: &[&str], more: &[&str]) -> Value {
@@ -87,8 +95,10 @@ fn observe_reduced(reduction: &[&str], more: &[&str]) -> Value {
 /// The target's root, as it is listed.
 fn root(report: &Value) -> &Value {
     let pid = &report["target"]["pid"];
-    let list = report["processes"]["list"].as_array().unwrap();
-    list.iter().find(|process| &process["pid"] == pid).expect("the root is listed")
+    list(&report["processes"]["list"])
+        .iter()
+        .find(|process| &process["pid"] == pid)
+        .expect("the root is listed")
 }
 
 /// `doctor --json` with that taken away, and the codes of what is `missing` and `limited`.
@@ -100,26 +110,24 @@ impl Doctor {
     fn ask(reduction: &[&str], more: &[&str]) -> Self {
         let ended = run(reduction, &[&["doctor", "--json"], more].concat());
         let answer = ended.json();
-        let works = answer["works"].as_bool().unwrap();
+        let works = answer["works"] == true;
         assert_eq!(ended.code, Some(if works { 0 } else { PRIVILEGE_MISSING }), "{ended:#?}");
         Self { answer }
     }
 
     fn check(&self, code: &str) -> &Value {
-        let checks = self.answer["checks"].as_array().unwrap();
+        let checks = list(&self.answer["checks"]);
         checks.iter().find(|check| check["code"] == code).unwrap_or_else(|| panic!("no check {code}"))
     }
 
     fn with(&self, status: &str) -> BTreeSet<&str> {
-        let checks = self.answer["checks"].as_array().unwrap();
-        let those = checks.iter().filter(|check| check["status"] == status);
-        those.map(|check| check["code"].as_str().unwrap()).collect()
+        let those = list(&self.answer["checks"]).iter().filter(|check| check["status"] == status);
+        those.map(|check| text(&check["code"])).collect()
     }
 
     /// What the tracker lacks, by name.
     fn tracker_lacks(&self) -> Vec<&str> {
-        let missing = self.check("tracker")["missing"].as_array().unwrap();
-        missing.iter().map(|name| name.as_str().unwrap()).collect()
+        list(&self.check("tracker")["missing"]).iter().map(text).collect()
     }
 }
 
@@ -358,9 +366,10 @@ fn doctor_with_everything_is_content_and_leaves_nothing() {
     assert_eq!(doctor.check("tracker")["status"], "ok");
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     assert_eq!(doctor.check("kernel")["value"], release.trim());
-    let text = binary::run(&["doctor"]);
-    assert_eq!(text.code, Some(0), "{text:#?}");
-    assert_eq!(text.stderr, "");
-    let checks = doctor.answer["checks"].as_array().unwrap();
-    assert!(checks.iter().all(|check| text.stdout.contains(check["name"].as_str().unwrap())), "{text:#?}");
+    let said = binary::run(&["doctor"]);
+    assert_eq!(said.code, Some(0), "{said:#?}");
+    assert_eq!(said.stderr, "");
+    for check in list(&doctor.answer["checks"]) {
+        assert!(said.stdout.contains(text(&check["name"])), "{said:#?}");
+    }
 }
