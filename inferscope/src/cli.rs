@@ -38,6 +38,8 @@ pub enum Command {
     Observe(Box<ObserveCommandArgs>),
     /// The whole thing on a built-in fork-heavy server; nothing else needed
     Demo(Box<DemoArgs>),
+    /// Tell what works here: privileges, BTF, namespaces, cgroups, NVML, clock; each with its remedy
+    Doctor(DoctorArgs),
     /// Print the report's JSON Schema
     Schema,
     /// Print a shell's completion script
@@ -254,6 +256,16 @@ pub struct DemoArgs {
     pub tracker: TrackerArg,
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct DoctorArgs {
+    /// Print JSON instead of the text
+    #[arg(long, env = "INFERSCOPE_JSON")]
+    pub json: bool,
+    /// Load NVML from this file
+    #[arg(long, value_name = "FILE", env = "INFERSCOPE_NVML_LIB")]
+    pub nvml_lib: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Args)]

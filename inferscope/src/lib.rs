@@ -8,6 +8,7 @@ pub mod analysis;
 pub mod cli;
 pub mod clock;
 pub mod demo;
+pub mod doctor;
 pub mod event;
 pub mod load;
 pub mod observe;

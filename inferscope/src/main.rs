@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
-use inferscope::cli::{Cli, Command, DemoArgs, ObserveCommandArgs, ProfileArgs};
+use inferscope::cli::{Cli, Command, DemoArgs, DoctorArgs, ObserveCommandArgs, ProfileArgs};
 use inferscope::plan::{self, Environment, PlanError};
 use inferscope::run::{self, RunError, exit};
 use inferscope::{demo, report};
@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         Some(Command::Profile(args)) => profile(&args, &argv),
         Some(Command::Observe(args)) => observe(&args, &argv),
         Some(Command::Demo(args)) => run_demo(&args, &argv),
+        Some(Command::Doctor(args)) => doctor(&args),
         Some(Command::Schema) => print(report::json_schema().as_bytes()),
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
@@ -66,6 +67,16 @@ fn run_demo(args: &DemoArgs, argv: &[String]) -> u8 {
     match result {
         Ok(run) => outcome(run),
         Err(e) => fail(&e, exit::USAGE),
+    }
+}
+
+fn doctor(args: &DoctorArgs) -> u8 {
+    start_log();
+    let diagnosis = inferscope::doctor::examine(args.nvml_lib.as_deref());
+    let said = if args.json { diagnosis.to_json() } else { diagnosis.to_text() };
+    match print(said.as_bytes()) {
+        exit::OK if !diagnosis.works() => exit::PRIVILEGE_MISSING,
+        code => code,
     }
 }
 

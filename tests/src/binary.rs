@@ -7,14 +7,18 @@ use std::fs::File;
 use std::io::{Read, Seek};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::process::Group;
+use crate::process::{self, Group};
 
 /// No run of a test may take longer.
 const LIMIT: Duration = Duration::from_secs(120);
+/// Most of it is the loading of the kernel program.
+const OBSERVING_LIMIT: Duration = Duration::from_secs(60);
+/// The thread that inferscope starts when the first sample is taken and all later events are told.
+pub const OBSERVER: &str = "observer";
 
 /// The binary of the profile that the tests were built with.
 ///
@@ -89,11 +93,21 @@ pub struct Running {
 /// When it can't be started.
 #[must_use]
 pub fn start<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Running {
+    let mut command = Command::new(inferscope_bin());
+    command.args(args);
+    start_as(command)
+}
+
+/// Starts a command that is or becomes `inferscope`, in the same way.
+///
+/// # Panics
+/// When it can't be started.
+#[must_use]
+pub fn start_as(mut command: Command) -> Running {
     // Files, as a pipe that nobody reads would stop it.
     let [stdout, stderr] = [(); 2].map(|()| tempfile::tempfile().expect("there is room for temporary files"));
     let share = |file: &File| Stdio::from(file.try_clone().expect("a descriptor is free"));
-    let mut command = Command::new(inferscope_bin());
-    command.args(args).stdin(Stdio::null()).stdout(share(&stdout)).stderr(share(&stderr));
+    command.stdin(Stdio::null()).stdout(share(&stdout)).stderr(share(&stderr));
     for (name, _) in std::env::vars_os() {
         let shown = name.to_string_lossy().to_ascii_uppercase();
         if shown.starts_with("INFERSCOPE_") || shown.starts_with("OPENAI_") || shown.ends_with("_PROXY") {
@@ -106,6 +120,26 @@ pub fn start<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Running {
 }
 
 impl Running {
+    /// Waits until it observes: what happens from then on is in its report.
+    ///
+    /// # Panics
+    /// When it ends before, or takes longer than a minute.
+    pub fn wait_until_observing(&mut self) {
+        let deadline = Instant::now() + OBSERVING_LIMIT;
+        while !process::has_thread(self.process.pid(), OBSERVER) {
+            let ended = self.process.child.try_wait().expect("it is this process's child");
+            assert!(ended.is_none(), "it ended before it observed: {}", self.said());
+            assert!(Instant::now() < deadline, "it does not observe within {OBSERVING_LIMIT:?}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn said(&mut self) -> String {
+        let mut text = String::new();
+        let _ = self.stderr.rewind().and_then(|()| self.stderr.read_to_string(&mut text));
+        text
+    }
+
     /// # Panics
     /// When it takes longer than two minutes.
     #[must_use]

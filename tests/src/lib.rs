@@ -7,6 +7,7 @@
 pub mod binary;
 pub mod client;
 pub mod clock;
+pub mod counted;
 pub mod needs;
 pub mod process;
 pub mod script;

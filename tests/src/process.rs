@@ -168,6 +168,14 @@ pub fn living_comm(pid: u32) -> Option<String> {
     running.then(|| head.split_once('(').map_or("", |(_, comm)| comm).to_owned())
 }
 
+/// Whether the process has a thread of that name.
+#[must_use]
+pub fn has_thread(pid: u32, name: &str) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let mut names = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("comm")).ok());
+    names.any(|comm| comm.trim_end() == name)
+}
+
 fn raw(pid: u32) -> Pid {
     i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a child's pid is a positive i32")
 }

@@ -6,7 +6,7 @@
 //! `target` finds the roots; `ebpf` or `proc` follow the set; `table` is the pure state machine that
 //! both feed; `observer` is the one thread that drains, samples and keeps time; `gpu` polls NVML.
 
-mod cgroup;
+pub(crate) mod cgroup;
 mod ebpf;
 pub mod gpu;
 mod mask;

@@ -13,7 +13,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 pub(crate) use accounting::Accounting;
-pub(crate) use hierarchies::Hierarchies;
+pub(crate) use hierarchies::{Hierarchies, Mount, v1_path, v2_path};
 pub use resolve::CgroupError;
 pub(crate) use resolve::{named, of_pid};
 

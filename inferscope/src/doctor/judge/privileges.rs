@@ -1,0 +1,260 @@
+//! The kernel tracker and the privileges.
+//!
+//! Owns which capability is needed for what, and the ways of giving one. The load attempt decides whether
+//! the tracker can be had; everything else only explains it.
+
+use crate::doctor::facts::{Facts, Namespace};
+use crate::doctor::{Check, Status};
+
+/// A capability, by its number in include/uapi/linux/capability.h.
+struct Capability {
+    code: &'static str,
+    name: &'static str,
+    bit: u32,
+    what_for: &'static str,
+}
+
+const SYS_ADMIN: Capability = Capability {
+    code: "cap_sys_admin",
+    name: "CAP_SYS_ADMIN",
+    bit: 21,
+    what_for: "stands in for CAP_BPF and CAP_PERFMON, as on kernels before 5.8",
+};
+/// What the kernel tracker needs, unless there is CAP_SYS_ADMIN.
+const TRACKER: [Capability; 2] = [
+    Capability { code: "cap_bpf", name: "CAP_BPF", bit: 39, what_for: "loads the kernel tracker" },
+    Capability {
+        code: "cap_perfmon",
+        name: "CAP_PERFMON",
+        bit: 38,
+        what_for: "lets the kernel tracker read the kernel's structs",
+    },
+];
+/// What looking into other users' processes needs.
+const INSIGHT: [Capability; 2] = [
+    Capability {
+        code: "cap_sys_ptrace",
+        name: "CAP_SYS_PTRACE",
+        bit: 19,
+        what_for: "reads the program's path and PSS of other users' processes, and finds their sockets",
+    },
+    Capability {
+        code: "cap_dac_read_search",
+        name: "CAP_DAC_READ_SEARCH",
+        bit: 2,
+        what_for: "lists the open files of other users' processes, so that a server is found by its socket",
+    },
+];
+const SYS_RESOURCE: Capability = Capability {
+    code: "cap_sys_resource",
+    name: "CAP_SYS_RESOURCE",
+    bit: 24,
+    what_for: "raises the limit of open files, and before 5.11 that of locked memory",
+};
+
+pub(super) fn checks(facts: &Facts) -> Vec<Check> {
+    let mut checks = vec![kernel(facts), btf(facts), tracker(facts)];
+    checks.extend(TRACKER.iter().map(|capability| for_tracker(facts, capability)));
+    checks.extend(INSIGHT.iter().map(|capability| for_insight(facts, capability)));
+    checks.push(needed_by_none(facts, &SYS_RESOURCE));
+    checks.push(needed_by_none(facts, &SYS_ADMIN));
+    checks.push(restrictions(facts));
+    checks
+}
+
+/// `None`: the kernel does not tell.
+fn has(facts: &Facts, capability: &Capability) -> Option<bool> {
+    facts.own.capabilities.map(|mask| mask >> capability.bit & 1 == 1)
+}
+
+fn lacks(facts: &Facts, capability: &Capability) -> bool {
+    has(facts, capability) == Some(false)
+}
+
+fn lacks_for_tracker(facts: &Facts) -> Vec<&'static str> {
+    if !lacks(facts, &SYS_ADMIN) {
+        return Vec::new();
+    }
+    TRACKER.iter().filter(|c| lacks(facts, c)).map(|c| c.name).collect()
+}
+
+fn kernel(facts: &Facts) -> Check {
+    let release = &facts.kernel_release;
+    let check = Check::ok("kernel", "kernel", format!("Linux {release}")).value(release);
+    if version(release).is_none_or(|version| version >= OLDEST) {
+        return check;
+    }
+    Check { status: Status::Limited, ..check }
+        .remedy("use Linux 5.11 or newer: tracing programs have task storage since then")
+}
+
+/// Task storage for tracing programs; the task iterator and the ring buffer came before.
+const OLDEST: (u32, u32) = (5, 11);
+
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut parts = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((parts.next()?.ok()?, parts.next()?.ok()?))
+}
+
+const BTF_FILE: &str = "/sys/kernel/btf/vmlinux";
+
+fn btf(facts: &Facts) -> Check {
+    match &facts.btf {
+        Ok(()) => Check::ok("btf", "kernel BTF", format!("{BTF_FILE} can be read")),
+        Err(why) => Check::missing("btf", "kernel BTF", format!("{BTF_FILE} can't be read: {why}"))
+            .lacks([BTF_FILE])
+            .remedy("use a kernel built with CONFIG_DEBUG_INFO_BTF=y (every distribution's is since 2021)")
+            .remedy("in a container, give it the host's: -v /sys/kernel/btf:/sys/kernel/btf:ro"),
+    }
+}
+
+fn tracker(facts: &Facts) -> Check {
+    let (code, name) = ("tracker", "kernel tracker");
+    let why = match &facts.tracker {
+        Ok(()) => {
+            return Check::ok(code, name, "the kernel program loads: every process is seen, however short");
+        }
+        Err(why) => why,
+    };
+    let check = Check::missing(
+        code,
+        name,
+        format!(
+            "the kernel program does not load, so that /proc is polled and short processes are missed: {why}"
+        ),
+    );
+    if facts.btf.is_err() {
+        return check.lacks([BTF_FILE]).remedy("see kernel BTF");
+    }
+    let missing = lacks_for_tracker(facts);
+    if !missing.is_empty() {
+        return check.lacks(missing).remedies(ways_to_give(facts));
+    }
+    if facts.namespaces.user == Namespace::Inner {
+        return check.lacks(["initial user namespace"]).remedy(
+            "run it outside of the user namespace (rootless containers have one): capabilities within it do not count for BPF",
+        );
+    }
+    if facts.restrictions.lockdown.as_deref() == Some("confidentiality") {
+        return check
+            .lacks(["lockdown other than confidentiality"])
+            .remedy("boot without lockdown=confidentiality: it keeps BPF programs from reading the kernel");
+    }
+    if facts.own.seccomp_filter {
+        return check.remedy(
+            "a seccomp filter is in force and may refuse bpf(2): docker run --security-opt seccomp=unconfined, \
+             Kubernetes securityContext.seccompProfile.type: Unconfined",
+        );
+    }
+    check.remedy("INFERSCOPE_LOG=debug inferscope doctor shows the kernel's own words; please report them")
+}
+
+/// Everything that a full profile needs, in the words of each tool.
+fn ways_to_give(facts: &Facts) -> Vec<String> {
+    let exe =
+        facts.own.exe.as_ref().map_or_else(|| "$(command -v inferscope)".into(), |p| p.display().to_string());
+    let capabilities: Vec<_> = TRACKER.iter().chain(&INSIGHT).map(|c| c.name).collect();
+    let file = capabilities.join(",").to_lowercase();
+    let names: Vec<_> = capabilities.iter().map(|c| c.trim_start_matches("CAP_")).collect();
+    let docker: Vec<_> = names.iter().map(|name| format!("--cap-add {name}")).collect();
+    let mut ways = Vec::new();
+    if facts.own.uid != 0 {
+        ways.push("run it as root (sudo)".to_owned());
+    }
+    ways.push(if facts.own.no_new_privs {
+        "file capabilities (setcap) have no effect here: no_new_privs is set (docker: without --security-opt no-new-privileges; Kubernetes: allowPrivilegeEscalation: true)".to_owned()
+    } else {
+        format!("once, for every user: sudo setcap {file}+ep {exe}")
+    });
+    ways.push(format!(
+        "docker run {} (before Docker 23: --cap-add SYS_ADMIN --security-opt seccomp=unconfined)",
+        docker.join(" ")
+    ));
+    ways.push(format!("Kubernetes: securityContext.capabilities.add: [{}]", names.join(", ")));
+    ways
+}
+
+fn for_tracker(facts: &Facts, capability: &Capability) -> Check {
+    let new = |status, finding: String| {
+        Check::new(capability.code, capability.name, status, finding).value(in_a_word(facts, capability))
+    };
+    match has(facts, capability) {
+        None => new(Status::Limited, "unknown: capget(2) failed".into()),
+        Some(true) => new(Status::Ok, format!("in effect; {}", capability.what_for)),
+        Some(false) if !lacks(facts, &SYS_ADMIN) => {
+            new(Status::Ok, "not in effect, and not needed beside CAP_SYS_ADMIN".into())
+        }
+        // What the kernel says by taking the program outweighs what is known of its rules.
+        Some(false) if facts.tracker.is_ok() => {
+            new(Status::Ok, "not in effect, and this kernel does not ask for it".into())
+        }
+        Some(false) => new(Status::Missing, format!("not in effect; {}", capability.what_for))
+            .lacks([capability.name])
+            .remedies(ways_to_give(facts)),
+    }
+}
+
+fn for_insight(facts: &Facts, capability: &Capability) -> Check {
+    let new = |status, finding: String| {
+        Check::new(capability.code, capability.name, status, finding).value(in_a_word(facts, capability))
+    };
+    match has(facts, capability) {
+        None => new(Status::Limited, "unknown: capget(2) failed".into()),
+        Some(true) => new(Status::Ok, format!("in effect; {}", capability.what_for)),
+        // A directory of its own user's process can be listed by root without it.
+        Some(false) if facts.own.uid == 0 && capability.code == "cap_dac_read_search" => {
+            new(Status::Ok, "not in effect; root needs it for other users' servers only".into())
+        }
+        Some(false) => new(Status::Limited, format!("not in effect; {}", capability.what_for))
+            .lacks([capability.name])
+            .remedies(ways_to_give(facts)),
+    }
+}
+
+fn needed_by_none(facts: &Facts, capability: &Capability) -> Check {
+    let finding = match has(facts, capability) {
+        None => "unknown: capget(2) failed; not needed".to_owned(),
+        Some(true) => format!("in effect; {}", capability.what_for),
+        Some(false) => format!("not in effect, and not needed; {}", capability.what_for),
+    };
+    Check::ok(capability.code, capability.name, finding).value(in_a_word(facts, capability))
+}
+
+fn in_a_word(facts: &Facts, capability: &Capability) -> &'static str {
+    match has(facts, capability) {
+        Some(true) => "effective",
+        Some(false) => "absent",
+        None => "unknown",
+    }
+}
+
+/// Settings that can forbid BPF whoever asks; the attempt above has decided.
+fn restrictions(facts: &Facts) -> Check {
+    let r = &facts.restrictions;
+    let number = |n: Option<i64>| n.map_or_else(|| "unknown".to_owned(), |n| n.to_string());
+    let said = format!(
+        "lockdown {}, kernel.unprivileged_bpf_disabled {}, kernel.perf_event_paranoid {}, seccomp filter {}, no_new_privs {}",
+        r.lockdown.as_deref().unwrap_or("none"),
+        number(r.unprivileged_bpf_disabled),
+        number(r.perf_event_paranoid),
+        if facts.own.seccomp_filter { "on" } else { "off" },
+        if facts.own.no_new_privs { "on" } else { "off" },
+    );
+    let (code, name) = ("restrictions", "restrictions");
+    if r.lockdown.as_deref() == Some("confidentiality") {
+        let check = Check::new(
+            code,
+            name,
+            if facts.tracker.is_ok() { Status::Ok } else { Status::Missing },
+            format!("{said}: lockdown keeps BPF programs from reading the kernel"),
+        );
+        return check.remedy("boot without lockdown=confidentiality");
+    }
+    Check::ok(
+        code,
+        name,
+        format!(
+            "{said}: the two sysctls do not matter, as tracing programs need the capabilities in any case"
+        ),
+    )
+}

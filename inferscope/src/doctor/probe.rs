@@ -1,0 +1,213 @@
+//! The looking: every effect of `doctor`.
+//!
+//! Owns the reads of /proc and /sys (below a root that tests replace) and the attempts: BTF is read, the
+//! kernel program is loaded, a cgroup is made and removed, NVML is started. Concludes nothing. Used by
+//! `doctor::examine`.
+
+mod cgroups;
+mod processes;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use nvml_wrapper::Nvml as Library;
+use nvml_wrapper::error::NvmlError;
+
+use super::facts::{Clock, Cpus, Facts, Limit, Namespace, Namespaces, Nvml, Own, Proc, Restrictions, Tried};
+use crate::observe;
+
+/// `PROC_*_INIT_INO` (include/linux/proc_ns.h); the network's since 6.18 (include/uapi/linux/nsfs.h).
+const INITIAL_USER: u64 = 0xEFFF_FFFD;
+const INITIAL_PID: u64 = 0xEFFF_FFFC;
+const INITIAL_NETWORK: u64 = 0xEFFF_FFF9;
+
+pub(super) struct Probe {
+    root: PathBuf,
+}
+
+impl Probe {
+    pub(super) fn of_this_machine() -> Self {
+        Self { root: PathBuf::from("/") }
+    }
+
+    pub(super) fn facts(&self, nvml_library: Option<&Path>) -> Facts {
+        let status = self.text("proc/self/status").unwrap_or_default();
+        Facts {
+            kernel_release: rustix::system::uname().release().to_string_lossy().into_owned(),
+            btf: self.btf(),
+            tracker: observe::probe_tracker().map_err(|e| e.to_string()),
+            own: own(&status),
+            restrictions: self.restrictions(),
+            namespaces: self.namespaces(&status),
+            cgroups: self.cgroups(),
+            proc: self.proc(&status),
+            nvml: self.nvml(nvml_library),
+            clock: self.clock(),
+            open_files: open_files(),
+            cpus: self.cpus(),
+        }
+    }
+
+    fn path(&self, below: &str) -> PathBuf {
+        self.root.join(below)
+    }
+
+    fn text(&self, below: &str) -> Option<String> {
+        fs::read_to_string(self.path(below)).ok()
+    }
+
+    fn line(&self, below: &str) -> Option<String> {
+        self.text(below).map(|text| text.trim().to_owned()).filter(|line| !line.is_empty())
+    }
+
+    /// Read whole, as an empty file in its place is no BTF.
+    fn btf(&self) -> Tried<()> {
+        let bytes = fs::read(self.path("sys/kernel/btf/vmlinux")).map_err(|e| e.to_string())?;
+        // The magic number in either byte order (Documentation/bpf/btf.rst).
+        match bytes.get(..2) {
+            Some([0x9F, 0xEB] | [0xEB, 0x9F]) => Ok(()),
+            _ => Err(format!("{} bytes that are no BTF", bytes.len())),
+        }
+    }
+
+    fn restrictions(&self) -> Restrictions {
+        let number = |below: &str| self.line(below).and_then(|line| line.parse().ok());
+        Restrictions {
+            lockdown: self.line("sys/kernel/security/lockdown").and_then(|line| chosen(&line)),
+            unprivileged_bpf_disabled: number("proc/sys/kernel/unprivileged_bpf_disabled"),
+            perf_event_paranoid: number("proc/sys/kernel/perf_event_paranoid"),
+        }
+    }
+
+    fn namespaces(&self, status: &str) -> Namespaces {
+        let nested = field(status, "NSpid").is_some_and(|pids| pids.split_whitespace().count() > 1);
+        Namespaces {
+            pid: self.namespace("pid", INITIAL_PID),
+            user: self.namespace("user", INITIAL_USER),
+            network: self.namespace("net", INITIAL_NETWORK),
+            proc_is_foreign: nested,
+        }
+    }
+
+    fn namespace(&self, kind: &str, initial: u64) -> Namespace {
+        let of = |pid: &str| {
+            let link = fs::read_link(self.path(&format!("proc/{pid}/ns/{kind}"))).ok()?;
+            link.to_str()?.split_once(":[")?.1.strip_suffix(']')?.parse::<u64>().ok()
+        };
+        match (of("self"), of("1")) {
+            (Some(own), _) if own == initial => Namespace::Initial,
+            // Their inode numbers are constants, so another number is another namespace.
+            (Some(_), _) if kind != "net" => Namespace::Inner,
+            (Some(own), Some(first)) if own == first => Namespace::OfPid1,
+            (Some(_), Some(_)) => Namespace::Inner,
+            _ => Namespace::Unknown,
+        }
+    }
+
+    fn proc(&self, status: &str) -> Proc {
+        let mounts = self.text("proc/self/mountinfo").unwrap_or_default();
+        // The last one lies on top.
+        let hidepid = mounts.lines().filter_map(proc_options).next_back().and_then(|options| {
+            let value = options.split(',').find_map(|option| option.strip_prefix("hidepid="))?;
+            (!matches!(value, "0" | "off")).then(|| value.to_owned())
+        });
+        Proc {
+            mounted: !status.is_empty(),
+            hidepid,
+            others: processes::others(&self.path("proc"), std::process::id()),
+        }
+    }
+
+    fn nvml(&self, library: Option<&Path>) -> Nvml {
+        let opened = match library {
+            Some(path) => Library::builder().lib_path(path.as_os_str()).init(),
+            None => Library::init(),
+        };
+        match opened {
+            Ok(nvml) => match nvml.device_count() {
+                Ok(devices) => Nvml::Works { devices, driver: nvml.sys_driver_version().ok() },
+                Err(e) => Nvml::Unusable(e.to_string()),
+            },
+            Err(NvmlError::LibloadingError(e)) => Nvml::NotFound {
+                why: e.to_string(),
+                driver: ["dev/nvidiactl", "proc/driver/nvidia/version"].iter().any(|p| self.path(p).exists()),
+            },
+            Err(e) => Nvml::Unusable(e.to_string()),
+        }
+    }
+
+    fn clock(&self) -> Clock {
+        let resolution = rustix::time::clock_getres(rustix::time::ClockId::Monotonic);
+        let seconds = u64::try_from(resolution.tv_sec).unwrap_or(0);
+        let offsets = self.text("proc/self/timens_offsets").unwrap_or_default();
+        Clock {
+            resolution_ns: seconds * 1_000_000_000 + u64::try_from(resolution.tv_nsec).unwrap_or(0),
+            source: self.line("sys/devices/system/clocksource/clocksource0/current_clocksource"),
+            offset_ns: monotonic_offset(&offsets),
+        }
+    }
+
+    fn cpus(&self) -> Cpus {
+        let usable = std::thread::available_parallelism().ok();
+        Cpus {
+            online: self.line("sys/devices/system/cpu/online").and_then(|list| count_of(&list)),
+            usable: usable.and_then(|n| u32::try_from(n.get()).ok()),
+        }
+    }
+}
+
+fn own(status: &str) -> Own {
+    Own {
+        uid: rustix::process::geteuid().as_raw(),
+        exe: std::env::current_exe().ok(),
+        capabilities: rustix::thread::capabilities(None).ok().map(|sets| sets.effective.bits()),
+        no_new_privs: rustix::thread::no_new_privs().unwrap_or(false),
+        // SECCOMP_MODE_FILTER
+        seccomp_filter: field(status, "Seccomp") == Some("2"),
+    }
+}
+
+fn open_files() -> Limit {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    Limit { soft: limit.current, hard: limit.maximum }
+}
+
+/// The value of a `Name:\tvalue` line.
+fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+}
+
+/// Options of the file system at /proc, from a line of /proc/PID/mountinfo (proc_pid_mountinfo(5)).
+fn proc_options(line: &str) -> Option<&str> {
+    let (mount, system) = line.split_once(" - ")?;
+    let mut system = system.split(' ');
+    let is_it = mount.split(' ').nth(4) == Some("/proc") && system.next() == Some("proc");
+    is_it.then(|| system.nth(1)).flatten()
+}
+
+/// The bracketed one of `none [integrity] confidentiality`.
+fn chosen(line: &str) -> Option<String> {
+    line.split_whitespace().find_map(|w| w.strip_prefix('[')?.strip_suffix(']')).map(str::to_owned)
+}
+
+/// How many numbers a list such as `0-3,8` holds.
+fn count_of(list: &str) -> Option<u32> {
+    let mut sum = 0_u32;
+    for part in list.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (first.parse::<u32>().ok()?, last.parse::<u32>().ok()?);
+        sum = sum.checked_add(last.checked_sub(first)?.checked_add(1)?)?;
+    }
+    Some(sum)
+}
+
+/// The line `monotonic SECONDS NANOSECONDS`; no file and no line are no offset.
+fn monotonic_offset(offsets: &str) -> i128 {
+    let mut words =
+        offsets.lines().find_map(|line| line.strip_prefix("monotonic")).unwrap_or("").split_whitespace();
+    let mut number = || words.next().and_then(|w| w.parse::<i128>().ok()).unwrap_or(0);
+    number() * 1_000_000_000 + number()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,375 @@
+//! What is needed for what, found by taking it away: capabilities one at a time, BTF, a readable /proc,
+//! cgroup2, NVML. What can't be had is said and never made up; `doctor` names it.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use inferscope_tests::binary::{self, Ended, Running};
+use inferscope_tests::counted::Counted;
+use inferscope_tests::needs;
+use inferscope_tests::script;
+use inferscope_tests::timed_server::{Answer, TimedServer};
+use serde_json::Value;
+
+const NOTHING_MEASURED: i32 = 3;
+const PRIVILEGE_MISSING: i32 = 5;
+
+/// An ordinary user; every system has that one.
+const NOBODY: &str = "65534";
+const PROGRAMS: u64 = 30;
+/// Of the CPU total against the shell's own account, which is in milliseconds, four of them.
+const CPU_TOLERANCE_NS: u64 = 5_000_000;
+
+/// `inferscope ARGS…` with what `reduction` says taken away.
+fn command(reduction: &[&str], program: &std::path::Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_reduced"));
+    command.args(reduction).arg("--").arg(program).args(args);
+    command
+}
+
+fn start(reduction: &[&str], args: &[&str]) -> Running {
+    binary::start_as(command(reduction, &binary::inferscope_bin(), args))
+}
+
+fn run(reduction: &[&str], args: &[&str]) -> Ended {
+    start(reduction, args).wait()
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_else(|| panic!("not a count: {value}"))
+}
+
+fn list(value: &Value) -> &Vec<Value> {
+    value.as_array().unwrap_or_else(|| panic!("not a list: {value}"))
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_else(|| panic!("not a text: {value}"))
+}
+
+/// A whole run over a target whose truth is known, checked against it; the report.
+fn observe(running: impl FnOnce(&str) -> Running, target: Counted) -> Value {
+    let mut target = target;
+    let mut running = running(&target.pid().to_string());
+    running.wait_until_observing();
+    let cpu = target.run();
+    let programs = target.programs();
+    target.end();
+    let report = running.wait().report();
+    let tree = &report["processes"];
+    let counts = &tree["counts"];
+    let total = number(&tree["cpu"]["total_ns"]);
+    if tree["tracker"] == "ebpf" {
+        for (name, want) in [("forks", programs), ("execs", programs), ("exits", programs + 1)] {
+            assert_eq!(number(&counts[name]), want, "{name}: {counts:#}");
+        }
+        assert_eq!(tree["complete"], true, "{:#}", report["validity"]);
+        assert_eq!(number(&counts["lost_events"]), 0);
+        // Where the last figure did not come, a time slice is missing, and the report says so.
+        let short = if has_code(&report, "cpu_not_final") { programs * 3_000_000 } else { CPU_TOLERANCE_NS };
+        assert!(total <= cpu + CPU_TOLERANCE_NS && total + short >= cpu, "{total} ns against {cpu} ns");
+    } else {
+        assert_eq!(tree["tracker"], "proc");
+        assert!(tree["tracker_reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{tree:#}");
+        assert_eq!(tree["complete"], false);
+        // Never more than there was; what can't be counted is unknown and no 0.
+        assert!(number(&counts["forks"]) <= programs, "{counts:#}");
+        assert!(total <= cpu + CPU_TOLERANCE_NS, "{total} ns against {cpu} ns");
+        assert!(counts["execs"].is_null() && counts["threads"].is_null(), "{counts:#}");
+    }
+    report
+}
+
+fn has_code(report: &Value, code: &str) -> bool {
+    list(&report["validity"]).iter().any(|entry| entry["code"] == code)
+}
+
+fn observe_reduced(reduction: &[&str], more: &[&str]) -> Value {
+    observe(
+        |pid| start(reduction, &[&["observe", "--json", "--pid", pid], more].concat()),
+        Counted::start(PROGRAMS, &["/usr/bin/env"]),
+    )
+}
+
+/// The target's root, as it is listed.
+fn root(report: &Value) -> &Value {
+    let pid = &report["target"]["pid"];
+    list(&report["processes"]["list"])
+        .iter()
+        .find(|process| &process["pid"] == pid)
+        .expect("the root is listed")
+}
+
+/// `doctor --json` with that taken away, and the codes of what is `missing` and `limited`.
+struct Doctor {
+    answer: Value,
+}
+
+impl Doctor {
+    fn ask(reduction: &[&str], more: &[&str]) -> Self {
+        let ended = run(reduction, &[&["doctor", "--json"], more].concat());
+        let answer = ended.json();
+        let works = answer["works"] == true;
+        assert_eq!(ended.code, Some(if works { 0 } else { PRIVILEGE_MISSING }), "{ended:#?}");
+        Self { answer }
+    }
+
+    fn check(&self, code: &str) -> &Value {
+        let checks = list(&self.answer["checks"]);
+        checks.iter().find(|check| check["code"] == code).unwrap_or_else(|| panic!("no check {code}"))
+    }
+
+    fn with(&self, status: &str) -> BTreeSet<&str> {
+        let those = list(&self.answer["checks"]).iter().filter(|check| check["status"] == status);
+        those.map(|check| text(&check["code"])).collect()
+    }
+
+    /// What the tracker lacks, by name.
+    fn tracker_lacks(&self) -> Vec<&str> {
+        list(&self.check("tracker")["missing"]).iter().map(text).collect()
+    }
+}
+
+/// One set of capabilities for a user, against a server of root's.
+fn check_row(uid: &str, capabilities: &[&str], server: &str) -> String {
+    let has = |name: &str| capabilities.contains(&name);
+    let tracker = has("SYS_ADMIN") || has("BPF") && has("PERFMON");
+    let insight = has("SYS_PTRACE");
+    // Root's files can be listed by root without more.
+    let listener = insight && (uid == "0" || has("DAC_READ_SEARCH"));
+    let list = capabilities.join(",");
+    let reduction = ["--uid", uid, "--caps", &list];
+    let shown = format!("uid {uid} with {{{list}}}");
+
+    let report = observe_reduced(&reduction, &[]);
+    assert_eq!(report["processes"]["tracker"] == "ebpf", tracker, "{shown}: {:#}", report["processes"]);
+    let exe = &root(&report)["exe"];
+    assert_eq!(exe.is_string(), insight, "{shown}: {exe}");
+    assert!(insight || exe.is_null());
+    let pss = &report["resources"]["pss_bytes"];
+    assert!(insight || pss["max"].is_null() && pss["reason"].is_string(), "{shown}: {pss}");
+    assert!(number(&root(&report)["max_rss_bytes"]) > 0, "{shown}");
+    if !tracker {
+        let pid = std::process::id().to_string();
+        let refused = run(&reduction, &["observe", "--tracker", "ebpf", "--pid", &pid]);
+        assert_eq!(refused.code, Some(PRIVILEGE_MISSING), "{shown}: {refused:#?}");
+        assert!(refused.stderr.contains("CAP_BPF and CAP_PERFMON"), "{shown}: {refused:#?}");
+        assert_eq!(refused.stdout, "");
+    }
+
+    let found = run(&reduction, &["observe", "--json", "--duration", "100ms", "--endpoint", server]);
+    if listener {
+        assert_eq!(found.report()["target"]["pid"], std::process::id(), "{shown}");
+    } else {
+        assert_eq!(found.code, Some(NOTHING_MEASURED), "{shown}: {found:#?}");
+        assert!(found.stderr.contains("can't be seen") && found.stderr.contains("--pid"), "{found:#?}");
+    }
+
+    let doctor = Doctor::ask(&reduction, &[]);
+    let lacking = |wanted: &[(&'static str, &str)], covered: bool| {
+        let lacking = wanted.iter().filter(|(_, name)| !covered && !has(name));
+        lacking.map(|(code, _)| *code).collect::<Vec<_>>()
+    };
+    let of_tracker = lacking(&[("cap_bpf", "BPF"), ("cap_perfmon", "PERFMON")], has("SYS_ADMIN"));
+    let mut missing: BTreeSet<&str> = of_tracker.iter().copied().collect();
+    missing.extend((!tracker).then_some("tracker"));
+    assert_eq!(doctor.with("missing"), missing, "{shown}");
+    let names: Vec<_> = of_tracker.iter().map(|code| code.to_uppercase()).collect();
+    assert_eq!(doctor.tracker_lacks(), names, "{shown}");
+    let limited = doctor.with("limited");
+    assert_eq!(limited.contains("cap_sys_ptrace"), !insight, "{shown}");
+    assert_eq!(limited.contains("cap_dac_read_search"), uid != "0" && !has("DAC_READ_SEARCH"), "{shown}");
+    assert!(insight || limited.contains("other_processes"), "{shown}");
+
+    let yes = |is| if is { "yes" } else { "no" };
+    let (mode, who) = (if tracker { "ebpf" } else { "proc" }, if uid == "0" { "root" } else { "other" });
+    format!("| {who} | {list} | {mode} | {} | {} |", yes(insight), yes(listener))
+}
+
+fn check_rows(uid: &str, rows: &[&[&str]]) {
+    if !needs::kernel("capabilities, taken away one at a time") {
+        return;
+    }
+    let server = TimedServer::start(Answer::Stream(script::steady(1, 1, 1)));
+    let mut table =
+        "\n| user | capabilities | tracker | exe of others | listener found |\n|---|---|---|---|---|"
+            .to_owned();
+    for row in rows {
+        table = format!("{table}\n{}", check_row(uid, row, &server.endpoint()));
+    }
+    needs::say(&table);
+}
+
+const ROWS: [&[&str]; 8] = [
+    &["BPF", "PERFMON"],
+    &["BPF"],
+    &["PERFMON"],
+    &[],
+    &["SYS_ADMIN"],
+    &["BPF", "PERFMON", "SYS_PTRACE"],
+    &["BPF", "PERFMON", "DAC_READ_SEARCH"],
+    &["BPF", "PERFMON", "SYS_PTRACE", "DAC_READ_SEARCH"],
+];
+
+#[test]
+fn capabilities_of_root_are_needed_for_what_the_readme_says() {
+    check_rows("0", &ROWS);
+}
+
+#[test]
+fn capabilities_of_an_ordinary_user_are_needed_for_what_the_readme_says() {
+    check_rows(NOBODY, &ROWS);
+}
+
+#[test]
+fn cap_sys_resource_changes_nothing() {
+    let shown = std::fs::read_to_string("/proc/self/status").unwrap();
+    let bounding = shown.lines().find_map(|line| line.strip_prefix("CapBnd:")).unwrap().trim();
+    if u64::from_str_radix(bounding, 16).unwrap() >> 24 & 1 == 0 {
+        // All other rows are without it, so that it is not needed is shown all the same.
+        needs::say("privileges: CAP_SYS_RESOURCE can't be given here; every other row is without it");
+        return;
+    }
+    check_rows(NOBODY, &[&["BPF", "PERFMON", "SYS_RESOURCE"]]);
+}
+
+#[test]
+fn a_server_of_the_own_user_needs_two_capabilities_and_no_more() {
+    if !needs::kernel("a server of the own user") {
+        return;
+    }
+    let tracer = ["--uid", NOBODY, "--caps", "BPF,PERFMON"];
+    let target = [env!("CARGO_BIN_EXE_reduced"), "--uid", NOBODY, "--caps", "", "--"];
+    let report = observe(
+        |pid| start(&tracer, &["observe", "--json", "--pid", pid]),
+        Counted::start(PROGRAMS, &target),
+    );
+    assert_eq!(report["processes"]["tracker"], "ebpf");
+    assert!(root(&report)["exe"].as_str().unwrap().ends_with("bash"));
+}
+
+#[test]
+fn file_capabilities_are_as_good_as_root() {
+    if !needs::kernel("file capabilities") {
+        return;
+    }
+    // Where everybody can reach it.
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let program = dir.path().join("inferscope");
+    std::fs::copy(binary::inferscope_bin(), &program).unwrap();
+    // What `setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search+ep` writes: `vfs_cap_data` of
+    // include/uapi/linux/capability.h, revision 2 with the effective bit.
+    let [low, high] = [1_u32 << 2 | 1 << 19, 1 << 6 | 1 << 7];
+    let words = [0x0200_0001, low, 0, high, 0];
+    let value: Vec<u8> = words.iter().flat_map(|word: &u32| word.to_le_bytes()).collect();
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(&program, "security.capability", &value, flags).unwrap();
+    let reduction = ["--uid", NOBODY, "--caps", "", "--keep-bounding"];
+    let report = observe(
+        |pid| binary::start_as(command(&reduction, &program, &["observe", "--json", "--pid", pid])),
+        Counted::start(PROGRAMS, &["/usr/bin/env"]),
+    );
+    assert_eq!(report["processes"]["tracker"], "ebpf");
+    assert!(root(&report)["exe"].as_str().unwrap().ends_with("bash"));
+}
+
+#[test]
+fn without_btf_proc_takes_over_and_says_why() {
+    if !needs::kernel("a kernel whose BTF is out of sight") {
+        return;
+    }
+    let reduction = ["--hide", "/sys/kernel/btf"];
+    let report = observe_reduced(&reduction, &[]);
+    assert_eq!(report["processes"]["tracker"], "proc");
+    let reason = report["processes"]["tracker_reason"].as_str().unwrap();
+    assert!(reason.contains("BTF"), "{reason}");
+    let pid = std::process::id().to_string();
+    let refused = run(&reduction, &["observe", "--tracker", "ebpf", "--pid", &pid]);
+    assert_eq!(refused.code, Some(PRIVILEGE_MISSING), "{refused:#?}");
+    assert!(refused.stderr.contains("BTF"), "{refused:#?}");
+    let doctor = Doctor::ask(&reduction, &[]);
+    assert_eq!(doctor.with("missing"), BTreeSet::from(["btf", "tracker"]));
+    assert_eq!(doctor.tracker_lacks(), ["/sys/kernel/btf/vmlinux"]);
+}
+
+#[test]
+fn hidden_processes_are_no_target_and_cap_sys_ptrace_shows_them() {
+    if !needs::kernel("a /proc with hidepid") {
+        return;
+    }
+    let reduction = |capabilities| ["--uid", NOBODY, "--caps", capabilities, "--hidepid"];
+    let pid = std::process::id().to_string();
+    let hidden = run(&reduction("BPF,PERFMON"), &["observe", "--json", "--pid", &pid]);
+    assert_eq!(hidden.code, Some(NOTHING_MEASURED), "{hidden:#?}");
+    assert_eq!(hidden.stdout, "", "nothing was measured, so that nothing is reported");
+    assert!(hidden.stderr.contains(&pid), "{hidden:#?}");
+    let doctor = Doctor::ask(&reduction("BPF,PERFMON"), &[]);
+    assert!(doctor.with("limited").contains("proc"));
+    assert_eq!(doctor.check("proc")["value"], "hidepid");
+
+    let report = observe_reduced(&reduction("BPF,PERFMON,SYS_PTRACE"), &[]);
+    assert_eq!(report["processes"]["tracker"], "ebpf");
+}
+
+#[test]
+fn without_proc_nothing_is_reported() {
+    let reduction = ["--no-proc"];
+    let pid = std::process::id().to_string();
+    let ended = run(&reduction, &["observe", "--json", "--pid", &pid]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(NOTHING_MEASURED), ""), "{ended:#?}");
+    let doctor = Doctor::ask(&reduction, &[]);
+    assert!(doctor.with("missing").contains("proc"));
+}
+
+#[test]
+fn without_cgroup2_a_tree_is_observed_and_a_cgroup_is_refused() {
+    if !needs::kernel("no cgroup2") {
+        return;
+    }
+    let reduction = ["--no-cgroup2"];
+    let report = observe_reduced(&reduction, &[]);
+    assert_eq!(report["processes"]["tracker"], "ebpf");
+    assert!(root(&report)["cgroup"].is_null());
+    let refused = run(&reduction, &["observe", "--json", "--duration", "100ms", "--cgroup", "/"]);
+    assert!(!matches!(refused.code, Some(0) | None), "{refused:#?}");
+    assert_eq!(refused.stdout, "");
+    assert!(refused.stderr.contains("cgroup"), "{refused:#?}");
+    let doctor = Doctor::ask(&reduction, &[]);
+    let layout = doctor.check("cgroup_layout");
+    assert_eq!((&layout["status"], &layout["missing"][0]), (&"limited".into(), &"cgroup2".into()));
+    assert!(matches!(layout["value"].as_str(), Some("v1" | "none")), "{layout}");
+}
+
+#[test]
+fn without_nvml_there_are_no_gpus_and_a_reason() {
+    let library = ["--nvml-lib", "/nowhere/libnvidia-ml.so.1"];
+    let report = observe_reduced(&[], &library);
+    assert_eq!(report["gpus"], Value::Array(Vec::new()));
+    assert!(has_code(&report, "gpu_none"), "{:#}", report["validity"]);
+    let pid = std::process::id().to_string();
+    let all = run(&[], &[&["observe", "--pid", &pid, "--gpu", "all"], &library[..]].concat());
+    assert_eq!(all.code, Some(PRIVILEGE_MISSING), "{all:#?}");
+    let doctor = Doctor::ask(&[], &library);
+    let nvml = doctor.check("nvml");
+    assert_eq!((&nvml["status"], &nvml["missing"][0]), (&"limited".into(), &"libnvidia-ml.so.1".into()));
+}
+
+#[test]
+fn doctor_with_everything_is_content_and_leaves_nothing() {
+    if !needs::kernel("doctor with every privilege") {
+        return;
+    }
+    let doctor = Doctor::ask(&[], &[]);
+    assert_eq!(doctor.with("missing"), BTreeSet::new());
+    assert_eq!(doctor.check("tracker")["status"], "ok");
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    assert_eq!(doctor.check("kernel")["value"], release.trim());
+    let said = binary::run(&["doctor"]);
+    assert_eq!(said.code, Some(0), "{said:#?}");
+    assert_eq!(said.stderr, "");
+    for check in list(&doctor.answer["checks"]) {
+        assert!(said.stdout.contains(text(&check["name"])), "{said:#?}");
+    }
+}
