@@ -1,8 +1,8 @@
 //! What a test needs of the machine, and what happens where it is not there.
 //!
 //! Owns the two rules: a test that can't run says so on stderr (past libtest's capture), and where the
-//! environment says that the need is met (`INFERSCOPE_REQUIRE_KERNEL=1`, `INFERSCOPE_REQUIRE_ENGINE=1`) it
-//! fails instead.
+//! environment says that the need is met (`INFERSCOPE_REQUIRE_KERNEL=1`, `INFERSCOPE_REQUIRE_ENGINE=1`,
+//! `INFERSCOPE_REQUIRE_PEERS=1`) it fails instead.
 
 use std::fs;
 use std::io::{self, Write};
@@ -58,6 +58,32 @@ pub fn engine(what: &str) -> Option<Engine> {
     let missing = engine.is_none().then_some("the real engine (cargo xtask setup --engine)");
     met(what, missing, "INFERSCOPE_REQUIRE_ENGINE");
     engine
+}
+
+/// A program of others, from `peers.json` of `cargo xtask setup --peers`: `python` (with gunicorn, uvicorn,
+/// psutil and psrecord), `runc`; for benches also `bpftrace` and `pidstat`.
+///
+/// # Panics
+/// When it was not set up, although `INFERSCOPE_REQUIRE_PEERS=1`.
+#[must_use]
+pub fn peer(name: &str, what: &str) -> Option<PathBuf> {
+    let path = find_peer(name);
+    let missing = format!("{name} (cargo xtask setup --peers)");
+    met(what, path.is_none().then_some(&missing), "INFERSCOPE_REQUIRE_PEERS");
+    path
+}
+
+/// The same without a word where it is missing.
+///
+/// # Panics
+/// When `peers.json` can't be understood.
+#[must_use]
+pub fn find_peer(name: &str) -> Option<PathBuf> {
+    let json = std::env::var_os("INFERSCOPE_PEERS_JSON")
+        .map_or_else(|| binary::target_dir().join("peers/peers.json"), PathBuf::from);
+    let text = fs::read(json).ok()?;
+    let told: serde_json::Value = serde_json::from_slice(&text).expect("peers.json is JSON");
+    told[name].as_str().map(PathBuf::from)
 }
 
 fn met(what: &str, missing: Option<&str>, required_by: &str) -> bool {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::engine::ENGINE_VAR;
+use crate::peers::PEERS_VAR;
 use crate::steps::{say, seconds, visibly};
 use crate::workspace::Workspace;
 use crate::{layers, schema, setup};
@@ -22,7 +23,7 @@ type Check = fn(&Workspace) -> Result<()>;
 const CHECKS: [(&str, Check); 8] = [
     ("fmt", fmt),
     ("layers", layers::check),
-    ("setup", |workspace| setup::with_engine(workspace).map(drop)),
+    ("setup", |workspace| setup::with_engine(workspace).and(setup::peers_of_tests(workspace)).map(drop)),
     ("clippy", clippy),
     ("docs", docs),
     ("test", |workspace| test(workspace, &[])),
@@ -59,13 +60,17 @@ pub(crate) fn ci(workspace: &Workspace) -> Result<()> {
 /// Unit tests, doc tests, kernel and engine tests; `args` go to `cargo test`.
 pub(crate) fn test(workspace: &Workspace, args: &[String]) -> Result<()> {
     let engine = setup::with_engine(workspace)?;
+    let peers = setup::peers_of_tests(workspace)?;
     // The integration tests run the binary, which lies in another package than theirs, and take that of their own profile.
     let release = args.iter().take_while(|arg| *arg != "--").find(|arg| *arg == "--release" || *arg == "-r");
     visibly(workspace.cargo().args(["build", "--package", "inferscope"]).args(release))?;
     let mut command = workspace.cargo();
     command.arg("test").args(HOST_PACKAGES).args(args).env(ENGINE_VAR, &engine.json);
     // It was set up just now, so a test that does not find it has a fault.
-    command.env("INFERSCOPE_REQUIRE_ENGINE", "1");
+    command.env("INFERSCOPE_REQUIRE_ENGINE", "1").env(PEERS_VAR, &peers.json);
+    if peers.complete {
+        command.env("INFERSCOPE_REQUIRE_PEERS", "1");
+    }
     visibly(&mut command)
 }
 

@@ -1,7 +1,8 @@
 //! The real engine that the demo and the engine tests measure: llama.cpp's server and a small model.
 //!
 //! Owns the private venv, the model file, `engine.json` that tells tests where both are, and starting and ending
-//! an engine process behind a shell. Never installs into the user's Python. Called by `setup.rs` and `demo.rs`.
+//! an engine process behind a shell. Never installs into the user's Python. Called by `setup.rs` and `demo.rs`;
+//! `peers.rs` makes its venv the same way.
 
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind};
@@ -98,7 +99,7 @@ fn remove_file(path: &Path) -> Result<()> {
 }
 
 /// `python3 -m venv` is a package of its own on Debian; virtualenv does as well where it is there.
-fn make_venv(venv: &Path) -> Result<()> {
+pub(crate) fn make_venv(venv: &Path) -> Result<()> {
     let make =
         |module: &str| captured(Command::new("python3").args(["-m", module, "--clear"]).arg(venv)).map(drop);
     make("venv").or_else(|error| {

@@ -3,11 +3,13 @@
 //! Owns the command line. Never works itself: each command has its module. Called by people, by `.ci/run` and
 //! by the README's two commands.
 
+mod apt;
 mod ci;
 mod debian;
 mod demo;
 mod engine;
 mod layers;
+mod peers;
 mod schema;
 mod setup;
 mod steps;
@@ -36,6 +38,9 @@ enum Task {
         /// Also the real engine and its model, which the engine tests and the engine demo use
         #[arg(long)]
         engine: bool,
+        /// Also runc, gunicorn, and the tools that the benches compare with: bpftrace, pidstat, psrecord
+        #[arg(long)]
+        peers: bool,
     },
     /// Set up, build, and show a report of a run; its text and JSON are left under target/demo/
     Demo {
@@ -74,8 +79,7 @@ fn main() -> ExitCode {
 fn run(task: Task) -> Result<()> {
     let workspace = Workspace::discover()?;
     match task {
-        Task::Setup { engine: false } => setup::toolchain(&workspace),
-        Task::Setup { engine: true } => setup::with_engine(&workspace).map(drop),
+        Task::Setup { engine, peers } => setup::run(&workspace, engine, peers),
         Task::Demo { engine } => demo::run(&workspace, engine),
         Task::Test { args } => ci::test(&workspace, &args),
         Task::Ci => ci::ci(&workspace),

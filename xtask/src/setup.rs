@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use crate::debian;
 use crate::engine::{self, EngineFiles};
+use crate::peers::{self, Peers, Wanted};
 use crate::steps::say;
 use crate::toolchain::{self, NotFound};
 use crate::workspace::Workspace;
@@ -27,6 +28,24 @@ pub(crate) fn toolchain(workspace: &Workspace) -> Result<()> {
     debian::prepare(workspace)?;
     say(format_args!("eBPF toolchain: {}", toolchain::locate()?));
     Ok(())
+}
+
+/// The toolchain, and what is asked for besides.
+pub(crate) fn run(workspace: &Workspace, engine: bool, peers: bool) -> Result<()> {
+    toolchain(workspace)?;
+    if engine {
+        engine::prepare(workspace)?;
+    }
+    if peers {
+        let peers = peers::prepare(workspace, Wanted::ByBenches)?;
+        say(format_args!("peers: described in {}", peers.json.display()));
+    }
+    Ok(())
+}
+
+/// What the tests need of others, besides the toolchain and the engine.
+pub(crate) fn peers_of_tests(workspace: &Workspace) -> Result<Peers> {
+    peers::prepare(workspace, Wanted::ByTests)
 }
 
 /// The real engine and its model, besides the toolchain.

@@ -50,13 +50,9 @@ pub(crate) struct Prepared {
 impl Prepared {
     /// `${XDG_CACHE_HOME:-~/.cache}/inferscope/ebpf-toolchain/<recipe>`; `None` without a home.
     fn of(var: Var) -> Option<Self> {
-        let named = |name| var(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let cache = match named("XDG_CACHE_HOME").filter(|path| path.is_absolute()) {
-            Some(cache) => cache,
-            None => named("HOME")?.join(".cache"),
-        };
+        let cache = cache_of(var)?;
         let key = format!("{RECIPE}-bpf-linker-{LINKER_VERSION}-{}", std::env::consts::ARCH);
-        Some(Self { dir: cache.join("inferscope/ebpf-toolchain").join(key) })
+        Some(Self { dir: cache.join("ebpf-toolchain").join(key) })
     }
 
     /// Written last, so a folder without it is an interrupted set-up. Says which packages went in.
@@ -134,6 +130,20 @@ pub(crate) fn locate() -> Result<Toolchain, NotFound> {
 /// Where the prepared toolchain is or would be; `None` without a home directory.
 pub(crate) fn prepared() -> Option<Prepared> {
     Prepared::of(&|name| std::env::var_os(name))
+}
+
+/// `${XDG_CACHE_HOME:-~/.cache}/inferscope`; `None` without a home directory.
+pub(crate) fn cache() -> Option<PathBuf> {
+    cache_of(&|name| std::env::var_os(name))
+}
+
+fn cache_of(var: Var) -> Option<PathBuf> {
+    let named = |name| var(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = match named("XDG_CACHE_HOME").filter(|path| path.is_absolute()) {
+        Some(cache) => cache,
+        None => named("HOME")?.join(".cache"),
+    };
+    Some(cache.join("inferscope"))
 }
 
 /// The search, with the environment and the question "which sysroot?" passed in for the tests' sake.

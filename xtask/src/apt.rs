@@ -1,0 +1,165 @@
+//! Unpacks Debian packages into a folder, for programs that must not be installed.
+//!
+//! Owns an apt with an index and archives of its own, and which dependencies come along. Never installs a
+//! package, never touches the system's apt state and needs no root. Called by `debian.rs` and `peers.rs`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use rustix::fs::{FlockOperation, flock};
+
+use crate::steps::{captured, step};
+
+/// Names to versions.
+pub(crate) type Packages = BTreeMap<String, String>;
+
+/// What is needed here and not on `PATH`: elsewhere than on Debian and its kin.
+pub(crate) fn missing_tool() -> Option<&'static str> {
+    ["apt-get", "apt-cache", "dpkg", "dpkg-query"].into_iter().find(|tool| !on_path(tool))
+}
+
+/// Two set-ups at once would build the same thing in the same place; the second one waits.
+pub(crate) fn lock(dir: &Path) -> Result<fs::File> {
+    let lock = fs::File::create(dir.join("lock"))?;
+    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        step("waiting for another set-up", || {
+            flock(&lock, FlockOperation::LockExclusive).context("cannot lock the folder")
+        })?;
+    }
+    Ok(lock)
+}
+
+/// apt with an index and an archive folder of its own. The system's sources and keys are used, its state isn't.
+pub(crate) struct Apt {
+    options: Vec<String>,
+}
+
+impl Apt {
+    pub(crate) fn at(dir: &Path) -> Result<Self> {
+        for sub in ["state/lists/partial", "cache/archives/partial"] {
+            fs::create_dir_all(dir.join(sub))?;
+        }
+        let options = [
+            format!("Dir::State={}", dir.join("state").display()),
+            format!("Dir::Cache={}", dir.join("cache").display()),
+            "Dir::State::status=/var/lib/dpkg/status".to_owned(),
+            // root's apt would otherwise download as the user _apt, who cannot enter this folder.
+            "APT::Sandbox::User=".to_owned() + if rustix::process::geteuid().is_root() { "root" } else { "" },
+            "Acquire::Languages=none".to_owned(),
+            "Acquire::Retries=3".to_owned(),
+        ];
+        Ok(Self { options: options.into_iter().flat_map(|option| ["-o".to_owned(), option]).collect() })
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        // Package names and fields are parsed, so they have to be the untranslated ones.
+        command.args(&self.options).env("LC_ALL", "C").env("DEBIAN_FRONTEND", "noninteractive");
+        command
+    }
+
+    pub(crate) fn update(&self) -> Result<()> {
+        captured(self.command("apt-get").args(["--quiet", "update"])).map(drop)
+    }
+
+    /// The packages with those that they depend on, directly or not, and for which `needed` is true.
+    pub(crate) fn with_dependencies(
+        &self,
+        names: &[&str],
+        needed: impl Fn(&str) -> bool,
+    ) -> Result<Packages> {
+        let mut wanted: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let mut found = Packages::new();
+        let mut passed_over = BTreeSet::new();
+        while let Some(name) = wanted.pop() {
+            if found.contains_key(&name) || passed_over.contains(&name) {
+                continue;
+            }
+            if !names.contains(&name.as_str()) && !needed(&name) {
+                passed_over.insert(name);
+                continue;
+            }
+            let record = captured(self.command("apt-cache").args(["show", "--no-all-versions", &name]))
+                .with_context(|| format!("Debian's index has no package {name}"))?;
+            let version = field(&record, "Version").with_context(|| format!("{name} has no version"))?;
+            found.insert(name, version.to_owned());
+            wanted.extend(dependencies(&record));
+        }
+        Ok(found)
+    }
+
+    /// Downloads the packages and unpacks all of them to `to`, which is there afterwards or not at all. The file
+    /// `packages` inside names them.
+    pub(crate) fn unpack(&self, packages: &Packages, to: &Path) -> Result<()> {
+        let [partial, archives] = ["partial", "debs"].map(|extension| to.with_extension(extension));
+        remove_tree(&partial)?;
+        remove_tree(&archives)?;
+        fs::create_dir_all(&archives)?;
+        let mut command = self.command("apt-get");
+        command.current_dir(&archives).args(["--quiet", "download"]);
+        captured(command.args(packages.iter().map(|(name, version)| format!("{name}={version}"))))?;
+        for archive in fs::read_dir(&archives)? {
+            captured(Command::new("dpkg").arg("-x").arg(archive?.path()).arg(&partial))?;
+        }
+        let list: String = packages.iter().map(|(name, version)| format!("{name} {version}\n")).collect();
+        fs::write(partial.join("packages"), list)?;
+        fs::rename(&partial, to).context("cannot put the unpacked packages in place")?;
+        remove_tree(&archives)
+    }
+}
+
+/// A shared library that the system lacks (a slim container may have no libz3). Programs and headers are the
+/// user's own affair.
+pub(crate) fn is_missing_library(name: &str) -> bool {
+    name.starts_with("lib") && !name.ends_with("-dev") && !is_installed(name)
+}
+
+fn is_installed(name: &str) -> bool {
+    let mut query = Command::new("dpkg-query");
+    query.args(["--show", "--showformat=${db:Status-Status}", name]);
+    captured(&mut query).is_ok_and(|status| status == "installed")
+}
+
+fn field<'a>(record: &'a str, name: &str) -> Option<&'a str> {
+    record.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+}
+
+/// Names in `Depends`, the first of alternatives, without versions and architectures.
+fn dependencies(record: &str) -> Vec<String> {
+    let names = field(record, "Depends").unwrap_or_default().split(',');
+    let names = names.filter_map(|entry| entry.split(['|', '(', ':']).next());
+    names.map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
+pub(crate) fn on_path(tool: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|dir| dir.join(tool).is_file())
+}
+
+pub(crate) fn remove_tree(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RECORD: &str = "Package: libllvm22\nVersion: 1:22.1.8-1~deb12u1\n\
+        Depends: libc6 (>= 2.34), libedit2 (>= 2.11-20080614-0), gcc:amd64, a | b (>= 1)\n";
+
+    #[test]
+    fn record_gives_version_and_first_alternatives() {
+        assert_eq!(field(RECORD, "Version"), Some("1:22.1.8-1~deb12u1"));
+        assert_eq!(dependencies(RECORD), ["libc6", "libedit2", "gcc", "a"]);
+        assert_eq!(dependencies("Package: x\n"), Vec::<String>::new());
+    }
+}
