@@ -5,10 +5,13 @@
 //! functions panic where a test has to fail.
 
 pub mod binary;
+pub mod cgroup;
 pub mod client;
 pub mod clock;
+pub mod gunicorn;
 pub mod needs;
 pub mod process;
+pub mod ready;
 pub mod script;
 pub mod stats;
 pub mod timed_server;
