@@ -5,11 +5,14 @@
 //! functions panic where a test has to fail.
 
 pub mod binary;
+pub mod cgroup;
 pub mod client;
 pub mod clock;
 pub mod counted;
+pub mod gunicorn;
 pub mod needs;
 pub mod process;
+pub mod ready;
 pub mod script;
 pub mod stats;
 pub mod timed_server;

@@ -69,7 +69,7 @@ pub fn engine(what: &str) -> Option<Engine> {
 pub fn peer(name: &str, what: &str) -> Option<PathBuf> {
     let path = find_peer(name);
     let missing = format!("{name} (cargo xtask setup --peers)");
-    met(what, path.is_none().then_some(&missing), "INFERSCOPE_REQUIRE_PEERS");
+    met(what, path.is_none().then_some(missing), "INFERSCOPE_REQUIRE_PEERS");
     path
 }
 
@@ -86,7 +86,7 @@ pub fn find_peer(name: &str) -> Option<PathBuf> {
     told[name].as_str().map(PathBuf::from)
 }
 
-fn met(what: &str, missing: Option<&str>, required_by: &str) -> bool {
+pub(crate) fn met(what: &str, missing: Option<impl std::fmt::Display>, required_by: &str) -> bool {
     let Some(missing) = missing else { return true };
     let required = std::env::var_os(required_by).is_some_and(|value| value == "1");
     assert!(!required, "{what} needs {missing}, and {required_by}=1");

@@ -1,0 +1,96 @@
+//! A gunicorn whose workers are recycled under load and spawn helpers: all of them are in the report, and the
+//! CPU time is what the kernel accounts to their cgroup.
+
+use std::collections::HashMap;
+
+use inferscope_tests::cgroup::Cgroup;
+use inferscope_tests::gunicorn::{Gunicorn, WORKERS};
+use inferscope_tests::stats::relative_error;
+use inferscope_tests::{binary, needs, ready};
+use serde_json::Value;
+
+const REQUESTS: u32 = 320;
+const HELPER_CPU_MS: u64 = 5;
+/// The kernel accounts to a cgroup what no process has: up to 1.6 µs of a process's end.
+const CPU_TOLERANCE: f64 = 0.002;
+/// Where the last time slice of some processes is missing, and the report says so.
+const CPU_TOLERANCE_PROVISIONAL: f64 = 0.01;
+const INTERRUPTED: i32 = 130;
+
+#[test]
+fn every_recycled_worker_and_every_helper_of_gunicorn_is_accounted() {
+    const WHAT: &str = "gunicorn with recycled workers";
+    if !needs::kernel(WHAT) {
+        return;
+    }
+    let Some(python) = needs::peer("python", WHAT) else { return };
+    let Some(cgroup) = Cgroup::make(WHAT) else { return };
+    let helper = format!("'{}' {HELPER_CPU_MS}", env!("CARGO_BIN_EXE_burner"));
+    let gunicorn = Gunicorn::start(&python, cgroup, &helper);
+    let arbiter = gunicorn.arbiter();
+
+    // Idle workers use some CPU while inferscope starts and ends, so the truth lies between two readings of the
+    // cgroup: one around the whole observation and one within.
+    let before = gunicorn.settled();
+    let outer = gunicorn.cgroup.cpu_ns();
+    let running = binary::start(&["observe", "--pid", &arbiter.to_string(), "--tracker", "ebpf", "--json"]);
+    ready::wait_until_observing(running.process.pid());
+    let inner = gunicorn.cgroup.cpu_ns();
+    gunicorn.load(REQUESTS);
+    let after = gunicorn.settled();
+    let inner = gunicorn.cgroup.cpu_ns() - inner;
+    running.process.interrupt();
+    let ended = running.wait();
+    let outer = gunicorn.cgroup.cpu_ns() - outer;
+    assert_eq!(gunicorn.truth(), after, "a worker came or went while the observation ended");
+    assert_eq!(ended.code, Some(INTERRUPTED), "{}", ended.stderr);
+    let report = ended.json();
+
+    let number = |value: &Value| value.as_u64().unwrap_or_else(|| panic!("not a count: {value}"));
+    let tree = &report["processes"];
+    assert_eq!(tree["complete"], true, "{:#}", report["validity"]);
+    let forks = after.forks_since(&before);
+    assert!(after.helpers.len() >= REQUESTS as usize, "{} helpers", after.helpers.len());
+    // Between 20 and 25 requests each, and a few more that came before they noticed.
+    assert!(after.workers.len() >= 2 * WORKERS + 2, "only {} workers lived", after.workers.len());
+    let counts = &tree["counts"];
+    for (name, want) in [
+        ("lost_events", 0),
+        ("alive_at_start", WORKERS + 1),
+        ("forks", forks),
+        ("exits", forks),
+        ("execs", after.helpers.len()),
+    ] {
+        assert_eq!(counts[name], want, "{name}: {counts:#}");
+    }
+
+    let list = tree["list"].as_array().unwrap();
+    assert_eq!(list.len(), WORKERS + 1 + forks);
+    // A pid can have come round again, so they are counted.
+    let mut listed: HashMap<u64, usize> = HashMap::new();
+    for process in list {
+        *listed.entry(number(&process["pid"])).or_default() += 1;
+    }
+    for pid in [arbiter].iter().chain(&after.workers).chain(&after.helpers) {
+        let left = listed.get_mut(&u64::from(*pid)).filter(|left| **left > 0);
+        *left.unwrap_or_else(|| panic!("pid {pid} is missing in the report")) -= 1;
+    }
+
+    let cpu = |process: &Value| number(&process["cpu_user_ns"]) + number(&process["cpu_system_ns"]);
+    let of_helpers = list.iter().filter(|process| process["comm"] == "burner").map(cpu).sum::<u64>();
+    let burnt = after.helpers.len() as u64 * HELPER_CPU_MS * 1_000_000;
+    assert!(
+        of_helpers as f64 >= burnt as f64 * (1.0 - CPU_TOLERANCE_PROVISIONAL),
+        "{of_helpers} of {burnt} ns"
+    );
+    let total = number(&tree["cpu"]["total_ns"]);
+    let error = relative_error(total as f64, total.clamp(inner, outer) as f64);
+    needs::say(&format!(
+        "gunicorn: {} workers in {WORKERS} places, {} helpers; cpu {total} ns against the cgroup's {inner} to {outer}",
+        after.workers.len(),
+        after.helpers.len(),
+    ));
+    let provisional = report["validity"].as_array().unwrap().iter().any(|e| e["code"] == "cpu_not_final");
+    let tolerance = if provisional { CPU_TOLERANCE_PROVISIONAL } else { CPU_TOLERANCE };
+    assert!(error < tolerance, "cpu {total} against {inner} to {outer}: off by {:.3}%", error * 100.0);
+}
