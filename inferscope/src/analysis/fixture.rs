@@ -176,8 +176,48 @@ impl ProcessBuilder {
         self
     }
 
+    /// Into the target's cgroup, right after its start.
+    pub(crate) fn moved_in(mut self, t: u64) -> Self {
+        self.0.birth = Birth::MovedIn;
+        self.0.started_boottime_ns = Some(BOOTTIME_ZERO_NS + Nanos::from_millis(t).0);
+        self
+    }
+
+    pub(crate) fn started_before(mut self, ms: u64) -> Self {
+        self.0.started_boottime_ns = Some(BOOTTIME_ZERO_NS - Nanos::from_millis(ms).0);
+        self
+    }
+
     pub(crate) fn exited(self, t: u64) -> Self {
         self.ended(t, 0)
+    }
+
+    /// By the OOM killer.
+    pub(crate) fn oom_killed(self, t: u64) -> Self {
+        let mut killed = self.ended(t, 9);
+        killed.0.oom_killed = true;
+        killed
+    }
+
+    /// Out of a cgroup that is watched strictly.
+    pub(crate) fn left(mut self, t: u64) -> Self {
+        self.0.left = Some(ms(t));
+        self
+    }
+
+    pub(crate) fn execs(mut self, n: u32) -> Self {
+        self.0.execs = n;
+        self
+    }
+
+    pub(crate) fn exe(mut self, path: &str) -> Self {
+        self.0.exe = Some(path.to_owned());
+        self
+    }
+
+    pub(crate) fn cgroup(mut self, id: u64) -> Self {
+        self.0.cgroup_id = Some(id);
+        self
     }
 
     pub(crate) fn ended(mut self, t: u64, wait_status: u32) -> Self {
@@ -270,18 +310,17 @@ impl ObservationBuilder {
     /// large as its processes' peaks.
     pub(crate) fn build(self) -> Observation {
         let mut o = self.0;
-        let forked = o.processes.iter().filter(|p| p.birth == Birth::Forked).count() as u64;
+        let born = |birth| o.processes.iter().filter(|p| p.birth == birth).count() as u64;
         let exits = o.processes.iter().filter(|p| p.exited.is_some()).count() as u64;
-        let all = o.processes.len() as u64;
         o.counts = Counts {
-            alive_at_start: all - forked,
-            forks: forked,
+            alive_at_start: born(Birth::AliveAtStart),
+            forks: born(Birth::Forked),
             execs: Some(0),
             exits,
             threads: Some(0),
-            moved_in: 0,
-            moved_out: 0,
-            peak_alive: all - exits,
+            moved_in: born(Birth::MovedIn),
+            moved_out: o.processes.iter().filter(|p| p.left.is_some()).count() as u64,
+            peak_alive: o.processes.len() as u64 - exits,
         };
         for p in &o.processes {
             let cpu = p.cpu.unwrap_or_default();

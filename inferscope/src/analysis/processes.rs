@@ -8,14 +8,14 @@ use crate::event::{Loss, Observation, ProcessEvent, ProcessEventKind, ProcessRec
 use crate::report::model;
 
 use super::Inputs;
-use super::roles::roles;
+use super::roles::{Part, parts};
 
 pub(super) fn processes(inputs: &Inputs<'_>) -> model::Processes {
     let Some(observation) = inputs.observation else { return none(inputs.unobserved()) };
     let origin = inputs.origin;
-    let roles = roles(origin, &inputs.target.roots, observation);
+    let parts = parts(origin, &inputs.target, observation);
     let mut list: Vec<model::Process> =
-        observation.processes.iter().zip(roles).map(|(r, role)| process(origin, r, role)).collect();
+        observation.processes.iter().zip(parts).map(|(r, part)| process(origin, r, part)).collect();
     // The order of birth; what has no known start comes last.
     list.sort_by_key(|p| (p.started_ns.is_none(), p.started_ns, p.pid));
     let mut events: Vec<model::ProcessEvent> = observation.events.iter().map(|e| event(origin, e)).collect();
@@ -77,16 +77,17 @@ fn cpu(observation: &Observation) -> model::ProcessesCpu {
     }
 }
 
-fn process(origin: Origin, r: &ProcessRecord, role: model::Role) -> model::Process {
+fn process(origin: Origin, r: &ProcessRecord, part: Part) -> model::Process {
     model::Process {
         pid: r.pid,
         host_pid: r.host_pid,
         ppid: r.ppid,
-        generation: None,
+        slot: part.place.map(|p| p.slot),
+        generation: part.place.map(|p| p.generation),
         comm: r.comm.clone(),
         exe: r.exe.clone(),
         argv: r.argv.clone(),
-        role,
+        role: part.role,
         started_ns: r.started_boottime_ns.map(|ns| origin.at_boottime(ns)),
         exited_ns: r.exited.map(|t| origin.at(t).0),
         exit: r.exit.map(|e| model::Exit { code: e.code, signal: e.signal, oom: r.oom_killed }),

@@ -72,7 +72,10 @@ pub struct Process {
     pub pid: u32,
     pub host_pid: Option<u32>,
     pub ppid: u32,
-    /// 0 for the first process in its slot, one more for each that replaced it; `null`: not derived.
+    /// Which of its arbiter's workers it is, from 0: one that is born after another's end takes over its
+    /// slot. `null` for what is no such worker, and where a birth or a death may have been missed.
+    pub slot: Option<u32>,
+    /// 0 for the first process in its slot, one more for each that replaced it; `null` where `slot` is.
     pub generation: Option<u32>,
     pub comm: String,
     pub exe: Option<String>,
@@ -100,14 +103,15 @@ pub struct Process {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// The target's root.
+    /// The target's root that is none of the others; of a cgroup, what came into it from outside.
     Root,
-    /// A root that only waits for its child.
+    /// A root, or what such a wrapper started, that only waits for its child.
     Wrapper,
-    /// Forked the workers.
+    /// Forked two or more workers, which go on with its own program.
     Arbiter,
+    /// Does the work, for all that can be told.
     Worker,
-    /// Short-lived: no sample caught it.
+    /// Short-lived: ended within 200 ms, or was run by a worker for less than a tenth of the run.
     Helper,
 }
 
