@@ -3,11 +3,12 @@
 //! Times are milliseconds on the run's timeline. Used by the tests of `analysis` and `report`.
 
 mod runs;
+mod sets;
 
 use crate::clock::{Mono, Origin};
 use crate::event::{
-    Birth, Chunk, ChunkKind, Counts, CpuTime, ExitStatus, Failure, FailureKind, GpuLog, LoadLog, Loss,
-    Observation, ProcessRecord, RequestLog, SetSample, TrackerKind, Usage,
+    Birth, CgroupAccounting, Chunk, ChunkKind, Counts, CpuTime, ExitStatus, Failure, FailureKind, GpuLog,
+    LoadLog, Loss, Observation, ProcessRecord, RequestLog, SetSample, TrackerKind, Usage,
 };
 use crate::plan::{
     Api, ColorChoice, Endpoint, GpuChoice, HttpPlan, LoadPlan, ObservePlan, OutputPlan, Plan, TargetPlan,
@@ -19,6 +20,7 @@ use crate::units::Nanos;
 use super::{Inputs, TargetFound};
 
 pub(crate) use runs::{demo, engine, everything_failed, no_target};
+pub(crate) use sets::{cgroup, losses, oom, recycled};
 
 pub(crate) const ORIGIN: Origin = Origin {
     mono: Mono(7_000_000_000_000),
@@ -195,7 +197,7 @@ impl ProcessBuilder {
     /// By the OOM killer.
     pub(crate) fn oom_killed(self, t: u64) -> Self {
         let mut killed = self.ended(t, 9);
-        killed.0.oom_killed = true;
+        killed.0.oom_killed = Some(true);
         killed
     }
 
@@ -303,6 +305,9 @@ impl ObservationBuilder {
         self.0.tracker = TrackerKind::Proc;
         self.0.tracker_reason = Some(why.to_owned());
         self.0.tracker_is_complete = false;
+        for p in &mut self.0.processes {
+            p.oom_killed = p.oom_killed.filter(|killed| *killed);
+        }
         self
     }
 
@@ -339,6 +344,18 @@ impl ObservationBuilder {
         let samples = self.1.unwrap_or_else(|| (1..20).map(steady).collect());
         o.samples = samples;
         o
+    }
+}
+
+/// Of a cgroup of the v2 hierarchy: 2 s of CPU, 640 MiB at its peak.
+pub(crate) fn accounting() -> CgroupAccounting {
+    CgroupAccounting {
+        cpu_file: Some("/sys/fs/cgroup/srv/llm/cpu.stat".to_owned()),
+        cpu: Some(Nanos::from_millis(2_000)),
+        cpu_reason: None,
+        memory_file: Some("/sys/fs/cgroup/srv/llm/memory.peak".to_owned()),
+        memory_peak_bytes: Some(640 << 20),
+        memory_reason: None,
     }
 }
 
@@ -462,6 +479,7 @@ impl Fixture {
                 bpf_reason: None,
                 ring_lost: Some(0),
                 sample_overruns: Some(0),
+                ..model::Own::default()
             },
         }
     }

@@ -173,9 +173,9 @@ impl Cast<'_> {
 
     fn is_kin(&self, parent: usize, child: usize) -> bool {
         let (parent, child) = (self.record(parent), self.record(child));
-        // /proc polling can't see an exec, so that its count of none says nothing.
-        let never_executed =
-            self.o.tracker == TrackerKind::Ebpf && child.birth == Birth::Forked && child.execs == 0;
+        // Polling can't see an exec and a lost record doesn't tell of it: their count of none says nothing.
+        let sees_execs = self.o.tracker == TrackerKind::Ebpf && self.o.loss.ring_full == 0;
+        let never_executed = sees_execs && child.birth == Birth::Forked && child.execs == 0;
         never_executed
             || match (&parent.exe, &child.exe) {
                 (Some(parent), Some(child)) => parent == child,
@@ -205,10 +205,13 @@ impl Cast<'_> {
     }
 }
 
-/// A birth or a death may have found no record.
+/// A birth, a death or the program of a process may have found no record. Of what else the ring lost, none
+/// tells of these.
 const fn misses_lives(o: &Observation) -> bool {
-    let loss = &o.loss;
-    loss.ring_full > 0 || loss.unmarked > 0 || loss.undecodable > 0 || loss.unlisted_processes > 0
+    let (loss, by) = (&o.loss, &o.loss.ring_full_by);
+    let told = by.forks + by.execs + by.exits;
+    let untold = loss.ring_full > by.sum();
+    told > 0 || untold || loss.unmarked > 0 || loss.undecodable > 0 || loss.unlisted_processes > 0
 }
 
 #[cfg(test)]

@@ -111,7 +111,7 @@ mod tests {
         let places = places(&lives);
         assert_eq!(places.iter().map(|p| p.slot).max(), Some(3));
         // A quadratic rule takes minutes in a debug build.
-        assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
+        assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());
     }
 
     fn lives() -> impl Strategy<Value = Vec<Life>> {

@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 
 pub use gpus::{Gpu, GpuLimits, GpuSample};
 pub use processes::{
-    Exit, Process, ProcessCounts, ProcessEvent, ProcessEventKind, Processes, ProcessesCpu, Resources, Role,
-    Sample, Stat, Tracker,
+    Command, Exit, LostCounts, LostRecords, Process, ProcessCounts, ProcessEvent, ProcessEventKind,
+    Processes, ProcessesCpu, Resources, Role, Sample, Stat, Tracker,
 };
 
 pub const SCHEMA_VERSION: u32 = 1;
@@ -122,6 +122,8 @@ pub struct Target {
     pub how_found: String,
     /// False with `--no-descendants`.
     pub descendants: bool,
+    /// How the command of `exec` ended; `null` for other targets and where it still runs.
+    pub exit: Option<Exit>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -319,7 +321,7 @@ pub enum Severity {
 }
 
 /// What this program itself cost.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Own {
     pub cpu_ns: Option<u64>,
     pub max_rss_bytes: Option<u64>,
@@ -329,4 +331,8 @@ pub struct Own {
     pub bpf_reason: Option<String>,
     pub ring_lost: Option<u64>,
     pub sample_overruns: Option<u64>,
+    /// The sampler's interval at the end; longer than `sample_interval_asked_ns` where a look at all
+    /// processes took too long. `null` where nothing was sampled.
+    pub sample_interval_ns: Option<u64>,
+    pub sample_interval_asked_ns: Option<u64>,
 }

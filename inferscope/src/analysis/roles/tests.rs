@@ -1,6 +1,6 @@
 use super::*;
 use crate::analysis::fixture::{ORIGIN, ObservationBuilder, ProcessBuilder, ms};
-use crate::event::Loss;
+use crate::event::{Loss, LostRecords};
 use Role::{Arbiter, Helper, Root, Worker, Wrapper};
 
 fn tree(roots: &[u32]) -> TargetFound {
@@ -111,9 +111,12 @@ fn a_fork_that_executed_nothing_is_of_its_parents_program_whatever_its_name() {
     let renamed = |pid, comm: &str| ProcessBuilder::new(pid, 10, comm).forked(100);
     let processes = || vec![server(10, 1), renamed(11, "worker 0"), renamed(12, "worker 1")];
     assert_eq!(of(processes(), &[10]), [Arbiter, Worker, Worker]);
-    // Polling sees no exec, so that the name is all there is.
-    let o = ObservationBuilder::new().processes(processes()).proc_tracker("asked for").build();
-    assert_eq!(of_observation(&tree(&[10]), &o), [Root, Worker, Worker]);
+    // Where an exec may have gone unseen, the name is all there is.
+    let polled = ObservationBuilder::new().processes(processes()).proc_tracker("asked for").build();
+    assert_eq!(of_observation(&tree(&[10]), &polled), [Root, Worker, Worker]);
+    let loss = Loss { ring_full: 1, ..Loss::default() };
+    let lossy = ObservationBuilder::new().processes(processes()).loss(loss).build();
+    assert_eq!(of_observation(&tree(&[10]), &lossy), [Root, Worker, Worker]);
 }
 
 #[test]
@@ -231,6 +234,13 @@ fn where_a_birth_or_death_may_be_missing_no_generation_is_told() {
     // Neither makes a birth or a death go missing.
     assert_eq!(with(Loss { unreadable: 1, unlisted_events: 1, ..Loss::default() }), known);
     assert_eq!(with(Loss { ring_full: 1, ..Loss::default() }), unknown);
+    let lost = |by| with(Loss { ring_full: 1, ring_full_by: by, ..Loss::default() });
+    let by = LostRecords::default();
+    assert_eq!(lost(LostRecords { forks: 1, ..by }), unknown);
+    assert_eq!(lost(LostRecords { execs: 1, ..by }), unknown);
+    assert_eq!(lost(LostRecords { exits: 1, ..by }), unknown);
+    assert_eq!(lost(LostRecords { frees: 1, ..by }), known);
+    assert_eq!(lost(LostRecords { others: 1, ..by }), known);
     assert_eq!(with(Loss { unmarked: 1, ..Loss::default() }), unknown);
     assert_eq!(with(Loss { undecodable: 1, ..Loss::default() }), unknown);
     assert_eq!(with(Loss { unlisted_processes: 1, ..Loss::default() }), unknown);
@@ -249,7 +259,8 @@ fn two_hundred_thousand_processes_of_reused_pids_take_no_time() {
     let o = ObservationBuilder::new().processes(processes).build();
     let begun = std::time::Instant::now();
     let roles = of_observation(&tree(&[10]), &o);
-    assert!(begun.elapsed().as_secs() < 10, "{:?}", begun.elapsed());
+    // A quadratic search takes many minutes in a debug build.
+    assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());
     assert_eq!(roles.iter().filter(|r| **r == Helper).count(), 200_000);
     assert_eq!(roles[..3], [Arbiter, Worker, Worker]);
 }

@@ -18,6 +18,10 @@ pub struct Processes {
     pub counts_reason: Option<String>,
     pub cpu: ProcessesCpu,
     pub list: Vec<Process>,
+    /// The list folded by role and command; what used most CPU comes first. Empty in reports of builds
+    /// that did not fold it.
+    #[serde(default)]
+    pub commands: Vec<Command>,
     pub events: Vec<ProcessEvent>,
 }
 
@@ -42,13 +46,46 @@ pub struct ProcessCounts {
     pub exits: u64,
     /// Further threads created; `null` where the tracker can't see them.
     pub threads: Option<u64>,
+    /// Processes moved into the target's cgroup, and out of it; `null` where moves can't be seen.
+    pub moved_in: Option<u64>,
+    pub moved_out: Option<u64>,
     pub peak_alive: u64,
-    /// Processes that no /proc sample caught.
+    /// Listed processes that no /proc sample caught.
     pub short_lived: u64,
-    /// Records lost, of any cause.
+    /// Records lost: `lost.ring_full` + `lost.unmarked` + `lost.undecodable`.
     pub lost_events: u64,
+    /// What was lost, by cause; `null` in reports of builds that did not tell.
+    pub lost: Option<LostCounts>,
     /// Readings of living processes that /proc refused.
     pub unreadable: u64,
+}
+
+/// All zero in a complete run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LostCounts {
+    /// Kernel records that the full ring could not take. Counts and CPU totals are kept beside it and hold
+    /// them all the same; lines of the list and events may be missing.
+    pub ring_full: u64,
+    /// The same, by what they would have told.
+    pub ring_full_by: LostRecords,
+    /// Processes that could not be followed; they and their descendants are in no figure.
+    pub unmarked: u64,
+    pub undecodable: u64,
+    /// Processes beyond the list's bound: counted, not listed.
+    pub unlisted_processes: u64,
+    pub unlisted_events: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LostRecords {
+    /// The process is missing from the list, unless a later look found it alive.
+    pub forks: u64,
+    pub execs: u64,
+    pub exits: u64,
+    /// Final figures of processes that ended.
+    pub frees: u64,
+    /// Moves and OOM kills.
+    pub others: u64,
 }
 
 /// CPU of the set within the run's window.
@@ -61,7 +98,17 @@ pub struct ProcessesCpu {
     pub exited_ns: Option<u64>,
     /// Of processes alive at the end.
     pub live_ns: Option<u64>,
+    /// The part of `total_ns` that no process of the list shows: their records were lost or found the list
+    /// full, but the kernel program had summed them. `null` where there is no such sum.
+    pub unlisted_ns: Option<u64>,
+    /// What the kernel itself accounts to the target's cgroup over the window.
     pub cgroup_ns: Option<u64>,
+    /// The file that told it.
+    pub cgroup_file: Option<String>,
+    /// What the cgroup may hold beyond the processes' own figures: the kernel charges it up to 1.6 µs for
+    /// each process that ended and some 7 µs for each further thread, which no process's clock has.
+    pub cgroup_overhead_ns: Option<u64>,
+    /// `total_ns` less `cgroup_ns`, in percent of the latter.
     pub reconciliation_error_pct: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reconciliation_reason: Option<String>,
@@ -80,11 +127,19 @@ pub struct Process {
     pub comm: String,
     pub exe: Option<String>,
     pub argv: Option<Vec<String>>,
+    /// `argv` holds only the beginning.
+    #[serde(default)]
+    pub argv_cut: bool,
     pub role: Role,
     /// Negative: before the run.
     pub started_ns: Option<i64>,
     pub exited_ns: Option<u64>,
     pub exit: Option<Exit>,
+    /// When it was moved out of a cgroup that is watched strictly: nothing later is in its figures.
+    pub left_ns: Option<u64>,
+    /// What it had used before the run, or before it was moved into the target's cgroup; in no other
+    /// figure.
+    pub cpu_before_ns: Option<u64>,
     pub cpu_user_ns: Option<u64>,
     pub cpu_system_ns: Option<u64>,
     pub max_rss_bytes: Option<u64>,
@@ -97,10 +152,29 @@ pub struct Process {
     pub runqueue_ns: Option<u64>,
     /// A /proc sample caught it at least once.
     pub sampled: bool,
+    /// Within the v2 hierarchy; the last that it was in.
     pub cgroup: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// Listed processes of one role and command.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Command {
+    pub comm: String,
+    /// The executed file's name, where all of them that told have the same.
+    pub exe: Option<String>,
+    pub role: Role,
+    pub count: u64,
+    /// Of them, caught by no /proc sample.
+    pub short_lived: u64,
+    /// `null` where that of any of them is unknown.
+    pub cpu_ns: Option<u64>,
+    /// The sum of those that are known.
+    pub cpu_at_least_ns: u64,
+    /// The largest of one process.
+    pub max_rss_bytes: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// The target's root that is none of the others; of a cgroup, what came into it from outside.
@@ -119,7 +193,9 @@ pub enum Role {
 pub struct Exit {
     pub code: Option<i32>,
     pub signal: Option<i32>,
-    /// `null`: OOM kills are not followed.
+    /// It left a core dump.
+    pub core: Option<bool>,
+    /// The kernel's OOM killer chose it; `null`: OOM kills are not followed.
     pub oom: Option<bool>,
 }
 
@@ -140,6 +216,9 @@ pub struct ProcessEvent {
     pub signal: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cgroup_id: Option<u64>,
+    /// The path of `cgroup_id`, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cgroup: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -160,8 +239,16 @@ pub struct Resources {
     pub samples: Vec<Sample>,
     /// Sum over the processes: pages that forked workers share count once for each of them.
     pub rss_bytes: Stat,
-    /// Shared pages divided among their users; `null` samples where it was not read.
+    /// Shared pages divided among their users: what the set occupies. Read at a slower tick; `null` in
+    /// the samples between.
     pub pss_bytes: Stat,
+    /// What the kernel itself accounts to the target's cgroup at its peak: page cache and kernel memory
+    /// included, and since the cgroup's creation, not the run's.
+    pub memory_peak_bytes: Option<u64>,
+    /// The file that told it.
+    pub memory_peak_source: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub memory_peak_reason: Option<String>,
     pub threads: Stat,
     pub processes: Stat,
     /// Of one CPU, between two samples; 200 is two CPUs busy. The mean is over time.

@@ -3,10 +3,12 @@
 //! Owns the labelled lines: target, tracker, counts, CPU, memory. The single processes are `table`'s. Called by
 //! `text`.
 
-use super::humanize::{bytes, count, duration, nanos, number, or_dash};
+use super::humanize::{bytes, count, duration, file_name, nanos, number, or_dash, precise};
 use super::layout::{Ink, Page};
 use super::table;
-use crate::report::model::{Efficiency, Processes, Report, Stat, Target, TargetKind, Tracker};
+use crate::report::model::{
+    Efficiency, ProcessCounts, Processes, ProcessesCpu, Report, Resources, Stat, Target, TargetKind, Tracker,
+};
 
 pub(super) fn processes(page: &mut Page, report: &Report) {
     page.heading("Server processes");
@@ -19,21 +21,18 @@ pub(super) fn processes(page: &mut Page, report: &Report) {
     }
     let (ink, tracker) = tracker(p);
     page.pair_in(ink, "tracker", &tracker);
-    page.pair("processes", &counts(p));
+    page.pair("processes", &p.counts.as_ref().map_or_else(|| "unknown".to_owned(), counts));
     page.pair("CPU", &cpu(p, &report.resources.cpu_percent));
-    page.pair("CPU a token", &efficiency(&report.efficiency));
-    let r = &report.resources;
-    page.pair(
-        "peak RSS",
-        &peak(&r.rss_bytes, |v| {
-            // One process alone shares with nobody in the set.
-            let summed = r.processes.max.is_some_and(|n| n > 1.0);
-            let note =
-                if summed { ", summed: pages that forked processes share count once for each" } else { "" };
-            format!("{}{note}", bytes(v))
-        }),
-    );
-    page.pair("peak threads", &peak(&r.threads, |v| count(v as u64)));
+    let in_cgroup = report.target.cgroup.is_some() || p.cpu.cgroup_ns.is_some();
+    if in_cgroup {
+        let differs = report.validity.iter().any(|v| v.code == "cgroup_mismatch");
+        page.pair_in(if differs { Ink::Warn } else { Ink::Plain }, "against the cgroup", &against(&p.cpu));
+    }
+    if report.load.is_some() {
+        page.pair("CPU a token", &efficiency(&report.efficiency));
+    }
+    memory(page, &report.resources, in_cgroup);
+    page.pair("peak threads", &peak(&report.resources.threads, |v| count(v as u64)));
     if !p.list.is_empty() {
         page.blank();
         table::table(page, p);
@@ -41,13 +40,24 @@ pub(super) fn processes(page: &mut Page, report: &Report) {
 }
 
 fn target(target: &Target) -> String {
-    if target.kind == TargetKind::None {
-        return format!("none: {}", target.how_found);
-    }
     let pids: Vec<String> = target.pids.iter().map(u32::to_string).collect();
     let pids = format!("pid{} {}", if pids.len() == 1 { "" } else { "s" }, pids.join(", "));
     let set = if target.descendants { "with all descendants" } else { "WITHOUT descendants" };
-    format!("{pids} {set} ({})", target.how_found)
+    let cgroup = target.cgroup.as_deref().unwrap_or("unknown");
+    let how = &target.how_found;
+    match target.kind {
+        TargetKind::None => format!("none: {how}"),
+        TargetKind::Tree => format!("{pids} {set} ({how})"),
+        TargetKind::Cgroup => {
+            let roots = if target.pids.is_empty() { String::new() } else { format!(", and {pids} {set}") };
+            format!("every process in cgroup {cgroup} and below{roots} ({how})")
+        }
+        TargetKind::Exec => {
+            let within = target.cgroup.as_deref().map(|c| format!(" in cgroup {c}")).unwrap_or_default();
+            let ended = target.exit.as_ref().map(|e| format!(": {}", table::status(e))).unwrap_or_default();
+            format!("the command, {pids} {set}{within} ({how}){ended}")
+        }
+    }
 }
 
 fn tracker(p: &Processes) -> (Ink, String) {
@@ -64,10 +74,13 @@ fn tracker(p: &Processes) -> (Ink, String) {
     }
 }
 
-fn counts(p: &Processes) -> String {
-    let Some(c) = &p.counts else { return "unknown".to_owned() };
+fn counts(c: &ProcessCounts) -> String {
+    let some = |n: Option<u64>| n.filter(|n| *n > 0);
+    let moved_in = some(c.moved_in).map(|n| format!(" + {} moved in", count(n))).unwrap_or_default();
+    let moved_out = some(c.moved_out).map(|n| format!(", {} moved out", count(n))).unwrap_or_default();
     let mut text = format!(
-        "{} seen: {} at the start + {} forked, {} ended; at most {} at once; {} never caught by a sample",
+        "{} seen: {} at the start + {} forked{moved_in}, {} ended{moved_out}; at most {} at once; {} never caught by \
+         a sample",
         count(c.seen),
         count(c.alive_at_start),
         count(c.forks),
@@ -81,6 +94,9 @@ fn counts(p: &Processes) -> String {
             count(c.lost_events),
             count(c.unreadable)
         ));
+    }
+    if let Some(n) = some(c.lost.as_ref().map(|l| l.unlisted_processes)) {
+        text.push_str(&format!("; {} not listed", count(n)));
     }
     text
 }
@@ -106,11 +122,69 @@ fn cpu(p: &Processes, percent: &Stat) -> String {
     )
 }
 
+/// The set's CPU beside the cgroup's own figure, and why the two differ where the kernel makes them.
+fn against(cpu: &ProcessesCpu) -> String {
+    let reason = cpu.reconciliation_reason.as_deref();
+    let (Some(set), Some(cgroup)) = (cpu.total_ns, cpu.cgroup_ns) else {
+        return format!("unknown: {}", reason.unwrap_or("not read"));
+    };
+    let file = cpu.cgroup_file.as_deref().map_or("the cgroup", file_name);
+    let both = format!("{} by the set, {} by {file}", precise(set), precise(cgroup));
+    let Some(apart) = cpu.reconciliation_error_pct.map(f64::abs) else {
+        return format!("{both}, not to be compared: {}", reason.unwrap_or("no reason given"));
+    };
+    let apart = if apart > 0.0 && apart < 0.05 { "<0.1".to_owned() } else { format!("{apart:.1}") };
+    let why = match cpu.cgroup_overhead_ns {
+        // Where it explains next to nothing, it would only mislead.
+        Some(overhead) if cgroup > set && overhead.saturating_mul(10) >= cgroup - set => format!(
+            " (the kernel charges 0.3–1.6 µs a process and some 7 µs a thread to the cgroup that no process's own \
+             figure has: up to {} here)",
+            nanos(overhead)
+        ),
+        _ => String::new(),
+    };
+    format!("{both}: {apart}% apart{why}")
+}
+
 fn efficiency(e: &Efficiency) -> String {
     match (e.cpu_ns_per_token, e.cpu_ns_per_request) {
         (None, None) => format!("unknown: {}", e.cpu_reason.as_deref().unwrap_or("not measured")),
         (token, request) => format!("{}, {} a request", or_dash(token, duration), or_dash(request, duration)),
     }
+}
+
+/// Three answers to how much memory it takes, each with its question.
+fn memory(page: &mut Page, r: &Resources, in_cgroup: bool) {
+    // One process alone shares with nobody in the set.
+    let summed = r.processes.max.is_some_and(|n| n > 1.0);
+    let note = if summed { ", summed: pages that forked processes share count once for each" } else { "" };
+    page.pair("peak RSS", &peak(&r.rss_bytes, |v| format!("{}{note}", bytes(v))));
+    page.pair(
+        "peak PSS",
+        &peak(&r.pss_bytes, |v| {
+            format!(
+                "{}, pages divided among those that share them: what the set occupies, the number to size memory by \
+                 (read in {} of {} samples)",
+                bytes(v),
+                count(r.pss_bytes.count),
+                count(r.rss_bytes.count)
+            )
+        }),
+    );
+    if !in_cgroup {
+        return;
+    }
+    let reason = r.memory_peak_reason.as_deref();
+    let text = match r.memory_peak_bytes {
+        Some(n) => format!(
+            "{} by {}: page cache and kernel memory included, since the cgroup was made{}",
+            bytes(n as f64),
+            r.memory_peak_source.as_deref().map_or("its own account", file_name),
+            reason.map(|r| format!("; {r}")).unwrap_or_default()
+        ),
+        None => format!("unknown: {}", reason.unwrap_or("not read")),
+    };
+    page.pair("cgroup's peak", &text);
 }
 
 fn peak(stat: &Stat, show: impl FnOnce(f64) -> String) -> String {
