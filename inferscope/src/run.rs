@@ -398,6 +398,8 @@ impl Gathered {
             bpf_reason: Some("the kernel's bpf_stats are off: they cost more than the program".to_owned()),
             ring_lost: kernel.map(|o| o.loss.ring_full),
             sample_overruns: self.observation.as_ref().map(|o| o.sample_overruns),
+            // The rest is the analysis's.
+            ..Own::default()
         }
     }
 }

@@ -57,7 +57,7 @@ pub(super) fn efficiency(
 fn cpu_in_window(inputs: &Inputs<'_>, window: Option<Window>) -> Result<Nanos, String> {
     let observation = inputs.observation.ok_or_else(|| inputs.unobserved().to_owned())?;
     let window = window.ok_or("nothing was sent")?;
-    let interval = inputs.plan.observe.sample_interval;
+    let interval = observation.sample_interval.max(inputs.plan.observe.sample_interval);
     let least = Nanos(interval.0.saturating_mul(LEAST_INTERVALS));
     if window.length() < least {
         return Err(format!(
@@ -148,6 +148,14 @@ mod tests {
         assert_eq!((e.cpu_ns_per_token, e.cpu_ns_per_request), (None, None));
         assert!(e.cpu_reason.unwrap().contains("499 ms is shorter than 10 sample intervals (500 ms)"));
         assert!(fixture(300, 800).report().efficiency.cpu_ns_per_token.is_some());
+    }
+
+    #[test]
+    fn an_interval_that_was_stretched_makes_the_least_window_longer() {
+        let mut f = fixture(310, 1_310);
+        f.observation.as_mut().unwrap().sample_interval = Nanos::from_millis(101);
+        let reason = f.report().efficiency.cpu_reason.unwrap();
+        assert!(reason.contains("1000 ms is shorter than 10 sample intervals (1010 ms)"), "{reason}");
     }
 
     #[test]

@@ -3,11 +3,12 @@
 //! Times are milliseconds on the run's timeline. Used by the tests of `analysis` and `report`.
 
 mod runs;
+mod sets;
 
 use crate::clock::{Mono, Origin};
 use crate::event::{
-    Birth, Chunk, ChunkKind, Counts, CpuTime, ExitStatus, Failure, FailureKind, GpuLog, LoadLog, Loss,
-    Observation, ProcessRecord, RequestLog, SetSample, TrackerKind, Usage,
+    Birth, CgroupAccounting, Chunk, ChunkKind, Counts, CpuTime, ExitStatus, Failure, FailureKind, GpuLog,
+    LoadLog, Loss, Observation, ProcessRecord, RequestLog, SetSample, TrackerKind, Usage,
 };
 use crate::plan::{
     Api, ColorChoice, Endpoint, GpuChoice, HttpPlan, LoadPlan, ObservePlan, OutputPlan, Plan, TargetPlan,
@@ -19,6 +20,7 @@ use crate::units::Nanos;
 use super::{Inputs, TargetFound};
 
 pub(crate) use runs::{demo, engine, everything_failed, no_target};
+pub(crate) use sets::{cgroup, losses, oom, recycled};
 
 pub(crate) const ORIGIN: Origin = Origin {
     mono: Mono(7_000_000_000_000),
@@ -176,8 +178,48 @@ impl ProcessBuilder {
         self
     }
 
+    /// Into the target's cgroup, right after its start.
+    pub(crate) fn moved_in(mut self, t: u64) -> Self {
+        self.0.birth = Birth::MovedIn;
+        self.0.started_boottime_ns = Some(BOOTTIME_ZERO_NS + Nanos::from_millis(t).0);
+        self
+    }
+
+    pub(crate) fn started_before(mut self, ms: u64) -> Self {
+        self.0.started_boottime_ns = Some(BOOTTIME_ZERO_NS - Nanos::from_millis(ms).0);
+        self
+    }
+
     pub(crate) fn exited(self, t: u64) -> Self {
         self.ended(t, 0)
+    }
+
+    /// By the OOM killer.
+    pub(crate) fn oom_killed(self, t: u64) -> Self {
+        let mut killed = self.ended(t, 9);
+        killed.0.oom_killed = Some(true);
+        killed
+    }
+
+    /// Out of a cgroup that is watched strictly.
+    pub(crate) fn left(mut self, t: u64) -> Self {
+        self.0.left = Some(ms(t));
+        self
+    }
+
+    pub(crate) fn execs(mut self, n: u32) -> Self {
+        self.0.execs = n;
+        self
+    }
+
+    pub(crate) fn exe(mut self, path: &str) -> Self {
+        self.0.exe = Some(path.to_owned());
+        self
+    }
+
+    pub(crate) fn cgroup(mut self, id: u64) -> Self {
+        self.0.cgroup_id = Some(id);
+        self
     }
 
     pub(crate) fn ended(mut self, t: u64, wait_status: u32) -> Self {
@@ -263,6 +305,9 @@ impl ObservationBuilder {
         self.0.tracker = TrackerKind::Proc;
         self.0.tracker_reason = Some(why.to_owned());
         self.0.tracker_is_complete = false;
+        for p in &mut self.0.processes {
+            p.oom_killed = p.oom_killed.filter(|killed| *killed);
+        }
         self
     }
 
@@ -270,18 +315,17 @@ impl ObservationBuilder {
     /// large as its processes' peaks.
     pub(crate) fn build(self) -> Observation {
         let mut o = self.0;
-        let forked = o.processes.iter().filter(|p| p.birth == Birth::Forked).count() as u64;
+        let born = |birth| o.processes.iter().filter(|p| p.birth == birth).count() as u64;
         let exits = o.processes.iter().filter(|p| p.exited.is_some()).count() as u64;
-        let all = o.processes.len() as u64;
         o.counts = Counts {
-            alive_at_start: all - forked,
-            forks: forked,
+            alive_at_start: born(Birth::AliveAtStart),
+            forks: born(Birth::Forked),
             execs: Some(0),
             exits,
             threads: Some(0),
-            moved_in: 0,
-            moved_out: 0,
-            peak_alive: all - exits,
+            moved_in: born(Birth::MovedIn),
+            moved_out: o.processes.iter().filter(|p| p.left.is_some()).count() as u64,
+            peak_alive: o.processes.len() as u64 - exits,
         };
         for p in &o.processes {
             let cpu = p.cpu.unwrap_or_default();
@@ -300,6 +344,18 @@ impl ObservationBuilder {
         let samples = self.1.unwrap_or_else(|| (1..20).map(steady).collect());
         o.samples = samples;
         o
+    }
+}
+
+/// Of a cgroup of the v2 hierarchy: 2 s of CPU, 640 MiB at its peak.
+pub(crate) fn accounting() -> CgroupAccounting {
+    CgroupAccounting {
+        cpu_file: Some("/sys/fs/cgroup/srv/llm/cpu.stat".to_owned()),
+        cpu: Some(Nanos::from_millis(2_000)),
+        cpu_reason: None,
+        memory_file: Some("/sys/fs/cgroup/srv/llm/memory.peak".to_owned()),
+        memory_peak_bytes: Some(640 << 20),
+        memory_reason: None,
     }
 }
 
@@ -423,6 +479,7 @@ impl Fixture {
                 bpf_reason: None,
                 ring_lost: Some(0),
                 sample_overruns: Some(0),
+                ..model::Own::default()
             },
         }
     }

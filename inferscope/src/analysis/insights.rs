@@ -3,22 +3,31 @@
 //! Owns the rules; each fires on evidence in the report alone and carries it. Never guesses a cause.
 //! Called by `analysis`.
 
+mod set;
+
 use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use crate::plan::Plan;
 use crate::report::model::{Insight, Process, Processes, Resources, Role, Severity};
+use crate::units::Nanos;
+
+use super::Inputs;
 
 /// Share of the set's CPU, in percent, from which unsampled processes are worth a word.
 const SHORT_LIVED_PERCENT: f64 = 5.0;
 /// A share of nothing is noise.
 const LEAST_CPU_NS: u64 = 10_000_000;
 
-pub(super) fn insights(plan: &Plan, processes: &Processes, resources: &Resources) -> Vec<Insight> {
-    let wrappers = processes.list.iter().filter(|p| p.role == Role::Wrapper);
-    let mut all: Vec<Insight> = wrappers.map(|w| wrapper_pid(w, processes, resources)).collect();
-    all.extend(short_lived_cpu(plan, processes, resources));
+pub(super) fn insights(inputs: &Inputs<'_>, processes: &Processes, resources: &Resources) -> Vec<Insight> {
+    let mut all: Vec<Insight> = set::oom_kill(processes, resources).into_iter().collect();
+    // Only of a pid that somebody gave: the shells within a container mislead nobody.
+    let given = |p: &&Process| p.role == Role::Wrapper && inputs.target.roots.contains(&p.pid);
+    all.extend(processes.list.iter().filter(given).map(|w| wrapper_pid(w, processes, resources)));
+    let interval = inputs.observation.map_or(inputs.plan.observe.sample_interval, |o| o.sample_interval);
+    all.extend(short_lived_cpu(interval, processes, resources));
+    all.extend(set::worker_churn(processes));
+    all.extend(set::moved_out(processes));
     all
 }
 
@@ -41,7 +50,7 @@ fn wrapper_pid(wrapper: &Process, processes: &Processes, resources: &Resources) 
 }
 
 /// CPU in processes that lived between two looks at /proc.
-fn short_lived_cpu(plan: &Plan, processes: &Processes, resources: &Resources) -> Option<Insight> {
+fn short_lived_cpu(interval: Nanos, processes: &Processes, resources: &Resources) -> Option<Insight> {
     let total = processes.cpu.total_ns.filter(|t| *t >= LEAST_CPU_NS)?;
     // Without samples to miss them, "never sampled" means nothing.
     if resources.samples.len() < 2 {
@@ -53,7 +62,7 @@ fn short_lived_cpu(plan: &Plan, processes: &Processes, resources: &Resources) ->
     if percent < SHORT_LIVED_PERCENT {
         return None;
     }
-    let interval_ms = plan.observe.sample_interval.as_secs_f64() * 1e3;
+    let interval_ms = interval.as_secs_f64() * 1e3;
     Some(Insight {
         code: "short_lived_cpu".to_owned(),
         severity: Severity::Info,
@@ -65,7 +74,7 @@ fn short_lived_cpu(plan: &Plan, processes: &Processes, resources: &Resources) ->
             ("short_lived_cpu_ns", json!(cpu)),
             ("total_cpu_ns", json!(total)),
             ("short_lived_processes", json!(unsampled().count())),
-            ("sample_interval_ns", json!(plan.observe.sample_interval.0)),
+            ("sample_interval_ns", json!(interval.0)),
         ]),
         advice: format!(
             "a profiler that polls /proc every {interval_ms:.0} ms misses this share; it is counted here"

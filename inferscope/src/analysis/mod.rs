@@ -4,6 +4,8 @@
 //! a socket, and never formats text for a terminal. Called once by `run`, when the sources have
 //! ended; `run` also asks [`idle_target`] for the warning that it prints on stderr.
 
+mod accounting;
+mod commands;
 mod definitions;
 mod dist;
 mod efficiency;
@@ -12,10 +14,12 @@ pub(crate) mod fixture;
 mod gpus;
 mod idle;
 mod insights;
+mod lineage;
 mod processes;
 mod requests;
 mod resources;
 mod roles;
+mod slots;
 mod stat;
 mod timing;
 mod tokens;
@@ -89,12 +93,12 @@ pub fn report(inputs: Inputs<'_>) -> model::Report {
     let planned = inputs.load.and(inputs.plan.load.as_ref());
     let load = planned.map(|plan| requests::load(plan, inputs.model.as_deref(), &answers));
     let efficiency = efficiency::efficiency(&inputs, window, load.as_ref(), timing.as_ref());
-    let validity = validity::validity(&inputs, &answers, load.as_ref());
-    let insights = insights::insights(inputs.plan, &processes, &resources);
+    let validity = validity::validity(&inputs, &answers, load.as_ref(), &processes);
+    let insights = insights::insights(&inputs, &processes, &resources);
     model::Report {
         schema_version: model::SCHEMA_VERSION,
         validity,
-        target: target(&inputs.target),
+        target: target(inputs.mode, &inputs.target),
         load,
         requests: requests::list(inputs.origin, &answers),
         timing,
@@ -118,15 +122,20 @@ pub fn report(inputs: Inputs<'_>) -> model::Report {
         },
         tool: inputs.tool,
         host: inputs.host,
-        own: inputs.own,
+        own: model::Own {
+            sample_interval_ns: inputs.observation.map(|o| o.sample_interval.0),
+            sample_interval_asked_ns: inputs.observation.map(|_| inputs.plan.observe.sample_interval.0),
+            ..inputs.own
+        },
     }
 }
 
-fn target(found: &TargetFound) -> model::Target {
+fn target(mode: model::Mode, found: &TargetFound) -> model::Target {
     let kind = match (&found.cgroup, found.roots.is_empty()) {
+        (None, true) => model::TargetKind::None,
+        _ if mode == model::Mode::Exec => model::TargetKind::Exec,
         (Some(_), _) => model::TargetKind::Cgroup,
         (None, false) => model::TargetKind::Tree,
-        (None, true) => model::TargetKind::None,
     };
     let none = kind == model::TargetKind::None;
     model::Target {
@@ -139,6 +148,7 @@ fn target(found: &TargetFound) -> model::Target {
             _ => found.how_found.clone(),
         },
         descendants: found.descendants,
+        exit: found.exit.map(|e| processes::exit(e, None)),
     }
 }
 

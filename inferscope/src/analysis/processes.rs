@@ -4,21 +4,30 @@
 //! `analysis`.
 
 use crate::clock::Origin;
-use crate::event::{Loss, Observation, ProcessEvent, ProcessEventKind, ProcessRecord, TrackerKind};
+use crate::event::{
+    ExitStatus, Loss, Observation, ProcessEvent, ProcessEventKind, ProcessRecord, TrackerKind,
+};
 use crate::report::model;
 
 use super::Inputs;
-use super::roles::roles;
+use super::accounting;
+use super::commands::commands;
+use super::roles::{Part, parts};
 
 pub(super) fn processes(inputs: &Inputs<'_>) -> model::Processes {
     let Some(observation) = inputs.observation else { return none(inputs.unobserved()) };
     let origin = inputs.origin;
-    let roles = roles(origin, &inputs.target.roots, observation);
-    let mut list: Vec<model::Process> =
-        observation.processes.iter().zip(roles).map(|(r, role)| process(origin, r, role)).collect();
+    let parts = parts(origin, &inputs.target, observation);
+    let mut list: Vec<model::Process> = observation
+        .processes
+        .iter()
+        .zip(parts)
+        .map(|(r, part)| process(origin, observation, r, part))
+        .collect();
     // The order of birth; what has no known start comes last.
     list.sort_by_key(|p| (p.started_ns.is_none(), p.started_ns, p.pid));
-    let mut events: Vec<model::ProcessEvent> = observation.events.iter().map(|e| event(origin, e)).collect();
+    let mut events: Vec<model::ProcessEvent> =
+        observation.events.iter().map(|e| event(origin, observation, e)).collect();
     events.sort_by_key(|e| e.t_ns);
     model::Processes {
         tracker: match observation.tracker {
@@ -30,7 +39,8 @@ pub(super) fn processes(inputs: &Inputs<'_>) -> model::Processes {
         complete: observation.tracker_is_complete && nothing_lost(&observation.loss),
         counts: Some(counts(observation)),
         counts_reason: None,
-        cpu: cpu(observation),
+        cpu: accounting::cpu(observation),
+        commands: commands(&list),
         list,
         events,
     }
@@ -47,6 +57,8 @@ const fn nothing_lost(loss: &Loss) -> bool {
 
 fn counts(observation: &Observation) -> model::ProcessCounts {
     let (counts, loss) = (observation.counts, observation.loss);
+    // Polling can't see a move.
+    let moves = |n: u64| (observation.tracker == TrackerKind::Ebpf || n > 0).then_some(n);
     model::ProcessCounts {
         seen: counts.alive_at_start.saturating_add(counts.forks).saturating_add(counts.moved_in),
         alive_at_start: counts.alive_at_start,
@@ -54,42 +66,60 @@ fn counts(observation: &Observation) -> model::ProcessCounts {
         execs: counts.execs,
         exits: counts.exits,
         threads: counts.threads,
+        moved_in: moves(counts.moved_in),
+        moved_out: moves(counts.moved_out),
         peak_alive: counts.peak_alive,
         short_lived: observation.processes.iter().filter(|r| r.times_sampled == 0).count() as u64,
         lost_events: loss.ring_full.saturating_add(loss.unmarked).saturating_add(loss.undecodable),
+        lost: Some(model::LostCounts {
+            ring_full: loss.ring_full,
+            ring_full_by: model::LostRecords {
+                forks: loss.ring_full_by.forks,
+                execs: loss.ring_full_by.execs,
+                exits: loss.ring_full_by.exits,
+                frees: loss.ring_full_by.frees,
+                others: loss.ring_full_by.others,
+            },
+            unmarked: loss.unmarked,
+            undecodable: loss.undecodable,
+            unlisted_processes: loss.unlisted_processes,
+            unlisted_events: loss.unlisted_events,
+        }),
         unreadable: loss.unreadable,
     }
 }
 
-fn cpu(observation: &Observation) -> model::ProcessesCpu {
-    let (exited, living) = (observation.cpu_exited, observation.cpu_living);
-    model::ProcessesCpu {
-        user_ns: Some((exited.user + living.user).0),
-        system_ns: Some((exited.system + living.system).0),
-        total_ns: Some((exited.total() + living.total()).0),
-        exited_ns: Some(exited.total().0),
-        live_ns: Some(living.total().0),
-        cgroup_ns: None,
-        reconciliation_error_pct: None,
-        reconciliation_reason: Some(
-            "the target is a process tree, which no cgroup accounts by itself".to_owned(),
-        ),
-    }
+/// How a process ended; `oom` is `None` where OOM kills can't be seen.
+pub(super) fn exit(status: ExitStatus, oom: Option<bool>) -> model::Exit {
+    model::Exit { code: status.code, signal: status.signal, core: Some(status.core_dumped), oom }
 }
 
-fn process(origin: Origin, r: &ProcessRecord, role: model::Role) -> model::Process {
+fn process(origin: Origin, o: &Observation, r: &ProcessRecord, part: Part) -> model::Process {
+    // Word of a kill may be among the records that were lost.
+    let oom = r.oom_killed.filter(|killed| *killed || o.loss.ring_full_by.others == 0);
+    // Where the status was lost, that it was killed for memory is still known.
+    let killed = (oom == Some(true) && r.exited.is_some()).then_some(model::Exit {
+        code: None,
+        signal: None,
+        core: None,
+        oom,
+    });
     model::Process {
         pid: r.pid,
         host_pid: r.host_pid,
         ppid: r.ppid,
-        generation: None,
+        slot: part.place.map(|p| p.slot),
+        generation: part.place.map(|p| p.generation),
         comm: r.comm.clone(),
         exe: r.exe.clone(),
         argv: r.argv.clone(),
-        role,
+        argv_cut: r.argv_cut,
+        role: part.role,
         started_ns: r.started_boottime_ns.map(|ns| origin.at_boottime(ns)),
         exited_ns: r.exited.map(|t| origin.at(t).0),
-        exit: r.exit.map(|e| model::Exit { code: e.code, signal: e.signal, oom: r.oom_killed }),
+        exit: r.exit.map(|status| exit(status, oom)).or(killed),
+        left_ns: r.left.map(|t| origin.at(t).0),
+        cpu_before_ns: r.cpu.map(|_| r.cpu_before.total().0),
         cpu_user_ns: r.cpu.map(|c| c.user.0),
         cpu_system_ns: r.cpu.map(|c| c.system.0),
         max_rss_bytes: r.max_rss_bytes.or(r.sampled_peak_rss_bytes),
@@ -100,11 +130,11 @@ fn process(origin: Origin, r: &ProcessRecord, role: model::Role) -> model::Proce
         involuntary_switches: r.involuntary_switches,
         runqueue_ns: None,
         sampled: r.times_sampled > 0,
-        cgroup: None,
+        cgroup: r.cgroup_id.and_then(|id| o.cgroups.get(&id).cloned()),
     }
 }
 
-fn event(origin: Origin, e: &ProcessEvent) -> model::ProcessEvent {
+fn event(origin: Origin, o: &Observation, e: &ProcessEvent) -> model::ProcessEvent {
     let mut out = model::ProcessEvent {
         t_ns: origin.at(e.t).0,
         kind: model::ProcessEventKind::Fork,
@@ -115,6 +145,7 @@ fn event(origin: Origin, e: &ProcessEvent) -> model::ProcessEvent {
         code: None,
         signal: None,
         cgroup_id: None,
+        cgroup: None,
     };
     match &e.kind {
         ProcessEventKind::Fork { parent } => out.ppid = Some(*parent),
@@ -142,6 +173,7 @@ fn event(origin: Origin, e: &ProcessEvent) -> model::ProcessEvent {
         }
         ProcessEventKind::Oom => out.kind = model::ProcessEventKind::Oom,
     }
+    out.cgroup = out.cgroup_id.and_then(|id| o.cgroups.get(&id).cloned());
     out
 }
 
@@ -152,16 +184,8 @@ fn none(why: &str) -> model::Processes {
         complete: false,
         counts: None,
         counts_reason: Some(why.to_owned()),
-        cpu: model::ProcessesCpu {
-            user_ns: None,
-            system_ns: None,
-            total_ns: None,
-            exited_ns: None,
-            live_ns: None,
-            cgroup_ns: None,
-            reconciliation_error_pct: None,
-            reconciliation_reason: Some(why.to_owned()),
-        },
+        cpu: accounting::unknown(why),
+        commands: Vec::new(),
         list: Vec::new(),
         events: Vec::new(),
     }
@@ -169,10 +193,11 @@ fn none(why: &str) -> model::Processes {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
-    use crate::analysis::fixture::{Fixture, ORIGIN, ObservationBuilder, ProcessBuilder, ms};
-    use crate::event::{CpuTime, ExitStatus};
-    use crate::units::Nanos;
+    use crate::analysis::fixture::{Fixture, ObservationBuilder, ProcessBuilder, ms};
+    use crate::event::LostRecords;
 
     fn of(observation: Observation) -> model::Processes {
         Fixture { observation: Some(observation), ..Fixture::profile() }.with(processes)
@@ -213,16 +238,6 @@ mod tests {
     }
 
     #[test]
-    fn the_dead_and_the_living_add_up_to_the_total() {
-        let mut o = ObservationBuilder::new().build();
-        o.cpu_exited = CpuTime { user: Nanos(5), system: Nanos(7) };
-        o.cpu_living = CpuTime { user: Nanos(11), system: Nanos(13) };
-        let cpu = of(o).cpu;
-        assert_eq!((cpu.user_ns, cpu.system_ns, cpu.total_ns), (Some(16), Some(20), Some(36)));
-        assert_eq!((cpu.exited_ns, cpu.live_ns), (Some(12), Some(24)));
-    }
-
-    #[test]
     fn unknown_cpu_stays_null() {
         let mut o = ObservationBuilder::new().processes(vec![ProcessBuilder::new(10, 1, "x")]).build();
         o.processes[0].cpu = None;
@@ -249,14 +264,109 @@ mod tests {
         let events = of(o).events;
         assert_eq!((events[0].t_ns, events[0].ppid), (20_000_000, Some(10)));
         assert_eq!((events[1].t_ns, events[1].signal, events[1].code), (30_000_000, Some(9), None));
-        assert_eq!(
-            event(
-                ORIGIN,
-                &ProcessEvent { t: ms(0), pid: 1, kind: ProcessEventKind::Migrate { to_cgroup_id: 7 } }
-            )
-            .cgroup_id,
-            Some(7)
-        );
+    }
+
+    #[test]
+    fn a_cgroup_is_told_by_its_path_where_that_is_known() {
+        let mut o = ObservationBuilder::new()
+            .processes(vec![
+                ProcessBuilder::new(10, 1, "a").cgroup(7),
+                ProcessBuilder::new(11, 1, "b").cgroup(8),
+            ])
+            .build();
+        o.cgroups = HashMap::from([(7, "/srv/a".to_owned())]);
+        let moved = |to_cgroup_id| ProcessEventKind::MoveOut { to_cgroup_id };
+        o.events = [7, 8].map(|id| ProcessEvent { t: ms(1), pid: 10, kind: moved(id) }).to_vec();
+        let p = of(o);
+        assert_eq!([&p.list[0].cgroup, &p.list[1].cgroup], [&Some("/srv/a".to_owned()), &None]);
+        assert_eq!((p.events[0].cgroup_id, p.events[0].cgroup.as_deref()), (Some(7), Some("/srv/a")));
+        assert_eq!((p.events[1].cgroup_id, p.events[1].cgroup.as_deref()), (Some(8), None));
+    }
+
+    #[test]
+    fn an_oom_kill_is_told_from_another_and_from_not_knowing() {
+        let killed = || ProcessBuilder::new(10, 1, "a").oom_killed(500);
+        let exit = |o: &ObservationBuilder| of(o.clone().build()).list[0].exit.clone().unwrap();
+        let built = |p| ObservationBuilder::new().processes(vec![p]);
+        assert_eq!((exit(&built(killed())).oom, exit(&built(killed())).signal), (Some(true), Some(9)));
+        let other = built(ProcessBuilder::new(10, 1, "a").ended(500, 9));
+        assert_eq!(exit(&other).oom, Some(false));
+        assert_eq!(exit(&other.proc_tracker("asked for")).oom, None);
+        // With a move or a kill among the lost records, nobody was told not to have been killed.
+        let mut o = built(ProcessBuilder::new(10, 1, "a").ended(500, 9)).build();
+        o.loss.ring_full_by.others = 1;
+        assert_eq!(of(o).list[0].exit.as_ref().unwrap().oom, None);
+        // The exit record was lost.
+        let mut o = built(killed()).build();
+        o.processes[0].exit = None;
+        let exit = of(o).list[0].exit.clone().unwrap();
+        assert_eq!((exit.oom, exit.code, exit.signal, exit.core), (Some(true), None, None, None));
+    }
+
+    #[test]
+    fn a_core_dump_and_a_cut_command_line_are_said() {
+        let mut o = ObservationBuilder::new()
+            .processes(vec![
+                ProcessBuilder::new(10, 1, "a").ended(500, 11 | 0x80),
+                ProcessBuilder::new(11, 1, "b"),
+            ])
+            .build();
+        o.processes[1].argv_cut = true;
+        let p = of(o);
+        let exit = p.list[0].exit.as_ref().unwrap();
+        assert_eq!((exit.signal, exit.core, p.list[0].argv_cut), (Some(11), Some(true), false));
+        assert!(p.list[1].argv_cut);
+    }
+
+    #[test]
+    fn moves_are_counted_and_unknown_to_polling() {
+        let moving = vec![
+            ProcessBuilder::new(10, 1, "a"),
+            ProcessBuilder::new(11, 1, "b").moved_in(100),
+            ProcessBuilder::new(12, 1, "c").left(200),
+        ];
+        let p = of(ObservationBuilder::new().processes(moving.clone()).build());
+        let c = p.counts.unwrap();
+        assert_eq!((c.seen, c.alive_at_start, c.moved_in, c.moved_out), (3, 2, Some(1), Some(1)));
+        let left: Vec<_> = p.list.iter().map(|p| p.left_ns).collect();
+        assert_eq!(left, [None, Some(200_000_000), None]);
+        let polled = ObservationBuilder::new().processes(moving[..1].to_vec()).proc_tracker("asked for");
+        let c = of(polled.build()).counts.unwrap();
+        assert_eq!((c.moved_in, c.moved_out), (None, None));
+    }
+
+    #[test]
+    fn each_cause_of_loss_has_its_count() {
+        let loss = Loss {
+            ring_full: 1,
+            ring_full_by: LostRecords { forks: 7, execs: 8, exits: 9, frees: 10, others: 11 },
+            unmarked: 2,
+            undecodable: 3,
+            unreadable: 4,
+            unlisted_processes: 5,
+            unlisted_events: 6,
+        };
+        let c = of(ObservationBuilder::new().loss(loss).build()).counts.unwrap();
+        let lost = c.lost.unwrap();
+        assert_eq!((lost.ring_full, lost.unmarked, lost.undecodable), (1, 2, 3));
+        let by = lost.ring_full_by;
+        assert_eq!([by.forks, by.execs, by.exits, by.frees, by.others], [7, 8, 9, 10, 11]);
+        assert_eq!((lost.unlisted_processes, lost.unlisted_events), (5, 6));
+        assert_eq!((c.lost_events, c.unreadable), (6, 4));
+    }
+
+    #[test]
+    fn a_recycled_worker_has_its_slot_and_generation() {
+        let p = of(ObservationBuilder::new()
+            .processes(vec![
+                ProcessBuilder::new(42, 1, "gunicorn"),
+                ProcessBuilder::new(43, 42, "gunicorn").exited(2_000),
+                ProcessBuilder::new(44, 42, "gunicorn").forked(2_010),
+            ])
+            .build());
+        let places: Vec<_> = p.list.iter().map(|p| (p.role, p.slot, p.generation)).collect();
+        let worker = |generation| (model::Role::Worker, Some(0), Some(generation));
+        assert_eq!(places, [(model::Role::Arbiter, None, None), worker(0), worker(1)]);
     }
 
     #[test]

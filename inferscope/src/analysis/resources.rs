@@ -2,21 +2,27 @@
 //!
 //! Owns how samples become figures. Never interpolates (`efficiency` does). Called by `analysis`.
 
-use crate::event::SetSample;
+use crate::event::{CgroupAccounting, SetSample};
 use crate::report::model;
 
 use super::Inputs;
 use super::stat::{stat, unknown};
 
 const NO_SAMPLE: &str = "the set was never sampled";
-const NO_PSS: &str = "not read by this version";
+const NO_PSS: &str = "no sample holds it";
+const NO_CGROUP: &str = "the target is a process tree, which no cgroup accounts by itself";
+const NO_PEAK: &str = "the cgroup's peak was not read";
 
 pub(super) fn resources(inputs: &Inputs<'_>) -> model::Resources {
-    let Some(observation) = inputs.observation else { return none(inputs.unobserved()) };
+    let Some(observation) = inputs.observation else {
+        return none(inputs.unobserved(), Peak::unknown(inputs.unobserved()));
+    };
     let samples = &observation.samples;
+    let peak = Peak::of(observation.accounting.as_ref());
     if samples.is_empty() {
-        return none(NO_SAMPLE);
+        return none(NO_SAMPLE, peak);
     }
+    let no_pss = observation.pss_reason.as_deref().unwrap_or(NO_PSS);
     model::Resources {
         samples: samples
             .iter()
@@ -25,12 +31,15 @@ pub(super) fn resources(inputs: &Inputs<'_>) -> model::Resources {
                 processes: s.processes,
                 threads: s.threads,
                 rss_bytes: s.rss_bytes,
-                pss_bytes: None,
+                pss_bytes: s.pss_bytes,
                 cpu_ns: s.cpu.0,
             })
             .collect(),
         rss_bytes: stat(samples.iter().map(|s| s.rss_bytes as f64), NO_SAMPLE),
-        pss_bytes: unknown(NO_PSS),
+        pss_bytes: stat(samples.iter().filter_map(|s| s.pss_bytes).map(|n| n as f64), no_pss),
+        memory_peak_bytes: peak.bytes,
+        memory_peak_source: peak.source,
+        memory_peak_reason: peak.reason,
         threads: stat(samples.iter().map(|s| s.threads.into()), NO_SAMPLE),
         processes: stat(samples.iter().map(|s| s.processes.into()), NO_SAMPLE),
         cpu_percent: cpu_percent(samples),
@@ -65,11 +74,38 @@ fn cpu_percent(samples: &[SetSample]) -> model::Stat {
     s
 }
 
-fn none(why: &str) -> model::Resources {
+/// The cgroup's own.
+struct Peak {
+    bytes: Option<u64>,
+    source: Option<String>,
+    reason: Option<String>,
+}
+
+impl Peak {
+    fn of(accounting: Option<&CgroupAccounting>) -> Self {
+        let Some(a) = accounting else { return Self::unknown(NO_CGROUP) };
+        // A reason beside a figure says what else is in it.
+        let unread = a.memory_peak_bytes.is_none().then(|| NO_PEAK.to_owned());
+        Self {
+            bytes: a.memory_peak_bytes,
+            source: a.memory_file.clone(),
+            reason: a.memory_reason.clone().or(unread),
+        }
+    }
+
+    fn unknown(why: &str) -> Self {
+        Self { bytes: None, source: None, reason: Some(why.to_owned()) }
+    }
+}
+
+fn none(why: &str, peak: Peak) -> model::Resources {
     model::Resources {
         samples: Vec::new(),
         rss_bytes: unknown(why),
         pss_bytes: unknown(why),
+        memory_peak_bytes: peak.bytes,
+        memory_peak_source: peak.source,
+        memory_peak_reason: peak.reason,
         threads: unknown(why),
         processes: unknown(why),
         cpu_percent: unknown(why),
@@ -80,7 +116,7 @@ fn none(why: &str) -> model::Resources {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analysis::fixture::{Fixture, ObservationBuilder, ms};
+    use crate::analysis::fixture::{Fixture, ObservationBuilder, accounting, ms};
     use crate::units::Nanos;
 
     fn sample(t: u64, cpu_ms: u64) -> SetSample {
@@ -116,20 +152,63 @@ mod tests {
         assert_eq!(s.reason.as_deref(), Some("1 of 2 intervals left out: the counter went back"));
     }
 
+    fn of(o: crate::event::Observation) -> model::Resources {
+        Fixture { observation: Some(o), ..Fixture::profile() }.with(resources)
+    }
+
     #[test]
-    fn pss_is_unknown_and_says_so() {
-        let o = ObservationBuilder::new().samples(vec![sample(0, 0), sample(100, 50)]).build();
-        let r = Fixture { observation: Some(o), ..Fixture::profile() }.with(resources);
-        assert_eq!((r.pss_bytes.count, r.pss_bytes.reason.as_deref()), (0, Some(NO_PSS)));
-        assert_eq!(r.samples[1].pss_bytes, None);
+    fn samples_are_on_the_timeline_and_keep_their_figures() {
+        let r = of(ObservationBuilder::new().samples(vec![sample(0, 0), sample(100, 50)]).build());
         assert_eq!((r.rss_bytes.max, r.threads.max), (Some(1_048_576.0), Some(5.0)));
         assert_eq!((r.samples[1].t_ns, r.samples[1].cpu_ns), (100_000_000, 50_000_000));
     }
 
     #[test]
+    fn pss_is_over_the_samples_that_have_it() {
+        let with = |t, pss_bytes| SetSample { pss_bytes, ..sample(t, 0) };
+        let samples = vec![with(0, Some(600)), with(50, None), with(100, Some(400)), with(150, None)];
+        let r = of(ObservationBuilder::new().samples(samples).build());
+        assert_eq!((r.pss_bytes.count, r.pss_bytes.mean, r.pss_bytes.max), (2, Some(500.0), Some(600.0)));
+        assert_eq!((r.pss_bytes.last, &r.pss_bytes.reason), (Some(400.0), &None));
+        assert_eq!([r.samples[0].pss_bytes, r.samples[1].pss_bytes], [Some(600), None]);
+    }
+
+    #[test]
+    fn pss_that_nobody_could_read_is_unknown_and_says_why() {
+        let mut o = ObservationBuilder::new().samples(vec![sample(0, 0), sample(100, 50)]).build();
+        assert_eq!(of(o.clone()).pss_bytes.reason.as_deref(), Some(NO_PSS));
+        o.pss_reason = Some("another user's smaps_rollup".into());
+        let r = of(o);
+        assert_eq!((r.pss_bytes.count, r.pss_bytes.max), (0, None));
+        assert_eq!(r.pss_bytes.reason.as_deref(), Some("another user's smaps_rollup"));
+    }
+
+    #[test]
+    fn the_cgroups_peak_has_its_file_or_a_reason() {
+        let mut o = ObservationBuilder::new().samples(vec![sample(0, 0)]).build();
+        assert_eq!(of(o.clone()).memory_peak_reason.as_deref(), Some(NO_CGROUP));
+        o.accounting = Some(accounting());
+        let r = of(o.clone());
+        assert_eq!((r.memory_peak_bytes, r.memory_peak_reason), (Some(640 << 20), None));
+        assert_eq!(r.memory_peak_source, accounting().memory_file);
+        // It needs no sample.
+        o.samples.clear();
+        assert_eq!(of(o.clone()).memory_peak_bytes, Some(640 << 20));
+        let unread = |reason: Option<String>| {
+            let memory_reason = reason;
+            let a = CgroupAccounting { memory_peak_bytes: None, memory_reason, ..accounting() };
+            let r = of(crate::event::Observation { accounting: Some(a), ..o.clone() });
+            assert_eq!(r.memory_peak_bytes, None);
+            r.memory_peak_reason.unwrap()
+        };
+        assert_eq!(unread(None), NO_PEAK);
+        assert_eq!(unread(Some("no memory controller".into())), "no memory controller");
+    }
+
+    #[test]
     fn no_sample_is_unknown_and_not_zero() {
         let o = ObservationBuilder::new().samples(vec![]).build();
-        let r = Fixture { observation: Some(o), ..Fixture::profile() }.with(resources);
+        let r = of(o);
         assert_eq!((r.rss_bytes.max, r.reason.as_deref()), (None, Some(NO_SAMPLE)));
     }
 }

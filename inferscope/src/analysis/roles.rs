@@ -1,52 +1,58 @@
 //! What part each process plays.
 //!
-//! Owns the rules that name a process root, wrapper, arbiter, worker or helper. They are plain
-//! thresholds on what was observed; a role is a label for a reader and changes no figure. Called by
-//! `processes`.
+//! Owns the rules that name a process root, wrapper, arbiter, worker or helper, and which workers fill the
+//! same slot one after another. They are plain thresholds on what was observed; a role is a label for a
+//! reader and changes no figure. Called by `processes`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use crate::clock::Origin;
-use crate::event::{Birth, Observation, ProcessRecord};
+use crate::event::{Birth, Observation, ProcessRecord, TrackerKind};
 use crate::report::model::Role;
 use crate::units::Nanos;
 
+use super::TargetFound;
+use super::lineage::Lineage;
+use super::slots::{Life, Place, places};
+
 /// A process smaller than this, with one thread and no CPU use to speak of, serves nothing itself.
 pub(super) const WRAPPER_RSS_BYTES: u64 = 10 << 20;
-/// A forked process that ended sooner is a helper, even where a sample happened to catch it.
+/// A process that ended sooner is a helper, whether a sample happened to catch it or not.
 const HELPER_LIFE: Nanos = Nanos::from_millis(200);
-/// Children that last, from which a process counts as the workers' arbiter.
+/// In a run that is itself no longer than that, a helper takes less than this part of it.
+const HELPER_PART: u64 = 2;
+/// What a process that works itself runs for less than this part of the run is a helper, too.
+const PASSING_PART: i128 = 10;
+/// Children of its own program that last, from which a process counts as the workers' arbiter.
 const ARBITER_CHILDREN: usize = 2;
 
-/// The role of each record, in their order.
-pub(super) fn roles(origin: Origin, roots: &[u32], observation: &Observation) -> Vec<Role> {
-    let records = &observation.processes;
-    let mut children: HashMap<u32, usize> = HashMap::new();
-    let mut lasting_children: HashMap<u32, usize> = HashMap::new();
-    for record in records {
-        *children.entry(record.ppid).or_default() += 1;
-        let lasting = record.times_sampled > 0 && !is_helper(origin, record);
-        if lasting || record.birth == Birth::AliveAtStart {
-            *lasting_children.entry(record.ppid).or_default() += 1;
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Part {
+    pub(super) role: Role,
+    /// Of the workers of an arbiter, where every birth and death is known.
+    pub(super) place: Option<Place>,
+}
+
+/// The part of each record, in their order.
+pub(super) fn parts(origin: Origin, target: &TargetFound, o: &Observation) -> Vec<Part> {
+    let lineage = Lineage::of(origin, &o.processes);
+    let cast = Cast {
+        origin,
+        o,
+        given: root_records(&target.roots, &o.processes),
+        whole_cgroup: target.cgroup.is_some(),
+        brief: Nanos(HELPER_LIFE.0.min(o.ended.since(o.started).0 / HELPER_PART)),
+        set_cpu: o.cpu_exited.total() + o.cpu_living.total(),
+        lineage,
+    };
+    let roles = cast.roles();
+    let mut parts: Vec<Part> = roles.iter().map(|&role| Part { role, place: None }).collect();
+    for (arbiter, _) in roles.iter().enumerate().filter(|(_, role)| **role == Role::Arbiter) {
+        for (worker, place) in cast.places_below(arbiter, &roles) {
+            parts[worker].place = Some(place);
         }
     }
-    let set_cpu = observation.cpu_exited.total() + observation.cpu_living.total();
-    let roots = root_records(roots, records);
-    records
-        .iter()
-        .enumerate()
-        .map(|(i, record)| {
-            if roots.contains(&i) {
-                let has_children = children.get(&record.pid).is_some_and(|n| *n > 0);
-                return if has_children && only_waits(record, set_cpu) { Role::Wrapper } else { Role::Root };
-            }
-            if is_helper(origin, record) {
-                return Role::Helper;
-            }
-            let workers = lasting_children.get(&record.pid).copied().unwrap_or(0);
-            if workers >= ARBITER_CHILDREN { Role::Arbiter } else { Role::Worker }
-        })
-        .collect()
+    parts
 }
 
 /// For each root pid its earliest record: a later one is a process that got the same pid.
@@ -58,100 +64,155 @@ fn root_records(roots: &[u32], records: &[ProcessRecord]) -> HashSet<usize> {
     roots.iter().filter_map(|pid| earliest(*pid)).collect()
 }
 
-/// One thread, little memory, under 1% of the set's CPU. What is unknown speaks against it.
-fn only_waits(record: &ProcessRecord, set_cpu: Nanos) -> bool {
-    let rss = record.max_rss_bytes.or(record.sampled_peak_rss_bytes);
-    let cpu = record.cpu.map(|c| c.total().0);
-    record.peak_threads == Some(1)
-        && rss.is_some_and(|rss| rss < WRAPPER_RSS_BYTES)
-        && cpu.is_some_and(|cpu| cpu == 0 || cpu.saturating_mul(100) < set_cpu.0)
+/// What the rules look at. Processes are indices into the observation's records.
+struct Cast<'a> {
+    origin: Origin,
+    o: &'a Observation,
+    lineage: Lineage,
+    /// The roots that the target names.
+    given: HashSet<usize>,
+    /// Then whatever came into the cgroup from outside is a root as well.
+    whole_cgroup: bool,
+    /// A process that ended sooner is a helper.
+    brief: Nanos,
+    set_cpu: Nanos,
 }
 
-/// Forked and ended within the run, never sampled or gone in no time.
-fn is_helper(origin: Origin, record: &ProcessRecord) -> bool {
-    let Some(exited) = record.exited.filter(|_| record.birth == Birth::Forked) else { return false };
-    let short = record.started_boottime_ns.is_some_and(|started| {
-        let lived = i128::from(origin.at(exited).0) - i128::from(origin.at_boottime(started));
-        lived < i128::from(HELPER_LIFE.0)
-    });
-    record.times_sampled == 0 || short
+impl Cast<'_> {
+    fn roles(&self) -> Vec<Role> {
+        let ended_briefly = (0..self.o.processes.len()).filter(|i| self.is_brief(*i));
+        let helpers: HashSet<&str> = ended_briefly.map(|i| self.record(i).comm.as_str()).collect();
+        let mut roles = vec![Role::Worker; self.o.processes.len()];
+        for i in self.lineage.downwards() {
+            let parent = self.lineage.parent(i).map(|p| roles[p]);
+            roles[i] = self.role(i, parent, &helpers);
+        }
+        roles
+    }
+
+    fn role(&self, i: usize, parent: Option<Role>, helpers: &HashSet<&str>) -> Role {
+        let given = self.given.contains(&i);
+        if !given && (self.is_brief(i) || self.is_unfinished(i, helpers)) {
+            return Role::Helper;
+        }
+        if self.workers(i).count() >= ARBITER_CHILDREN {
+            return Role::Arbiter;
+        }
+        if given || (self.whole_cgroup && parent.is_none()) {
+            return if self.only_waits(i) { Role::Wrapper } else { Role::Root };
+        }
+        let lasting_child = || self.lineage.children(i).iter().any(|c| self.lasts(*c));
+        match parent {
+            Some(Role::Wrapper) if self.only_waits(i) && lasting_child() => Role::Wrapper,
+            Some(Role::Root | Role::Worker | Role::Helper) if self.is_passing(i) => Role::Helper,
+            _ => Role::Worker,
+        }
+    }
+
+    fn record(&self, i: usize) -> &ProcessRecord {
+        &self.o.processes[i]
+    }
+
+    /// From its start to its end or the end of the observation, in nanoseconds.
+    fn age(&self, i: usize) -> Option<i128> {
+        let record = self.record(i);
+        let until = self.origin.at(record.exited.unwrap_or(self.o.ended)).0;
+        record.started_boottime_ns.map(|start| i128::from(until) - i128::from(self.origin.at_boottime(start)))
+    }
+
+    fn is_younger(&self, i: usize, than: Nanos) -> Option<bool> {
+        self.age(i).map(|age| age < i128::from(than.0))
+    }
+
+    /// Ended in no time; where its start is unknown, before any sample.
+    fn is_brief(&self, i: usize) -> bool {
+        let record = self.record(i);
+        let unseen = record.birth == Birth::Forked && record.times_sampled == 0;
+        record.exited.is_some() && self.is_younger(i, self.brief).unwrap_or(unseen)
+    }
+
+    /// Too young at the end of the observation to be told by its age, and one of those that end in no time
+    /// had its name.
+    fn is_unfinished(&self, i: usize, helpers: &HashSet<&str>) -> bool {
+        let record = self.record(i);
+        record.exited.is_none()
+            && self.is_younger(i, self.brief) == Some(true)
+            && helpers.contains(record.comm.as_str())
+    }
+
+    /// Ended after a small part of the run.
+    fn is_passing(&self, i: usize) -> bool {
+        let run = i128::from(self.o.ended.since(self.o.started).0);
+        self.record(i).exited.is_some() && self.age(i).is_some_and(|age| age * PASSING_PART < run)
+    }
+
+    fn lasts(&self, i: usize) -> bool {
+        let record = self.record(i);
+        let seen = record.birth == Birth::AliveAtStart || record.times_sampled > 0;
+        self.is_younger(i, self.brief).map_or(seen, |young| !young)
+    }
+
+    /// Has children, one thread, little memory, under 1% of the set's CPU. What is unknown speaks
+    /// against it.
+    fn only_waits(&self, i: usize) -> bool {
+        let record = self.record(i);
+        let rss = record.max_rss_bytes.or(record.sampled_peak_rss_bytes);
+        let cpu = record.cpu.map(|c| c.total().0);
+        !self.lineage.children(i).is_empty()
+            && record.peak_threads == Some(1)
+            && rss.is_some_and(|rss| rss < WRAPPER_RSS_BYTES)
+            && cpu.is_some_and(|cpu| cpu == 0 || cpu.saturating_mul(100) < self.set_cpu.0)
+    }
+
+    /// The children that last and go on with the parent's own program. A shell's subshells that only wait
+    /// are none.
+    fn workers(&self, parent: usize) -> impl Iterator<Item = usize> + '_ {
+        let children = self.lineage.children(parent).iter().copied();
+        children.filter(move |&c| self.is_kin(parent, c) && self.lasts(c) && !self.only_waits(c))
+    }
+
+    fn is_kin(&self, parent: usize, child: usize) -> bool {
+        let (parent, child) = (self.record(parent), self.record(child));
+        // Polling can't see an exec and a lost record doesn't tell of it: their count of none says nothing.
+        let sees_execs = self.o.tracker == TrackerKind::Ebpf && self.o.loss.ring_full == 0;
+        let never_executed = sees_execs && child.birth == Birth::Forked && child.execs == 0;
+        never_executed
+            || match (&parent.exe, &child.exe) {
+                (Some(parent), Some(child)) => parent == child,
+                _ => parent.comm == child.comm,
+            }
+    }
+
+    /// The slots of an arbiter's workers. A birth or a death that was missed would put all later ones into
+    /// wrong slots, so there are none where any may have been.
+    fn places_below(&self, arbiter: usize, roles: &[Role]) -> Vec<(usize, Place)> {
+        if self.o.tracker != TrackerKind::Ebpf || !self.o.tracker_is_complete || misses_lives(self.o) {
+            return Vec::new();
+        }
+        let life = |i: usize| {
+            let record = self.record(i);
+            let birth = self.origin.at_boottime(record.started_boottime_ns?);
+            let end = record.exited.map(|t| i64::try_from(self.origin.at(t).0).unwrap_or(i64::MAX));
+            Some((i, Life { birth, end }))
+        };
+        let is_worker = |&c: &usize| roles[c] == Role::Worker && self.is_kin(arbiter, c);
+        let children = self.lineage.children(arbiter).iter().copied();
+        let mut workers: Vec<(usize, Life)> = children.filter(is_worker).filter_map(life).collect();
+        // Of the same birth the lower pid first, as the list has it.
+        workers.sort_by_key(|&(i, life)| (life.birth, self.record(i).pid));
+        let lives: Vec<Life> = workers.iter().map(|w| w.1).collect();
+        workers.into_iter().map(|w| w.0).zip(places(&lives)).collect()
+    }
+}
+
+/// A birth, a death or the program of a process may have found no record. Of what else the ring lost, none
+/// tells of these.
+const fn misses_lives(o: &Observation) -> bool {
+    let (loss, by) = (&o.loss, &o.loss.ring_full_by);
+    let told = by.forks + by.execs + by.exits;
+    let untold = loss.ring_full > by.sum();
+    told > 0 || untold || loss.unmarked > 0 || loss.undecodable > 0 || loss.unlisted_processes > 0
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::analysis::fixture::{ORIGIN, ObservationBuilder, ProcessBuilder};
-
-    fn of(processes: Vec<ProcessBuilder>, roots: &[u32]) -> Vec<Role> {
-        let observation = ObservationBuilder::new().processes(processes).build();
-        roles(ORIGIN, roots, &observation)
-    }
-
-    fn bash() -> ProcessBuilder {
-        ProcessBuilder::new(10, 1, "bash").rss_mib(4).threads(1)
-    }
-
-    #[test]
-    fn a_root_that_waits_for_its_child_is_a_wrapper() {
-        let server = ProcessBuilder::new(11, 10, "server").cpu_ms(900, 100);
-        assert_eq!(of(vec![bash(), server], &[10]), [Role::Wrapper, Role::Worker]);
-    }
-
-    #[test]
-    fn a_root_without_children_is_no_wrapper() {
-        assert_eq!(of(vec![bash()], &[10]), [Role::Root]);
-    }
-
-    #[test]
-    fn a_root_that_works_is_no_wrapper() {
-        let server = || ProcessBuilder::new(11, 10, "server").cpu_ms(900, 100);
-        assert_eq!(of(vec![bash().cpu_ms(11, 0), server()], &[10])[0], Role::Root);
-        assert_eq!(of(vec![bash().cpu_ms(9, 0), server()], &[10])[0], Role::Wrapper);
-        assert_eq!(of(vec![bash().threads(2), server()], &[10])[0], Role::Root);
-        assert_eq!(of(vec![bash().rss_mib(10), server()], &[10])[0], Role::Root);
-    }
-
-    #[test]
-    fn a_process_that_forked_two_lasting_children_is_an_arbiter() {
-        let processes = vec![
-            bash(),
-            ProcessBuilder::new(11, 10, "gunicorn"),
-            ProcessBuilder::new(12, 11, "gunicorn").forked(100),
-            ProcessBuilder::new(13, 11, "gunicorn").forked(100),
-        ];
-        assert_eq!(of(processes, &[10]), [Role::Wrapper, Role::Arbiter, Role::Worker, Role::Worker]);
-    }
-
-    #[test]
-    fn a_parent_of_helpers_alone_is_a_worker() {
-        let helper = |pid| ProcessBuilder::new(pid, 11, "sh").forked(100).exited(105).sampled(0);
-        let processes = vec![bash(), ProcessBuilder::new(11, 10, "server"), helper(12), helper(13)];
-        assert_eq!(of(processes, &[10])[1..], [Role::Worker, Role::Helper, Role::Helper]);
-    }
-
-    #[test]
-    fn a_short_life_makes_a_helper_even_when_sampled_and_a_long_one_does_not() {
-        let child = |to| ProcessBuilder::new(11, 10, "sh").forked(1_000).exited(to).sampled(1);
-        assert_eq!(of(vec![bash(), child(1_199)], &[10])[1], Role::Helper);
-        assert_eq!(of(vec![bash(), child(1_200)], &[10])[1], Role::Worker);
-    }
-
-    #[test]
-    fn a_process_that_no_sample_caught_is_a_helper_however_long_it_lived() {
-        let child = ProcessBuilder::new(11, 10, "sh").forked(1_000).exited(5_000).sampled(0);
-        assert_eq!(of(vec![bash(), child], &[10])[1], Role::Helper);
-    }
-
-    #[test]
-    fn a_process_forked_just_before_the_end_is_no_helper() {
-        let late = ProcessBuilder::new(11, 10, "server").forked(9_990).sampled(0);
-        assert_eq!(of(vec![bash(), late], &[10])[1], Role::Worker);
-    }
-
-    #[test]
-    fn a_reused_root_pid_is_not_the_root() {
-        let again = ProcessBuilder::new(10, 11, "sh").forked(500).exited(900);
-        let server = ProcessBuilder::new(11, 10, "server").cpu_ms(900, 100);
-        assert_eq!(of(vec![again, bash(), server], &[10]), [Role::Worker, Role::Wrapper, Role::Worker]);
-    }
-}
+mod tests;

@@ -1,6 +1,6 @@
 use super::fixture::{Fixture, ORIGIN, ObservationBuilder, ProcessBuilder, RequestBuilder};
-use crate::event::LoadLog;
-use crate::report::model::{SCHEMA_VERSION, TargetKind};
+use crate::event::{ExitStatus, LoadLog};
+use crate::report::model::{Mode, SCHEMA_VERSION, TargetKind};
 
 #[test]
 fn every_stamp_counts_from_the_runs_origin() {
@@ -37,6 +37,25 @@ fn without_roots_the_target_is_none_and_says_why() {
     let r = f.report();
     assert_eq!((r.target.kind, r.target.pid), (TargetKind::None, None));
     assert_eq!(r.target.how_found, "nothing listens there");
+}
+
+#[test]
+fn a_cgroup_and_a_command_are_targets_of_their_own() {
+    let mut f = Fixture::profile();
+    f.target.cgroup = Some("/srv".into());
+    let r = f.report();
+    // With a further root it is still the cgroup.
+    assert_eq!((r.target.kind, r.target.cgroup.as_deref()), (TargetKind::Cgroup, Some("/srv")));
+    assert_eq!((r.target.pid, r.target.exit), (Some(42), None));
+    f.mode = Mode::Exec;
+    f.target.exit = Some(ExitStatus::from_wait_status(9));
+    let r = f.report();
+    let exit = r.target.exit.unwrap();
+    assert_eq!((r.target.kind, exit.code, exit.signal), (TargetKind::Exec, None, Some(9)));
+    // A command that could not be observed is no target.
+    f.target.cgroup = None;
+    f.target.roots.clear();
+    assert_eq!(f.report().target.kind, TargetKind::None);
 }
 
 #[test]

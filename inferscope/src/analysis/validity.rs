@@ -3,11 +3,12 @@
 //! Owns the codes, levels and words: `invalid` means that no figure of the load holds, `warn` names
 //! the figures to doubt, `ok` is for the record. Never changes a figure. Called by `analysis`.
 
-use crate::event::{FailureKind, GpuLog, Loss, Observation, ProcessRecord, TrackerKind};
+mod set;
+
+use crate::event::{FailureKind, GpuLog};
 use crate::report::model::{self, Level, TokenSource, Validity};
 
 use super::Inputs;
-use super::idle::idle_target;
 use super::requests::Answer;
 
 /// The worst first.
@@ -15,6 +16,7 @@ pub(super) fn validity(
     inputs: &Inputs<'_>,
     answers: &[Answer<'_>],
     load: Option<&model::Load>,
+    processes: &model::Processes,
 ) -> Vec<Validity> {
     let mut all = Entries::default();
     if inputs.mode == model::Mode::Demo {
@@ -32,7 +34,7 @@ pub(super) fn validity(
         served_model(&mut all, inputs, answers);
     }
     match inputs.observation {
-        Some(observation) => observed(&mut all, inputs, observation),
+        Some(observation) => set::observed(&mut all, inputs, observation, processes),
         None => all.warn(
             "no_target",
             format!(
@@ -132,113 +134,6 @@ fn served_model(all: &mut Entries, inputs: &Inputs<'_>, answers: &[Answer<'_>]) 
             format!(
                 "asked for model '{asked}', answered as '{}': the figures are of the latter",
                 others.join("', '")
-            ),
-        );
-    }
-}
-
-fn observed(all: &mut Entries, inputs: &Inputs<'_>, o: &Observation) {
-    if let Some(message) = idle_target(o, &inputs.target) {
-        all.warn("idle_target", message);
-    }
-    if !inputs.target.descendants {
-        all.warn("no_descendants", "only the given pid was watched: its children are in no figure");
-    }
-    let because = o.tracker_reason.as_deref().map(|r| format!(" ({r})")).unwrap_or_default();
-    if o.tracker == TrackerKind::Proc {
-        all.warn(
-            "tracker_proc",
-            format!(
-                "processes were followed by polling /proc{because}: what lives between two looks is missed, so \
-                 process counts and CPU are lower bounds"
-            ),
-        );
-    } else if !o.tracker_is_complete {
-        all.warn(
-            "tracker_incomplete",
-            format!("the tracker cannot promise that it saw every process{because}: counts and CPU are lower bounds"),
-        );
-    }
-    losses(all, &o.loss);
-    provisional(all, o);
-    sampling(all, o);
-    if o.target_ended.is_some() {
-        all.warn("target_ended", "the target ended during the run: later figures hold nothing of it");
-    }
-}
-
-/// The kernel's figure at exit lacks what the last time slice used (0.1–2.3 ms, FACTS.md); the final
-/// one comes when the process is reaped and its task freed.
-fn provisional(all: &mut Entries, o: &Observation) {
-    let provisional = |p: &&ProcessRecord| p.exited.is_some() && p.cpu.is_some() && !p.cpu_is_final;
-    let n = o.processes.iter().filter(provisional).count();
-    if o.tracker == TrackerKind::Ebpf && n > 0 {
-        all.warn(
-            "cpu_not_final",
-            format!("{n} ended processes have their CPU as of their exit: up to 3 ms short each"),
-        );
-    }
-}
-
-fn losses(all: &mut Entries, loss: &Loss) {
-    let mut lost = |n: u64, code: &str, what: &str| {
-        if n > 0 {
-            all.warn(code, format!("{n} {what}"));
-        }
-    };
-    lost(
-        loss.ring_full,
-        "lost_ring_full",
-        "kernel records did not fit the ring: processes, and what they cost, may be missing from the list",
-    );
-    lost(
-        loss.unmarked,
-        "lost_unmarked",
-        "processes could not be followed: they and their descendants are in no figure",
-    );
-    lost(
-        loss.undecodable,
-        "lost_undecodable",
-        "kernel records could not be decoded: processes may be missing from the list",
-    );
-    lost(
-        loss.unreadable,
-        "lost_unreadable",
-        "readings of processes were refused by /proc or came too late: memory, threads and CPU are lower bounds",
-    );
-    lost(
-        loss.unlisted_processes,
-        "unlisted_processes",
-        "processes are counted but not listed, the list had reached its bound: those that live are in no memory, \
-         thread or CPU figure, those that ended in CPU alone",
-    );
-    if loss.unlisted_events > 0 {
-        all.ok(
-            "unlisted_events",
-            format!("{} events are not listed: the list had reached its bound", loss.unlisted_events),
-        );
-    }
-}
-
-fn sampling(all: &mut Entries, o: &Observation) {
-    if o.samples.is_empty() {
-        all.warn("no_samples", "the set was never sampled: memory and threads over time are unknown");
-    }
-    if o.sample_overruns > 0 {
-        all.warn(
-            "sample_overruns",
-            format!(
-                "{} samples came more than an interval late: peaks of memory, threads and CPU percent may be missed",
-                o.sample_overruns
-            ),
-        );
-    }
-    if o.samples_thinned > 0 {
-        all.ok(
-            "samples_thinned",
-            format!(
-                "{} samples were dropped to bound the list: the interval kept is longer",
-                o.samples_thinned
             ),
         );
     }

@@ -101,14 +101,36 @@ impl Formatter for Layout {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analysis::fixture::{engine, everything_failed};
+    use crate::analysis::fixture::{cgroup, engine, everything_failed, losses, oom, recycled};
 
     #[test]
     fn the_document_reads_back_to_the_same_report() {
-        for report in [engine().report(), everything_failed().report()] {
+        for f in [engine(), everything_failed(), recycled(), cgroup(), losses(), oom()] {
+            let report = f.report();
             let text = to_json(&report);
             assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report);
         }
+    }
+
+    #[test]
+    fn a_report_from_before_a_field_was_added_still_reads() {
+        let mut old: serde_json::Value = serde_json::from_str(&to_json(&recycled().report())).unwrap();
+        let mut without = |at: &str, names: &[&str]| {
+            let fields = old.pointer_mut(at).unwrap().as_object_mut().unwrap();
+            names.iter().for_each(|name| assert!(fields.remove(*name).is_some(), "{at}/{name}"));
+        };
+        without("/self", &["sample_interval_ns", "sample_interval_asked_ns"]);
+        without("/target", &["exit"]);
+        without("/resources", &["memory_peak_bytes", "memory_peak_source", "memory_peak_reason"]);
+        without("/processes", &["commands"]);
+        without("/processes/counts", &["moved_in", "moved_out", "lost"]);
+        without("/processes/cpu", &["unlisted_ns", "cgroup_file", "cgroup_overhead_ns"]);
+        without("/processes/list/0", &["slot", "argv_cut", "left_ns", "cpu_before_ns"]);
+        let read: Report = serde_json::from_value(old).unwrap();
+        // What it did not tell is unknown.
+        let counts = read.processes.counts.unwrap();
+        assert_eq!((counts.moved_in, counts.lost, read.processes.cpu.unlisted_ns), (None, None, None));
+        assert_eq!((read.own.sample_interval_ns, read.processes.commands.len()), (None, 0));
     }
 
     #[test]

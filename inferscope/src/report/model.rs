@@ -7,10 +7,19 @@
 //! where the name ends in `_ns` and it is a point, lengths where it is a duration. `null` means
 //! unknown, never zero; a sibling `…_reason` says why.
 
+mod gpus;
+mod processes;
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use gpus::{Gpu, GpuLimits, GpuSample};
+pub use processes::{
+    Command, Exit, LostCounts, LostRecords, Process, ProcessCounts, ProcessEvent, ProcessEventKind,
+    Processes, ProcessesCpu, Resources, Role, Sample, Stat, Tracker,
+};
 
 pub const SCHEMA_VERSION: u32 = 1;
 
@@ -113,6 +122,8 @@ pub struct Target {
     pub how_found: String,
     /// False with `--no-descendants`.
     pub descendants: bool,
+    /// How the command of `exec` ended; `null` for other targets and where it still runs.
+    pub exit: Option<Exit>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -264,233 +275,6 @@ pub struct Dist {
     pub reason: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Processes {
-    pub tracker: Tracker,
-    /// Why this tracker and not the better one.
-    pub tracker_reason: Option<String>,
-    /// Every process that was in the set is counted and accounted.
-    pub complete: bool,
-    /// `null` without a target.
-    pub counts: Option<ProcessCounts>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub counts_reason: Option<String>,
-    pub cpu: ProcessesCpu,
-    pub list: Vec<Process>,
-    pub events: Vec<ProcessEvent>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Tracker {
-    Ebpf,
-    Proc,
-    None,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct ProcessCounts {
-    /// Alive at start + forks + moved in.
-    pub seen: u64,
-    pub alive_at_start: u64,
-    /// Thread groups born into the set during the run.
-    pub forks: u64,
-    /// Successful execs; `null` where the tracker can't see them.
-    pub execs: Option<u64>,
-    /// Thread groups that ended.
-    pub exits: u64,
-    /// Further threads created; `null` where the tracker can't see them.
-    pub threads: Option<u64>,
-    pub peak_alive: u64,
-    /// Processes that no /proc sample caught.
-    pub short_lived: u64,
-    /// Records lost, of any cause.
-    pub lost_events: u64,
-    /// Readings of living processes that /proc refused.
-    pub unreadable: u64,
-}
-
-/// CPU of the set within the run's window.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct ProcessesCpu {
-    pub user_ns: Option<u64>,
-    pub system_ns: Option<u64>,
-    pub total_ns: Option<u64>,
-    /// Of processes that ended.
-    pub exited_ns: Option<u64>,
-    /// Of processes alive at the end.
-    pub live_ns: Option<u64>,
-    pub cgroup_ns: Option<u64>,
-    pub reconciliation_error_pct: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub reconciliation_reason: Option<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Process {
-    pub pid: u32,
-    pub host_pid: Option<u32>,
-    pub ppid: u32,
-    /// 0 for the first process in its slot, one more for each that replaced it; `null`: not derived.
-    pub generation: Option<u32>,
-    pub comm: String,
-    pub exe: Option<String>,
-    pub argv: Option<Vec<String>>,
-    pub role: Role,
-    /// Negative: before the run.
-    pub started_ns: Option<i64>,
-    pub exited_ns: Option<u64>,
-    pub exit: Option<Exit>,
-    pub cpu_user_ns: Option<u64>,
-    pub cpu_system_ns: Option<u64>,
-    pub max_rss_bytes: Option<u64>,
-    pub peak_threads: Option<u32>,
-    pub minor_faults: Option<u64>,
-    pub major_faults: Option<u64>,
-    pub voluntary_switches: Option<u64>,
-    pub involuntary_switches: Option<u64>,
-    /// Time runnable but not running; `null`: not measured.
-    pub runqueue_ns: Option<u64>,
-    /// A /proc sample caught it at least once.
-    pub sampled: bool,
-    pub cgroup: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// The target's root.
-    Root,
-    /// A root that only waits for its child.
-    Wrapper,
-    /// Forked the workers.
-    Arbiter,
-    Worker,
-    /// Short-lived: no sample caught it.
-    Helper,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Exit {
-    pub code: Option<i32>,
-    pub signal: Option<i32>,
-    /// `null`: OOM kills are not followed.
-    pub oom: Option<bool>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct ProcessEvent {
-    pub t_ns: u64,
-    pub kind: ProcessEventKind,
-    pub pid: u32,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub ppid: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub comm: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub exe: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub code: Option<i32>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub signal: Option<i32>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub cgroup_id: Option<u64>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ProcessEventKind {
-    Fork,
-    Exec,
-    Exit,
-    /// A member changed its cgroup; it stays in a tree target.
-    Migrate,
-    MigrateIn,
-    MigrateOut,
-    Oom,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Resources {
-    pub samples: Vec<Sample>,
-    /// Sum over the processes: pages that forked workers share count once for each of them.
-    pub rss_bytes: Stat,
-    /// Shared pages divided among their users; `null` samples where it was not read.
-    pub pss_bytes: Stat,
-    pub threads: Stat,
-    pub processes: Stat,
-    /// Of one CPU, between two samples; 200 is two CPUs busy. The mean is over time.
-    pub cpu_percent: Stat,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub reason: Option<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Sample {
-    pub t_ns: u64,
-    pub processes: u32,
-    pub threads: u32,
-    pub rss_bytes: u64,
-    pub pss_bytes: Option<u64>,
-    /// Cumulative since the window's start, processes that ended included.
-    pub cpu_ns: u64,
-}
-
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-pub struct Stat {
-    pub count: u64,
-    pub min: Option<f64>,
-    pub mean: Option<f64>,
-    pub max: Option<f64>,
-    pub last: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub reason: Option<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Gpu {
-    pub index: u32,
-    pub uuid: Option<String>,
-    pub name: Option<String>,
-    pub driver: Option<String>,
-    pub used_by_target: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub used_by_target_reason: Option<String>,
-    /// For each query: `ok`, or NVML's reason for refusing.
-    pub capabilities: BTreeMap<String, String>,
-    pub limits: GpuLimits,
-    pub samples: Vec<GpuSample>,
-    pub target_memory_bytes: Option<u64>,
-    pub other_memory_bytes: Option<u64>,
-    pub sm_percent: Stat,
-    pub power_mw: Stat,
-    pub memory_used_bytes: Stat,
-    pub temperature_c: Stat,
-    pub energy_mj: Option<u64>,
-    pub energy_source: Option<String>,
-    pub idle_power_mw: Option<u64>,
-}
-
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-pub struct GpuLimits {
-    pub power_mw: Option<u64>,
-    pub memory_bytes: Option<u64>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct GpuSample {
-    pub t_ns: u64,
-    pub memory_used_bytes: Option<u64>,
-    /// Share of the driver's window (1/6–1 s) in which any kernel ran.
-    pub sm_percent: Option<u32>,
-    pub memory_percent: Option<u32>,
-    pub power_mw: Option<u64>,
-    pub temperature_c: Option<u32>,
-    pub sm_clock_mhz: Option<u32>,
-    /// `null`: not queried.
-    pub throttle: Option<Vec<String>>,
-}
-
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Efficiency {
     /// CPU of the whole set over the load's window, a token put out.
@@ -537,7 +321,7 @@ pub enum Severity {
 }
 
 /// What this program itself cost.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Own {
     pub cpu_ns: Option<u64>,
     pub max_rss_bytes: Option<u64>,
@@ -547,4 +331,8 @@ pub struct Own {
     pub bpf_reason: Option<String>,
     pub ring_lost: Option<u64>,
     pub sample_overruns: Option<u64>,
+    /// The sampler's interval at the end; longer than `sample_interval_asked_ns` where a look at all
+    /// processes took too long. `null` where nothing was sampled.
+    pub sample_interval_ns: Option<u64>,
+    pub sample_interval_asked_ns: Option<u64>,
 }

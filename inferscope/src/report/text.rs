@@ -6,9 +6,11 @@
 //! to a terminal: colour is an argument. The same model gives the same text. Called through `report`.
 
 mod client;
+mod gpus;
 mod humanize;
 mod layout;
 mod server;
+mod table;
 
 pub use layout::Style;
 
@@ -26,7 +28,7 @@ pub fn to_text(report: &Report, style: Style) -> String {
     doubts(&mut page, report);
     client::failures(&mut page, &report.requests);
     server::processes(&mut page, report);
-    server::gpus(&mut page, report);
+    gpus::gpus(&mut page, report);
     insights(&mut page, &report.insights);
     own(&mut page, &report.own);
     page.finish()

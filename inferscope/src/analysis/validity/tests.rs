@@ -1,5 +1,7 @@
-use crate::analysis::fixture::{Fixture, ObservationBuilder, ProcessBuilder, RequestBuilder, ms};
-use crate::event::{FailureKind, GpuDevice, LoadLog, Loss, RequestLog, SetSample};
+use crate::analysis::fixture::{Fixture, ObservationBuilder, ProcessBuilder, RequestBuilder, accounting, ms};
+use crate::event::{
+    CgroupAccounting, FailureKind, GpuDevice, LoadLog, Loss, LostRecords, RequestLog, SetSample, TrackerKind,
+};
 use crate::report::model::{Level, Mode, Validity};
 use crate::units::Nanos;
 
@@ -111,19 +113,120 @@ fn the_proc_tracker_says_what_it_misses_and_why_it_was_taken() {
     only(&f, Level::Warn, "tracker_incomplete");
 }
 
+fn server() -> ProcessBuilder {
+    ProcessBuilder::new(42, 1, "server").cpu_ms(900, 100)
+}
+
 #[test]
 fn each_cause_of_loss_has_its_own_warning() {
-    let server = || vec![ProcessBuilder::new(42, 1, "server").cpu_ms(900, 100)];
-    let with = |loss| with_observation(ObservationBuilder::new().processes(server()).loss(loss));
+    let with = |loss| with_observation(ObservationBuilder::new().processes(vec![server()]).loss(loss));
     let none = Loss::default();
-    assert!(
-        only(&with(Loss { ring_full: 3, ..none }), Level::Warn, "lost_ring_full").starts_with("3 kernel")
-    );
     only(&with(Loss { unmarked: 1, ..none }), Level::Warn, "lost_unmarked");
     only(&with(Loss { undecodable: 1, ..none }), Level::Warn, "lost_undecodable");
     only(&with(Loss { unreadable: 1, ..none }), Level::Warn, "lost_unreadable");
-    only(&with(Loss { unlisted_processes: 1, ..none }), Level::Warn, "unlisted_processes");
     only(&with(Loss { unlisted_events: 1, ..none }), Level::Ok, "unlisted_events");
+}
+
+#[test]
+fn a_full_ring_and_a_full_list_say_what_holds_what_is_missing_and_the_remedy() {
+    let with = |loss| {
+        let mut f = with_observation(ObservationBuilder::new().processes(vec![server()]).loss(loss));
+        f.observation.as_mut().unwrap().cpu_unlisted.user = Nanos(12_340_000);
+        f
+    };
+    let ring_full_by = LostRecords { forks: 2, exits: 1, ..LostRecords::default() };
+    let ring = with(Loss { ring_full: 3, ring_full_by, ..Loss::default() });
+    let text = only(&ring, Level::Warn, "lost_ring_full");
+    assert!(
+        text.starts_with("3 kernel records did not fit the ring (2 births, 1 ends): the counts"),
+        "{text}"
+    );
+    assert!(text.contains("are exact") && text.contains("12 ms of CPU are in no line"), "{text}");
+    assert!(text.ends_with("raise --ring-size (now 512K)"), "{text}");
+    let list = with(Loss { unlisted_processes: 7, ..Loss::default() });
+    let text = only(&list, Level::Warn, "unlisted_processes");
+    assert!(text.starts_with("7 processes are counted but not listed"), "{text}");
+    assert!(text.contains("bound of 200000: they are in the CPU totals (12 ms"), "{text}");
+    assert!(text.ends_with("raise --max-processes"), "{text}");
+    let mut polled = list;
+    polled.observation.as_mut().unwrap().tracker = TrackerKind::Proc;
+    let text =
+        &polled.report().validity.into_iter().find(|v| v.code == "unlisted_processes").unwrap().message;
+    assert!(text.contains("they are in no memory, thread or CPU figure"), "{text}");
+}
+
+#[test]
+fn an_oom_kill_names_who_was_chosen() {
+    let killed = |n: u32| {
+        let victims = (0..n).map(|n| ProcessBuilder::new(50 + n, 42, "worker").oom_killed(900));
+        with_observation(ObservationBuilder::new().processes([vec![server()], victims.collect()].concat()))
+    };
+    let text = only(&killed(1), Level::Warn, "oom_killed");
+    assert!(text.starts_with("the kernel's OOM killer chose pid 50 (worker): memory ran out"), "{text}");
+    assert!(only(&killed(6), Level::Warn, "oom_killed").contains("pid 53 (worker) and 2 more: "));
+    // Another SIGKILL is none.
+    let other = ProcessBuilder::new(50, 42, "worker").ended(900, 9);
+    assert_eq!(codes(&with_observation(ObservationBuilder::new().processes(vec![server(), other]))), []);
+}
+
+fn in_cgroup(set_ms: u64, cgroup_ms: u64) -> Fixture {
+    let server = ProcessBuilder::new(42, 1, "server").cpu_ms(set_ms, 0);
+    let mut f = with_observation(ObservationBuilder::new().processes(vec![server]));
+    f.target.cgroup = Some("/srv/llm".into());
+    let a = CgroupAccounting { cpu: Some(Nanos::from_millis(cgroup_ms)), ..accounting() };
+    f.observation.as_mut().unwrap().accounting = Some(a);
+    f
+}
+
+#[test]
+fn a_cgroup_that_holds_other_cpu_than_the_set_is_a_warning_that_says_what_it_may_mean() {
+    assert_eq!(codes(&in_cgroup(1_990, 2_000)), []);
+    let text = only(&in_cgroup(1_900, 2_000), Level::Warn, "cgroup_mismatch");
+    assert!(
+        text.starts_with("the cgroup (/sys/fs/cgroup/srv/llm/cpu.stat) has more CPU than the set"),
+        "{text}"
+    );
+    assert!(text.ends_with("they are 5.0% apart"), "{text}");
+    let mut f = in_cgroup(2_100, 2_000);
+    let text = only(&f, Level::Warn, "cgroup_mismatch");
+    assert!(text.contains("less CPU than its processes used: threads of a member may be"), "{text}");
+    f.observation.as_mut().unwrap().counts.moved_out = 2;
+    let both = f.report().validity;
+    assert!(
+        both[0].message.contains("the 2 that were moved out are charged elsewhere"),
+        "{}",
+        both[0].message
+    );
+}
+
+#[test]
+fn moves_are_for_the_record_with_what_becomes_of_the_moved() {
+    let mut f = sound();
+    f.observation.as_mut().unwrap().counts.moved_in = 3;
+    let text = only(&f, Level::Ok, "moved_in");
+    assert!(text.starts_with("3 processes were moved into the cgroup: they count from then on"), "{text}");
+    let mut f = sound();
+    f.observation.as_mut().unwrap().counts.moved_out = 1;
+    assert!(only(&f, Level::Ok, "moved_out").contains("they stay in the set"));
+    f.observation.as_mut().unwrap().processes[0].left = Some(ms(500));
+    assert!(only(&f, Level::Ok, "moved_out").contains("they left the set"));
+}
+
+#[test]
+fn an_interval_that_had_to_be_stretched_is_said_and_a_kept_one_is_not() {
+    let mut f = sound();
+    f.observation.as_mut().unwrap().sample_interval = Nanos::from_millis(200);
+    let text = only(&f, Level::Warn, "sample_interval_stretched");
+    assert!(text.contains("an interval of 50 ms: it was stretched to 200 ms"), "{text}");
+    let own = f.report().own;
+    assert_eq!((own.sample_interval_ns, own.sample_interval_asked_ns), (Some(200_000_000), Some(50_000_000)));
+}
+
+#[test]
+fn a_run_that_ends_with_its_target_has_nothing_to_doubt() {
+    let mut f = Fixture { load: None, ..sound() };
+    f.observation.as_mut().unwrap().target_ended = Some(ms(500));
+    only(&f, Level::Ok, "target_ended");
 }
 
 #[test]

@@ -71,6 +71,34 @@ pub(super) fn nanos(ns: u64) -> String {
     duration(ns as f64)
 }
 
+/// A length of time to four digits or more, for two that are to be told apart.
+pub(super) fn precise(ns: u64) -> String {
+    let ns = ns as f64;
+    match ns {
+        a if a < 999.95e3 => format!("{:.1} µs", ns / 1e3),
+        a if a < 9.9995e6 => format!("{:.3} ms", ns / 1e6),
+        a if a < 99.995e6 => format!("{:.2} ms", ns / 1e6),
+        a if a < 999.95e6 => format!("{:.1} ms", ns / 1e6),
+        _ => format!("{:.3} s", ns / 1e9),
+    }
+}
+
+/// A signal by its name, as every architecture that this runs on numbers them.
+pub(super) fn signal(n: i32) -> String {
+    const NAMES: [&str; 31] = [
+        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE",
+        "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ",
+        "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+    ];
+    let name = usize::try_from(n).ok().and_then(|n| NAMES.get(n.checked_sub(1)?));
+    name.map_or_else(|| format!("signal {n}"), |name| format!("SIG{name}"))
+}
+
+/// What follows a path's last `/`.
+pub(super) fn file_name(path: &str) -> &str {
+    path.rsplit_once('/').map_or(path, |(_, name)| name)
+}
+
 /// An amount of memory, in powers of 1024.
 pub(super) fn bytes(n: f64) -> String {
     const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
@@ -105,6 +133,21 @@ mod tests {
         assert_eq!(nanos(754_000_000_000), "12 min 34 s");
         assert_eq!(nanos(7_500_000_000_000), "2 h 5 min");
         assert_eq!(nanos(u64::MAX), "5124095 h 35 min");
+    }
+
+    #[test]
+    fn two_times_that_differ_by_a_thousandth_are_told_apart() {
+        let shown: Vec<String> =
+            [1_234, 1_284_000, 12_840_000, 128_400_000, 1_284_000_000, 754_123_400_000].map(precise).to_vec();
+        assert_eq!(shown, ["1.2 µs", "1.284 ms", "12.84 ms", "128.4 ms", "1.284 s", "754.123 s"]);
+    }
+
+    #[test]
+    fn a_signal_has_its_name_and_one_without_has_its_number() {
+        let shown = [1, 9, 11, 15, 31, 34, 0, -1].map(signal);
+        let names =
+            ["SIGHUP", "SIGKILL", "SIGSEGV", "SIGTERM", "SIGSYS", "signal 34", "signal 0", "signal -1"];
+        assert_eq!(shown, names);
     }
 
     #[test]

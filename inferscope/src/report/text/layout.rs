@@ -9,6 +9,8 @@ pub(super) const WIDTH: usize = 100;
 /// Where the values of labelled lines start.
 const LABEL: usize = 20;
 const INDENT: &str = "  ";
+/// A column of text that has to give way keeps this much.
+const NARROWEST: usize = 6;
 
 /// Whether escape codes for colour are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +47,8 @@ impl Ink {
 pub(super) enum Align {
     Left,
     Right,
+    /// To the left, and the first to give way where the table is too wide.
+    Elastic,
 }
 
 /// The text under construction.
@@ -110,22 +114,24 @@ impl Page {
         }
     }
 
-    /// Rows under a dimmed header, as wide as their cells; a row may be shorter than the header.
+    /// Rows under a dimmed header, as wide as their cells; a row may be shorter than the header. Text that
+    /// would make it wider than the page is cut, figures never are.
     pub(super) fn table(&mut self, header: &[(&str, Align)], rows: &[Vec<String>]) {
         let rows: Vec<Vec<String>> = rows.iter().map(|r| r.iter().map(|c| clean(c)).collect()).collect();
         let cell = |row: &[String], i: usize| row.get(i).map_or(0, |c| c.chars().count());
-        let widths: Vec<usize> = (0..header.len())
+        let mut widths: Vec<usize> = (0..header.len())
             .map(|i| rows.iter().map(|r| cell(r, i)).max().unwrap_or(0).max(header[i].0.chars().count()))
             .collect();
+        fit(header, &mut widths);
         let titles: Vec<String> = header.iter().map(|(title, _)| (*title).to_owned()).collect();
         for (ink, row) in std::iter::once((Ink::Dim, &titles)).chain(rows.iter().map(|r| (Ink::Plain, r))) {
             let mut line = String::new();
             for (i, (_, align)) in header.iter().enumerate() {
-                let text = row.get(i).map_or("", String::as_str);
                 let width = widths[i];
+                let text = cut(row.get(i).map_or("", String::as_str), width);
                 line.push_str(INDENT);
                 match align {
-                    Align::Left => line.push_str(&format!("{text:<width$}")),
+                    Align::Left | Align::Elastic => line.push_str(&format!("{text:<width$}")),
                     Align::Right => line.push_str(&format!("{text:>width$}")),
                 }
             }
@@ -149,6 +155,28 @@ impl Page {
             None => self.out.push_str(text),
         }
     }
+}
+
+/// Narrows columns of text until the table fits: the elastic first, then the others, the widest in turn.
+fn fit(header: &[(&str, Align)], widths: &mut [usize]) {
+    let mut excess = |align: Align| {
+        let room = WIDTH.saturating_sub(INDENT.len() * header.len());
+        while widths.iter().sum::<usize>() > room {
+            let of_kind = (0..header.len()).filter(|i| header[*i].1 == align && widths[*i] > NARROWEST);
+            let Some(widest) = of_kind.max_by_key(|i| widths[*i]) else { return };
+            widths[widest] -= 1;
+        }
+    };
+    excess(Align::Elastic);
+    excess(Align::Left);
+}
+
+/// At most `width` characters; a cut is shown.
+fn cut(text: &str, width: usize) -> std::borrow::Cow<'_, str> {
+    if text.chars().count() <= width {
+        return text.into();
+    }
+    text.chars().take(width.saturating_sub(1)).chain(std::iter::once('…')).collect()
 }
 
 /// Without control characters and without those that turn the direction of writing.
@@ -230,6 +258,25 @@ mod tests {
             );
         });
         assert_eq!(text, "    pid  name\n      1  a\n  12345  bash\n");
+    }
+
+    #[test]
+    fn a_table_that_is_too_wide_cuts_text_and_no_figure() {
+        let header =
+            [("n", Align::Right), ("role", Align::Left), ("command", Align::Elastic), ("m", Align::Right)];
+        let row = |role: usize, command: usize| {
+            vec!["1".repeat(30), "r".repeat(role), "c".repeat(command), "2".repeat(30)]
+        };
+        let last = |row| page(|p| p.table(&header, &[row])).lines().last().unwrap().to_owned();
+        let fits = last(row(12, 20));
+        assert!(!fits.contains('…') && fits.chars().count() == WIDTH, "{fits}");
+        // The elastic column gives way, and the other only where that is not enough.
+        let cut = last(row(12, 40));
+        assert!(cut.contains(&"r".repeat(12)) && cut.contains(&format!(" {}… ", "c".repeat(19))), "{cut}");
+        let cut = last(row(40, 40));
+        assert!(cut.contains(&format!(" {}… ", "r".repeat(25))) && cut.contains(" ccccc… "), "{cut}");
+        assert!(cut.contains(&"1".repeat(30)) && cut.ends_with(&"2".repeat(30)));
+        assert_eq!(cut.chars().count(), WIDTH);
     }
 
     #[test]

@@ -1,19 +1,14 @@
-//! What the server's processes and devices did.
+//! What the server's processes did, as a whole.
 //!
-//! Owns the table of processes and what is folded into one of its lines. Called by `text`.
+//! Owns the labelled lines: target, tracker, counts, CPU, memory. The single processes are `table`'s. Called by
+//! `text`.
 
-use std::collections::BTreeMap;
-
-use super::humanize::{UNKNOWN, bytes, count, duration, nanos, number, or_dash, share};
-use super::layout::{Align, Ink, Page};
+use super::humanize::{bytes, count, duration, file_name, nanos, number, or_dash, precise};
+use super::layout::{Ink, Page};
+use super::table;
 use crate::report::model::{
-    Efficiency, Gpu, Process, Processes, Report, Role, Stat, Target, TargetKind, Tracker,
+    Efficiency, ProcessCounts, Processes, ProcessesCpu, Report, Resources, Stat, Target, TargetKind, Tracker,
 };
-
-/// Processes with a line of their own; helpers never have one.
-const LISTED: usize = 8;
-/// Lines for the folded rest, by role and command.
-const GROUPS: usize = 6;
 
 pub(super) fn processes(page: &mut Page, report: &Report) {
     page.heading("Server processes");
@@ -26,35 +21,43 @@ pub(super) fn processes(page: &mut Page, report: &Report) {
     }
     let (ink, tracker) = tracker(p);
     page.pair_in(ink, "tracker", &tracker);
-    page.pair("processes", &counts(p));
+    page.pair("processes", &p.counts.as_ref().map_or_else(|| "unknown".to_owned(), counts));
     page.pair("CPU", &cpu(p, &report.resources.cpu_percent));
-    page.pair("CPU a token", &efficiency(&report.efficiency));
-    let r = &report.resources;
-    page.pair(
-        "peak RSS",
-        &peak(&r.rss_bytes, |v| {
-            // One process alone shares with nobody in the set.
-            let summed = r.processes.max.is_some_and(|n| n > 1.0);
-            let note =
-                if summed { ", summed: pages that forked processes share count once for each" } else { "" };
-            format!("{}{note}", bytes(v))
-        }),
-    );
-    page.pair("peak threads", &peak(&r.threads, |v| count(v as u64)));
+    let in_cgroup = report.target.cgroup.is_some() || p.cpu.cgroup_ns.is_some();
+    if in_cgroup {
+        let differs = report.validity.iter().any(|v| v.code == "cgroup_mismatch");
+        page.pair_in(if differs { Ink::Warn } else { Ink::Plain }, "against the cgroup", &against(&p.cpu));
+    }
+    if report.load.is_some() {
+        page.pair("CPU a token", &efficiency(&report.efficiency));
+    }
+    memory(page, &report.resources, in_cgroup);
+    page.pair("peak threads", &peak(&report.resources.threads, |v| count(v as u64)));
     if !p.list.is_empty() {
         page.blank();
-        table(page, p);
+        table::table(page, p);
     }
 }
 
 fn target(target: &Target) -> String {
-    if target.kind == TargetKind::None {
-        return format!("none: {}", target.how_found);
-    }
     let pids: Vec<String> = target.pids.iter().map(u32::to_string).collect();
     let pids = format!("pid{} {}", if pids.len() == 1 { "" } else { "s" }, pids.join(", "));
     let set = if target.descendants { "with all descendants" } else { "WITHOUT descendants" };
-    format!("{pids} {set} ({})", target.how_found)
+    let cgroup = target.cgroup.as_deref().unwrap_or("unknown");
+    let how = &target.how_found;
+    match target.kind {
+        TargetKind::None => format!("none: {how}"),
+        TargetKind::Tree => format!("{pids} {set} ({how})"),
+        TargetKind::Cgroup => {
+            let roots = if target.pids.is_empty() { String::new() } else { format!(", and {pids} {set}") };
+            format!("every process in cgroup {cgroup} and below{roots} ({how})")
+        }
+        TargetKind::Exec => {
+            let within = target.cgroup.as_deref().map(|c| format!(" in cgroup {c}")).unwrap_or_default();
+            let ended = target.exit.as_ref().map(|e| format!(": {}", table::status(e))).unwrap_or_default();
+            format!("the command, {pids} {set}{within} ({how}){ended}")
+        }
+    }
 }
 
 fn tracker(p: &Processes) -> (Ink, String) {
@@ -71,10 +74,13 @@ fn tracker(p: &Processes) -> (Ink, String) {
     }
 }
 
-fn counts(p: &Processes) -> String {
-    let Some(c) = &p.counts else { return "unknown".to_owned() };
+fn counts(c: &ProcessCounts) -> String {
+    let some = |n: Option<u64>| n.filter(|n| *n > 0);
+    let moved_in = some(c.moved_in).map(|n| format!(" + {} moved in", count(n))).unwrap_or_default();
+    let moved_out = some(c.moved_out).map(|n| format!(", {} moved out", count(n))).unwrap_or_default();
     let mut text = format!(
-        "{} seen: {} at the start + {} forked, {} ended; at most {} at once; {} never caught by a sample",
+        "{} seen: {} at the start + {} forked{moved_in}, {} ended{moved_out}; at most {} at once; {} never caught by \
+         a sample",
         count(c.seen),
         count(c.alive_at_start),
         count(c.forks),
@@ -88,6 +94,9 @@ fn counts(p: &Processes) -> String {
             count(c.lost_events),
             count(c.unreadable)
         ));
+    }
+    if let Some(n) = some(c.lost.as_ref().map(|l| l.unlisted_processes)) {
+        text.push_str(&format!("; {} not listed", count(n)));
     }
     text
 }
@@ -113,6 +122,30 @@ fn cpu(p: &Processes, percent: &Stat) -> String {
     )
 }
 
+/// The set's CPU beside the cgroup's own figure, and why the two differ where the kernel makes them.
+fn against(cpu: &ProcessesCpu) -> String {
+    let reason = cpu.reconciliation_reason.as_deref();
+    let (Some(set), Some(cgroup)) = (cpu.total_ns, cpu.cgroup_ns) else {
+        return format!("unknown: {}", reason.unwrap_or("not read"));
+    };
+    let file = cpu.cgroup_file.as_deref().map_or("the cgroup", file_name);
+    let both = format!("{} by the set, {} by {file}", precise(set), precise(cgroup));
+    let Some(apart) = cpu.reconciliation_error_pct.map(f64::abs) else {
+        return format!("{both}, not to be compared: {}", reason.unwrap_or("no reason given"));
+    };
+    let apart = if apart > 0.0 && apart < 0.05 { "<0.1".to_owned() } else { format!("{apart:.1}") };
+    let why = match cpu.cgroup_overhead_ns {
+        // Where it explains next to nothing, it would only mislead.
+        Some(overhead) if cgroup > set && overhead.saturating_mul(10) >= cgroup - set => format!(
+            " (the kernel charges 0.3–1.6 µs a process and some 7 µs a thread to the cgroup that no process's own \
+             figure has: up to {} here)",
+            nanos(overhead)
+        ),
+        _ => String::new(),
+    };
+    format!("{both}: {apart}% apart{why}")
+}
+
 fn efficiency(e: &Efficiency) -> String {
     match (e.cpu_ns_per_token, e.cpu_ns_per_request) {
         (None, None) => format!("unknown: {}", e.cpu_reason.as_deref().unwrap_or("not measured")),
@@ -120,189 +153,40 @@ fn efficiency(e: &Efficiency) -> String {
     }
 }
 
+/// Three answers to how much memory it takes, each with its question.
+fn memory(page: &mut Page, r: &Resources, in_cgroup: bool) {
+    // One process alone shares with nobody in the set.
+    let summed = r.processes.max.is_some_and(|n| n > 1.0);
+    let note = if summed { ", summed: pages that forked processes share count once for each" } else { "" };
+    page.pair("peak RSS", &peak(&r.rss_bytes, |v| format!("{}{note}", bytes(v))));
+    page.pair(
+        "peak PSS",
+        &peak(&r.pss_bytes, |v| {
+            format!(
+                "{}, pages divided among those that share them: what the set occupies, the number to size memory by \
+                 (read in {} of {} samples)",
+                bytes(v),
+                count(r.pss_bytes.count),
+                count(r.rss_bytes.count)
+            )
+        }),
+    );
+    if !in_cgroup {
+        return;
+    }
+    let reason = r.memory_peak_reason.as_deref();
+    let text = match r.memory_peak_bytes {
+        Some(n) => format!(
+            "{} by {}: page cache and kernel memory included, since the cgroup was made{}",
+            bytes(n as f64),
+            r.memory_peak_source.as_deref().map_or("its own account", file_name),
+            reason.map(|r| format!("; {r}")).unwrap_or_default()
+        ),
+        None => format!("unknown: {}", reason.unwrap_or("not read")),
+    };
+    page.pair("cgroup's peak", &text);
+}
+
 fn peak(stat: &Stat, show: impl FnOnce(f64) -> String) -> String {
     stat.max.map_or_else(|| format!("unknown: {}", stat.reason.as_deref().unwrap_or("not sampled")), show)
-}
-
-/// The processes that used most CPU, then everything else folded by role and command.
-fn table(page: &mut Page, p: &Processes) {
-    let total = p.cpu.total_ns.unwrap_or(0);
-    let (helpers, mut lasting): (Vec<&Process>, Vec<&Process>) =
-        p.list.iter().partition(|p| p.role == Role::Helper);
-    lasting.sort_by_key(|p| (std::cmp::Reverse(cpu_ns(p)), p.pid));
-    let rest = lasting.split_off(lasting.len().min(LISTED));
-    let mut rows: Vec<Vec<String>> = lasting.iter().map(|p| row(p, total)).collect();
-    rows.extend(folded(rest.into_iter().chain(helpers), total));
-    let right = |title| (title, Align::Right);
-    let left = |title| (title, Align::Left);
-    let header = [
-        right("pid"),
-        left("role"),
-        left("command"),
-        right("CPU"),
-        right("share"),
-        right("peak RSS"),
-        right("threads"),
-        right("started"),
-        left("ended"),
-    ];
-    page.table(&header, &rows);
-}
-
-fn row(p: &Process, total: u64) -> Vec<String> {
-    let cpu = cpu_ns(p);
-    let started = or_dash(p.started_ns, |ns| {
-        u64::try_from(ns).map_or("before".to_owned(), |ns| format!("+{}", nanos(ns)))
-    });
-    vec![
-        p.pid.to_string(),
-        role(p.role).to_owned(),
-        p.comm.clone(),
-        or_dash(cpu, nanos),
-        or_dash(cpu.and_then(|cpu| share(cpu, total)), |s| s),
-        or_dash(p.max_rss_bytes, |n| bytes(n as f64)),
-        or_dash(p.peak_threads, |n| n.to_string()),
-        started,
-        ended(p),
-    ]
-}
-
-fn ended(p: &Process) -> String {
-    match (p.exited_ns, &p.exit) {
-        (None, _) => "alive".to_owned(),
-        (Some(_), Some(exit)) => match (exit.code, exit.signal) {
-            (_, Some(signal)) => format!("signal {signal}"),
-            (Some(code), _) => format!("exit {code}"),
-            (None, None) => "ended".to_owned(),
-        },
-        (Some(_), None) => "ended".to_owned(),
-    }
-}
-
-/// One line of the table that stands for many processes.
-#[derive(Default)]
-struct Group<'a> {
-    first: Option<&'a Process>,
-    processes: u64,
-    cpu_ns: u64,
-    cpu_unknown: u64,
-    max_rss_bytes: Option<u64>,
-    peak_threads: Option<u32>,
-}
-
-impl<'a> Group<'a> {
-    fn add(&mut self, p: &'a Process) {
-        self.first = self.first.or(Some(p));
-        self.processes += 1;
-        match cpu_ns(p) {
-            Some(ns) => self.cpu_ns = self.cpu_ns.saturating_add(ns),
-            None => self.cpu_unknown += 1,
-        }
-        self.max_rss_bytes = self.max_rss_bytes.max(p.max_rss_bytes);
-        self.peak_threads = self.peak_threads.max(p.peak_threads);
-    }
-
-    fn merge(&mut self, other: &Group<'_>) {
-        self.processes += other.processes;
-        self.cpu_ns = self.cpu_ns.saturating_add(other.cpu_ns);
-        self.cpu_unknown += other.cpu_unknown;
-        self.max_rss_bytes = self.max_rss_bytes.max(other.max_rss_bytes);
-        self.peak_threads = self.peak_threads.max(other.peak_threads);
-    }
-
-    fn row(&self, role: &str, command: &str, total: u64) -> Vec<String> {
-        if let Some(only) = self.first.filter(|_| self.processes == 1) {
-            return row(only, total);
-        }
-        // A sum without some of its parts is a lower bound; without any it is unknown.
-        let cpu = match self.cpu_unknown {
-            0 => nanos(self.cpu_ns),
-            n if n == self.processes => UNKNOWN.to_owned(),
-            _ => format!("≥{}", nanos(self.cpu_ns)),
-        };
-        let share = share(self.cpu_ns, total).filter(|_| self.cpu_unknown == 0);
-        vec![
-            format!("{} ×", count(self.processes)),
-            role.to_owned(),
-            command.to_owned(),
-            cpu,
-            or_dash(share, |s| s),
-            or_dash(self.max_rss_bytes, |n| format!("≤{}", bytes(n as f64))),
-            or_dash(self.peak_threads, |n| format!("≤{n}")),
-        ]
-    }
-}
-
-fn folded<'a>(processes: impl Iterator<Item = &'a Process>, total: u64) -> Vec<Vec<String>> {
-    let mut groups: BTreeMap<(&str, &str), Group<'a>> = BTreeMap::new();
-    for p in processes {
-        groups.entry((role(p.role), &p.comm)).or_default().add(p);
-    }
-    let mut groups: Vec<_> = groups.into_iter().collect();
-    groups.sort_by_key(|(name, g)| (std::cmp::Reverse((g.cpu_ns, g.processes)), *name));
-    let rest = groups.split_off(groups.len().min(GROUPS));
-    let mut rows: Vec<_> = groups.iter().map(|((role, comm), g)| g.row(role, comm, total)).collect();
-    if !rest.is_empty() {
-        let mut all = Group::default();
-        rest.iter().for_each(|(_, g)| all.merge(g));
-        rows.push(all.row("", &format!("({} others)", rest.len()), total));
-    }
-    rows
-}
-
-fn cpu_ns(p: &Process) -> Option<u64> {
-    Some(p.cpu_user_ns?.saturating_add(p.cpu_system_ns?))
-}
-
-const fn role(role: Role) -> &'static str {
-    match role {
-        Role::Root => "root",
-        Role::Wrapper => "wrapper",
-        Role::Arbiter => "arbiter",
-        Role::Worker => "worker",
-        Role::Helper => "helper",
-    }
-}
-
-pub(super) fn gpus(page: &mut Page, report: &Report) {
-    page.heading("GPUs");
-    if report.gpus.is_empty() {
-        page.note(
-            Ink::Plain,
-            &format!("none: {}", report.gpus_reason.as_deref().unwrap_or("no reason given")),
-        );
-    }
-    for gpu in &report.gpus {
-        let name = gpu.name.as_deref().unwrap_or("unknown device");
-        page.pair(&format!("{} {name}", gpu.index), &device(gpu));
-    }
-}
-
-fn device(gpu: &Gpu) -> String {
-    let of = |limit: Option<u64>, show: fn(f64) -> String| {
-        limit.map_or(String::new(), |l| format!(" of {}", show(l as f64)))
-    };
-    let watts = |mw: f64| format!("{} W", number(mw / 1_000.0));
-    let stat = |name: &str, s: &Stat, show: fn(f64) -> String, limit: String| match (s.mean, s.max) {
-        (Some(mean), Some(max)) => format!("{name} {} on average, {} at most{limit}", show(mean), show(max)),
-        _ => format!("{name} unknown ({})", s.reason.as_deref().unwrap_or("not read")),
-    };
-    let used = match (gpu.used_by_target, gpu.target_memory_bytes) {
-        (Some(true), Some(n)) => format!("used by the target, {} of memory", bytes(n as f64)),
-        (Some(true), None) => "used by the target".to_owned(),
-        (Some(false), _) => "not used by the target".to_owned(),
-        (None, _) => {
-            format!(
-                "use by the target unknown ({})",
-                gpu.used_by_target_reason.as_deref().unwrap_or("not told")
-            )
-        }
-    };
-    [
-        used,
-        stat("memory", &gpu.memory_used_bytes, bytes, of(gpu.limits.memory_bytes, bytes)),
-        stat("SM", &gpu.sm_percent, |v| format!("{v:.0}%"), String::new()),
-        stat("power", &gpu.power_mw, watts, of(gpu.limits.power_mw, watts)),
-    ]
-    .join("; ")
 }

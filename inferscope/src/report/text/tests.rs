@@ -1,7 +1,9 @@
 use super::layout::WIDTH;
 use super::{Style, to_text};
-use crate::analysis::fixture::{Fixture, demo, engine, everything_failed, no_target};
-use crate::report::model::Report;
+use crate::analysis::fixture::{
+    Fixture, cgroup, demo, engine, everything_failed, losses, no_target, oom, recycled,
+};
+use crate::report::model::{Process, Report, Role};
 
 const MS: u64 = 1_000_000;
 
@@ -9,9 +11,11 @@ fn plain(report: &Report) -> String {
     to_text(report, Style::Plain)
 }
 
+/// As it stands, or over the end of a line.
 fn assert_has(text: &str, parts: &[&str]) {
+    let in_one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     for part in parts {
-        assert!(text.contains(part), "{part:?} is not in\n{text}");
+        assert!(text.contains(part) || in_one_line.contains(part), "{part:?} is not in\n{text}");
     }
 }
 
@@ -34,7 +38,9 @@ fn a_demo_run() {
             "SYNTHETIC TOKENS",
             "80.9 (480 tokens by the server's usage, in 480 chunks, over 5.93 s)",
             "12 ok, 0 failed, 2.02 a second; 1 warm-up left out",
-            "12 ×  helper   helper      72.0 ms  33.2%  ≤40.0 MiB",
+            "12 ×  helper           helper      72.0 ms  33.2%  ≤40.0 MiB",
+            "45  worker #1 gen 0  inferscope  43.0 ms  19.8%   14.0 MiB        1   before  SIGKILL",
+            "46  worker #0 gen 1  inferscope  37.0 ms",
             "71.0 MiB, summed: pages that forked processes share",
             "33% of the CPU time went to 12 processes too short-lived for any sample",
             "pid 42 (bash) is a wrapper: the work is in its children",
@@ -83,7 +89,7 @@ fn a_run_in_which_everything_failed() {
             "INVALID  none of the 5 measured requests succeeded",
             "2 × HTTP 503",
             "/proc polling, INCOMPLETE: no permission to load eBPF (CAP_BPF)",
-            "500 ×  helper  sh         1.50 s  64.7%  ≤10.0 MiB",
+            "500 ×  helper   sh         1.50 s  64.7%  ≤10.0 MiB",
         ],
     );
     // 500 helpers are one line, and the server's escape code is gone.
@@ -112,8 +118,119 @@ fn a_run_without_a_target() {
     insta::assert_snapshot!(text);
 }
 
-fn all() -> [Fixture; 4] {
-    [demo(), engine(), everything_failed(), no_target()]
+#[test]
+fn a_run_with_recycled_workers() {
+    let report = recycled().report();
+    let of_slot = |slot| report.processes.list.iter().filter(move |p| p.slot == Some(slot));
+    for slot in 0..4 {
+        assert!(of_slot(slot).map(|p| p.generation).eq([Some(0), Some(1), Some(2)]), "{slot}");
+        assert!(of_slot(slot).all(|p| (p.pid % 10, p.role) == (slot, Role::Worker)), "{slot}");
+    }
+    let helpers = &report.processes.commands[1];
+    assert_eq!((helpers.comm.as_str(), helpers.exe.as_deref()), ("convert", Some("convert")));
+    assert_eq!((helpers.count, helpers.short_lived, helpers.cpu_ns), (240, 228, Some(960 * MS)));
+    let (rss, pss) = (report.resources.rss_bytes.max.unwrap(), report.resources.pss_bytes.max.unwrap());
+    assert!(pss < rss && report.resources.pss_bytes.count == 4);
+    let text = plain(&report);
+    assert_has(
+        &text,
+        &[
+            "nothing was sent; observed for 10.0 s",
+            // 3 × 330 ms of user time, 50 + 51 + 52 ms of system time.
+            "3 ×  worker #3 gen 0–2  gunicorn   1.14 s",
+            "240 ×  helper             convert    960 ms",
+            "workers were replaced 8 times in 4 slots",
+            "the number to size memory by (read in 4 of 19 samples)",
+        ],
+    );
+    assert!(!text.contains("a token") && !text.contains("cgroup"));
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn a_run_of_a_cgroup_beside_the_kernels_own_account() {
+    let report = cgroup().report();
+    let cpu = &report.processes.cpu;
+    assert_eq!((cpu.total_ns, cpu.cgroup_ns), (Some(1_988 * MS), Some(2_000 * MS)));
+    assert!((cpu.reconciliation_error_pct.unwrap() + 0.6).abs() < 1e-9);
+    // 101 × 1.6 µs + 1,200 × 7 µs.
+    assert_eq!(cpu.cgroup_overhead_ns, Some(8_561_600));
+    assert!(report.processes.list.iter().all(|p| p.cgroup.as_deref() == Some("/srv/llm")));
+    let roles: Vec<Role> = report.processes.list.iter().map(|p| p.role).collect();
+    let (wrapper, worker) = (Role::Wrapper, Role::Worker);
+    assert_eq!(roles[..5], [wrapper, wrapper, Role::Arbiter, worker, worker]);
+    assert!(roles[5..].iter().all(|r| *r == Role::Helper));
+    let text = plain(&report);
+    assert_has(
+        &text,
+        &[
+            "every process in cgroup /srv/llm and below (--cgroup)",
+            "against the cgroup  1.988 s by the set, 2.000 s by cpu.stat: 0.6% apart",
+            "up to 8.56 ms here)",
+            "5 at the start + 100 forked + 1 moved in",
+            "cgroup's peak       640 MiB by memory.peak",
+        ],
+    );
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn a_run_with_losses() {
+    let report = losses().report();
+    let (counts, cpu) = (report.processes.counts.as_ref().unwrap(), &report.processes.cpu);
+    let lost = counts.lost.as_ref().unwrap();
+    assert_eq!((lost.ring_full, lost.unlisted_processes, counts.lost_events), (37, 300, 37));
+    // 1 s by the server, 2 ms by each of 400 listed helpers, 640 ms by the others.
+    assert_eq!((cpu.total_ns, cpu.unlisted_ns), (Some(2_440 * MS), Some(640 * MS)));
+    assert!(!report.processes.complete);
+    let text = plain(&report);
+    assert_has(
+        &text,
+        &[
+            "eBPF, INCOMPLETE",
+            "640 ms of CPU are in no line; raise --ring-size (now 512K)",
+            "raise --max-processes",
+            "it was stretched to 200 ms",
+            "(in no line)  640 ms  26.2%",
+            "37 records lost, 0 unreadable; 300 not listed",
+            "peak PSS            unknown: a look at smaps_rollup took longer than an interval",
+        ],
+    );
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn a_run_with_an_oom_kill() {
+    let report = oom().report();
+    let killed: Vec<u32> = report
+        .processes
+        .list
+        .iter()
+        .filter(|p| p.exit.as_ref().unwrap().oom == Some(true))
+        .map(|p| p.pid)
+        .collect();
+    assert_eq!(killed, [43]);
+    assert_eq!(report.target.exit.as_ref().unwrap().code, Some(3));
+    let text = plain(&report);
+    assert_has(
+        &text,
+        &[
+            "the command, pid 42 with all descendants in cgroup /inferscope-42 (started by exec): exit 3",
+            "the kernel's OOM killer chose pid 43 (gunicorn)",
+            "+400 ms  OOM kill",
+            "SIGSEGV, core",
+            "SIGTERM",
+            "the kernel's OOM killer ended pid 43 (gunicorn)",
+            "1.770 s by the set, 1.771 s by cpu.stat: 0.1% apart",
+        ],
+    );
+    // That the command ended is no reason for doubt.
+    assert!(!text.contains("target_ended"));
+    insta::assert_snapshot!(text);
+}
+
+fn all() -> [Fixture; 8] {
+    [demo(), engine(), everything_failed(), no_target(), recycled(), cgroup(), losses(), oom()]
 }
 
 #[test]
@@ -167,9 +284,9 @@ fn a_folded_sum_says_when_parts_of_it_are_unknown() {
         unknown.for_each(|p| p.cpu_user_ns = None);
     };
     helpers(&mut report, 2);
-    assert_has(&plain(&report), &["12 ×  helper   helper      ≥60.0 ms      –  ≤40.0 MiB"]);
+    assert_has(&plain(&report), &["12 ×  helper           helper      ≥60.0 ms      –  ≤40.0 MiB"]);
     helpers(&mut report, 12);
-    assert_has(&plain(&report), &["12 ×  helper   helper            –      –  ≤40.0 MiB"]);
+    assert_has(&plain(&report), &["12 ×  helper           helper            –      –  ≤40.0 MiB"]);
 }
 
 #[test]
@@ -195,7 +312,10 @@ fn more_processes_than_the_table_holds_are_folded_by_command() {
     let mut report = demo().report();
     let worker = report.processes.list.iter().find(|p| p.pid == 46).unwrap().clone();
     for n in 0..30 {
-        report.processes.list.push(crate::report::model::Process { pid: 900 + n, ..worker.clone() });
+        report.processes.list.push(Process { pid: 900 + n, slot: None, generation: None, ..worker.clone() });
+    }
+    for p in &mut report.processes.list {
+        (p.slot, p.generation) = (None, None);
     }
     let text = plain(&report);
     // Of 34 workers 8 have a line of their own; one process alone needs no folding.

@@ -1,0 +1,132 @@
+//! The processes folded by command.
+//!
+//! Owns the sums of processes that a reader tells apart by role and command alone: thousands of helpers are a
+//! line each. Never shows a sum of some for a sum of all. Called by `processes`.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use crate::report::model::{Command, Process, Role};
+
+/// What used most CPU comes first.
+pub(super) fn commands(list: &[Process]) -> Vec<Command> {
+    let mut at: HashMap<(Role, &str), usize> = HashMap::new();
+    let mut commands: Vec<(Command, Exe)> = Vec::new();
+    for p in list {
+        let next = commands.len();
+        let i = *at.entry((p.role, p.comm.as_str())).or_insert(next);
+        if i == next {
+            commands.push(empty(p));
+        }
+        let (command, exe) = &mut commands[i];
+        command.count += 1;
+        command.short_lived += u64::from(!p.sampled);
+        let cpu = p.cpu_user_ns.zip(p.cpu_system_ns).map(|(user, system)| user.saturating_add(system));
+        let sum = |sum: u64, cpu: u64| sum.saturating_add(cpu);
+        command.cpu_ns = command.cpu_ns.zip(cpu).map(|(all, cpu)| sum(all, cpu));
+        command.cpu_at_least_ns = sum(command.cpu_at_least_ns, cpu.unwrap_or(0));
+        command.max_rss_bytes = command.max_rss_bytes.max(p.max_rss_bytes);
+        exe.add(p.exe.as_deref());
+    }
+    let mut commands: Vec<Command> =
+        commands.into_iter().map(|(command, exe)| Command { exe: exe.one(), ..command }).collect();
+    commands.sort_by(|a, b| {
+        let most = |c: &Command| std::cmp::Reverse((c.cpu_at_least_ns, c.count));
+        most(a).cmp(&most(b)).then_with(|| (&a.comm, a.role).cmp(&(&b.comm, b.role)))
+    });
+    commands
+}
+
+fn empty(p: &Process) -> (Command, Exe) {
+    let command = Command {
+        comm: p.comm.clone(),
+        exe: None,
+        role: p.role,
+        count: 0,
+        short_lived: 0,
+        cpu_ns: Some(0),
+        cpu_at_least_ns: 0,
+        max_rss_bytes: None,
+    };
+    (command, Exe::Untold)
+}
+
+/// The name of the executed file over many processes.
+enum Exe {
+    Untold,
+    One(String),
+    Several,
+}
+
+impl Exe {
+    fn add(&mut self, path: Option<&str>) {
+        let Some(path) = path else { return };
+        let name = Path::new(path).file_name().map_or(path.into(), |name| name.to_string_lossy());
+        match self {
+            Self::Untold => *self = Self::One(name.into_owned()),
+            Self::One(known) if *known != name => *self = Self::Several,
+            _ => {}
+        }
+    }
+
+    fn one(self) -> Option<String> {
+        match self {
+            Self::One(name) => Some(name),
+            Self::Untold | Self::Several => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::analysis::fixture::{Fixture, ObservationBuilder, ProcessBuilder};
+    use crate::report::model::{Command, Role};
+
+    fn of(processes: Vec<ProcessBuilder>) -> Vec<Command> {
+        let o = ObservationBuilder::new().processes(processes).build();
+        Fixture { observation: Some(o), ..Fixture::profile() }.report().processes.commands
+    }
+
+    fn helper(n: u32) -> ProcessBuilder {
+        let at = u64::from(n) * 10;
+        ProcessBuilder::new(1_000 + n, 42, "sh").forked(at).exited(at + 5).sampled(n % 2)
+    }
+
+    #[test]
+    fn a_thousand_helpers_are_one_line() {
+        let server = ProcessBuilder::new(42, 1, "server").cpu_ms(500, 0);
+        let helpers = (0..900).map(|n| helper(n).cpu_ms(2, 1).rss_mib(if n == 7 { 30 } else { 20 }));
+        let commands = of([vec![server], helpers.collect()].concat());
+        assert_eq!(commands.len(), 2);
+        let c = &commands[0];
+        assert_eq!((c.comm.as_str(), c.role, c.count, c.short_lived), ("sh", Role::Helper, 900, 450));
+        assert_eq!((c.cpu_ns, c.cpu_at_least_ns), (Some(2_700_000_000), 2_700_000_000));
+        assert_eq!(c.max_rss_bytes, Some(30 << 20));
+        assert_eq!(
+            (commands[1].comm.as_str(), commands[1].role, commands[1].count),
+            ("server", Role::Root, 1)
+        );
+    }
+
+    #[test]
+    fn a_sum_without_one_of_its_parts_is_unknown_and_says_what_it_is_at_least() {
+        let commands = of(vec![helper(1).cpu_ms(2, 1), helper(2).cpu_unknown(), helper(3).cpu_ms(3, 0)]);
+        assert_eq!((commands[0].cpu_ns, commands[0].cpu_at_least_ns), (None, 6_000_000));
+    }
+
+    #[test]
+    fn the_files_name_is_told_where_there_is_one() {
+        let exe = |a: &str, b: &str| of(vec![helper(1).exe(a), helper(2), helper(3).exe(b)])[0].exe.clone();
+        assert_eq!(exe("/bin/dash", "/usr/bin/dash").as_deref(), Some("dash"));
+        assert_eq!(exe("/bin/dash", "/bin/bash"), None);
+        assert_eq!(of(vec![helper(1)])[0].exe, None);
+    }
+
+    #[test]
+    fn the_same_command_in_two_roles_is_two_lines() {
+        let lasting = ProcessBuilder::new(43, 42, "sh").cpu_ms(900, 0);
+        let commands = of(vec![ProcessBuilder::new(42, 1, "server"), helper(1), helper(2), lasting]);
+        let told: Vec<_> = commands.iter().map(|c| (c.comm.as_str(), c.role, c.count)).collect();
+        assert_eq!(told, [("sh", Role::Worker, 1), ("sh", Role::Helper, 2), ("server", Role::Root, 1)]);
+    }
+}

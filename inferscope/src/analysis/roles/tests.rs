@@ -1,0 +1,266 @@
+use super::*;
+use crate::analysis::fixture::{ORIGIN, ObservationBuilder, ProcessBuilder, ms};
+use crate::event::{Loss, LostRecords};
+use Role::{Arbiter, Helper, Root, Worker, Wrapper};
+
+fn tree(roots: &[u32]) -> TargetFound {
+    TargetFound { roots: roots.to_vec(), descendants: true, ..TargetFound::default() }
+}
+
+fn cgroup() -> TargetFound {
+    TargetFound { cgroup: Some("/srv".into()), descendants: true, ..TargetFound::default() }
+}
+
+fn of_observation(target: &TargetFound, o: &Observation) -> Vec<Role> {
+    parts(ORIGIN, target, o).iter().map(|p| p.role).collect()
+}
+
+fn of(processes: Vec<ProcessBuilder>, roots: &[u32]) -> Vec<Role> {
+    of_observation(&tree(roots), &ObservationBuilder::new().processes(processes).build())
+}
+
+/// Slot and generation of each.
+fn places_of(o: &Observation) -> Vec<Option<(u32, u32)>> {
+    parts(ORIGIN, &tree(&[10]), o).iter().map(|p| p.place.map(|p| (p.slot, p.generation))).collect()
+}
+
+fn bash() -> ProcessBuilder {
+    ProcessBuilder::new(10, 1, "bash").rss_mib(4).threads(1)
+}
+
+fn server(pid: u32, ppid: u32) -> ProcessBuilder {
+    ProcessBuilder::new(pid, ppid, "server").cpu_ms(900, 100)
+}
+
+fn gunicorn(pid: u32, ppid: u32) -> ProcessBuilder {
+    ProcessBuilder::new(pid, ppid, "gunicorn").exe("/usr/bin/python3.11")
+}
+
+#[test]
+fn a_root_that_waits_for_its_child_is_a_wrapper() {
+    assert_eq!(of(vec![bash(), server(11, 10)], &[10]), [Wrapper, Worker]);
+}
+
+#[test]
+fn a_root_without_children_is_no_wrapper() {
+    assert_eq!(of(vec![bash()], &[10]), [Root]);
+}
+
+#[test]
+fn a_root_that_works_is_no_wrapper() {
+    assert_eq!(of(vec![bash().cpu_ms(11, 0), server(11, 10)], &[10])[0], Root);
+    assert_eq!(of(vec![bash().cpu_ms(9, 0), server(11, 10)], &[10])[0], Wrapper);
+    assert_eq!(of(vec![bash().threads(2), server(11, 10)], &[10])[0], Root);
+    assert_eq!(of(vec![bash().rss_mib(10), server(11, 10)], &[10])[0], Root);
+}
+
+#[test]
+fn wrappers_within_a_wrapper_are_wrappers() {
+    let sh = |pid, ppid| ProcessBuilder::new(pid, ppid, "sh").rss_mib(2).threads(1);
+    let processes = vec![bash(), sh(11, 10), sh(12, 11), server(13, 12)];
+    assert_eq!(of(processes, &[10]), [Wrapper, Wrapper, Wrapper, Worker]);
+    // Below what works itself a shell is none, and a small server of short helpers isn't either.
+    assert_eq!(of(vec![server(10, 1), sh(11, 10), server(12, 11)], &[10]), [Root, Worker, Worker]);
+    let helper = ProcessBuilder::new(12, 11, "convert").forked(100).exited(105).cpu_ms(500, 0);
+    assert_eq!(of(vec![bash(), sh(11, 10), helper], &[10]), [Wrapper, Worker, Helper]);
+}
+
+#[test]
+fn what_a_shell_executed_in_its_own_place_is_no_wrapper() {
+    // bash -c 'exec server': one pid, and what it is now counts.
+    assert_eq!(of(vec![server(10, 1).execs(2)], &[10]), [Root]);
+    assert_eq!(of(vec![bash(), server(11, 10).forked(20).execs(3)], &[10]), [Wrapper, Worker]);
+}
+
+#[test]
+fn a_process_with_two_lasting_children_of_its_own_program_is_an_arbiter_root_or_not() {
+    let workers = |n: u32| vec![gunicorn(n + 1, n).forked(100), gunicorn(n + 2, n).forked(100)];
+    let below = [vec![bash(), gunicorn(11, 10)], workers(11)].concat();
+    assert_eq!(of(below, &[10]), [Wrapper, Arbiter, Worker, Worker]);
+    assert_eq!(of([vec![gunicorn(10, 1)], workers(10)].concat(), &[10]), [Arbiter, Worker, Worker]);
+    // One in C that only waits: nginx's master.
+    let master = ProcessBuilder::new(10, 1, "nginx").rss_mib(2).threads(1);
+    let nginx = |pid| ProcessBuilder::new(pid, 10, "nginx").cpu_ms(300, 100);
+    assert_eq!(of(vec![master, nginx(11), nginx(12)], &[10]), [Arbiter, Worker, Worker]);
+}
+
+#[test]
+fn children_of_other_programs_make_no_arbiter() {
+    // A server with an engine and a sidecar: nobody's workers.
+    let root = || server(10, 1).exe("/usr/bin/python3.11");
+    let child = |pid, comm: &str, exe: &str| ProcessBuilder::new(pid, 10, comm).exe(exe).execs(1);
+    let processes = vec![root(), child(11, "engine", "/opt/engine"), child(12, "sidecar", "/opt/sidecar")];
+    assert_eq!(of(processes, &[10]), [Root, Worker, Worker]);
+    // Transcoders of two seconds are not the root's workers, however many.
+    let ffmpeg = |n: u32| {
+        let at = 1_000 + u64::from(n) * 100;
+        child(20 + n, "ffmpeg", "/usr/bin/ffmpeg").forked(at).exited(at + 900)
+    };
+    let processes = [vec![root()], (0..40).map(ffmpeg).collect()].concat();
+    let roles = of(processes, &[10]);
+    assert_eq!((roles[0], roles.iter().filter(|r| **r == Helper).count()), (Root, 40));
+    // Under a shell two servers are not its workers either.
+    assert_eq!(of(vec![bash(), server(11, 10), server(12, 10)], &[10]), [Wrapper, Worker, Worker]);
+    let subshell = |pid| ProcessBuilder::new(pid, 10, "bash").rss_mib(3).threads(1);
+    let processes = vec![bash(), subshell(11), subshell(12), server(13, 11), server(14, 12)];
+    assert_eq!(of(processes, &[10]), [Wrapper, Wrapper, Wrapper, Worker, Worker]);
+}
+
+#[test]
+fn a_fork_that_executed_nothing_is_of_its_parents_program_whatever_its_name() {
+    let renamed = |pid, comm: &str| ProcessBuilder::new(pid, 10, comm).forked(100);
+    let processes = || vec![server(10, 1), renamed(11, "worker 0"), renamed(12, "worker 1")];
+    assert_eq!(of(processes(), &[10]), [Arbiter, Worker, Worker]);
+    // Where an exec may have gone unseen, the name is all there is.
+    let polled = ObservationBuilder::new().processes(processes()).proc_tracker("asked for").build();
+    assert_eq!(of_observation(&tree(&[10]), &polled), [Root, Worker, Worker]);
+    let loss = Loss { ring_full: 1, ..Loss::default() };
+    let lossy = ObservationBuilder::new().processes(processes()).loss(loss).build();
+    assert_eq!(of_observation(&tree(&[10]), &lossy), [Root, Worker, Worker]);
+}
+
+#[test]
+fn a_parent_of_helpers_alone_is_a_worker() {
+    let helper = |pid| ProcessBuilder::new(pid, 11, "sh").forked(100).exited(105).sampled(0);
+    let processes = vec![bash(), server(11, 10), helper(12), helper(13)];
+    assert_eq!(of(processes, &[10])[1..], [Worker, Helper, Helper]);
+}
+
+#[test]
+fn a_short_life_makes_a_helper_sampled_or_not_and_a_long_one_does_not() {
+    for sampled in [0, 1] {
+        let child = |to| ProcessBuilder::new(11, 10, "sh").forked(1_000).exited(to).sampled(sampled);
+        assert_eq!(of(vec![bash(), child(1_199)], &[10])[1], Helper);
+        assert_eq!(of(vec![bash(), child(1_200)], &[10])[1], Worker);
+    }
+    // Caught by the snapshot in the middle of its life.
+    let caught = || server(11, 10).started_before(5).exited(20);
+    assert_eq!(of(vec![server(10, 1), caught()], &[10]), [Root, Helper]);
+}
+
+#[test]
+fn without_a_known_start_what_no_sample_caught_is_a_helper() {
+    let child = |times| ProcessBuilder::new(11, 10, "sh").forked(1_000).exited(5_000).sampled(times);
+    let with = |times| {
+        let mut o = ObservationBuilder::new().processes(vec![bash(), child(times)]).build();
+        o.processes[1].started_boottime_ns = None;
+        // Its parent can't be told then, so that nothing but its own life speaks.
+        of_observation(&tree(&[10]), &o)[1]
+    };
+    assert_eq!((with(0), with(3)), (Helper, Worker));
+}
+
+#[test]
+fn what_a_worker_runs_for_a_while_is_a_helper_and_what_stays_is_not() {
+    let ffmpeg = |to| ProcessBuilder::new(12, 11, "ffmpeg").forked(1_000).exited(to);
+    assert_eq!(of(vec![bash(), server(11, 10), ffmpeg(1_999)], &[10]), [Wrapper, Worker, Helper]);
+    // An engine of its own that ended with the run.
+    assert_eq!(of(vec![bash(), server(11, 10), ffmpeg(9_000)], &[10]), [Wrapper, Worker, Worker]);
+}
+
+#[test]
+fn a_process_forked_just_before_the_end_is_a_helper_only_where_others_of_its_name_are() {
+    let late = |comm: &str| ProcessBuilder::new(11, 10, comm).forked(9_990).sampled(0);
+    assert_eq!(of(vec![bash(), late("server")], &[10])[1], Worker);
+    let helper = ProcessBuilder::new(12, 10, "sh").forked(100).exited(105).sampled(0);
+    assert_eq!(of(vec![bash(), late("server"), helper.clone()], &[10])[1], Worker);
+    assert_eq!(of(vec![bash(), late("sh"), helper], &[10])[1], Helper);
+}
+
+#[test]
+fn in_a_run_shorter_than_a_tick_the_main_work_is_no_helper() {
+    let unsampled = |p: ProcessBuilder| p.sampled(0);
+    let mut o = ObservationBuilder::new()
+        .processes(vec![
+            unsampled(bash().forked(0).exited(40)),
+            unsampled(server(11, 10).forked(2).exited(38).execs(1)),
+            unsampled(ProcessBuilder::new(12, 11, "uname").forked(5).exited(7).execs(1)),
+        ])
+        .samples(vec![])
+        .build();
+    o.ended = ms(41);
+    assert_eq!(of_observation(&tree(&[10]), &o), [Wrapper, Worker, Helper]);
+}
+
+#[test]
+fn a_reused_root_pid_is_not_the_root() {
+    let again = ProcessBuilder::new(10, 11, "sh").forked(500).exited(900);
+    assert_eq!(of(vec![again, bash(), server(11, 10)], &[10]), [Helper, Wrapper, Worker]);
+}
+
+#[test]
+fn in_a_cgroup_those_whose_parent_is_outside_are_roots() {
+    let processes = vec![
+        ProcessBuilder::new(10, 1, "tini").rss_mib(1).threads(1),
+        gunicorn(11, 10),
+        gunicorn(12, 11),
+        gunicorn(13, 11),
+        // A second tree, and a health check that is moved in and gone.
+        ProcessBuilder::new(30, 1, "exporter").cpu_ms(20, 0),
+        ProcessBuilder::new(40, 7, "curl").moved_in(3_000).exited(3_020).sampled(0),
+        ProcessBuilder::new(41, 7, "bash").moved_in(3_000),
+    ];
+    let o = ObservationBuilder::new().processes(processes).build();
+    assert_eq!(of_observation(&cgroup(), &o), [Wrapper, Arbiter, Worker, Worker, Root, Helper, Root]);
+}
+
+#[test]
+fn a_recycled_worker_takes_over_the_slot_of_the_one_that_ended() {
+    let o = ObservationBuilder::new()
+        .processes(vec![
+            gunicorn(10, 1),
+            gunicorn(11, 10).exited(3_000),
+            gunicorn(12, 10).exited(2_000),
+            gunicorn(14, 10).forked(2_010).exited(6_000),
+            gunicorn(15, 10).forked(3_010),
+            gunicorn(16, 10).forked(6_010),
+            // A third at once, and a helper of the first.
+            gunicorn(17, 10).forked(7_000),
+            ProcessBuilder::new(20, 11, "sh").forked(500).exited(505),
+        ])
+        .build();
+    let at = |slot, generation| Some((slot, generation));
+    // 11 and 12 are as old as each other: the lower pid comes first.
+    let expected = [None, at(0, 0), at(1, 0), at(1, 1), at(0, 1), at(1, 2), at(2, 0), None];
+    assert_eq!(places_of(&o), expected);
+}
+
+#[test]
+fn where_a_birth_or_death_may_be_missing_no_generation_is_told() {
+    let processes = || vec![gunicorn(10, 1), gunicorn(11, 10).exited(3_000), gunicorn(12, 10).forked(3_010)];
+    let with = |loss| places_of(&ObservationBuilder::new().processes(processes()).loss(loss).build());
+    let (known, unknown) = (vec![None, Some((0, 0)), Some((0, 1))], vec![None; 3]);
+    assert_eq!(with(Loss::default()), known);
+    // Neither makes a birth or a death go missing.
+    assert_eq!(with(Loss { unreadable: 1, unlisted_events: 1, ..Loss::default() }), known);
+    assert_eq!(with(Loss { ring_full: 1, ..Loss::default() }), unknown);
+    let lost = |by| with(Loss { ring_full: 1, ring_full_by: by, ..Loss::default() });
+    let by = LostRecords::default();
+    assert_eq!(lost(LostRecords { forks: 1, ..by }), unknown);
+    assert_eq!(lost(LostRecords { execs: 1, ..by }), unknown);
+    assert_eq!(lost(LostRecords { exits: 1, ..by }), unknown);
+    assert_eq!(lost(LostRecords { frees: 1, ..by }), known);
+    assert_eq!(lost(LostRecords { others: 1, ..by }), known);
+    assert_eq!(with(Loss { unmarked: 1, ..Loss::default() }), unknown);
+    assert_eq!(with(Loss { undecodable: 1, ..Loss::default() }), unknown);
+    assert_eq!(with(Loss { unlisted_processes: 1, ..Loss::default() }), unknown);
+    // Polling sees an end up to an interval late, after the birth of the one that took over.
+    let polled = ObservationBuilder::new().processes(processes()).proc_tracker("asked for").build();
+    assert_eq!(places_of(&polled), unknown);
+}
+
+#[test]
+fn two_hundred_thousand_processes_of_reused_pids_take_no_time() {
+    let mut processes = vec![gunicorn(10, 1), gunicorn(11, 10), gunicorn(12, 10)];
+    processes.extend((0..200_000_u32).map(|n| {
+        let at = u64::from(n) / 25;
+        ProcessBuilder::new(100 + n % 30_000, 11 + n % 2, "sh").forked(at).exited(at + 5).sampled(0).execs(1)
+    }));
+    let o = ObservationBuilder::new().processes(processes).build();
+    let begun = std::time::Instant::now();
+    let roles = of_observation(&tree(&[10]), &o);
+    // A quadratic search takes many minutes in a debug build.
+    assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());
+    assert_eq!(roles.iter().filter(|r| **r == Helper).count(), 200_000);
+    assert_eq!(roles[..3], [Arbiter, Worker, Worker]);
+}

@@ -1,0 +1,257 @@
+//! What makes figures of the process set doubtful.
+//!
+//! Owns the entries of `validity` that the observation gives rise to. A part of `validity`.
+
+use super::super::accounting::{Mismatch, mismatch};
+use super::super::idle::idle_target;
+use super::Entries;
+use crate::analysis::Inputs;
+use crate::event::{LostRecords, Observation, ProcessRecord, TrackerKind};
+use crate::report::model;
+use crate::units::Nanos;
+
+/// Killed processes that are named.
+const NAMED: usize = 4;
+
+pub(super) fn observed(
+    all: &mut Entries,
+    inputs: &Inputs<'_>,
+    o: &Observation,
+    processes: &model::Processes,
+) {
+    if let Some(message) = idle_target(o, &inputs.target) {
+        all.warn("idle_target", message);
+    }
+    if !inputs.target.descendants {
+        all.warn("no_descendants", "only the given pid was watched: its children are in no figure");
+    }
+    tracker(all, o);
+    killed(all, o);
+    losses(all, inputs, o);
+    provisional(all, o);
+    reconciliation(all, o, &processes.cpu);
+    moves(all, o);
+    sampling(all, inputs, o);
+    if o.target_ended.is_some() {
+        // Without a load, a run ends with its target.
+        match inputs.load {
+            Some(_) => {
+                all.warn("target_ended", "the target ended during the run: later figures hold nothing of it");
+            }
+            None => all.ok("target_ended", "the target ended, and the observation with it"),
+        }
+    }
+}
+
+fn tracker(all: &mut Entries, o: &Observation) {
+    let because = o.tracker_reason.as_deref().map(|r| format!(" ({r})")).unwrap_or_default();
+    if o.tracker == TrackerKind::Proc {
+        all.warn(
+            "tracker_proc",
+            format!(
+                "processes were followed by polling /proc{because}: what lives between two looks is missed, so \
+                 process counts and CPU are lower bounds"
+            ),
+        );
+    } else if !o.tracker_is_complete {
+        all.warn(
+            "tracker_incomplete",
+            format!("the tracker cannot promise that it saw every process{because}: counts and CPU are lower bounds"),
+        );
+    }
+}
+
+fn killed(all: &mut Entries, o: &Observation) {
+    let killed: Vec<String> = o
+        .processes
+        .iter()
+        .filter(|p| p.oom_killed == Some(true))
+        .map(|p| format!("pid {} ({})", p.pid, p.comm))
+        .collect();
+    if killed.is_empty() {
+        return;
+    }
+    let more = killed.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    all.warn(
+        "oom_killed",
+        format!(
+            "the kernel's OOM killer chose {}{more}: memory ran out, and later figures are of what was left",
+            killed[..killed.len().min(NAMED)].join(", ")
+        ),
+    );
+}
+
+/// The kernel's figure at exit lacks what the last time slice used (0.1–2.3 ms, FACTS.md); the final
+/// one comes when the process is reaped and its task freed.
+fn provisional(all: &mut Entries, o: &Observation) {
+    let provisional = |p: &&ProcessRecord| p.exited.is_some() && p.cpu.is_some() && !p.cpu_is_final;
+    let n = o.processes.iter().filter(provisional).count();
+    if o.tracker == TrackerKind::Ebpf && n > 0 {
+        all.warn(
+            "cpu_not_final",
+            format!("{n} ended processes have their CPU as of their exit: up to 3 ms short each"),
+        );
+    }
+}
+
+fn losses(all: &mut Entries, inputs: &Inputs<'_>, o: &Observation) {
+    let (loss, plan) = (&o.loss, &inputs.plan.observe);
+    let unlisted = ms(o.cpu_unlisted.total());
+    let mut lost = |n: u64, code: &str, what: &str| {
+        if n > 0 {
+            all.warn(code, format!("{n} {what}"));
+        }
+    };
+    lost(
+        loss.ring_full,
+        "lost_ring_full",
+        &format!(
+            "kernel records did not fit the ring{}: the counts of births, ends, execs and threads and the CPU totals \
+             are exact, the kernel program keeps them itself, but lines of the list, what they tell, and events may \
+             be missing; {unlisted} of CPU are in no line; raise --ring-size (now {}K)",
+            of_what(loss.ring_full_by),
+            plan.ring_bytes / 1024
+        ),
+    );
+    lost(
+        loss.unmarked,
+        "lost_unmarked",
+        "processes could not be followed, the kernel had no memory for it: they and their descendants are in no \
+         figure",
+    );
+    lost(
+        loss.undecodable,
+        "lost_undecodable",
+        "kernel records could not be decoded: processes and events may be missing from the list; please report \
+         this as a bug",
+    );
+    lost(
+        loss.unreadable,
+        "lost_unreadable",
+        "readings of processes were refused by /proc or came too late: memory, threads and CPU are lower bounds",
+    );
+    let where_they_are = match o.tracker {
+        TrackerKind::Ebpf => {
+            format!(
+                "they are in the CPU totals ({unlisted} are in no line), but in no memory or thread figure"
+            )
+        }
+        _ => "they are in no memory, thread or CPU figure".to_owned(),
+    };
+    lost(
+        loss.unlisted_processes,
+        "unlisted_processes",
+        &format!(
+            "processes are counted but not listed, the list had reached its bound of {}: {where_they_are}; raise \
+             --max-processes",
+            plan.max_processes
+        ),
+    );
+    if loss.unlisted_events > 0 {
+        all.ok(
+            "unlisted_events",
+            format!("{} events are not listed: the list had reached its bound", loss.unlisted_events),
+        );
+    }
+}
+
+/// ` (20 births, 3 ends)`; nothing where it was not told.
+fn of_what(by: LostRecords) -> String {
+    let kinds = [
+        (by.forks, "births"),
+        (by.execs, "execs"),
+        (by.exits, "ends"),
+        (by.frees, "final figures"),
+        (by.others, "moves and kills"),
+    ];
+    let told = kinds.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}"));
+    let told = told.collect::<Vec<_>>().join(", ");
+    if told.is_empty() { told } else { format!(" ({told})") }
+}
+
+fn reconciliation(all: &mut Entries, o: &Observation, cpu: &model::ProcessesCpu) {
+    let Some(mismatch) = mismatch(cpu) else { return };
+    let apart = cpu.reconciliation_error_pct.unwrap_or(0.0).abs();
+    let file = cpu.cgroup_file.as_deref().unwrap_or("its file");
+    let means = match mismatch {
+        Mismatch::SetHasMore if o.counts.moved_out > 0 => format!(
+            "less CPU than its processes used: the {} that were moved out are charged elsewhere since, or threads \
+             of a member are",
+            o.counts.moved_out
+        ),
+        Mismatch::SetHasMore => {
+            "less CPU than its processes used: threads of a member may be charged to another cgroup"
+                .to_owned()
+        }
+        Mismatch::CgroupHasMore => format!(
+            "more CPU than the set, beyond the {} that the kernel charges for ends and threads: processes that the \
+             set does not hold ran in it, or figures of its own are missing",
+            ms(Nanos(cpu.cgroup_overhead_ns.unwrap_or(0)))
+        ),
+    };
+    all.warn("cgroup_mismatch", format!("the cgroup ({file}) has {means}; they are {apart:.1}% apart"));
+}
+
+fn moves(all: &mut Entries, o: &Observation) {
+    let (moved_in, moved_out) = (o.counts.moved_in, o.counts.moved_out);
+    if moved_in > 0 {
+        all.ok(
+            "moved_in",
+            format!(
+                "{moved_in} processes were moved into the cgroup: they count from then on, and what they had used \
+                 before is kept apart"
+            ),
+        );
+    }
+    if moved_out > 0 {
+        let left = o.processes.iter().any(|p| p.left.is_some());
+        let since = if left {
+            "they left the set, and what they used since is in no figure"
+        } else {
+            "they stay in the set with their children, and what they used since is charged to another cgroup"
+        };
+        all.ok("moved_out", format!("{moved_out} processes were moved out of the cgroup: {since}"));
+    }
+}
+
+fn sampling(all: &mut Entries, inputs: &Inputs<'_>, o: &Observation) {
+    if o.samples.is_empty() {
+        all.warn("no_samples", "the set was never sampled: memory and threads over time are unknown");
+    }
+    let asked = inputs.plan.observe.sample_interval;
+    if o.sample_interval > asked {
+        all.warn(
+            "sample_interval_stretched",
+            format!(
+                "a look at all processes took too long for an interval of {}: it was stretched to {}, and peaks of \
+                 memory, threads and CPU percent between two samples may be missed",
+                ms(asked),
+                ms(o.sample_interval)
+            ),
+        );
+    }
+    if o.sample_overruns > 0 {
+        all.warn(
+            "sample_overruns",
+            format!(
+                "{} samples came more than an interval late: peaks of memory, threads and CPU percent may be missed",
+                o.sample_overruns
+            ),
+        );
+    }
+    if o.samples_thinned > 0 {
+        all.ok(
+            "samples_thinned",
+            format!(
+                "{} samples were dropped to bound the list: the interval kept is longer",
+                o.samples_thinned
+            ),
+        );
+    }
+}
+
+fn ms(n: Nanos) -> String {
+    let ms = n.as_secs_f64() * 1e3;
+    if ms >= 10.0 { format!("{ms:.0} ms") } else { format!("{ms:.2} ms") }
+}

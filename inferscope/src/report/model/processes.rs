@@ -1,0 +1,280 @@
+//! The process set and what it used.
+//!
+//! Owns the shape of `processes` and `resources`; no arithmetic. A part of `model`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Processes {
+    pub tracker: Tracker,
+    /// Why this tracker and not the better one.
+    pub tracker_reason: Option<String>,
+    /// Every process that was in the set is counted and accounted.
+    pub complete: bool,
+    /// `null` without a target.
+    pub counts: Option<ProcessCounts>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub counts_reason: Option<String>,
+    pub cpu: ProcessesCpu,
+    pub list: Vec<Process>,
+    /// The list folded by role and command; what used most CPU comes first. Empty in reports of builds
+    /// that did not fold it.
+    #[serde(default)]
+    pub commands: Vec<Command>,
+    pub events: Vec<ProcessEvent>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Tracker {
+    Ebpf,
+    Proc,
+    None,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ProcessCounts {
+    /// Alive at start + forks + moved in.
+    pub seen: u64,
+    pub alive_at_start: u64,
+    /// Thread groups born into the set during the run.
+    pub forks: u64,
+    /// Successful execs; `null` where the tracker can't see them.
+    pub execs: Option<u64>,
+    /// Thread groups that ended.
+    pub exits: u64,
+    /// Further threads created; `null` where the tracker can't see them.
+    pub threads: Option<u64>,
+    /// Processes moved into the target's cgroup, and out of it; `null` where moves can't be seen.
+    pub moved_in: Option<u64>,
+    pub moved_out: Option<u64>,
+    pub peak_alive: u64,
+    /// Listed processes that no /proc sample caught.
+    pub short_lived: u64,
+    /// Records lost: `lost.ring_full` + `lost.unmarked` + `lost.undecodable`.
+    pub lost_events: u64,
+    /// What was lost, by cause; `null` in reports of builds that did not tell.
+    pub lost: Option<LostCounts>,
+    /// Readings of living processes that /proc refused.
+    pub unreadable: u64,
+}
+
+/// All zero in a complete run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LostCounts {
+    /// Kernel records that the full ring could not take. Counts and CPU totals are kept beside it and hold
+    /// them all the same; lines of the list and events may be missing.
+    pub ring_full: u64,
+    /// The same, by what they would have told.
+    pub ring_full_by: LostRecords,
+    /// Processes that could not be followed; they and their descendants are in no figure.
+    pub unmarked: u64,
+    pub undecodable: u64,
+    /// Processes beyond the list's bound: counted, not listed.
+    pub unlisted_processes: u64,
+    pub unlisted_events: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LostRecords {
+    /// The process is missing from the list, unless a later look found it alive.
+    pub forks: u64,
+    pub execs: u64,
+    pub exits: u64,
+    /// Final figures of processes that ended.
+    pub frees: u64,
+    /// Moves and OOM kills.
+    pub others: u64,
+}
+
+/// CPU of the set within the run's window.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ProcessesCpu {
+    pub user_ns: Option<u64>,
+    pub system_ns: Option<u64>,
+    pub total_ns: Option<u64>,
+    /// Of processes that ended.
+    pub exited_ns: Option<u64>,
+    /// Of processes alive at the end.
+    pub live_ns: Option<u64>,
+    /// The part of `total_ns` that no process of the list shows: their records were lost or found the list
+    /// full, but the kernel program had summed them. `null` where there is no such sum.
+    pub unlisted_ns: Option<u64>,
+    /// What the kernel itself accounts to the target's cgroup over the window.
+    pub cgroup_ns: Option<u64>,
+    /// The file that told it.
+    pub cgroup_file: Option<String>,
+    /// What the cgroup may hold beyond the processes' own figures: the kernel charges it up to 1.6 µs for
+    /// each process that ended and some 7 µs for each further thread, which no process's clock has.
+    pub cgroup_overhead_ns: Option<u64>,
+    /// `total_ns` less `cgroup_ns`, in percent of the latter.
+    pub reconciliation_error_pct: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reconciliation_reason: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Process {
+    pub pid: u32,
+    pub host_pid: Option<u32>,
+    pub ppid: u32,
+    /// Which of its arbiter's workers it is, from 0: one that is born after another's end takes over its
+    /// slot. `null` for what is no such worker, and where a birth or a death may have been missed.
+    pub slot: Option<u32>,
+    /// 0 for the first process in its slot, one more for each that replaced it; `null` where `slot` is.
+    pub generation: Option<u32>,
+    pub comm: String,
+    pub exe: Option<String>,
+    pub argv: Option<Vec<String>>,
+    /// `argv` holds only the beginning.
+    #[serde(default)]
+    pub argv_cut: bool,
+    pub role: Role,
+    /// Negative: before the run.
+    pub started_ns: Option<i64>,
+    pub exited_ns: Option<u64>,
+    pub exit: Option<Exit>,
+    /// When it was moved out of a cgroup that is watched strictly: nothing later is in its figures.
+    pub left_ns: Option<u64>,
+    /// What it had used before the run, or before it was moved into the target's cgroup; in no other
+    /// figure.
+    pub cpu_before_ns: Option<u64>,
+    pub cpu_user_ns: Option<u64>,
+    pub cpu_system_ns: Option<u64>,
+    pub max_rss_bytes: Option<u64>,
+    pub peak_threads: Option<u32>,
+    pub minor_faults: Option<u64>,
+    pub major_faults: Option<u64>,
+    pub voluntary_switches: Option<u64>,
+    pub involuntary_switches: Option<u64>,
+    /// Time runnable but not running; `null`: not measured.
+    pub runqueue_ns: Option<u64>,
+    /// A /proc sample caught it at least once.
+    pub sampled: bool,
+    /// Within the v2 hierarchy; the last that it was in.
+    pub cgroup: Option<String>,
+}
+
+/// Listed processes of one role and command.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Command {
+    pub comm: String,
+    /// The executed file's name, where all of them that told have the same.
+    pub exe: Option<String>,
+    pub role: Role,
+    pub count: u64,
+    /// Of them, caught by no /proc sample.
+    pub short_lived: u64,
+    /// `null` where that of any of them is unknown.
+    pub cpu_ns: Option<u64>,
+    /// The sum of those that are known.
+    pub cpu_at_least_ns: u64,
+    /// The largest of one process.
+    pub max_rss_bytes: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// The target's root that is none of the others; of a cgroup, what came into it from outside.
+    Root,
+    /// A root, or what such a wrapper started, that only waits for its child.
+    Wrapper,
+    /// Forked two or more workers, which go on with its own program.
+    Arbiter,
+    /// Does the work, for all that can be told.
+    Worker,
+    /// Short-lived: ended within 200 ms, or was run by a worker for less than a tenth of the run.
+    Helper,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Exit {
+    pub code: Option<i32>,
+    pub signal: Option<i32>,
+    /// It left a core dump.
+    pub core: Option<bool>,
+    /// The kernel's OOM killer chose it; `null`: OOM kills are not followed.
+    pub oom: Option<bool>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ProcessEvent {
+    pub t_ns: u64,
+    pub kind: ProcessEventKind,
+    pub pid: u32,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ppid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub comm: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub exe: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub code: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub signal: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cgroup_id: Option<u64>,
+    /// The path of `cgroup_id`, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cgroup: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ProcessEventKind {
+    Fork,
+    Exec,
+    Exit,
+    /// A member changed its cgroup; it stays in a tree target.
+    Migrate,
+    MigrateIn,
+    MigrateOut,
+    Oom,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Resources {
+    pub samples: Vec<Sample>,
+    /// Sum over the processes: pages that forked workers share count once for each of them.
+    pub rss_bytes: Stat,
+    /// Shared pages divided among their users: what the set occupies. Read at a slower tick; `null` in
+    /// the samples between.
+    pub pss_bytes: Stat,
+    /// What the kernel itself accounts to the target's cgroup at its peak: page cache and kernel memory
+    /// included, and since the cgroup's creation, not the run's.
+    pub memory_peak_bytes: Option<u64>,
+    /// The file that told it.
+    pub memory_peak_source: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub memory_peak_reason: Option<String>,
+    pub threads: Stat,
+    pub processes: Stat,
+    /// Of one CPU, between two samples; 200 is two CPUs busy. The mean is over time.
+    pub cpu_percent: Stat,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Sample {
+    pub t_ns: u64,
+    pub processes: u32,
+    pub threads: u32,
+    pub rss_bytes: u64,
+    pub pss_bytes: Option<u64>,
+    /// Cumulative since the window's start, processes that ended included.
+    pub cpu_ns: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Stat {
+    pub count: u64,
+    pub min: Option<f64>,
+    pub mean: Option<f64>,
+    pub max: Option<f64>,
+    pub last: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+}
