@@ -31,6 +31,12 @@ pub fn inferscope_bin() -> PathBuf {
     path
 }
 
+/// Another program of this package, of the same profile.
+#[must_use]
+pub fn sibling(name: &str) -> PathBuf {
+    profile_dir().join(name)
+}
+
 /// `target/`, wherever it is.
 #[must_use]
 pub fn target_dir() -> PathBuf {

@@ -15,4 +15,5 @@ pub mod process;
 pub mod ready;
 pub mod script;
 pub mod stats;
+pub mod storm;
 pub mod timed_server;
