@@ -66,7 +66,9 @@ impl RunError {
             | Self::Target(_)
             | Self::AllFailed { .. }
             | Self::Observe(ObserveError::TargetGone(_)) => exit::NOTHING_MEASURED,
-            Self::Observe(ObserveError::Tracker(_)) | Self::Gpu(_) => exit::PRIVILEGE_MISSING,
+            Self::Observe(ObserveError::Tracker(_) | ObserveError::CgroupNeedsEbpf(_)) | Self::Gpu(_) => {
+                exit::PRIVILEGE_MISSING
+            }
             Self::Output(OutputError::Unwritable { .. }) => exit::USAGE,
             _ => exit::INTERNAL,
         }

@@ -12,6 +12,7 @@ pub mod counted;
 pub mod gunicorn;
 pub mod needs;
 pub mod process;
+pub mod puppet;
 pub mod ready;
 pub mod script;
 pub mod stats;

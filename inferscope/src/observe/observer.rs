@@ -39,10 +39,6 @@ pub enum ObserveError {
     TargetGone(String),
     #[error("a cgroup target needs the kernel tracker: {0}\n  or watch a process tree with --pid")]
     CgroupNeedsEbpf(#[source] EbpfError),
-    #[error(
-        "--tracker proc can't follow a cgroup\n  leave --tracker out, or watch a process tree with --pid"
-    )]
-    CgroupByProc,
     #[error("--tracker ebpf can't be had: {0}\n  or leave --tracker out to fall back to /proc")]
     Tracker(#[source] EbpfError),
     #[error("the observing thread can't be started: {0}\n  check the limits on processes and open files")]
@@ -121,7 +117,6 @@ impl Worker {
         let mut table = Table::new(plan.max_processes);
         let (tracker, tracker_reason) = match (plan.tracker, target.descendants) {
             (_, false) => (None, Some("--no-descendants samples one process".to_owned())),
-            (TrackerChoice::Proc, true) if target.cgroup.is_some() => return Err(ObserveError::CgroupByProc),
             (TrackerChoice::Proc, true) => (None, Some("--tracker proc".to_owned())),
             (choice, true) => {
                 let page_bytes = sampler.units.page_bytes;

@@ -101,6 +101,13 @@ pub(super) fn observe(args: &cli::ObserveArgs, target: TargetPlan) -> Result<Obs
             remedy: "give a time from 1ms to 60s",
         });
     }
+    let is_cgroup = matches!(target, TargetPlan::Cgroup { .. } | TargetPlan::CgroupOf { .. });
+    if is_cgroup && TrackerChoice::from(args.tracker) == TrackerChoice::Proc {
+        return Err(PlanError::Conflict {
+            what: "--tracker proc and a cgroup target",
+            remedy: "only the kernel tracker follows a cgroup: leave --tracker out, or watch a tree with --pid",
+        });
+    }
     if args.max_processes == 0 {
         return Err(PlanError::Range {
             flag: "max-processes",
