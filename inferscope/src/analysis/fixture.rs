@@ -217,6 +217,11 @@ impl ProcessBuilder {
         self
     }
 
+    pub(crate) fn argv(mut self, argv: &[&str]) -> Self {
+        self.0.argv = Some(argv.iter().map(|a| (*a).to_owned()).collect());
+        self
+    }
+
     pub(crate) fn cgroup(mut self, id: u64) -> Self {
         self.0.cgroup_id = Some(id);
         self

@@ -23,6 +23,9 @@ const HELPER_LIFE: Nanos = Nanos::from_millis(200);
 const HELPER_PART: u64 = 2;
 /// What a process that works itself runs for less than this part of the run is a helper, too.
 const PASSING_PART: i128 = 10;
+/// What Python's `multiprocessing` puts into the command line of the workers that it spawns: the option
+/// `--multiprocessing-fork`, and before it `from multiprocessing.spawn import …`.
+const PYTHON_SPAWN: &str = "multiprocessing";
 /// Children of its own program that last, from which a process counts as the workers' arbiter.
 const ARBITER_CHILDREN: usize = 2;
 
@@ -98,15 +101,23 @@ impl Cast<'_> {
         if self.workers(i).count() >= ARBITER_CHILDREN {
             return Role::Arbiter;
         }
-        if given || (self.whole_cgroup && parent.is_none()) {
+        if given || (parent.is_none() && self.may_come_from_outside(i)) {
             return if self.only_waits(i) { Role::Wrapper } else { Role::Root };
         }
         let lasting_child = || self.lineage.children(i).iter().any(|c| self.lasts(*c));
         match parent {
             Some(Role::Wrapper) if self.only_waits(i) && lasting_child() => Role::Wrapper,
-            Some(Role::Root | Role::Worker | Role::Helper) if self.is_passing(i) => Role::Helper,
+            // Under a shell or an arbiter the workers may be recycled as often as that.
+            Some(Role::Wrapper) | None => Role::Worker,
+            Some(Role::Arbiter) if self.lineage.parent(i).is_some_and(|p| self.is_kin(p, i)) => Role::Worker,
+            Some(_) if self.is_passing(i) => Role::Helper,
             _ => Role::Worker,
         }
+    }
+
+    /// Into a cgroup. What was forked there while records were lost may have a parent that was not told.
+    fn may_come_from_outside(&self, i: usize) -> bool {
+        self.whole_cgroup && (self.record(i).birth != Birth::Forked || !misses_lives(self.o))
     }
 
     fn record(&self, i: usize) -> &ProcessRecord {
@@ -171,16 +182,23 @@ impl Cast<'_> {
         children.filter(move |&c| self.is_kin(parent, c) && self.lasts(c) && !self.only_waits(c))
     }
 
+    /// It goes on with its parent's program: a fork that executed nothing; else what was started like the
+    /// parent itself, or by Python's `multiprocessing` to be a worker.
     fn is_kin(&self, parent: usize, child: usize) -> bool {
         let (parent, child) = (self.record(parent), self.record(child));
+        let same_file = match (&parent.exe, &child.exe) {
+            (Some(parent), Some(child)) => parent == child,
+            _ => parent.comm == child.comm,
+        };
+        if child.execs > 0 {
+            // The same interpreter runs anything: a job, a helper, the next worker.
+            let argv = child.argv.as_deref().unwrap_or_default();
+            let as_parent = !argv.is_empty() && parent.argv.as_deref() == Some(argv);
+            return same_file && (as_parent || argv.iter().any(|a| a.contains(PYTHON_SPAWN)));
+        }
         // Polling can't see an exec and a lost record doesn't tell of it: their count of none says nothing.
         let sees_execs = self.o.tracker == TrackerKind::Ebpf && self.o.loss.ring_full == 0;
-        let never_executed = sees_execs && child.birth == Birth::Forked && child.execs == 0;
-        never_executed
-            || match (&parent.exe, &child.exe) {
-                (Some(parent), Some(child)) => parent == child,
-                _ => parent.comm == child.comm,
-            }
+        (sees_execs && child.birth == Birth::Forked) || same_file
     }
 
     /// The slots of an arbiter's workers. A birth or a death that was missed would put all later ones into

@@ -120,6 +120,42 @@ fn a_fork_that_executed_nothing_is_of_its_parents_program_whatever_its_name() {
 }
 
 #[test]
+fn of_one_interpreter_only_what_was_started_like_its_parent_is_a_worker() {
+    let python = |pid, ppid, argv: &str| gunicorn(pid, ppid).argv(&argv.split(' ').collect::<Vec<_>>());
+    let pair = |argv: &str| {
+        let child = |pid| python(pid, 10, argv).forked(100).execs(1);
+        of(vec![python(10, 1, "python serve.py"), child(11), child(12)], &[10])
+    };
+    assert_eq!(pair("python job.py"), [Root, Worker, Worker]);
+    // As node's cluster does, and Python's multiprocessing (uvicorn --workers).
+    assert_eq!(pair("python serve.py"), [Arbiter, Worker, Worker]);
+    assert_eq!(pair("python -c spawn_main() --multiprocessing-fork"), [Arbiter, Worker, Worker]);
+    // On a busy machine a helper of the server's own program takes a second, and is none of its workers.
+    let helper = |n: u32| {
+        let at = 1_000 + 900 * u64::from(n);
+        python(20 + n, 11, "python helper.py").forked(at).exited(at + 800).execs(1)
+    };
+    let server = vec![python(10, 1, "python serve.py"), gunicorn(11, 10), gunicorn(12, 10)];
+    let roles = of([server, (0..8).map(helper).collect()].concat(), &[10]);
+    assert_eq!(roles[..3], [Arbiter, Worker, Worker]);
+    assert!(roles[3..].iter().all(|r| *r == Helper), "{roles:?}");
+}
+
+#[test]
+fn what_an_arbiter_runs_beside_its_workers_is_a_helper() {
+    let processes = vec![
+        gunicorn(10, 1),
+        gunicorn(11, 10),
+        gunicorn(12, 10).forked(2_000).exited(2_500),
+        gunicorn(13, 10).forked(2_600),
+        ProcessBuilder::new(14, 10, "git").exe("/usr/bin/git").forked(2_000).exited(2_500).execs(1),
+    ];
+    let o = ObservationBuilder::new().processes(processes).build();
+    assert_eq!(of_observation(&tree(&[10]), &o), [Arbiter, Worker, Worker, Worker, Helper]);
+    assert_eq!(places_of(&o), [None, Some((0, 0)), Some((1, 0)), Some((1, 1)), None]);
+}
+
+#[test]
 fn a_parent_of_helpers_alone_is_a_worker() {
     let helper = |pid| ProcessBuilder::new(pid, 11, "sh").forked(100).exited(105).sampled(0);
     let processes = vec![bash(), server(11, 10), helper(12), helper(13)];
@@ -202,6 +238,15 @@ fn in_a_cgroup_those_whose_parent_is_outside_are_roots() {
     ];
     let o = ObservationBuilder::new().processes(processes).build();
     assert_eq!(of_observation(&cgroup(), &o), [Wrapper, Arbiter, Worker, Worker, Root, Helper, Root]);
+}
+
+#[test]
+fn an_orphan_of_a_cgroup_is_a_root_only_where_no_record_of_its_parent_can_be_missing() {
+    let placed = || vec![server(10, 1), ProcessBuilder::new(11, 7, "placed").forked(100)];
+    let with =
+        |loss| of_observation(&cgroup(), &ObservationBuilder::new().processes(placed()).loss(loss).build());
+    assert_eq!(with(Loss::default()), [Root, Root]);
+    assert_eq!(with(Loss { unlisted_processes: 1, ..Loss::default() }), [Root, Worker]);
 }
 
 #[test]

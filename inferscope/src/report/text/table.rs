@@ -129,8 +129,10 @@ fn row(p: &Process, recycled: bool, total: u64) -> Vec<String> {
         (Some(slot), Some(generation)) if recycled => format!("{} #{slot} gen {generation}", role(p.role)),
         _ => role(p.role).to_owned(),
     };
+    // 0: it is outside of the tracer's pid namespace.
+    let pid = Some(p.pid).filter(|pid| *pid != 0);
     vec![
-        p.pid.to_string(),
+        or_dash(pid, |pid| pid.to_string()),
         role,
         p.comm.clone(),
         or_dash(cpu, nanos),

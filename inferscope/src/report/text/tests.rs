@@ -259,6 +259,7 @@ fn colour_changes_nothing_but_colour_and_the_text_is_the_same_every_time() {
 #[test]
 fn a_figure_that_is_unknown_never_prints_as_zero() {
     let mut report = engine().report();
+    report.processes.list[0].pid = 0;
     report.processes.list[0].cpu_user_ns = None;
     report.processes.list[0].max_rss_bytes = None;
     report.processes.list[0].peak_threads = None;
@@ -269,7 +270,7 @@ fn a_figure_that_is_unknown_never_prints_as_zero() {
     let text = plain(&report);
     let row = text.lines().find(|l| l.contains("llama-server")).unwrap();
     let cells: Vec<&str> = row.split_whitespace().collect();
-    assert_eq!(cells, ["42", "root", "llama-server", "–", "–", "–", "–", "before", "alive"]);
+    assert_eq!(cells, ["–", "root", "llama-server", "–", "–", "–", "–", "before", "alive"]);
     assert_has(
         &text,
         &["CPU                 unknown", "unknown of CPU, 12.0 MiB", "unknown: statistics are off"],
