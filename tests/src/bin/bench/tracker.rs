@@ -13,9 +13,10 @@ use crate::bpf;
 use crate::storm::{Storm, Told};
 use crate::tracers::Tracer;
 
-const PARENTS: usize = 4;
-/// Each takes a good half second on two cores.
-const SIZES: [(&str, u32); 2] = [("fork", 6_000), ("exec", 1_200)];
+/// Several a core: one that waits for its child leaves no core idle.
+const PARENTS: usize = 8;
+/// Each takes about a second on two cores.
+const SIZES: [(&str, u32); 2] = [("fork", 10_000), ("exec", 2_000)];
 /// What is still to be worked off after a storm counts as its cost.
 const AFTERMATH: Duration = Duration::from_millis(50);
 
