@@ -13,6 +13,9 @@ use crate::needs;
 /// A killed process leaves its cgroup when the kernel gets to it.
 const REMOVAL_LIMIT: Duration = Duration::from_secs(5);
 
+/// Followed by the pid of whoever made it.
+const PREFIX: &str = "inferscope-test-";
+
 #[derive(Debug)]
 pub struct Cgroup {
     dirs: Vec<PathBuf>,
@@ -45,11 +48,12 @@ impl Cgroup {
         };
         let v2 = mounted(&|kind, _| kind == "cgroup2").ok_or("no cgroup2 is mounted")?;
         let v1 = mounted(&|kind, options| kind == "cgroup" && options.split(',').any(|o| o == "cpuacct"));
-        let name = format!("inferscope-test-{}", std::process::id());
+        let name = format!("{PREFIX}{}", std::process::id());
         let mut made = Self { dirs: Vec::new(), cpu_file: PathBuf::new() };
         for (mount, file) in
             [Some((v2, "cpu.stat")), v1.map(|v1| (v1, "cpuacct.usage"))].into_iter().flatten()
         {
+            remove_stale(&mount);
             let dir = mount.join(&name);
             fs::create_dir(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
             made.cpu_file = dir.join(file);
@@ -99,6 +103,18 @@ impl Drop for Cgroup {
                 }
                 std::thread::sleep(Duration::from_millis(5));
             }
+        }
+    }
+}
+
+/// Those of tests that were killed, and so could not remove theirs.
+fn remove_stale(mount: &Path) {
+    for entry in fs::read_dir(mount).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name.to_string_lossy().strip_prefix(PREFIX).and_then(|pid| pid.parse::<u32>().ok());
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
+            // One that is not empty stays.
+            let _ = fs::remove_dir(entry.path());
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod cgroup;
 pub mod client;
 pub mod clock;
 pub mod counted;
+pub mod cpu;
 pub mod gunicorn;
 pub mod needs;
 pub mod process;

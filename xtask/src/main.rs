@@ -4,6 +4,7 @@
 //! by the README's two commands.
 
 mod apt;
+mod bench;
 mod ci;
 mod debian;
 mod demo;
@@ -54,6 +55,11 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Measure what inferscope costs and what it sees, beside other tools; prints Markdown
+    Bench {
+        #[command(subcommand)]
+        bench: bench::Bench,
+    },
     /// Run every check: fmt, layers, clippy, docs, tests, schema, cargo-deny
     Ci,
     /// Check that dependencies between inferscope's modules point one way
@@ -82,6 +88,7 @@ fn run(task: Task) -> Result<()> {
         Task::Setup { engine, peers } => setup::run(&workspace, engine, peers),
         Task::Demo { engine } => demo::run(&workspace, engine),
         Task::Test { args } => ci::test(&workspace, &args),
+        Task::Bench { bench } => bench::run(&workspace, bench),
         Task::Ci => ci::ci(&workspace),
         Task::Layers => layers::check(&workspace),
         Task::Schema { check } => {

@@ -84,30 +84,47 @@ const PROGRAMS: [Program; 3] = [
 pub(crate) struct Peers {
     /// `{"python": …, "runc": …, "bpftrace": …, "pidstat": …, "packages": […]}`; null for what was not set up.
     pub(crate) json: PathBuf,
-    /// Nothing that was wanted is missing.
-    pub(crate) complete: bool,
+    /// What was wanted and can't be had here. It was said why.
+    pub(crate) missing: Vec<&'static str>,
 }
 
-/// Sets up what is wanted, unless it is there. A machine without apt has what is on its `PATH`.
+/// Sets up what is wanted, unless it is there. What can't be had is told of and leaves the rest alone.
 pub(crate) fn prepare(workspace: &Workspace, wanted: Wanted) -> Result<Peers> {
     let dir = workspace.target.join("peers");
     fs::create_dir_all(&dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
     let json = dir.join("peers.json");
     let written: Value =
         fs::read(&json).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
-    let mut described =
-        serde_json::json!({ "python": python(workspace, &json, &written)?, "packages": PYTHON });
+    let mut peers = Peers { json, missing: Vec::new() };
+    let python = python(workspace, &peers.json, &written);
+    let python = peers.or_missing("python", python.map(Some));
+    let packages = python.is_some().then_some(PYTHON);
+    let mut described = serde_json::json!({ "python": python, "packages": packages });
     let cache = cache()?;
-    let mut complete = true;
     for program in &PROGRAMS {
-        let place = if program.wanted_by <= wanted { program.prepare(&cache)? } else { program.find(&cache) };
-        complete &= place.is_some() || program.wanted_by > wanted;
+        let place = match program.wanted_by <= wanted {
+            true => peers.or_missing(program.name, program.prepare(&cache)),
+            false => program.find(&cache),
+        };
         described[program.name] = serde_json::json!(place);
     }
     if written != described {
-        fs::write(&json, serde_json::to_string_pretty(&described)? + "\n")?;
+        fs::write(&peers.json, serde_json::to_string_pretty(&described)? + "\n")?;
     }
-    Ok(Peers { json, complete })
+    Ok(peers)
+}
+
+impl Peers {
+    fn or_missing(&mut self, name: &'static str, place: Result<Option<PathBuf>>) -> Option<PathBuf> {
+        let place = place.unwrap_or_else(|error| {
+            say(format_args!("peers: {name} can't be set up: {error:#}"));
+            None
+        });
+        if place.is_none() {
+            self.missing.push(name);
+        }
+        place
+    }
 }
 
 /// The venv's interpreter. `written` vouches for what was installed before.

@@ -3,7 +3,7 @@
 //! Owns the decision what to prepare. Never prepares twice and never changes anything system-wide. Called by
 //! `main.rs` and by every command that builds.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::debian;
 use crate::engine::{self, EngineFiles};
@@ -38,12 +38,18 @@ pub(crate) fn run(workspace: &Workspace, engine: bool, peers: bool) -> Result<()
     }
     if peers {
         let peers = peers::prepare(workspace, Wanted::ByBenches)?;
+        ensure!(peers.missing.is_empty(), "missing: {}", peers.missing.join(", "));
         say(format_args!("peers: described in {}", peers.json.display()));
     }
     Ok(())
 }
 
-/// What the tests need of others, besides the toolchain and the engine.
+/// What the benches compare with. What can't be had is left out by them, one by one.
+pub(crate) fn peers_of_benches(workspace: &Workspace) -> Result<Peers> {
+    peers::prepare(workspace, Wanted::ByBenches)
+}
+
+/// What the tests need of others, besides the toolchain and the engine. What can't be had skips its tests.
 pub(crate) fn peers_of_tests(workspace: &Workspace) -> Result<Peers> {
     peers::prepare(workspace, Wanted::ByTests)
 }

@@ -1,0 +1,59 @@
+//! `cargo xtask bench …`: what observing costs, and what it sees, beside other tools.
+//!
+//! Owns the command line. Each bench has its module; all print Markdown on standard output and what they are at on
+//! standard error. What is not installed is left out, with a word. Run by `xtask/src/bench.rs`, which builds and
+//! sets up everything; run in an optimised build only, as inferscope's own cost is measured.
+//!
+//! Usage: `bench tracker ROUNDS | bench gunicorn`
+
+mod bpf;
+mod gunicorn;
+mod sampler;
+mod storm;
+mod tracers;
+mod tracker;
+
+use std::io;
+use std::path::Path;
+use std::process::exit;
+
+use inferscope_tests::needs;
+use rustix::process::{Signal, getppid, set_parent_process_death_signal, setpriority_process, setsid};
+
+/// The most favourable.
+const NICE: i32 = -20;
+
+fn main() {
+    if let Err(e) = take_priority() {
+        needs::say(&format!("bench: without priority over what else runs ({e}), so rates are less steady"));
+    }
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["tracker", rounds] if rounds.parse::<u32>().is_ok_and(|rounds| rounds > 0) => {
+            tracker::run(rounds.parse().unwrap_or(1));
+            sampler::run();
+        }
+        ["gunicorn"] => gunicorn::run(),
+        _ => {
+            eprintln!("usage: bench tracker ROUNDS | bench gunicorn");
+            exit(2);
+        }
+    }
+}
+
+/// What else runs would disturb more than a tracer does. With autogroups, the kernel's default, nice values count
+/// only within a session; so this is its own session, which ends with its parent, as Ctrl-C no longer reaches it.
+fn take_priority() -> io::Result<()> {
+    let parent = getppid();
+    set_parent_process_death_signal(Some(Signal::TERM))?;
+    if getppid() != parent {
+        exit(1);
+    }
+    setsid()?;
+    let autogroup = Path::new("/proc/self/autogroup");
+    if autogroup.exists() {
+        std::fs::write(autogroup, NICE.to_string())?;
+    }
+    setpriority_process(None, NICE)?;
+    Ok(())
+}
