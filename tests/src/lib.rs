@@ -6,6 +6,7 @@
 
 pub mod binary;
 pub mod cgroup;
+pub mod bpf;
 pub mod client;
 pub mod clock;
 pub mod container;
