@@ -131,8 +131,16 @@ impl Running {
     /// # Panics
     /// When it ends before, or takes longer than a minute.
     pub fn wait_until_observing(&mut self) {
+        self.wait_until_process_observes(self.process.pid());
+    }
+
+    /// The same where that process is not this one's own, but one that it started.
+    ///
+    /// # Panics
+    /// As [`Self::wait_until_observing`].
+    pub fn wait_until_process_observes(&mut self, pid: u32) {
         let deadline = Instant::now() + OBSERVING_LIMIT;
-        while !process::has_thread(self.process.pid(), OBSERVER) {
+        while !process::has_thread(pid, OBSERVER) {
             let ended = self.process.child.try_wait().expect("it is this process's child");
             assert!(ended.is_none(), "it ended before it observed: {}", self.said());
             assert!(Instant::now() < deadline, "it does not observe within {OBSERVING_LIMIT:?}");

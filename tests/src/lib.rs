@@ -6,8 +6,10 @@
 
 pub mod binary;
 pub mod cgroup;
+pub mod bpf;
 pub mod client;
 pub mod clock;
+pub mod container;
 pub mod counted;
 pub mod cpu;
 pub mod gunicorn;
@@ -16,6 +18,7 @@ pub mod process;
 pub mod puppet;
 pub mod ready;
 pub mod script;
+pub mod served;
 pub mod stats;
 pub mod storm;
 pub mod timed_server;

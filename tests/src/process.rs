@@ -176,6 +176,14 @@ pub fn has_thread(pid: u32, name: &str) -> bool {
     names.any(|comm| comm.trim_end() == name)
 }
 
+/// Sends a signal to a process of the test's own making.
+///
+/// # Panics
+/// When it is gone.
+pub fn signal(pid: u32, signal: Signal) {
+    kill_process(raw(pid), signal).unwrap_or_else(|e| panic!("{signal:?} to {pid}: {e}"));
+}
+
 fn raw(pid: u32) -> Pid {
     i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a child's pid is a positive i32")
 }
