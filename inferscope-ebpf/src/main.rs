@@ -58,7 +58,7 @@ fn on_fork(ctx: BtfTracePointContext) -> i32 {
             // During the snapshot a group may get a thread before it is marked: then the iterator sees it.
             if members::mark_thread(child, &copy) {
                 members::count(|t| t.threads += 1);
-                members::note_threads(group, child.signal_nr_threads());
+                members::note_threads(group, child.signal().nr_threads());
             }
         }
         return 0;
@@ -150,7 +150,7 @@ fn on_exit(ctx: BtfTracePointContext) -> i32 {
     // Before 6.17 the tracepoint doesn't say whether the group is dead; its count of live threads
     // does, and the leader's mark takes care of two threads that see zero at once.
     let group_dead =
-        if settings!(exit_tells_group_dead) != 0 { ctx.arg::<u8>(1) != 0 } else { task.signal_live() == 0 };
+        if settings!(exit_tells_group_dead) != 0 { ctx.arg::<u8>(1) != 0 } else { task.signal().live() == 0 };
     if !group_dead || mark.ending != ending::LIVES || members::control().mode == mode::CLOSED {
         return 0;
     }
@@ -160,7 +160,7 @@ fn on_exit(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: a helper without arguments.
     mark.ended_ns = unsafe { bpf_ktime_get_ns() };
     // A leader that is the last of its group has used everything when it leaves the CPU for good.
-    if settings!(switch_tells_state) != 0 && task.pid() == task.tgid() && task.signal_nr_threads() == 1 {
+    if settings!(switch_tells_state) != 0 && task.pid() == task.tgid() && task.signal().nr_threads() == 1 {
         mark.ending = ending::PENDING;
     } else {
         mark.ending = ending::PROVISIONAL;
@@ -188,7 +188,7 @@ fn on_switch(ctx: BtfTracePointContext) -> i32 {
             members::tell_run(mark, usage.run);
             tell_end(mark, task, usage, true);
         }
-        ending::PROVISIONAL if task.signal_nr_threads() <= 1 => {
+        ending::PROVISIONAL if task.signal().nr_threads() <= 1 => {
             mark.ending = ending::FINAL;
             tell_final(mark, task, task.group_usage());
         }

@@ -138,7 +138,7 @@ pub(crate) fn mark_group(leader: Task, base: Run) -> Option<&'static mut Mark> {
     mark.base = base;
     mark.told = base;
     mark.ending = ending::LIVES;
-    mark.peak_threads = leader.signal_nr_threads();
+    mark.peak_threads = leader.signal().nr_threads();
     mark.member = member::INSIDE;
     Some(mark)
 }

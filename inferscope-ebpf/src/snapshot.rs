@@ -115,7 +115,7 @@ fn identify(task: Task) {
 fn mark(seq: *mut seq_file, task: Task, own: u32) {
     // A tracer below its own target would measure itself: a harness that serves and starts it.
     // A zombie has told its end already.
-    if task.tgid() == own || task.signal_live() == 0 || members::of_task(task).is_some() {
+    if task.tgid() == own || task.signal().live() == 0 || members::of_task(task).is_some() {
         return;
     }
     let leader = task.group_leader();

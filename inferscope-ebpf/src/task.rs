@@ -87,13 +87,31 @@ macro_rules! getters {
     };
 }
 
-macro_rules! signal_getters {
-    ($($name:ident: $read:ident($field:ident) -> $ty:ty),+ $(,)?) => {
-        $(#[inline(always)]
-        pub(crate) fn $name(self) -> $ty {
-            $read(self.signal(), layout!($field))
-        })+
-    };
+/// A thread group's `signal_struct`. Taken once and kept: for every load of a pointer from a task the verifier
+/// searches all of the kernel's types, half a millisecond at a time.
+#[derive(Clone, Copy)]
+pub(crate) struct Signal(*const u8);
+
+impl Signal {
+    #[inline(always)]
+    pub(crate) fn as_ptr(self) -> *const u8 {
+        self.0
+    }
+
+    getters! {
+        live: read_u32(signal_live) -> u32,
+        nr_threads: read_u32(signal_nr_threads) -> u32,
+        utime: read_u64(signal_utime) -> u64,
+        stime: read_u64(signal_stime) -> u64,
+        sum_sched_runtime: read_u64(signal_sum_sched_runtime) -> u64,
+        maxrss: read_u64(signal_maxrss) -> u64,
+        min_flt: read_u64(signal_min_flt) -> u64,
+        maj_flt: read_u64(signal_maj_flt) -> u64,
+        nvcsw: read_u64(signal_nvcsw) -> u64,
+        nivcsw: read_u64(signal_nivcsw) -> u64,
+        flags: read_u32(signal_flags) -> u32,
+        group_exit_code: read_u32(signal_group_exit_code) -> u32,
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -126,8 +144,8 @@ impl Task {
     }
 
     #[inline(always)]
-    pub(crate) fn signal(self) -> *const u8 {
-        read_ptr(self.0, layout!(task_signal))
+    pub(crate) fn signal(self) -> Signal {
+        Signal(read_ptr(self.0, layout!(task_signal)))
     }
 
     /// Its cgroup of the default (v2) hierarchy.
@@ -217,8 +235,8 @@ impl Task {
     pub(crate) fn wait_status(self) -> u32 {
         const SIGNAL_GROUP_EXIT: u32 = 4;
         let signal = self.signal();
-        if read_u32(signal, layout!(signal_flags)) & SIGNAL_GROUP_EXIT != 0 {
-            read_u32(signal, layout!(signal_group_exit_code))
+        if signal.flags() & SIGNAL_GROUP_EXIT != 0 {
+            signal.group_exit_code()
         } else {
             read_u32(self.0, layout!(task_exit_code))
         }
@@ -235,18 +253,5 @@ impl Task {
         nivcsw: read_u64(task_nivcsw) -> u64,
         min_flt: read_u64(task_min_flt) -> u64,
         maj_flt: read_u64(task_maj_flt) -> u64,
-    }
-
-    signal_getters! {
-        signal_live: read_u32(signal_live) -> u32,
-        signal_nr_threads: read_u32(signal_nr_threads) -> u32,
-        signal_utime: read_u64(signal_utime) -> u64,
-        signal_stime: read_u64(signal_stime) -> u64,
-        signal_sum_sched_runtime: read_u64(signal_sum_sched_runtime) -> u64,
-        signal_maxrss: read_u64(signal_maxrss) -> u64,
-        signal_min_flt: read_u64(signal_min_flt) -> u64,
-        signal_maj_flt: read_u64(signal_maj_flt) -> u64,
-        signal_nvcsw: read_u64(signal_nvcsw) -> u64,
-        signal_nivcsw: read_u64(signal_nivcsw) -> u64,
     }
 }

@@ -10,7 +10,7 @@ use inferscope_common::{Run, Usage};
 
 use crate::{
     layout,
-    task::{Task, probe, probe_or_zero},
+    task::{Signal, Task, probe_or_zero},
 };
 
 /// Threads of one group that are looked at: more than a group has, as the walk must end. What is beyond would
@@ -23,42 +23,27 @@ impl Task {
     /// What the group's `signal_struct` holds: of a freed group everything.
     #[inline(always)]
     pub(crate) fn released_usage(self) -> Usage {
-        Usage {
-            run: self.released_run(),
-            maxrss_pages: self.signal_maxrss(),
-            minor_faults: self.signal_min_flt(),
-            major_faults: self.signal_maj_flt(),
-            voluntary_switches: self.signal_nvcsw(),
-            involuntary_switches: self.signal_nivcsw(),
-        }
-    }
-
-    #[inline(always)]
-    fn released_run(self) -> Run {
-        Run {
-            exec_ns: self.signal_sum_sched_runtime(),
-            utime_ns: self.signal_utime(),
-            stime_ns: self.signal_stime(),
-        }
+        self.signal().released_usage()
     }
 
     /// Of the whole group of a living or dying task. A running thread's figure is as of the last tick or
     /// switch; that of a leader which has left the CPU for good is what wait(2) tells, or will.
     #[inline(always)]
     pub(crate) fn group_usage(self) -> Usage {
-        let mut usage = self.released_usage();
+        let signal = self.signal();
+        let mut usage = signal.released_usage();
         // A thread that is released in between moves from the list into the struct, under a sequence lock.
         let mut look = 0;
         while look < MAX_LOOKS {
-            let before = self.released_sequence();
-            usage = self.released_usage();
-            match self.signal_nr_threads() {
+            let before = signal.released_sequence();
+            usage = signal.released_usage();
+            match signal.nr_threads() {
                 // Reaped already: the struct has it all.
                 0 => {}
                 1 => self.add_own(&mut usage),
-                _ => self.add_threads(&mut usage),
+                _ => signal.add_threads(&mut usage),
             }
-            if self.released_sequence() == before && before & 1 == 0 {
+            if signal.released_sequence() == before && before & 1 == 0 {
                 break;
             }
             look += 1;
@@ -78,18 +63,32 @@ impl Task {
         usage.voluntary_switches += self.nvcsw();
         usage.involuntary_switches += self.nivcsw();
     }
+}
+
+impl Signal {
+    #[inline(always)]
+    fn released_usage(self) -> Usage {
+        Usage {
+            run: Run { exec_ns: self.sum_sched_runtime(), utime_ns: self.utime(), stime_ns: self.stime() },
+            maxrss_pages: self.maxrss(),
+            minor_faults: self.min_flt(),
+            major_faults: self.maj_flt(),
+            voluntary_switches: self.nvcsw(),
+            involuntary_switches: self.nivcsw(),
+        }
+    }
 
     #[inline(always)]
     fn released_sequence(self) -> u32 {
         match layout!(signal_stats_seq) {
             0 => 0,
-            offset => probe::<u32>(self.signal(), offset).unwrap_or(0),
+            offset => probe_or_zero::<u32>(self.as_ptr(), offset),
         }
     }
 
     #[inline(always)]
     fn add_threads(self, usage: &mut Usage) {
-        let head = self.signal().wrapping_add(layout!(signal_thread_head) as usize);
+        let head = self.as_ptr().wrapping_add(layout!(signal_thread_head) as usize);
         let mut walk = Walk { head: head as u64, node: probe_or_zero::<u64>(head, 0), usage: *usage };
         let add_thread: extern "C" fn(u32, *mut Walk) -> i64 = add_thread;
         // SAFETY: the callback takes what is handed over here, which outlives the call.

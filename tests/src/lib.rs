@@ -5,8 +5,8 @@
 //! functions panic where a test has to fail.
 
 pub mod binary;
-pub mod cgroup;
 pub mod bpf;
+pub mod cgroup;
 pub mod client;
 pub mod clock;
 pub mod container;
