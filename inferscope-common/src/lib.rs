@@ -142,6 +142,8 @@ pub struct ExitRecord {
     pub usage: Usage,
     /// What it had used before it came into the set.
     pub base: Run,
+    /// Its last name: processes rename themselves without an exec.
+    pub comm: [u8; COMM_LEN],
 }
 
 /// The figures of an ended member are final ([`kind::FREE`]), or it left the
@@ -384,7 +386,7 @@ const _: () = {
     assert!(size_of::<Usage>() == 64);
     assert!(size_of::<ForkRecord>() == 64);
     assert!(size_of::<ExecRecord>() == 440);
-    assert!(size_of::<ExitRecord>() == 136);
+    assert!(size_of::<ExitRecord>() == 152);
     assert!(size_of::<UsageRecord>() == 128);
     assert!(size_of::<MigrateRecord>() == 48);
     assert!(size_of::<OomRecord>() == 32);

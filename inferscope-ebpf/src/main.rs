@@ -240,6 +240,7 @@ fn tell_end(mark: &Mark, leader: Task, usage: Usage, is_final: bool) {
             unsafe { (*record).usage = usage };
             // SAFETY: as above.
             unsafe { (*record).base = mark.base };
+            emit::comm(record_field!(record, comm), leader);
         },
     );
 }

@@ -24,7 +24,7 @@ fn outside(cgroup: &Cgroup) -> PathBuf {
 }
 
 fn observe(cgroup: &Cgroup, more: &[&str]) -> Running {
-    let mut args = vec!["observe", "--json", "--cgroup", cgroup.v2().to_str().unwrap()];
+    let mut args = vec!["observe", "--json", "--cgroup", cgroup.v2().to_str().expect("UTF-8")];
     args.extend(more);
     let mut running = binary::start(&args);
     running.wait_until_observing();
@@ -43,7 +43,7 @@ fn number(value: &Value) -> u64 {
 }
 
 fn of_pid(report: &Value, pid: u32) -> Vec<Value> {
-    let list = report["processes"]["list"].as_array().unwrap();
+    let list = report["processes"]["list"].as_array().expect("a list");
     list.iter().filter(|p| p["pid"] == pid).cloned().collect()
 }
 
@@ -99,7 +99,7 @@ fn moves(strict: bool) {
     let until = if strict { left } else { ended };
     close("the guest's CPU", cpu_of(guest_line), until - came);
     assert_eq!(guest_line["left_ns"].is_null(), !strict, "{guest_line:#}");
-    let events = report["processes"]["events"].as_array().unwrap();
+    let events = report["processes"]["events"].as_array().expect("a list");
     let kinds: Vec<&str> =
         events.iter().filter(|e| e["pid"] == guest.pid()).filter_map(|e| e["kind"].as_str()).collect();
     assert_eq!(kinds, ["migrate_in", "migrate_out"]);
@@ -111,7 +111,7 @@ fn moves(strict: bool) {
     } else {
         // The set holds one that the cgroup's figure does not.
         assert!(cpu["reconciliation_error_pct"].is_null(), "{cpu:#}");
-        assert!(cpu["reconciliation_reason"].as_str().unwrap().contains("moved out"), "{cpu:#}");
+        assert!(cpu["reconciliation_reason"].as_str().expect("a text").contains("moved out"), "{cpu:#}");
     }
 }
 

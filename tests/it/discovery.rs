@@ -45,7 +45,7 @@ fn observed(endpoint: &str) -> Value {
 }
 
 fn roots(report: &Value) -> Vec<u64> {
-    report["target"]["pids"].as_array().unwrap().iter().filter_map(Value::as_u64).collect()
+    report["target"]["pids"].as_array().expect("a list").iter().filter_map(Value::as_u64).collect()
 }
 
 #[test]

@@ -23,7 +23,7 @@ fn report(running: Running) -> Value {
 }
 
 fn list(report: &Value) -> &Vec<Value> {
-    report["processes"]["list"].as_array().unwrap()
+    report["processes"]["list"].as_array().expect("a list")
 }
 
 /// A memory cgroup with a limit, removed when dropped.
@@ -36,7 +36,7 @@ impl Limited {
     /// Of v1's memory hierarchy or of v2, whichever has the controller.
     fn make(bytes: u64) -> Option<Self> {
         let name = format!("inferscope-oom-{}", std::process::id());
-        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        let mounts = fs::read_to_string("/proc/self/mounts").expect("it is there");
         let at = |wanted: &dyn Fn(&str, &str) -> bool| {
             mounts.lines().find_map(|line| {
                 let fields: Vec<&str> = line.split(' ').collect();

@@ -16,6 +16,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use super::cgroup::{self, Accounting, Hierarchies};
 use super::ebpf::{EbpfError, Record, Tracker, What, cpu_of};
 use super::pace::Pace;
+use super::proc::handle::cpu_clock;
 use super::proc::tree;
 use super::sampler::{Look, Sampler};
 use super::series::Series;
@@ -115,6 +116,12 @@ impl Worker {
     fn begin(plan: &ObservePlan, target: &Found) -> Result<Self, ObserveError> {
         let sampler = Sampler::new();
         let mut table = Table::new(plan.max_processes);
+        let hierarchies = Hierarchies::of_this_process();
+        let accounting = target.cgroup.as_ref().map(|c| Accounting::of(c, &hierarchies));
+        let beside_own = target
+            .cgroup
+            .as_ref()
+            .is_some_and(|c| cgroup::processes_below(&c.dir).contains(&std::process::id()));
         let (tracker, tracker_reason) = match (plan.tracker, target.descendants) {
             (_, false) => (None, Some("--no-descendants samples one process".to_owned())),
             (TrackerChoice::Proc, true) => (None, Some("--tracker proc".to_owned())),
@@ -128,12 +135,6 @@ impl Worker {
                 }
             }
         };
-        let hierarchies = Hierarchies::of_this_process();
-        let accounting = target.cgroup.as_ref().map(|c| Accounting::of(c, &hierarchies));
-        let beside_own = target
-            .cgroup
-            .as_ref()
-            .is_some_and(|c| cgroup::processes_below(&c.dir).contains(&std::process::id()));
         let started = Mono::now();
         let mut worker = Self {
             tracker,
@@ -157,12 +158,8 @@ impl Worker {
         if worker.tracker.is_none() {
             worker.first_scan();
         }
-        let before = worker.accounting.as_ref().and_then(Accounting::read);
+        worker.begin_window();
         let (first, _) = worker.sample();
-        if let Some(accounting) = &mut worker.accounting {
-            let after = accounting.read();
-            accounting.begin(before, after);
-        }
         worker.samples.push(first);
         // An empty cgroup is waited in; a tree without a process never gets one.
         if first.processes == 0 && target.cgroup.is_none() {
@@ -170,6 +167,23 @@ impl Worker {
             return Err(ObserveError::TargetGone(format!("the tree of process {root}")));
         }
         Ok(worker)
+    }
+
+    /// The clocks of the living and the cgroup's own figure are read at once, before anything that takes
+    /// time: what is born from here on counts from its birth.
+    fn begin_window(&mut self) {
+        let before = self.accounting.as_ref().and_then(Accounting::read);
+        let living: Vec<_> = self.table.living().collect();
+        for (i, pid, _) in living {
+            let clock = i32::try_from(pid).ok().filter(|pid| *pid != 0).and_then(cpu_clock);
+            if let Some(total) = clock {
+                self.table.window_began(i, total);
+            }
+        }
+        if let Some(accounting) = &mut self.accounting {
+            let after = accounting.read();
+            accounting.begin(before, after);
+        }
     }
 
     fn first_scan(&mut self) {

@@ -90,12 +90,13 @@ impl Table {
                 }
                 self.event(t, pid, ProcessEventKind::Exec { comm, exe });
             }
-            What::Exit { status, peak_threads, usage, base, is_final } => {
+            What::Exit { status, peak_threads, usage, base, is_final, comm } => {
                 self.counts.exits += 1;
                 let i = if is_final { self.open.remove(&id) } else { self.open.get(&id).copied() };
                 if let Some(i) = i {
                     let known = &mut self.entries[i].record;
                     known.peak_threads = known.peak_threads.max(Some(peak_threads));
+                    known.comm = comm;
                     self.take_usage(i, &usage, base, is_final);
                     self.end(i, t, Some(status));
                 }
@@ -244,6 +245,14 @@ impl Table {
             self.vanished_cpu += self.entries[i].cpu().unwrap_or_default();
         }
         self.end(i, t, None);
+    }
+
+    /// The CPU clock of a living member when the window began: exact, where the kernel program's base is as
+    /// old as the last tick.
+    pub(crate) fn window_began(&mut self, i: usize, total: Nanos) {
+        if let Some(entry) = self.entries.get_mut(i) {
+            entry.window_began(total);
+        }
     }
 
     /// A reading of a living member.

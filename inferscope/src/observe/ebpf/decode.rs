@@ -51,6 +51,7 @@ pub(crate) enum What {
         base: Run,
         /// No [`What::Free`] follows.
         is_final: bool,
+        comm: String,
     },
     Free {
         usage: GroupUsage,
@@ -132,6 +133,7 @@ pub(crate) fn decode(bytes: &[u8], page_bytes: u64) -> Result<Record, DecodeErro
                 usage: group_usage(&r.usage, page_bytes),
                 base: r.base,
                 is_final: r.is_final != 0,
+                comm: text(&r.comm),
             }
         }
         kind::FREE => {

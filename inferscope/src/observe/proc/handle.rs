@@ -124,7 +124,7 @@ impl Handle {
 
 /// The CPU clock of a process, all threads and the ended ones included, to the nanosecond. Its
 /// clock id is `~pid << 3 | CPUCLOCK_SCHED` (clock_getcpuclockid(3)); any process may read it.
-fn cpu_clock(pid: i32) -> Option<Nanos> {
+pub(crate) fn cpu_clock(pid: i32) -> Option<Nanos> {
     const CPUCLOCK_SCHED: libc::clockid_t = 2;
     let clock = (!pid << 3) | CPUCLOCK_SCHED;
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };

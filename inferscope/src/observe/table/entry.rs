@@ -4,9 +4,10 @@
 
 use inferscope_common::Run;
 
-use super::super::ebpf::{GroupUsage, Id};
+use super::super::ebpf::{GroupUsage, Id, cputime_adjust};
 use super::super::proc::handle::Reading;
 use crate::event::{Birth, CpuTime, ProcessRecord};
+use crate::units::Nanos;
 
 /// What a process had used before it came into the set (`cpu_before`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,6 +110,15 @@ impl Entry {
         record.major_faults = Some(usage.major_faults);
         record.voluntary_switches = Some(usage.voluntary_switches);
         record.involuntary_switches = Some(usage.involuntary_switches);
+    }
+
+    /// The exact total takes the place of the kernel program's, whose split stands.
+    pub(super) fn window_began(&mut self, total: Nanos) {
+        if self.base == Base::Provisional {
+            let before = self.record.cpu_before;
+            self.record.cpu_before = cputime_adjust(before.user.0, before.system.0, total.0);
+            self.base = Base::Known;
+        }
     }
 
     pub(super) fn sampled(&mut self, reading: &Reading) {

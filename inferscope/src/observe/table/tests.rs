@@ -42,7 +42,14 @@ fn exit(pid: u32, user: u64) -> Record {
     record(
         2,
         pid,
-        What::Exit { status, peak_threads: 1, usage: usage(user), base: Run::default(), is_final: false },
+        What::Exit {
+            status,
+            peak_threads: 1,
+            usage: usage(user),
+            base: Run::default(),
+            is_final: false,
+            comm: "last".into(),
+        },
     )
 }
 
@@ -172,7 +179,14 @@ fn one_that_was_alive_and_ends_before_it_could_be_read_has_the_kernels_base() {
     table.apply(record(
         2,
         5,
-        What::Exit { status, peak_threads: 1, usage, base: ended(1_000), is_final: false },
+        What::Exit {
+            status,
+            peak_threads: 1,
+            usage,
+            base: ended(1_000),
+            is_final: false,
+            comm: "last".into(),
+        },
     ));
     assert_eq!(table.finish(true).0[0].cpu.unwrap().total(), Nanos(600));
 }
@@ -209,9 +223,26 @@ fn a_final_exit_leaves_nothing_to_wait_for() {
     table.apply(record(
         2,
         5,
-        What::Exit { status, peak_threads: 1, usage: usage(130), base, is_final: true },
+        What::Exit { status, peak_threads: 1, usage: usage(130), base, is_final: true, comm: "last".into() },
     ));
     assert!(table.unsettled().is_empty());
     assert_eq!(table.unlisted(ended(130)).total(), Nanos(0));
     assert!(table.finish(true).0[0].cpu_is_final);
+}
+
+#[test]
+fn the_window_begins_with_the_exact_clock_and_the_first_sample_does_not_move_it() {
+    let mut table = Table::new(100);
+    table.apply(record(0, 5, What::Alive(living(1_000))));
+    table.window_began(0, Nanos(1_003));
+    table.sampled(0, &reading(1_500));
+    assert_eq!(table.living_cpu().total(), Nanos(497));
+}
+
+#[test]
+fn a_process_that_renamed_itself_is_told_by_its_last_name() {
+    let mut table = Table::new(100);
+    table.apply(fork(5));
+    table.apply(exit(5, 1));
+    assert_eq!(table.finish(true).0[0].comm, "last");
 }
