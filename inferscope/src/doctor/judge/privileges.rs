@@ -36,7 +36,7 @@ const INSIGHT: [Capability; 2] = [
         code: "cap_sys_ptrace",
         name: "CAP_SYS_PTRACE",
         bit: 19,
-        what_for: "reads the program's path and PSS of other users' processes, and finds their sockets",
+        what_for: "reads the program's path and PSS of other users' processes (newer kernels give PSS to CAP_PERFMON too), and finds their sockets",
     },
     Capability {
         code: "cap_dac_read_search",
