@@ -6,6 +6,7 @@ use crate::doctor::facts::{
 use crate::doctor::{Diagnosis, Status};
 
 const ALL: u64 = (1 << 41) - 1;
+const DAC_OVERRIDE: u64 = 1 << 1;
 const DAC_READ_SEARCH: u64 = 1 << 2;
 const SYS_PTRACE: u64 = 1 << 19;
 const SYS_ADMIN: u64 = 1 << 21;
@@ -174,13 +175,16 @@ fn two_capabilities_and_nothing_else_are_enough_for_the_tracker() {
 #[test]
 fn what_only_looks_into_others_is_a_limit() {
     for (bit, code) in [(SYS_PTRACE, "cap_sys_ptrace"), (DAC_READ_SEARCH, "cap_dac_read_search")] {
-        let checks = with(|f| {
-            f.own.capabilities = Some(ALL & !bit);
-            f.own.uid = 1_000;
-        });
-        assert_eq!(complaints(&checks), [format!("{code}:Limited")]);
-        assert!(works(checks));
+        for uid in [0, 1_000] {
+            let checks = with(|f| {
+                f.own.capabilities = Some(ALL & !bit & !DAC_OVERRIDE);
+                f.own.uid = uid;
+            });
+            assert_eq!(complaints(&checks), [format!("{code}:Limited")]);
+            assert!(works(checks));
+        }
     }
+    assert_eq!(complaints(&with(|f| f.own.capabilities = Some(ALL & !DAC_READ_SEARCH))), [""; 0]);
 }
 
 #[test]
