@@ -1,7 +1,7 @@
 //! A gunicorn whose workers are recycled under load and spawn helpers: all of them are in the report, and the
 //! CPU time is what the kernel accounts to their cgroup.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use inferscope_tests::cgroup::Cgroup;
 use inferscope_tests::gunicorn::{Gunicorn, WORKERS};
@@ -74,6 +74,29 @@ fn every_recycled_worker_and_every_helper_of_gunicorn_is_accounted() {
     for pid in [arbiter].iter().chain(&after.workers).chain(&after.helpers) {
         let left = listed.get_mut(&u64::from(*pid)).filter(|left| **left > 0);
         *left.unwrap_or_else(|| panic!("pid {pid} is missing in the report")) -= 1;
+    }
+
+    let workers: HashSet<u64> = after.workers.iter().copied().map(u64::from).collect();
+    let mut places = BTreeSet::new();
+    for process in list {
+        let pid = number(&process["pid"]);
+        let of_app = process["comm"] != "burner";
+        let role = match () {
+            () if pid == u64::from(arbiter) => "arbiter",
+            () if of_app && workers.contains(&pid) => "worker",
+            () => "helper",
+        };
+        assert_eq!(process["role"], role, "{process:#}");
+        if role == "worker" {
+            places.insert((number(&process["slot"]), number(&process["generation"])));
+        }
+    }
+    assert_eq!(places.len(), after.workers.len(), "two workers in one place at once: {places:?}");
+    for slot in 0..WORKERS as u64 {
+        let generations: Vec<u64> =
+            places.iter().filter(|place| place.0 == slot).map(|place| place.1).collect();
+        assert!(!generations.is_empty(), "place {slot} never had a worker: {places:?}");
+        assert!(generations.iter().copied().eq(0..generations.len() as u64), "place {slot}: {places:?}");
     }
 
     let cpu = |process: &Value| number(&process["cpu_user_ns"]) + number(&process["cpu_system_ns"]);

@@ -21,15 +21,17 @@ const INTERVAL_MS: u64 = 50;
 
 pub(crate) fn run() {
     println!("\n### Sampler: CPU time for one reading of one sleeping process\n");
-    println!("| live processes | inferscope, a reading | a tick, of {INTERVAL_MS} ms | overruns |");
-    println!("|--:|--:|--:|--:|");
+    println!(
+        "| live processes | inferscope, a reading | a tick | ticks with PSS | interval, asked for {INTERVAL_MS} ms | overruns |"
+    );
+    println!("|--:|--:|--:|--:|--:|--:|");
     let mut at_compared = 0.0;
     for size in SIZES {
         needs::say(&format!("bench: sampler, {size} processes"));
         let ours = ours(size);
         println!(
-            "| {size} | {:.2} µs | {:.2} ms | {} of {} |",
-            ours.us, ours.tick_ms, ours.overruns, ours.ticks
+            "| {size} | {:.2} µs | {:.2} ms | {} of {} | {:.0} ms | {} |",
+            ours.us, ours.tick_ms, ours.with_pss, ours.ticks, ours.interval_ms, ours.overruns
         );
         if size == COMPARED {
             at_compared = ours.us;
@@ -55,11 +57,16 @@ pub(crate) fn run() {
 struct Ours {
     us: f64,
     tick_ms: f64,
+    /// What the sampler had stretched its interval to at the end.
+    interval_ms: f64,
+    /// In the stretch.
     ticks: u64,
+    with_pss: usize,
+    /// In the whole run.
     overruns: u64,
 }
 
-/// The whole process's CPU time: that of draining an idle ring fifty times a second is in it.
+/// The whole process's CPU time: that of draining an idle ring is in it, and that of reading PSS when it is due.
 fn ours(size: u32) -> Ours {
     let mut storm = Storm::start(1);
     storm.sleepers(size);
@@ -79,7 +86,8 @@ fn ours(size: u32) -> Ours {
     let origin = number(&report["run"]["origin_monotonic_ns"]);
     let samples = report["resources"]["samples"].as_array().expect("there are samples");
     let within = samples.iter().filter(|sample| (from..to).contains(&(origin + number(&sample["t_ns"]))));
-    let (ticks, readings) = within.fold((0, 0), |(ticks, readings), sample| {
+    let with_pss = within.clone().filter(|sample| !sample["pss_bytes"].is_null()).count();
+    let (ticks, readings) = within.fold((0_u64, 0), |(ticks, readings), sample| {
         assert_eq!(number(&sample["processes"]), u64::from(size) + 1, "it reads all of them");
         (ticks + 1, readings + number(&sample["processes"]))
     });
@@ -88,7 +96,9 @@ fn ours(size: u32) -> Ours {
     Ours {
         us: cpu_us / readings as f64,
         tick_ms: cpu_us / 1e3 / ticks as f64,
-        ticks: samples.len() as u64,
+        interval_ms: number(&report["self"]["sample_interval_ns"]) as f64 / 1e6,
+        ticks,
+        with_pss,
         overruns: number(&report["self"]["sample_overruns"]),
     }
 }
