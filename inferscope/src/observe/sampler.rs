@@ -10,7 +10,7 @@ use super::pss::Schedule;
 use super::table::Table;
 use crate::clock::Mono;
 
-/// Descriptors of processes kept open; beyond, a handle is opened for each reading.
+/// Processes whose files are kept open, three descriptors each; beyond, a handle is opened for each reading.
 const MAX_HANDLES: usize = 16_384;
 
 pub(super) struct Sampler {

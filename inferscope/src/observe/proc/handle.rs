@@ -1,11 +1,15 @@
 //! One process, read through a handle.
 //!
-//! Owns a descriptor of /proc/PID: it names that very process, so that a reading after its end
-//! fails (ESRCH) instead of telling of a process that got the same pid.
+//! Owns descriptors of /proc/PID and of the two files in it that every tick reads: they name that very process,
+//! so that a reading after its end fails (ESRCH) instead of telling of a process that got the same pid. Kept
+//! open, a tick costs two reads and a clock.
+
+use std::fs::File;
 
 use procfs::ProcError;
 use procfs::process::Process;
 
+use super::stat::{self, Stat};
 use crate::event::CpuTime;
 use crate::observe::ebpf::cputime_adjust;
 use crate::units::{Nanos, pages_to_bytes, ticks_to_nanos};
@@ -28,9 +32,14 @@ impl Units {
     }
 }
 
+/// More than the line holds: 52 numbers of at most 20 digits and a name.
+const STAT_BYTES: usize = 1_280;
+
 #[derive(Debug)]
 pub(crate) struct Handle {
     process: Process,
+    stat: File,
+    statm: File,
     units: Units,
 }
 
@@ -73,31 +82,41 @@ impl Handle {
     pub(crate) fn open(pid: u32, start_ticks: Option<u64>, units: Units) -> Result<Self, Unread> {
         let pid = i32::try_from(pid).map_err(|_| Unread::Gone)?;
         let process = Process::new(pid)?;
-        let found = process.stat()?.starttime;
+        let open = |name| process.open_relative(name);
+        let (stat, statm) = (open("stat")?, open("statm")?);
+        let handle = Self { process, stat, statm, units };
+        let mut buffer = [0; STAT_BYTES];
+        let found = handle.stat(&mut buffer)?.start_ticks;
         if start_ticks.is_some_and(|expected| expected != found) {
             return Err(Unread::Gone);
         }
-        Ok(Self { process, units })
+        Ok(handle)
     }
 
     pub(crate) fn read(&self) -> Result<Reading, Unread> {
         let ran = cpu_clock(self.process.pid);
-        let statm = self.process.statm()?;
+        let mut buffer = [0; STAT_BYTES];
+        let statm = read(&self.statm, &mut buffer)?;
+        let rss_pages = stat::resident_pages(statm).ok_or(Unread::Refused)?;
         // Read last: it succeeds only while the process exists, so the clock above was its own.
-        let stat = self.process.stat()?;
+        let stat = self.stat(&mut buffer)?;
         let ticks = |t| ticks_to_nanos(t, self.units.ticks_per_second);
-        let (user, system) = (ticks(stat.utime), ticks(stat.stime));
+        let (user, system) = (ticks(stat.utime_ticks), ticks(stat.stime_ticks));
         let cpu = ran.map_or(CpuTime { user, system }, |total| cputime_adjust(user.0, system.0, total.0));
         Ok(Reading {
-            ppid: u32::try_from(stat.ppid).unwrap_or(0),
-            zombie: matches!(stat.state, 'Z' | 'X'),
-            comm: stat.comm,
-            threads: u32::try_from(stat.num_threads).unwrap_or(0),
-            rss_bytes: pages_to_bytes(statm.resident, self.units.page_bytes),
+            ppid: stat.ppid,
+            zombie: matches!(stat.state, b'Z' | b'X'),
+            comm: String::from_utf8_lossy(stat.comm).into_owned(),
+            threads: stat.threads,
+            rss_bytes: pages_to_bytes(rss_pages, self.units.page_bytes),
             cpu,
-            minor_faults: stat.minflt,
-            major_faults: stat.majflt,
+            minor_faults: stat.minor_faults,
+            major_faults: stat.major_faults,
         })
+    }
+
+    fn stat<'b>(&self, buffer: &'b mut [u8; STAT_BYTES]) -> Result<Stat<'b>, Unread> {
+        stat::stat(read(&self.stat, buffer)?).ok_or(Unread::Refused)
     }
 
     /// Command line and executable: what exec events would have told, for those born before.
@@ -119,6 +138,15 @@ impl Handle {
     /// VmHWM: the peak since the process's last exec.
     pub(crate) fn peak_rss_bytes(&self) -> Option<u64> {
         self.process.status().ok()?.vmhwm.map(|kib| kib.saturating_mul(1024))
+    }
+}
+
+/// A file of /proc from its beginning: the kernel writes it anew for each read.
+fn read<'b>(file: &File, buffer: &'b mut [u8; STAT_BYTES]) -> Result<&'b [u8], Unread> {
+    match rustix::io::pread(file, &mut buffer[..], 0) {
+        Ok(n) => Ok(&buffer[..n]),
+        Err(rustix::io::Errno::SRCH) => Err(Unread::Gone),
+        Err(_) => Err(Unread::Refused),
     }
 }
 
