@@ -62,7 +62,7 @@ pub(super) struct Namespaces {
 pub(super) enum Namespace {
     /// The machine's.
     Initial,
-    /// That of pid 1, which may be the machine's or a container's.
+    /// That of the machine's pid 1.
     OfPid1,
     /// Another.
     Inner,

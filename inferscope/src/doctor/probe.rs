@@ -81,27 +81,38 @@ impl Probe {
 
     fn namespaces(&self, status: &str) -> Namespaces {
         let nested = field(status, "NSpid").is_some_and(|pids| pids.split_whitespace().count() > 1);
+        let pid = self.namespace("pid", INITIAL_PID);
         Namespaces {
-            pid: self.namespace("pid", INITIAL_PID),
+            pid,
             user: self.namespace("user", INITIAL_USER),
-            network: self.namespace("net", INITIAL_NETWORK),
+            network: self.network_namespace(pid),
             proc_is_foreign: nested,
         }
     }
 
+    /// By its inode number, a constant where it is the machine's.
     fn namespace(&self, kind: &str, initial: u64) -> Namespace {
-        let of = |pid: &str| {
-            let link = fs::read_link(self.path(&format!("proc/{pid}/ns/{kind}"))).ok()?;
-            link.to_str()?.split_once(":[")?.1.strip_suffix(']')?.parse::<u64>().ok()
-        };
-        match (of("self"), of("1")) {
-            (Some(own), _) if own == initial => Namespace::Initial,
-            // Their inode numbers are constants, so another number is another namespace.
-            (Some(_), _) if kind != "net" => Namespace::Inner,
+        match self.namespace_inode("self", kind) {
+            Some(own) if own == initial => Namespace::Initial,
+            Some(_) => Namespace::Inner,
+            None => Namespace::Unknown,
+        }
+    }
+
+    /// Before 6.18 its number is no constant: then it is compared with that of pid 1, if that is the machine's.
+    fn network_namespace(&self, pid: Namespace) -> Namespace {
+        let of_first = self.namespace_inode("1", "net").filter(|_| pid == Namespace::Initial);
+        match (self.namespace_inode("self", "net"), of_first) {
+            (Some(INITIAL_NETWORK), _) => Namespace::Initial,
             (Some(own), Some(first)) if own == first => Namespace::OfPid1,
             (Some(_), Some(_)) => Namespace::Inner,
             _ => Namespace::Unknown,
         }
+    }
+
+    fn namespace_inode(&self, pid: &str, kind: &str) -> Option<u64> {
+        let link = fs::read_link(self.path(&format!("proc/{pid}/ns/{kind}"))).ok()?;
+        link.to_str()?.split_once(":[")?.1.strip_suffix(']')?.parse().ok()
     }
 
     fn proc(&self, status: &str) -> Proc {

@@ -5,7 +5,7 @@
 use crate::doctor::Check;
 use crate::doctor::facts::{Facts, Hierarchy, Layout, Namespace, Nvml};
 
-/// A process that is sampled keeps a descriptor open; this many are enough for any server that we know of.
+/// A process that is sampled keeps three descriptors open: enough for more than a thousand.
 const WANTED_FILES: u64 = 4_096;
 
 /// CAP_DAC_READ_SEARCH and CAP_SYS_PTRACE.
@@ -80,11 +80,13 @@ fn network_namespace(facts: &Facts) -> Check {
     let namespace = facts.namespaces.network;
     let check = match namespace {
         Namespace::Initial => Check::ok(code, name, "the machine's: its loopback endpoints can be reached"),
-        Namespace::OfPid1 => Check::ok(code, name, "that of pid 1: its loopback endpoints can be reached"),
+        Namespace::OfPid1 => {
+            Check::ok(code, name, "that of the machine's pid 1: its loopback endpoints can be reached")
+        }
         Namespace::Unknown => Check::ok(
             code,
             name,
-            "can't be compared with that of pid 1; loopback endpoints are those of the own one",
+            "may be the machine's or one of its own: 127.0.0.1 reaches the servers within it",
         ),
         Namespace::Inner => {
             Check::limited(code, name, "one of its own: 127.0.0.1 reaches only servers within it").remedy(

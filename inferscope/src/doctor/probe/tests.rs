@@ -62,6 +62,12 @@ fn namespaces_are_told_by_their_constants_or_by_pid_1() {
     assert_eq!(probe.namespaces(STATUS).network, Namespace::Unknown);
     symlink("net:[4026539999]", &first).unwrap();
     assert_eq!(probe.namespaces(STATUS).network, Namespace::Inner);
+    // A container's pid 1 tells nothing of the machine.
+    let pid = dir.path().join("proc/self/ns/pid");
+    fs::remove_file(&pid).unwrap();
+    symlink("pid:[4026532801]", &pid).unwrap();
+    let found = probe.namespaces(STATUS);
+    assert_eq!((found.pid, found.network), (Namespace::Inner, Namespace::Unknown));
     assert!(probe.namespaces("NSpid:\t9041\t7\n").proc_is_foreign);
 }
 
