@@ -85,13 +85,14 @@ impl Served {
     fn stop(&self) {
         signal(self.arbiter, Signal::STOP);
         let all = tree(self.container.init);
-        let used = || all.iter().map(|&pid| cpu_of_threads(pid)).collect::<Vec<_>>();
+        let look = || all.iter().map(|&pid| Threads::of(pid)).collect::<Vec<_>>();
         let deadline = Instant::now() + LIMIT;
-        let mut before = used();
+        let mut before = look();
         loop {
             std::thread::sleep(AT_REST);
-            let now = used();
-            if now == before {
+            let now = look();
+            // On a busy machine a thread can wait for its turn for longer than that.
+            if now == before && now.iter().all(|threads| threads.sleep) {
                 return;
             }
             assert!(Instant::now() < deadline, "{all:?} do not come to rest: {now:?}");
@@ -133,9 +134,25 @@ impl Served {
     }
 }
 
-/// What its living threads have run, in nanoseconds: the first number of each schedstat.
-fn cpu_of_threads(pid: u32) -> u64 {
-    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let texts = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("schedstat")).ok());
-    texts.filter_map(|text| text.split(' ').next()?.parse::<u64>().ok()).sum()
+/// A process's threads, as /proc shows them.
+#[derive(Debug, PartialEq, Eq)]
+struct Threads {
+    /// What they have run, in nanoseconds: the first number of each schedstat.
+    ran: u64,
+    /// None runs or waits for its turn.
+    sleep: bool,
+}
+
+impl Threads {
+    fn of(pid: u32) -> Self {
+        let mut threads = Self { ran: 0, sleep: true };
+        for thread in std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+            let text = |name: &str| std::fs::read_to_string(thread.path().join(name)).unwrap_or_default();
+            threads.ran += text("schedstat").split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0);
+            let stat = text("stat");
+            let state = stat.rsplit_once(')').map_or("", |(_, rest)| rest.trim_start());
+            threads.sleep &= state.starts_with(['S', 'T']);
+        }
+        threads
+    }
 }
