@@ -12,11 +12,11 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use inferscope_common::Run;
 
 use super::ebpf::{Alive, GroupUsage, Id, Record, What, cpu_of};
-use super::mask;
 use super::proc::handle::Reading;
 use super::proc::tree::Node;
 use crate::clock::Mono;
 use crate::event::{Birth, Counts, CpuTime, ExitStatus, Loss, ProcessEvent, ProcessEventKind, ProcessRecord};
+use crate::secrets;
 use crate::units::Nanos;
 
 use entry::{Base, Entry};
@@ -84,7 +84,7 @@ impl Table {
                     let known = &mut self.entries[i].record;
                     known.comm.clone_from(&comm);
                     known.exe.clone_from(&exe);
-                    known.argv = argv.map(mask::arguments);
+                    known.argv = argv.map(secrets::arguments);
                     known.argv_cut = cut;
                     known.execs += 1;
                 }
@@ -265,7 +265,7 @@ impl Table {
     pub(crate) fn identify(&mut self, i: usize, exe: Option<String>, argv: Option<Vec<String>>) {
         if let Some(entry) = self.entries.get_mut(i).filter(|e| e.record.execs == 0) {
             entry.record.exe = exe;
-            entry.record.argv = argv.map(mask::arguments);
+            entry.record.argv = argv.map(secrets::arguments);
         }
     }
 
