@@ -62,6 +62,8 @@ pub struct ProfileArgs {
     #[command(flatten)]
     pub load: LoadArgs,
     #[command(flatten)]
+    pub target: TargetArgs,
+    #[command(flatten)]
     pub observe: ObserveArgs,
     #[command(flatten)]
     pub output: OutputArgs,
@@ -75,6 +77,8 @@ pub struct ObserveCommandArgs {
     /// End after this long [default: at Ctrl-C, or when the target ends]
     #[arg(long, value_name = "T", value_parser = humantime::parse_duration, env = "INFERSCOPE_DURATION", help_heading = "Target")]
     pub duration: Option<Duration>,
+    #[command(flatten)]
+    pub target: TargetArgs,
     #[command(flatten)]
     pub observe: ObserveArgs,
     #[command(flatten)]
@@ -158,7 +162,7 @@ pub struct LoadArgs {
 }
 
 #[derive(Debug, Clone, Args)]
-pub struct ObserveArgs {
+pub struct TargetArgs {
     /// Watch the process tree rooted at N [default: the process that listens on a loopback endpoint]
     #[arg(long, value_name = "N", env = "INFERSCOPE_PID", help_heading = "Target")]
     pub pid: Option<u32>,
@@ -189,6 +193,10 @@ pub struct ObserveArgs {
     /// Watch --pid alone
     #[arg(long, env = "INFERSCOPE_NO_DESCENDANTS", help_heading = "Target")]
     pub no_descendants: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ObserveArgs {
     /// How to follow the process set
     #[arg(long, value_enum, default_value = "auto", env = "INFERSCOPE_TRACKER", help_heading = "Target")]
     pub tracker: TrackerArg,

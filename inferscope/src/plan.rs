@@ -161,7 +161,7 @@ pub struct Environment {
 pub fn profile(args: &cli::ProfileArgs, env: &Environment, argv: &[String]) -> Result<Plan, PlanError> {
     let endpoint = args.endpoint.as_deref().or(env.openai_base_url.as_deref());
     let endpoint = Endpoint::parse(endpoint.ok_or(PlanError::NoEndpoint)?)?;
-    let target = observe::target(&args.observe, Some(&endpoint))?;
+    let target = observe::target(&args.target, Some(&endpoint))?;
     let load = load(&args.load, endpoint, env)?;
     Ok(Plan {
         command: "profile",
@@ -179,7 +179,7 @@ pub fn profile(args: &cli::ProfileArgs, env: &Environment, argv: &[String]) -> R
 /// [`PlanError`], with the flag and its remedy.
 pub fn observe(args: &cli::ObserveCommandArgs, argv: &[String]) -> Result<Plan, PlanError> {
     let endpoint = args.endpoint.as_deref().map(Endpoint::parse).transpose()?;
-    let target = observe::target(&args.observe, endpoint.as_ref())?;
+    let target = observe::target(&args.target, endpoint.as_ref())?;
     if target == TargetPlan::None {
         return Err(PlanError::NoTarget);
     }

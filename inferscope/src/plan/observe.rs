@@ -61,7 +61,7 @@ const SAMPLE_INTERVAL: std::ops::RangeInclusive<Nanos> = Nanos::from_millis(1)..
 const RING_BYTES: std::ops::RangeInclusive<u64> = 4_096..=1 << 30;
 
 /// The target that the flags name; without one, the listener of `endpoint`.
-pub(super) fn target(args: &cli::ObserveArgs, endpoint: Option<&Endpoint>) -> Result<TargetPlan, PlanError> {
+pub(super) fn target(args: &cli::TargetArgs, endpoint: Option<&Endpoint>) -> Result<TargetPlan, PlanError> {
     let strict = args.strict_cgroup;
     if strict && args.cgroup.is_none() && args.cgroup_of.is_none() {
         return Err(PlanError::Conflict {
