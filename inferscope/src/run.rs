@@ -5,6 +5,7 @@
 //! after it, and whatever ends the load (its own end, Ctrl-C, a dead server) the report is still written.
 //! Called by `main`.
 
+mod exec;
 mod gathered;
 mod host;
 mod output;
@@ -13,6 +14,7 @@ mod sending;
 use crate::analysis::{self, TargetFound};
 use crate::clock::Origin;
 use crate::demo::{DemoError, Wrapped};
+use crate::launch::LaunchError;
 use crate::load::{Driver, LoadError};
 use crate::observe::gpu::{GpuError, Poller};
 use crate::observe::target::{self, Found, TargetError};
@@ -24,6 +26,7 @@ use crate::units::Nanos;
 use gathered::Gathered;
 use sending::{all_failed, drive, said_of};
 
+pub use exec::run as exec;
 pub use output::{OutputError, Sink};
 
 /// Exit codes of CONTRACT.md.
@@ -51,12 +54,20 @@ pub enum RunError {
     Output(#[from] OutputError),
     #[error(transparent)]
     Demo(#[from] DemoError),
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    #[error("{url} answers before the command was started\n  end what listens there, or choose another port")]
+    EndpointTaken { url: String },
+    #[error("{0}")]
+    NotReady(String),
     #[error("no measured request succeeded ({failed} failed): {example}\n  {remedy}")]
     AllFailed { failed: usize, example: String, remedy: &'static str },
     #[error("the observing thread panicked\n  please report this as a bug")]
     ObserverPanicked,
     #[error("the plan has nothing to send\n  please report this as a bug")]
     NothingToSend,
+    #[error("the plan has no command\n  please report this as a bug")]
+    NothingToRun,
     #[error("{what}: {source}\n  check the limits on processes and open files")]
     System { what: &'static str, source: std::io::Error },
 }
@@ -66,14 +77,17 @@ impl RunError {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Load(e) if e.is_usage() => exit::USAGE,
+            Self::Launch(e) if e.is_usage() => exit::USAGE,
             Self::Load(_)
+            | Self::EndpointTaken { .. }
+            | Self::NotReady(_)
             | Self::Target(_)
             | Self::AllFailed { .. }
             | Self::Observe(ObserveError::TargetGone(_)) => exit::NOTHING_MEASURED,
             Self::Observe(ObserveError::Tracker(_) | ObserveError::CgroupNeedsEbpf(_)) | Self::Gpu(_) => {
                 exit::PRIVILEGE_MISSING
             }
-            Self::Output(OutputError::Unwritable { .. }) => exit::USAGE,
+            Self::Output(OutputError::Unwritable { .. } | OutputError::CommandOutput { .. }) => exit::USAGE,
             _ => exit::INTERNAL,
         }
     }

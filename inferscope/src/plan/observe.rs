@@ -30,7 +30,8 @@ pub enum TargetPlan {
     CgroupOf { pid: u32, strict: bool },
     /// The process that listens on this endpoint, and its tree.
     Listener { host: String, port: u16 },
-    /// The endpoint is elsewhere: only the client's side is measured.
+    /// Nothing to look for: the endpoint is elsewhere, and only the client's side is measured; or the target
+    /// is the command of `exec`.
     None,
 }
 
