@@ -226,15 +226,21 @@ impl Launched {
         self.leave()
     }
 
+    /// Kills the command, and its cgroup where it has one: for when the janitor was killed.
+    pub fn kill_without_janitor(&self) {
+        let _ = pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
+        if let Ok(placed) = &self.cgroup {
+            Members::Cgroup { dir: placed.dir.clone().into(), name: placed.name.clone() }.kill();
+        }
+    }
+
     /// Closes the socket, at which the janitor tidies up. Where it can't any more, that is done here.
     fn leave(&mut self) -> Vec<String> {
         if self.channel.take().is_none() || wait_for(self.janitor) {
             return Vec::new();
         }
-        let _ = pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
-        let Ok(placed) = &self.cgroup else { return Vec::new() };
-        Members::Cgroup { dir: placed.dir.clone().into(), name: placed.name.clone() }.kill();
-        Enclosure::of(placed).remove()
+        self.kill_without_janitor();
+        self.cgroup.as_ref().map_or_else(|_| Vec::new(), |placed| Enclosure::of(placed).remove())
     }
 
     /// What happens from now on. Must be called within a runtime.
@@ -276,13 +282,15 @@ impl Watch<'_> {
     /// What happens next. Passes signals on by itself. Can be dropped in mid-wait without losing anything.
     pub async fn next(&mut self) -> Happened {
         loop {
+            // A signal that ended the command comes before its end.
             let happened = tokio::select! {
-                happened = heard(&self.channel, self.launched), if !self.lost => happened,
+                biased;
                 wish = wished(&self.signals, self.launched, &mut self.passing) => match wish {
                     Some(Wish::End) => Some(Happened::Interrupted),
                     Some(Wish::EndNow) => Some(Happened::InterruptedAgain),
                     None => None,
                 },
+                happened = heard(&self.channel, self.launched), if !self.lost => happened,
             };
             self.lost |= happened == Some(Happened::JanitorLost);
             if let Some(happened) = happened {

@@ -148,6 +148,7 @@ fn a_killed_janitor_is_said_and_nothing_is_left() {
     let ended = running.wait();
     let report = ended.report();
     assert!(has_validity(&report, "janitor_lost"), "{:#}", report["validity"]);
+    assert!(!has_validity(&report, "left_running"), "{:#}", report["validity"]);
     wait_until("the command is gone", || !pids.iter().any(|pid| lives(*pid)));
     assert!(cgroups_of(inferscope).is_empty());
 }

@@ -48,7 +48,9 @@ impl<'a> Session<'a> {
 
     /// Until the command's end, at the latest after `time`.
     pub(super) async fn observe(&mut self, time: Option<Nanos>) {
-        let mut deadline = time.map(|t| Instant::now() + t.to_duration());
+        // What overflows is never.
+        let after = |time: Nanos| Instant::now().checked_add(time.to_duration());
+        let mut deadline = time.and_then(after);
         while self.over.exit.is_none() && !self.over.janitor_lost {
             let expired = async {
                 match deadline {
@@ -57,9 +59,10 @@ impl<'a> Session<'a> {
                 }
             };
             tokio::select! {
+                biased;
                 happened = self.watch.next() => match self.note(happened) {
                     // It was told, and has as much time as where it is ended.
-                    Happened::Interrupted => deadline = Some(Instant::now() + self.grace.to_duration()),
+                    Happened::Interrupted => deadline = after(self.grace),
                     Happened::InterruptedAgain => return self.clear(Launched::kill).await,
                     _ => {}
                 },
@@ -91,7 +94,7 @@ impl<'a> Session<'a> {
             }
         };
         tokio::select! {
-            answered = asking => Ok(Some(answered?)),
+            biased;
             happened = self.watch.next() => match self.note(happened) {
                 Happened::Interrupted | Happened::InterruptedAgain => Ok(None),
                 Happened::Ended(exit) => Err(RunError::NotReady(format!(
@@ -100,9 +103,10 @@ impl<'a> Session<'a> {
                     in_words(exit)
                 ))),
                 Happened::JanitorLost | Happened::Cleared { .. } => Err(RunError::NotReady(
-                    "the command's janitor was killed, and the command with it\n  try again".to_owned(),
+                    "the command's janitor was killed, and the command after it\n  try again".to_owned(),
                 )),
             },
+            answered = asking => Ok(Some(answered?)),
             () = sleep(limit.to_duration()) => {
                 let said = last.borrow().as_ref().map(ToString::to_string);
                 let why = said.as_deref().and_then(|said| said.lines().next()).unwrap_or("it took no question");
@@ -155,7 +159,11 @@ impl<'a> Session<'a> {
             Happened::Ended(exit) => self.over.exit = Some(exit),
             Happened::Cleared { left } => self.over.unkillable = left,
             Happened::Interrupted | Happened::InterruptedAgain => self.over.interrupted = true,
-            Happened::JanitorLost => self.over.janitor_lost = true,
+            Happened::JanitorLost => {
+                self.over.janitor_lost = true;
+                self.over.by_us = true;
+                self.command.kill_without_janitor();
+            }
         }
         happened
     }
@@ -172,7 +180,7 @@ impl Over {
         if self.janitor_lost {
             notes.push(note(
                 "janitor_lost",
-                "the command's janitor was killed: the command was ended with it",
+                "the command's janitor was killed: the command was killed after it",
             ));
         }
         if self.unkillable > 0 {
