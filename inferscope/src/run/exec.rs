@@ -19,10 +19,10 @@ use crate::clock::{Mono, Origin};
 use crate::event::{ExitStatus, LoadLog, Observation};
 use crate::launch::Launched;
 use crate::load::Driver;
-use crate::observe::Observer;
 use crate::observe::gpu::Poller;
 use crate::observe::target::{CgroupTarget, Found};
-use crate::plan::{CommandOutput, CommandPlan, Endpoint, Plan};
+use crate::observe::{ObserveError, Observer};
+use crate::plan::{CommandOutput, CommandPlan, Endpoint, ObservePlan, Plan, TrackerChoice};
 use crate::report::model::{Level, Mode, Validity};
 
 use session::Session;
@@ -48,8 +48,7 @@ pub fn run(plan: &Plan) -> Result<u8, RunError> {
     if let Some(load) = &plan.load {
         nobody_answers(&load.endpoint)?;
     }
-    let found = found(&command);
-    let observer = Observer::start(&plan.observe, &found)?;
+    let (observer, found) = observe(&plan.observe, found(&command))?;
     let gpu = Poller::start(&plan.observe)?;
     command.open_gate()?;
     let opened = Mono::now();
@@ -204,6 +203,17 @@ fn found(command: &Launched) -> Found {
         Err(why) => (None, format!("started by exec, without a cgroup of its own: {why}")),
     };
     Found { roots: vec![command.pid()], cgroup, descendants: true, how }
+}
+
+/// Only the kernel tracker follows a cgroup; any other follows the command's tree.
+fn observe(plan: &ObservePlan, found: Found) -> Result<(Observer, Found), ObserveError> {
+    let tree = || Found { cgroup: None, how: "started by exec".to_owned(), ..found.clone() };
+    let tree_only = plan.tracker == TrackerChoice::Proc && found.cgroup.is_some();
+    let found = if tree_only { tree() } else { found.clone() };
+    match Observer::start(plan, &found) {
+        Err(ObserveError::CgroupNeedsEbpf(_)) => Ok((Observer::start(plan, &tree())?, tree())),
+        started => Ok((started?, found)),
+    }
 }
 
 fn target_found(found: Found, exit: Option<ExitStatus>, ready: Option<Mono>) -> TargetFound {

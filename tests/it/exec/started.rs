@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::Instant;
 
+use inferscope_tests::stats::relative_error;
 use inferscope_tests::{binary, needs};
 use rustix::process::Signal;
 use serde_json::json;
@@ -34,7 +35,7 @@ fn a_command_is_followed_from_its_first_instruction() {
     }
     let target = &report["target"];
     assert_eq!(target["kind"], "exec");
-    assert_eq!(target["exit"], json!({"code": 0, "signal": null, "core_dumped": false}));
+    assert_eq!(target["exit"], json!({"code": 0, "signal": null, "core": false, "oom": null}));
     let root = processes(&report).iter().find(|p| p["pid"] == target["pid"]).unwrap();
     assert_eq!(root["argv"], json!(["sh", "-c", FORKS, "sh"]), "the program's, not inferscope's: {root:#}");
     assert_eq!(root["comm"], "sh");
@@ -60,16 +61,18 @@ fn a_command_without_the_kernel_tracker_is_still_the_target() {
 
 #[test]
 fn how_the_command_ended_is_told_and_is_not_inferscopes_exit_code() {
-    for (script, exit, said) in [
-        ("exit 7", json!({"code": 7, "signal": null, "core_dumped": false}), "exit code 7"),
-        ("kill -KILL $$", json!({"code": null, "signal": 9, "core_dumped": false}), "signal 9"),
+    let exit =
+        |code: Value, signal: Value| json!({"code": code, "signal": signal, "core": false, "oom": null});
+    for (script, exit, said, shown) in [
+        ("exit 7", exit(json!(7), Value::Null), "exit code 7", "exit 7"),
+        ("kill -KILL $$", exit(Value::Null, json!(9)), "signal 9", "SIGKILL"),
     ] {
         let ended = exec(&["--json"], script, &[]);
         assert_eq!(ended.report()["target"]["exit"], exit, "{script}");
         assert!(ended.stderr.contains(&format!("the command ended with {said}\n")), "{ended:#?}");
         let ended = exec(&[], script, &[]);
         let text = ended.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(text.contains(&format!(", ended with {said} tracker")), "{text}");
+        assert!(text.contains(&format!("): {shown} tracker")), "{text}");
     }
     let ended = exec(&["--json"], "exit 0", &[]);
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "nothing to say of that");
@@ -146,7 +149,9 @@ fn the_command_has_a_cgroup_of_its_own_where_only_counting_is_done() {
     }
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("cgroups");
-    let report = exec(&["--json"], "cat /proc/self/cgroup > \"$1\"", &[file.to_str().unwrap()]).report();
+    // With enough to do that the microseconds in which nobody is charged don't matter.
+    let script = "cat /proc/self/cgroup > \"$1\"; i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done";
+    let report = exec(&["--json"], script, &[file.to_str().unwrap()]).report();
     let name = format!("inferscope-{}", own_pid(&report));
     let shown = std::fs::read_to_string(&file).unwrap();
     let within: BTreeSet<&str> = (shown.lines().filter(|line| line.ends_with(&name)))
@@ -158,6 +163,15 @@ fn the_command_has_a_cgroup_of_its_own_where_only_counting_is_done() {
     assert_eq!(within, want, "{shown}");
     assert!(report["target"]["cgroup"].as_str().unwrap().ends_with(&name), "{:#}", report["target"]);
     assert!(!has_validity(&report, "no_own_cgroup"));
+    // The kernel's own sum, of nothing but the command.
+    let cpu = &report["processes"]["cpu"];
+    let (total, of_cgroup) = (number(&cpu["total_ns"]), number(&cpu["cgroup_ns"]));
+    assert!(total > 0 && relative_error(total as f64, of_cgroup as f64) < 0.01, "{cpu:#}");
+    if want.contains("memory") {
+        let source = report["resources"]["memory_peak_source"].as_str().unwrap();
+        assert!(source.contains(&name), "{source}");
+        assert!(number(&report["resources"]["memory_peak_bytes"]) > 0);
+    }
     assert_nothing_is_left(&report);
 }
 
