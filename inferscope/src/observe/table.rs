@@ -262,6 +262,12 @@ impl Table {
         }
     }
 
+    /// Whether it was called something else at the last look.
+    pub(crate) fn is_renamed(&self, i: usize, reading: &Reading) -> bool {
+        self.entries.get(i).is_some_and(|e| e.record.times_sampled > 0 && e.record.comm != reading.comm)
+    }
+
+    /// What it runs, as /proc tells; what the kernel told of an exec is left.
     pub(crate) fn identify(&mut self, i: usize, exe: Option<String>, argv: Option<Vec<String>>) {
         if let Some(entry) = self.entries.get_mut(i).filter(|e| e.record.execs == 0) {
             entry.record.exe = exe;

@@ -23,12 +23,22 @@ fn assert_ends_all(inferscope: u32, file: &Path) {
     assert_eq!(all.len(), 3);
     let [janitor] = children(inferscope)[..] else { panic!("one child: the janitor") };
     assert_eq!(living_comm(janitor).as_deref(), Some("exec-janitor"));
+    for fd in std::fs::read_dir(format!("/proc/{janitor}/fd")).unwrap().flatten() {
+        let open = std::fs::read_link(fd.path()).unwrap();
+        let own = ["/dev/null", "socket:", "pipe:", "anon_inode:[signalfd]"];
+        assert!(own.iter().any(|own| open.to_str().unwrap().starts_with(own)), "the janitor holds {open:?}");
+    }
+    assert_ne!(session(janitor), session(inferscope), "a terminal's hang-up would reach it");
     all.push(janitor);
     assert!(all.iter().all(|pid| lives(*pid)));
     send(inferscope, Signal::KILL);
     wait_until("the command, what it started and the janitor end", || !all.iter().any(|pid| lives(*pid)));
     let left = cgroups_of(inferscope);
     assert!(left.is_empty(), "{left:?}");
+}
+
+fn session(pid: u32) -> Pid {
+    rustix::process::getsid(Pid::from_raw(i32::try_from(pid).unwrap())).unwrap()
 }
 
 #[test]
@@ -119,6 +129,34 @@ fn without_a_cgroup_the_command_is_followed_as_a_tree_and_its_daemons_are_found(
         assert!(processes(&report).iter().any(|p| p["pid"] == pid && !p["exited_ns"].is_null()), "{pid}");
     }
     assert_nothing_is_left(&report);
+}
+
+/// Only the kernel tracker follows a cgroup, and who may make one may still not load it.
+#[test]
+fn each_of_cgroup_and_kernel_tracker_can_be_missing_alone() {
+    if !needs::kernel("exec with less") {
+        return;
+    }
+    for (reduction, cgroup, tracker) in [
+        (&["--caps", "DAC_OVERRIDE"][..], true, "proc"),
+        (&["--uid", "65534", "--caps", "BPF,PERFMON"], false, "ebpf"),
+        (&["--no-cgroup2"], false, "ebpf"),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reduced"));
+        command.args(reduction).arg("--").arg(binary::inferscope_bin());
+        command.args(command_line(&["--json"], "cat /proc/self/cgroup; sleep 0.2; exit 3", &[]));
+        let ended = binary::start_as(command).wait();
+        let report = ended.report();
+        let own = format!("inferscope-{}", own_pid(&report));
+        assert_eq!(ended.stderr.contains(&own), cgroup, "{reduction:?}: {ended:#?}");
+        assert_eq!(has_validity(&report, "no_own_cgroup"), !cgroup, "{reduction:?}");
+        assert_eq!(report["processes"]["tracker"], tracker, "{reduction:?}");
+        let target = &report["target"];
+        assert_eq!((&target["kind"], &target["cgroup"]), (&Value::from("exec"), &Value::Null), "{target:#}");
+        assert_eq!(target["exit"]["code"], 3);
+        assert!(processes(&report).iter().any(|p| p["pid"] == target["pid"]));
+        assert_nothing_is_left(&report);
+    }
 }
 
 #[test]

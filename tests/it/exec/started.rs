@@ -56,6 +56,8 @@ fn a_command_without_the_kernel_tracker_is_still_the_target() {
     assert_eq!(report["target"]["exit"]["code"], 0);
     let root = processes(&report).iter().find(|p| p["pid"] == report["target"]["pid"]).unwrap();
     assert_eq!(root["comm"], "sh", "{root:#}");
+    assert_eq!(root["argv"], json!(["sh", "-c", "sleep 0.3", "sh"]), "not inferscope's: {root:#}");
+    assert!(!root["exe"].as_str().unwrap().contains("inferscope"), "{root:#}");
     assert_nothing_is_left(&report);
 }
 
@@ -206,5 +208,18 @@ fn a_run_of_a_given_length_ends_the_command_and_what_it_started() {
     let report = exec(&["--json", "--duration", "300ms"], "exec sleep 60", &[]).report();
     assert_eq!(report["target"]["exit"]["signal"], 15);
     assert!(number(&report["run"]["duration_ns"]) >= 300_000_000);
+    assert_nothing_is_left(&report);
+}
+
+#[test]
+fn what_a_wrapper_leaves_is_asked_before_it_is_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("signals");
+    let script = r#"sh -c 'trap "echo TERM >> $1; exit" TERM; echo there >> $1; while :; do sleep 0.02; done' sh "$1" &
+        wait"#;
+    let flags = ["--json", "--duration", "500ms", "--grace", "60s"];
+    let report = exec(&flags, script, &[file.to_str().unwrap()]).report();
+    assert_eq!(report["target"]["exit"]["signal"], 15, "the wrapper itself does not pass it on");
+    assert_eq!(lines(&file, 2), ["there", "TERM"]);
     assert_nothing_is_left(&report);
 }
