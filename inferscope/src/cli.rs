@@ -3,6 +3,7 @@
 //! Owns the flags, their help and their environment variables; decides nothing (`plan` does).
 //! Parsed by `main`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -20,6 +21,24 @@ Exit codes:
   0 ok · 1 internal failure · 2 usage · 3 nothing measured · 5 a privilege asked for by name is missing
   130 interrupted, the report of what was measured still written";
 
+const EXEC_NOTES: &str = "\
+Without --endpoint the command is observed until it ends, or for --duration. With it, the load begins when the
+endpoint answers and the command is ended after it: SIGTERM, --grace, SIGKILL, for all that it started.
+
+The command runs in a cgroup of its own where one can be made, which is removed afterwards. What it leaves
+running when it ends by itself is left running. Signals sent to inferscope reach it; SIGINT or SIGTERM ends the
+run too, and a second one kills the command. Where inferscope itself is killed, the command is ended.
+
+Standard output is the report's alone: the command's goes to standard error, or where --command-output says.
+
+Exit codes: 0 when the run was measured, however the command ended (see target.exit in the report, and stderr);
+2 when it can't be run; 3 when it ended, or the time was up, before the endpoint answered; 130 after SIGINT or
+SIGTERM, the report still written.
+
+Examples:
+  inferscope exec -- make -j8
+  inferscope exec --endpoint http://127.0.0.1:8000 --requests 20 --warmup 2 -o run.json -- vllm serve MODEL";
+
 /// Profile an LLM inference server: every token, the whole process tree and the GPUs on one clock.
 #[derive(Debug, Parser)]
 #[command(name = "inferscope", version, about, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
@@ -36,6 +55,9 @@ pub enum Command {
     Profile(Box<ProfileArgs>),
     /// Observe only, send nothing: any fork-heavy server, until Ctrl-C, --duration or the target's end
     Observe(Box<ObserveCommandArgs>),
+    /// Start a command and observe it from its first instruction to its end; with --endpoint, drive it
+    #[command(after_help = EXEC_NOTES)]
+    Exec(Box<ExecArgs>),
     /// The whole thing on a built-in fork-heavy server; nothing else needed
     Demo(Box<DemoArgs>),
     /// Tell what works here: privileges, BTF, namespaces, cgroups, NVML, clock; each with its remedy
@@ -62,6 +84,8 @@ pub struct ProfileArgs {
     #[command(flatten)]
     pub load: LoadArgs,
     #[command(flatten)]
+    pub target: TargetArgs,
+    #[command(flatten)]
     pub observe: ObserveArgs,
     #[command(flatten)]
     pub output: OutputArgs,
@@ -76,9 +100,42 @@ pub struct ObserveCommandArgs {
     #[arg(long, value_name = "T", value_parser = humantime::parse_duration, env = "INFERSCOPE_DURATION", help_heading = "Target")]
     pub duration: Option<Duration>,
     #[command(flatten)]
+    pub target: TargetArgs,
+    #[command(flatten)]
     pub observe: ObserveArgs,
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ExecArgs {
+    /// Drive the server that the command starts, once it answers here
+    #[arg(long, value_name = "URL", env = "INFERSCOPE_ENDPOINT", help_heading = "Server")]
+    pub endpoint: Option<String>,
+    /// Longest wait for the endpoint's first answer
+    #[arg(long, value_name = "T", value_parser = humantime::parse_duration, default_value = "120s", env = "INFERSCOPE_READY_TIMEOUT", help_heading = "Server")]
+    pub ready_timeout: Duration,
+    #[command(flatten)]
+    pub load: LoadArgs,
+    /// Time between SIGTERM and SIGKILL where the command has to be ended
+    #[arg(long, value_name = "T", value_parser = humantime::parse_duration, default_value = "10s", env = "INFERSCOPE_GRACE", help_heading = "Target")]
+    pub grace: Duration,
+    /// Where both output streams of the command go: stderr, null, or a file
+    #[arg(
+        long,
+        value_name = "WHERE",
+        default_value = "stderr",
+        env = "INFERSCOPE_COMMAND_OUTPUT",
+        help_heading = "Output"
+    )]
+    pub command_output: PathBuf,
+    #[command(flatten)]
+    pub observe: ObserveArgs,
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// The command to run and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -158,7 +215,7 @@ pub struct LoadArgs {
 }
 
 #[derive(Debug, Clone, Args)]
-pub struct ObserveArgs {
+pub struct TargetArgs {
     /// Watch the process tree rooted at N [default: the process that listens on a loopback endpoint]
     #[arg(long, value_name = "N", env = "INFERSCOPE_PID", help_heading = "Target")]
     pub pid: Option<u32>,
@@ -189,6 +246,10 @@ pub struct ObserveArgs {
     /// Watch --pid alone
     #[arg(long, env = "INFERSCOPE_NO_DESCENDANTS", help_heading = "Target")]
     pub no_descendants: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ObserveArgs {
     /// How to follow the process set
     #[arg(long, value_enum, default_value = "auto", env = "INFERSCOPE_TRACKER", help_heading = "Target")]
     pub tracker: TrackerArg,
@@ -270,6 +331,9 @@ pub struct DoctorArgs {
 
 #[derive(Debug, Clone, Args)]
 pub struct DemoServerArgs {
+    /// Where to listen on 127.0.0.1 [default: where there is room]
+    #[arg(long, default_value_t = 0)]
+    pub port: u16,
     #[arg(long, default_value_t = 2)]
     pub workers: u32,
     /// A worker is replaced after this many requests

@@ -1,8 +1,9 @@
 //! inferscope: the profiler for LLM inference servers.
 //!
 //! The tree shows the data flow: [`cli`] parses, [`plan`] validates, [`run`] spawns the sources
-//! ([`load`] and [`observe`]), which hand over [`event`] records stamped by [`clock`]; [`analysis`]
-//! is pure and fills [`report::model`]; [`report`] turns that into bytes. ARCHITECTURE.md tells why.
+//! ([`load`] and [`observe`]; a command to observe is started by [`launch`]), which hand over [`event`]
+//! records stamped by [`clock`]; [`analysis`] is pure and fills [`report::model`]; [`report`] turns that into
+//! bytes. ARCHITECTURE.md tells why.
 
 pub mod analysis;
 pub mod cli;
@@ -10,6 +11,7 @@ pub mod clock;
 pub mod demo;
 pub mod doctor;
 pub mod event;
+pub mod launch;
 pub mod load;
 pub mod observe;
 pub mod plan;

@@ -4,18 +4,19 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
-use inferscope::cli::{Cli, Command, DemoArgs, DoctorArgs, ObserveCommandArgs, ProfileArgs};
+use inferscope::cli::{Cli, Command, DemoArgs, DoctorArgs, ExecArgs, ObserveCommandArgs, ProfileArgs};
 use inferscope::plan::{self, Environment, PlanError};
 use inferscope::run::{self, RunError, exit};
 use inferscope::{demo, report};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let argv: Vec<String> = std::env::args().collect();
+    let argv: Vec<String> = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
     let code = match cli.command {
         None => profile(&cli.profile, &argv),
         Some(Command::Profile(args)) => profile(&args, &argv),
         Some(Command::Observe(args)) => observe(&args, &argv),
+        Some(Command::Exec(args)) => exec(&args, &argv),
         Some(Command::Demo(args)) => run_demo(&args, &argv),
         Some(Command::Doctor(args)) => doctor(&args),
         Some(Command::Schema) => print(report::json_schema().as_bytes()),
@@ -55,6 +56,14 @@ fn observe(args: &ObserveCommandArgs, argv: &[String]) -> u8 {
     start_log();
     match plan::observe(args, argv) {
         Ok(plan) => outcome(run::observe(&plan)),
+        Err(e) => fail(&e, exit::USAGE),
+    }
+}
+
+fn exec(args: &ExecArgs, argv: &[String]) -> u8 {
+    start_log();
+    match plan::exec(args, &environment(&args.load.api_key_env), argv) {
+        Ok(plan) => outcome(run::exec(&plan)),
         Err(e) => fail(&e, exit::USAGE),
     }
 }

@@ -6,6 +6,7 @@
 
 mod argv;
 mod endpoint;
+mod exec;
 mod observe;
 
 use std::path::PathBuf;
@@ -14,9 +15,10 @@ use crate::cli;
 use crate::units::Nanos;
 
 pub use endpoint::Endpoint;
+pub use exec::{CommandOutput, CommandPlan};
 pub use observe::{GpuChoice, ObservePlan, TargetPlan, TrackerChoice};
 
-use argv::mask_argv;
+use argv::{mask_argv, mask_with_command};
 
 /// One run, decided.
 #[derive(Debug, Clone)]
@@ -25,8 +27,10 @@ pub struct Plan {
     pub command: &'static str,
     /// `None`: nothing is sent.
     pub load: Option<LoadPlan>,
-    /// `observe`: end by itself after this long.
+    /// `observe`, and `exec` without a load: end after this long.
     pub observe_for: Option<Nanos>,
+    /// `exec`: what to start; it is the target.
+    pub exec: Option<CommandPlan>,
     pub observe: ObservePlan,
     pub output: OutputPlan,
     /// As typed, secrets masked.
@@ -161,12 +165,13 @@ pub struct Environment {
 pub fn profile(args: &cli::ProfileArgs, env: &Environment, argv: &[String]) -> Result<Plan, PlanError> {
     let endpoint = args.endpoint.as_deref().or(env.openai_base_url.as_deref());
     let endpoint = Endpoint::parse(endpoint.ok_or(PlanError::NoEndpoint)?)?;
-    let target = observe::target(&args.observe, Some(&endpoint))?;
+    let target = observe::target(&args.target, Some(&endpoint))?;
     let load = load(&args.load, endpoint, env)?;
     Ok(Plan {
         command: "profile",
         load: Some(load),
         observe_for: None,
+        exec: None,
         observe: observe::observe(&args.observe, target)?,
         output: output(&args.output),
         argv: mask_argv(argv),
@@ -179,7 +184,7 @@ pub fn profile(args: &cli::ProfileArgs, env: &Environment, argv: &[String]) -> R
 /// [`PlanError`], with the flag and its remedy.
 pub fn observe(args: &cli::ObserveCommandArgs, argv: &[String]) -> Result<Plan, PlanError> {
     let endpoint = args.endpoint.as_deref().map(Endpoint::parse).transpose()?;
-    let target = observe::target(&args.observe, endpoint.as_ref())?;
+    let target = observe::target(&args.target, endpoint.as_ref())?;
     if target == TargetPlan::None {
         return Err(PlanError::NoTarget);
     }
@@ -187,9 +192,36 @@ pub fn observe(args: &cli::ObserveCommandArgs, argv: &[String]) -> Result<Plan, 
         command: "observe",
         load: None,
         observe_for: args.duration.map(Nanos::from),
+        exec: None,
         observe: observe::observe(&args.observe, target)?,
         output: output(&args.output),
         argv: mask_argv(argv),
+    })
+}
+
+/// The plan of `inferscope exec`.
+///
+/// # Errors
+/// [`PlanError`], with the flag and its remedy.
+pub fn exec(args: &cli::ExecArgs, env: &Environment, argv: &[String]) -> Result<Plan, PlanError> {
+    let command = exec::command(args)?;
+    // Whom to drive is said here: a variable that is set for other programs starts no load.
+    let endpoint = args.endpoint.as_deref().map(Endpoint::parse).transpose()?;
+    let load = match endpoint {
+        Some(endpoint) => Some(load(&args.load, endpoint, env)?),
+        None => {
+            exec::no_load(&args.load)?;
+            None
+        }
+    };
+    Ok(Plan {
+        command: "exec",
+        observe_for: args.load.duration.filter(|_| load.is_none()).map(Nanos::from),
+        load,
+        exec: Some(command),
+        observe: observe::observe(&args.observe, exec::TARGET)?,
+        output: output(&args.output),
+        argv: mask_with_command(argv),
     })
 }
 
@@ -202,6 +234,7 @@ pub fn demo(args: &cli::DemoArgs, port: u16, wrapper_pid: u32, argv: &[String]) 
     Ok(Plan {
         command: "demo",
         observe_for: None,
+        exec: None,
         load: Some(LoadPlan {
             endpoint: Endpoint::parse(&format!("http://127.0.0.1:{port}"))?,
             model: None,

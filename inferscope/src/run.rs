@@ -5,21 +5,28 @@
 //! after it, and whatever ends the load (its own end, Ctrl-C, a dead server) the report is still written.
 //! Called by `main`.
 
+mod exec;
+mod gathered;
 mod host;
 mod output;
+mod sending;
 
-use crate::analysis::{self, Inputs, TargetFound};
-use crate::clock::{Mono, Origin};
+use crate::analysis::{self, TargetFound};
+use crate::clock::Origin;
 use crate::demo::{DemoError, Wrapped};
-use crate::event::{FailureKind, GpuLog, LoadLog, Observation};
-use crate::load::{Driver, LoadError, Resent};
+use crate::launch::LaunchError;
+use crate::load::{Driver, LoadError};
 use crate::observe::gpu::{GpuError, Poller};
 use crate::observe::target::{self, Found, TargetError};
 use crate::observe::{ObserveError, Observer};
 use crate::plan::{LoadPlan, Plan, TargetPlan};
-use crate::report::model::{Level, Mode, Own, Report, Tool, Validity};
+use crate::report::model::{Level, Mode, Validity};
 use crate::units::Nanos;
 
+use gathered::Gathered;
+use sending::{all_failed, drive, said_of};
+
+pub use exec::run as exec;
 pub use output::{OutputError, Sink};
 
 /// Exit codes of CONTRACT.md.
@@ -47,12 +54,20 @@ pub enum RunError {
     Output(#[from] OutputError),
     #[error(transparent)]
     Demo(#[from] DemoError),
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    #[error("{url} answers before the command was started\n  end what listens there, or choose another port")]
+    EndpointTaken { url: String },
+    #[error("{0}")]
+    NotReady(String),
     #[error("no measured request succeeded ({failed} failed): {example}\n  {remedy}")]
     AllFailed { failed: usize, example: String, remedy: &'static str },
     #[error("the observing thread panicked\n  please report this as a bug")]
     ObserverPanicked,
     #[error("the plan has nothing to send\n  please report this as a bug")]
     NothingToSend,
+    #[error("the plan has no command\n  please report this as a bug")]
+    NothingToRun,
     #[error("{what}: {source}\n  check the limits on processes and open files")]
     System { what: &'static str, source: std::io::Error },
 }
@@ -62,14 +77,17 @@ impl RunError {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Load(e) if e.is_usage() => exit::USAGE,
+            Self::Launch(e) if e.is_usage() => exit::USAGE,
             Self::Load(_)
+            | Self::EndpointTaken { .. }
+            | Self::NotReady(_)
             | Self::Target(_)
             | Self::AllFailed { .. }
             | Self::Observe(ObserveError::TargetGone(_)) => exit::NOTHING_MEASURED,
             Self::Observe(ObserveError::Tracker(_) | ObserveError::CgroupNeedsEbpf(_)) | Self::Gpu(_) => {
                 exit::PRIVILEGE_MISSING
             }
-            Self::Output(OutputError::Unwritable { .. }) => exit::USAGE,
+            Self::Output(OutputError::Unwritable { .. } | OutputError::CommandOutput { .. }) => exit::USAGE,
             _ => exit::INTERNAL,
         }
     }
@@ -216,7 +234,11 @@ fn measure(plan: &Plan, load: &LoadPlan, mode: Mode, sink: &Sink) -> Result<u8, 
     let (observer, none_reason) = start_observer(plan, &found, &mut notes)?;
     let gpu = Poller::start(&plan.observe)?;
 
-    let (log, interrupted) = runtime.block_on(drive(&driver, model.as_deref(), load, sink))?;
+    let (log, interrupted) = runtime.block_on(async {
+        let mut signals = Signals::new()?;
+        let progress = sink.progress(load.requests + load.warmup);
+        Ok::<_, RunError>(drive(&driver, model.as_deref(), progress, signals.recv()).await)
+    })?;
 
     notes.extend(said_of(driver.resent()));
     let gpu = gpu.finish();
@@ -254,8 +276,8 @@ fn target_found(found: Found, none_reason: Option<String>) -> TargetFound {
         cgroup: found.cgroup.filter(|_| !none).map(|c| c.name),
         how_found: found.how,
         descendants: found.descendants,
-        exit: None,
         none_reason,
+        ..TargetFound::default()
     }
 }
 
@@ -284,126 +306,6 @@ fn start_observer(
 
 fn note(code: &str, message: &str) -> Validity {
     Validity { level: Level::Warn, code: code.to_owned(), message: message.to_owned() }
-}
-
-/// Below this, sending twice changes no latency that anybody acts on.
-const RESENT_MATTERS: Nanos = Nanos::from_millis(1);
-
-fn said_of(resent: Resent) -> Option<Validity> {
-    let message = format!(
-        "{} requests met a connection that the server had just closed and were sent once more: that is in their \
-         times, {:.2} ms at most",
-        resent.requests,
-        resent.longest.as_secs_f64() * 1e3
-    );
-    let level = if resent.longest < RESENT_MATTERS { Level::Ok } else { Level::Warn };
-    (resent.requests > 0).then(|| Validity { level, code: "requests_resent".to_owned(), message })
-}
-
-/// Sends the load until it is done or Ctrl-C (or SIGTERM) stops it; whether it was stopped.
-async fn drive(
-    driver: &Driver,
-    model: Option<&str>,
-    plan: &LoadPlan,
-    sink: &Sink,
-) -> Result<(LoadLog, bool), RunError> {
-    let mut signals = Signals::new()?;
-    let (stop, stopped) = tokio::sync::watch::channel(false);
-    let mut progress = sink.progress(plan.requests + plan.warmup);
-    let mut on_request = |request: &crate::event::RequestLog| progress.advance(request);
-    let mut interrupted = false;
-    let log = {
-        let load = driver.run(model, stopped, &mut on_request);
-        tokio::pin!(load);
-        loop {
-            tokio::select! {
-                log = &mut load => break log,
-                () = signals.recv() => {}
-            }
-            interrupted = true;
-            let _ = stop.send(true);
-        }
-    };
-    progress.end();
-    Ok((log, interrupted))
-}
-
-/// The error of a load of which no measured request succeeded.
-fn all_failed(log: &LoadLog) -> Option<RunError> {
-    let measured = || log.requests.iter().filter(|r| !r.warmup);
-    if measured().any(|r| r.failure.is_none()) {
-        return None;
-    }
-    let of = |r: &crate::event::RequestLog| r.failure.clone();
-    let failure = measured().find_map(of).or_else(|| log.requests.iter().find_map(of));
-    let remedy = match failure.as_ref().map(|f| f.kind) {
-        Some(FailureKind::Timeout) => "raise --timeout, or see what keeps the server",
-        Some(FailureKind::Connect) => "start the server, or correct --endpoint",
-        Some(FailureKind::Status | FailureKind::ServerError) => {
-            "correct what the server names, or see its log; -o FILE keeps the report"
-        }
-        Some(FailureKind::Malformed | FailureKind::Empty) => {
-            "check that --endpoint and --api are an OpenAI-compatible server's; -o FILE keeps the report"
-        }
-        _ => "see the server's log; -o FILE keeps the report",
-    };
-    let example = failure.map_or_else(|| "none was sent".to_owned(), |f| f.message);
-    Some(RunError::AllFailed { failed: measured().count(), example, remedy })
-}
-
-struct Gathered {
-    origin: Origin,
-    interrupted: bool,
-    found: TargetFound,
-    log: Option<LoadLog>,
-    model: Option<String>,
-    observation: Option<Observation>,
-    gpu: GpuLog,
-    notes: Vec<Validity>,
-    mode: Mode,
-}
-
-impl Gathered {
-    fn report(self, plan: &Plan) -> Report {
-        let own = self.own();
-        analysis::report(Inputs {
-            tool: Tool {
-                name: "inferscope".to_owned(),
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                commit: env!("INFERSCOPE_COMMIT").to_owned(),
-            },
-            host: host::describe(),
-            run_id: format!("{:x}-{:x}", self.origin.unix_ns / 1_000_000, std::process::id()),
-            mode: self.mode,
-            plan,
-            origin: self.origin,
-            ended: Mono::now(),
-            interrupted: self.interrupted,
-            target: self.found,
-            load: self.log.as_ref(),
-            model: self.model,
-            observation: self.observation.as_ref(),
-            gpu: &self.gpu,
-            notes: self.notes,
-            own,
-        })
-    }
-
-    fn own(&self) -> Own {
-        let (cpu_ns, max_rss_bytes) = host::own_usage();
-        let kernel = self.observation.as_ref().filter(|o| o.tracker == crate::event::TrackerKind::Ebpf);
-        Own {
-            cpu_ns,
-            max_rss_bytes,
-            bpf_run_ns: None,
-            bpf_run_count: None,
-            bpf_reason: Some("the kernel's bpf_stats are off: they cost more than the program".to_owned()),
-            ring_lost: kernel.map(|o| o.loss.ring_full),
-            sample_overruns: self.observation.as_ref().map(|o| o.sample_overruns),
-            // The rest is the analysis's.
-            ..Own::default()
-        }
-    }
 }
 
 /// A descriptor a process is kept: the soft limit of 1,024 is for programs that use select(2). A

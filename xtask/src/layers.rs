@@ -43,6 +43,7 @@ const EVERYTHING: &[&str] = &[
     "plan",
     "load",
     "observe",
+    "launch",
     "analysis",
     "report",
     "report::model",
@@ -79,6 +80,12 @@ const LAYERS: &[Layer] = &[
         module: "observe",
         may_use: &["event", "units", "clock", "plan", "secrets"],
         crates: AllBut(&["anyhow", "reqwest"]),
+    },
+    // The target of `exec`: started and ended here, observed there. Where cgroups are is `observe`'s to know.
+    Layer {
+        module: "launch",
+        may_use: &["event", "units", "clock", "observe"],
+        crates: AllBut(&["anyhow", "aya", "aya_log", "reqwest", "procfs", "nvml_wrapper"]),
     },
     // Pure: events in, model out, bytes out.
     Layer {

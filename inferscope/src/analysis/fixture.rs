@@ -389,6 +389,7 @@ pub(crate) fn plan() -> Plan {
                 insecure: false,
             },
         }),
+        exec: None,
         observe: ObservePlan {
             target: TargetPlan::Listener { host: "127.0.0.1".to_owned(), port: 8000 },
             tracker: TrackerChoice::Auto,
@@ -430,6 +431,7 @@ impl Fixture {
                 roots: vec![42],
                 cgroup: None,
                 exit: None,
+                ready: None,
                 how_found: "listens on 127.0.0.1:8000".to_owned(),
                 descendants: true,
                 none_reason: None,

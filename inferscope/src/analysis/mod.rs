@@ -43,6 +43,8 @@ pub struct TargetFound {
     pub cgroup: Option<String>,
     /// `exec`: how the command ended.
     pub exit: Option<ExitStatus>,
+    /// `exec` with a load: when the endpoint first answered.
+    pub ready: Option<Mono>,
     /// In words: the flag, or the socket that led to it.
     pub how_found: String,
     /// False with `--no-descendants`.
@@ -98,7 +100,7 @@ pub fn report(inputs: Inputs<'_>) -> model::Report {
     model::Report {
         schema_version: model::SCHEMA_VERSION,
         validity,
-        target: target(inputs.mode, &inputs.target),
+        target: target(&inputs),
         load,
         requests: requests::list(inputs.origin, &answers),
         timing,
@@ -130,10 +132,11 @@ pub fn report(inputs: Inputs<'_>) -> model::Report {
     }
 }
 
-fn target(mode: model::Mode, found: &TargetFound) -> model::Target {
+fn target(inputs: &Inputs<'_>) -> model::Target {
+    let found = &inputs.target;
     let kind = match (&found.cgroup, found.roots.is_empty()) {
         (None, true) => model::TargetKind::None,
-        _ if mode == model::Mode::Exec => model::TargetKind::Exec,
+        _ if inputs.mode == model::Mode::Exec => model::TargetKind::Exec,
         (Some(_), _) => model::TargetKind::Cgroup,
         (None, false) => model::TargetKind::Tree,
     };
@@ -149,6 +152,9 @@ fn target(mode: model::Mode, found: &TargetFound) -> model::Target {
         },
         descendants: found.descendants,
         exit: found.exit.map(|e| processes::exit(e, None)),
+        exit_reason: (kind == model::TargetKind::Exec && found.exit.is_none())
+            .then(|| "neither the command's parent nor the tracker could tell".to_owned()),
+        ready_ns: found.ready.map(|t| inputs.origin.at(t).0),
     }
 }
 

@@ -1,4 +1,4 @@
-use super::fixture::{Fixture, ORIGIN, ObservationBuilder, ProcessBuilder, RequestBuilder};
+use super::fixture::{Fixture, ORIGIN, ObservationBuilder, ProcessBuilder, RequestBuilder, ms};
 use crate::event::{ExitStatus, LoadLog};
 use crate::report::model::{Mode, SCHEMA_VERSION, TargetKind};
 
@@ -47,6 +47,7 @@ fn a_cgroup_and_a_command_are_targets_of_their_own() {
     // With a further root it is still the cgroup.
     assert_eq!((r.target.kind, r.target.cgroup.as_deref()), (TargetKind::Cgroup, Some("/srv")));
     assert_eq!((r.target.pid, r.target.exit), (Some(42), None));
+    assert_eq!((r.target.exit_reason, r.target.ready_ns), (None, None));
     f.mode = Mode::Exec;
     f.target.exit = Some(ExitStatus::from_wait_status(9));
     let r = f.report();
@@ -56,6 +57,22 @@ fn a_cgroup_and_a_command_are_targets_of_their_own() {
     f.target.cgroup = None;
     f.target.roots.clear();
     assert_eq!(f.report().target.kind, TargetKind::None);
+}
+
+#[test]
+fn a_command_tells_its_end_or_why_it_is_unknown_and_when_it_was_ready() {
+    let mut f = Fixture::profile();
+    f.mode = Mode::Exec;
+    let r = f.report();
+    assert_eq!((r.target.exit, r.target.ready_ns), (None, None));
+    assert!(r.target.exit_reason.is_some());
+    // Signal 11 with a core, in wait(2)'s words.
+    f.target.exit = Some(ExitStatus::from_wait_status(0x8b));
+    f.target.ready = Some(ms(1_500));
+    let r = f.report();
+    let exit = r.target.exit.unwrap();
+    assert_eq!((exit.code, exit.signal, exit.core), (None, Some(11), Some(true)));
+    assert_eq!((r.target.exit_reason, r.target.ready_ns), (None, Some(1_500_000_000)));
 }
 
 #[test]

@@ -40,7 +40,7 @@ pub fn serve(args: &cli::DemoServerArgs) -> Result<(), DemoError> {
     check_single_thread()?;
     work::name_thread(c"demo-arbiter");
 
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(DemoError::Listen)?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, args.port)).map_err(DemoError::Listen)?;
     let port = listener.local_addr().map_err(DemoError::Listen)?.port();
     let settings = worker::Settings {
         executable: executable(),

@@ -56,6 +56,12 @@ impl LoadError {
     pub const fn is_usage(&self) -> bool {
         matches!(self, Self::Cacert { .. } | Self::Header { .. } | Self::ApiKey)
     }
+
+    /// Whether a server that is still starting may say so.
+    #[must_use]
+    pub const fn may_pass(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Status { status: 500.., .. })
+    }
 }
 
 /// Most models named in one message.

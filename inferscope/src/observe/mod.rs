@@ -9,7 +9,6 @@
 pub(crate) mod cgroup;
 mod ebpf;
 pub mod gpu;
-mod mask;
 mod observer;
 mod pace;
 mod proc;

@@ -60,6 +60,12 @@ impl Sampler {
                     look.zombies.push(i);
                 }
                 Ok(reading) => {
+                    // Without the kernel's word of an exec: it was forked before the last look.
+                    if table.is_renamed(i, &reading)
+                        && let Some((exe, argv)) = self.handles.get(&i).map(Handle::identity)
+                    {
+                        table.identify(i, exe, argv);
+                    }
                     table.sampled(i, &reading);
                     look.processes += 1;
                     look.threads = look.threads.saturating_add(reading.threads);

@@ -12,11 +12,11 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use inferscope_common::Run;
 
 use super::ebpf::{Alive, GroupUsage, Id, Record, What, cpu_of};
-use super::mask;
 use super::proc::handle::Reading;
 use super::proc::tree::Node;
 use crate::clock::Mono;
 use crate::event::{Birth, Counts, CpuTime, ExitStatus, Loss, ProcessEvent, ProcessEventKind, ProcessRecord};
+use crate::secrets;
 use crate::units::Nanos;
 
 use entry::{Base, Entry};
@@ -84,7 +84,7 @@ impl Table {
                     let known = &mut self.entries[i].record;
                     known.comm.clone_from(&comm);
                     known.exe.clone_from(&exe);
-                    known.argv = argv.map(mask::arguments);
+                    known.argv = argv.map(secrets::arguments);
                     known.argv_cut = cut;
                     known.execs += 1;
                 }
@@ -262,10 +262,16 @@ impl Table {
         }
     }
 
+    /// Whether it was called something else at the last look.
+    pub(crate) fn is_renamed(&self, i: usize, reading: &Reading) -> bool {
+        self.entries.get(i).is_some_and(|e| e.record.times_sampled > 0 && e.record.comm != reading.comm)
+    }
+
+    /// What it runs, as /proc tells; what the kernel told of an exec is left.
     pub(crate) fn identify(&mut self, i: usize, exe: Option<String>, argv: Option<Vec<String>>) {
         if let Some(entry) = self.entries.get_mut(i).filter(|e| e.record.execs == 0) {
             entry.record.exe = exe;
-            entry.record.argv = argv.map(mask::arguments);
+            entry.record.argv = argv.map(secrets::arguments);
         }
     }
 

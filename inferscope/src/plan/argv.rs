@@ -1,6 +1,6 @@
 //! The command line as a report may show it.
 
-use crate::secrets::without_credentials;
+use crate::secrets::{arguments, without_credentials};
 
 /// The command line as the report may show it: header values and request extras are left out
 /// (either may hold a key), and so are URL credentials.
@@ -22,6 +22,15 @@ pub(super) fn mask_argv(argv: &[String]) -> Vec<String> {
             masked.push(without_credentials(arg));
         }
     }
+    masked
+}
+
+/// The same, where a command of the user's follows `--`: it is masked as the command lines of observed
+/// processes are.
+pub(super) fn mask_with_command(argv: &[String]) -> Vec<String> {
+    let own = argv.iter().position(|arg| arg == "--").map_or(argv.len(), |at| at + 1);
+    let mut masked = mask_argv(&argv[..own]);
+    masked.extend(arguments(argv[own..].to_vec()));
     masked
 }
 

@@ -30,7 +30,8 @@ pub enum TargetPlan {
     CgroupOf { pid: u32, strict: bool },
     /// The process that listens on this endpoint, and its tree.
     Listener { host: String, port: u16 },
-    /// The endpoint is elsewhere: only the client's side is measured.
+    /// Nothing to look for: the endpoint is elsewhere, and only the client's side is measured; or the target
+    /// is the command of `exec`.
     None,
 }
 
@@ -61,7 +62,7 @@ const SAMPLE_INTERVAL: std::ops::RangeInclusive<Nanos> = Nanos::from_millis(1)..
 const RING_BYTES: std::ops::RangeInclusive<u64> = 4_096..=1 << 30;
 
 /// The target that the flags name; without one, the listener of `endpoint`.
-pub(super) fn target(args: &cli::ObserveArgs, endpoint: Option<&Endpoint>) -> Result<TargetPlan, PlanError> {
+pub(super) fn target(args: &cli::TargetArgs, endpoint: Option<&Endpoint>) -> Result<TargetPlan, PlanError> {
     let strict = args.strict_cgroup;
     if strict && args.cgroup.is_none() && args.cgroup_of.is_none() {
         return Err(PlanError::Conflict {

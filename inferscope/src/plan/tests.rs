@@ -128,3 +128,54 @@ fn observing_needs_a_target_and_no_load() {
     assert!(plan.load.is_none());
     assert_eq!(plan.observe_for, Some(Nanos::from_millis(3_000)));
 }
+
+fn exec(args: &[&str]) -> Result<Plan, PlanError> {
+    let argv: Vec<String> = ["inferscope", "exec"].iter().chain(args).map(|&a| String::from(a)).collect();
+    let cli = cli::Cli::try_parse_from(&argv).expect("the arguments parse");
+    let Some(cli::Command::Exec(args)) = cli.command else { panic!("{argv:?}") };
+    super::exec(&args, &Environment::default(), &argv)
+}
+
+#[test]
+fn a_command_follows_two_dashes_and_keeps_its_own_flags() {
+    let plan = exec(&["--grace", "3s", "--", "sh", "-c", "exit 7", "--", "--json"]).unwrap();
+    let command = plan.exec.unwrap();
+    assert_eq!(command.argv, ["sh", "-c", "exit 7", "--", "--json"].map(std::ffi::OsString::from));
+    assert_eq!((command.grace, command.output), (Nanos::from_millis(3_000), CommandOutput::Stderr));
+    assert!(plan.load.is_none() && !plan.output.json);
+    for wrong in [&["exec"][..], &["exec", "sh"], &["exec", "--"], &["exec", "--pid", "7", "--", "sh"]] {
+        let argv = std::iter::once("inferscope").chain(wrong.iter().copied());
+        assert!(cli::Cli::try_parse_from(argv).is_err(), "{wrong:?}");
+    }
+    assert!(matches!(exec(&["--", ""]), Err(PlanError::Value { .. })));
+}
+
+#[test]
+fn a_command_is_driven_only_with_an_endpoint_and_its_time_is_the_runs_without() {
+    let plan = exec(&["--duration", "3s", "--", "sh"]).unwrap();
+    assert_eq!(plan.observe_for, Some(Nanos::from_millis(3_000)));
+    let plan =
+        exec(&["--endpoint", "127.0.0.1:1", "--duration", "3s", "--requests", "5", "--", "sh"]).unwrap();
+    assert_eq!((plan.observe_for, plan.load.unwrap().requests), (None, 5));
+    for load in [["--requests", "5"], ["--warmup", "1"], ["--model", "m"]] {
+        let error = exec(&[load[0], load[1], "--", "sh"]).unwrap_err();
+        assert!(error.to_string().contains("--endpoint"), "{error}");
+    }
+}
+
+#[test]
+fn the_commands_output_goes_anywhere_but_to_standard_output() {
+    let output = |to: &str| exec(&["--command-output", to, "--", "sh"]).unwrap().exec.unwrap().output;
+    assert_eq!(output("stderr"), CommandOutput::Stderr);
+    assert_eq!(output("null"), CommandOutput::Null);
+    assert_eq!(output("./null"), CommandOutput::File("./null".into()));
+}
+
+#[test]
+fn secrets_of_the_command_are_masked_as_those_of_any_process() {
+    let plan = exec(&["-H", "X-Key: abc", "--", "serve", "--api-key", "abc", "HF_TOKEN=abc", "--port", "80"])
+        .unwrap();
+    let shown = plan.argv.join(" ");
+    assert!(!shown.contains("abc"), "{shown}");
+    assert!(shown.ends_with("-- serve --api-key *** HF_TOKEN=*** --port 80"), "{shown}");
+}

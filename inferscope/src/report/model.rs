@@ -124,6 +124,11 @@ pub struct Target {
     pub descendants: bool,
     /// How the command of `exec` ended; `null` for other targets and where it still runs.
     pub exit: Option<Exit>,
+    /// Why the end of a command of `exec` is not known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub exit_reason: Option<String>,
+    /// When the endpoint of a command of `exec` first answered; `null` where none was waited for.
+    pub ready_ns: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

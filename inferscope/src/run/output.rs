@@ -20,6 +20,8 @@ use crate::report::{Style, to_json, to_text};
 pub enum OutputError {
     #[error("can't write to {}: {source}\n  give -o a file in a directory that exists and is writable", path.display())]
     Unwritable { path: PathBuf, source: std::io::Error },
+    #[error("can't write the command's output to {}: {source}\n  give --command-output a file in a directory that exists and is writable", path.display())]
+    CommandOutput { path: PathBuf, source: std::io::Error },
     #[error("can't write the report to {}: {source}\n  it was printed on stdout instead", path.display())]
     Lost { path: PathBuf, source: std::io::Error },
     #[error("can't write the report to stdout: {0}\n  use -o FILE")]
@@ -94,6 +96,11 @@ impl Sink {
         eprintln!("warning: {message}");
     }
 
+    /// On stderr: what became of the command.
+    pub(super) fn tell(&self, message: &str) {
+        eprintln!("{message}");
+    }
+
     pub(super) fn progress(&self, requests: u64) -> Progress {
         if self.plan.quiet || !std::io::stderr().is_terminal() {
             return Progress(None);
@@ -120,6 +127,11 @@ fn save(mut file: &File, text: &str) -> std::io::Result<()> {
 pub(super) struct Progress(Option<ProgressBar>);
 
 impl Progress {
+    /// Where somebody else writes to the terminal.
+    pub(super) const fn none() -> Self {
+        Self(None)
+    }
+
     pub(super) fn advance(&mut self, request: &RequestLog) {
         if let Some(bar) = &self.0 {
             if let Some(failure) = &request.failure {

@@ -33,12 +33,13 @@ pub(super) fn observed(
     moves(all, o);
     sampling(all, inputs, o);
     if o.target_ended.is_some() {
-        // Without a load, a run ends with its target.
+        // Without a load, a run ends with its target; with one, a command is ended after it (where it ended
+        // earlier, `run` says so).
         match inputs.load {
-            Some(_) => {
+            Some(_) if inputs.mode != model::Mode::Exec => {
                 all.warn("target_ended", "the target ended during the run: later figures hold nothing of it");
             }
-            None => all.ok("target_ended", "the target ended, and the observation with it"),
+            _ => all.ok("target_ended", "the target ended, and the observation with it"),
         }
     }
 }

@@ -261,6 +261,9 @@ fn a_target_that_ended_and_one_without_its_children_are_said() {
     let mut f = sound();
     f.observation.as_mut().unwrap().target_ended = Some(ms(500));
     only(&f, Level::Warn, "target_ended");
+    // A command is ended after its load.
+    f.mode = crate::report::model::Mode::Exec;
+    only(&f, Level::Ok, "target_ended");
     let mut f = sound();
     f.target.descendants = false;
     only(&f, Level::Warn, "no_descendants");

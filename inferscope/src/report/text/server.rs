@@ -54,7 +54,11 @@ fn target(target: &Target) -> String {
         }
         TargetKind::Exec => {
             let within = target.cgroup.as_deref().map(|c| format!(" in cgroup {c}")).unwrap_or_default();
-            let ended = target.exit.as_ref().map(|e| format!(": {}", table::status(e))).unwrap_or_default();
+            let ended = match (&target.exit, &target.exit_reason) {
+                (Some(exit), _) => format!(": {}", table::status(exit)),
+                (None, Some(why)) => format!(": its end is unknown, {why}"),
+                (None, None) => String::new(),
+            };
             format!("the command, {pids} {set}{within} ({how}){ended}")
         }
     }

@@ -3,7 +3,8 @@ use super::{Style, to_text};
 use crate::analysis::fixture::{
     Fixture, cgroup, demo, engine, everything_failed, losses, no_target, oom, recycled,
 };
-use crate::report::model::{Process, Report, Role};
+use crate::event::ExitStatus;
+use crate::report::model::{Mode, Process, Report, Role};
 
 const MS: u64 = 1_000_000;
 
@@ -306,6 +307,23 @@ fn an_observation_alone_says_that_nothing_was_sent() {
     let text = plain(&f.report());
     assert_has(&text, &["nothing was sent; observed for 10.0 s", "Server processes"]);
     assert!(!text.contains("tokens/s"));
+}
+
+#[test]
+fn the_end_of_a_command_is_in_the_targets_line() {
+    let mut f = Fixture { load: None, mode: Mode::Exec, ..engine() };
+    let line = |f: &Fixture| {
+        let text = plain(&f.report());
+        let words = text.split_once("target ").unwrap().1.split_once("\n  tracker ").unwrap().0;
+        words.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let unknown = ": its end is unknown, neither the command's parent nor the tracker could tell";
+    assert!(line(&f).ends_with(unknown), "{}", line(&f));
+    for (status, said) in [(0, ": exit 0"), (0x700, ": exit 7"), (15, ": SIGTERM"), (0x8b, ": SIGSEGV, core")]
+    {
+        f.target.exit = Some(ExitStatus::from_wait_status(status));
+        assert!(line(&f).ends_with(said), "{}", line(&f));
+    }
 }
 
 #[test]

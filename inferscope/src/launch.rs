@@ -1,0 +1,362 @@
+//! A command of the user's, started so that nothing of it goes unseen, and ended with the run.
+//!
+//! Owns the command's process, its cgroup, what signals mean for it, and its end; a process of its own does
+//! that (`janitor`), as inferscope may be killed. Never observes (`observe` does) and decides nothing about
+//! the run. Called by `run`:
+//!
+//! ```text
+//! Launched::start   the command is forked and waits (gated); the observer can start
+//!     open_gate     it becomes the program
+//!     watch         its end, and the signals that the run has to heed
+//!     end, kill     where it should not go on
+//!     release       what outlives the run on purpose is let go; the cgroup is removed
+//! ```
+//!
+//! Dropped before it was released, by whatever error, the command is ended.
+
+mod enclosure;
+mod ending;
+mod gated;
+mod janitor;
+mod members;
+mod passing;
+mod places;
+mod signals;
+mod wire;
+
+use std::ffi::{CString, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+
+use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, pidfd_send_signal, waitpid};
+use tokio::io::unix::AsyncFd;
+
+use crate::clock::Mono;
+use crate::event::ExitStatus;
+use crate::units::Nanos;
+
+use enclosure::Enclosure;
+use gated::Program;
+use members::Members;
+use passing::{PASSED_ON, Passing, Wish};
+use signals::{Mask, SignalFd};
+use wire::{Channel, Reply, Request};
+
+pub use wire::Placed;
+
+/// Why there is no command. Nothing of it is left then.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    #[error("can't run '{command}': {source}\n  {remedy}")]
+    NotRunnable { command: String, source: io::Error, remedy: &'static str },
+    #[error("can't start '{command}': {what}: {source}\n  check the limits on processes and open files")]
+    System { command: String, what: String, source: io::Error },
+    #[error("can't start '{command}': its janitor ended early\n  was it killed? try again")]
+    JanitorLost { command: String },
+    #[error(
+        "can't fork from a process of {threads} threads\n  this is a bug of inferscope, please report it"
+    )]
+    Threads { threads: usize },
+}
+
+impl LaunchError {
+    /// Whether the command line is at fault.
+    #[must_use]
+    pub const fn is_usage(&self) -> bool {
+        matches!(self, Self::NotRunnable { .. })
+    }
+}
+
+/// A command that was forked.
+#[derive(Debug)]
+pub struct Launched {
+    command: String,
+    /// `None` once it was closed.
+    channel: Option<Channel>,
+    signals: SignalFd,
+    janitor: Pid,
+    pid: u32,
+    pidfd: OwnedFd,
+    cgroup: Result<Placed, String>,
+}
+
+/// What there is to know of a command that runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Happened {
+    /// The command ended; others that it started may live.
+    Ended(ExitStatus),
+    /// The answer to [`Launched::end`] and [`Launched::kill`]: all is gone but this many processes, which
+    /// could not be killed.
+    Cleared { left: u32 },
+    /// SIGINT or SIGTERM: the run is over. The command has been told.
+    Interrupted,
+    /// The same once more.
+    InterruptedAgain,
+    /// The janitor was killed: how the command ends will not be known.
+    JanitorLost,
+}
+
+impl Launched {
+    /// Forks the command, which waits for [`Self::open_gate`], in a cgroup of its own where one can be made.
+    /// Both its output streams go to `output`; without one its standard output goes to standard error.
+    ///
+    /// From here on SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2 and SIGWINCH only reach
+    /// [`Watch::next`].
+    ///
+    /// # Errors
+    /// [`LaunchError`]. The calling process must have a single thread.
+    pub fn start(argv: &[OsString], output: Option<File>, grace: Nanos) -> Result<Self, LaunchError> {
+        let command = argv.first().map(|c| c.to_string_lossy().into_owned()).unwrap_or_default();
+        let system = |what: &str, source: io::Error| LaunchError::System {
+            command: command.clone(),
+            what: what.to_owned(),
+            source,
+        };
+        check_single_thread()?;
+        let argv = argv.iter().map(|arg| CString::new(arg.clone().into_vec()));
+        let argv =
+            argv.collect::<Result<Vec<_>, _>>().map_err(|e| system("an argument holds a NUL", e.into()))?;
+        let (channel, theirs) = Channel::pair().map_err(|e| system("there is no socket for it", e))?;
+        let mask = Mask::block_all();
+        let order =
+            janitor::Order { program: Program { argv, output, mask }, grace, pid: std::process::id() };
+        // SAFETY: this process has a single thread, so no lock can be held by a thread that the child does
+        // not have, and the child may run any code.
+        let forked = unsafe { libc::fork() };
+        if forked == 0 {
+            drop(channel);
+            janitor::run(theirs, order);
+            // SAFETY: ends this process without running what the parent, of which it is a copy, left to be run.
+            unsafe { libc::_exit(0) };
+        }
+        let failed = io::Error::last_os_error();
+        let passed_on = PASSED_ON.map(rustix::process::Signal::as_raw);
+        mask.with(&passed_on).apply();
+        drop((theirs, order));
+        let janitor =
+            Pid::from_raw(forked.max(0)).ok_or_else(|| system("its janitor can't be forked", failed))?;
+        let ready = channel.receive();
+        // From here on every way out but the last closes the socket, at which the janitor ends.
+        let result = (|| match ready {
+            Ok(Some(Reply::Ready { pid, cgroup })) => {
+                let signals = SignalFd::new(&passed_on).map_err(|e| system("signals can't be read", e))?;
+                let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
+                let pidfd =
+                    raw.ok_or(rustix::io::Errno::SRCH).and_then(|p| pidfd_open(p, PidfdFlags::empty()));
+                let pidfd =
+                    pidfd.map_err(|e| system("it can't be held (pidfd_open, Linux 5.3)", e.into()))?;
+                Ok((pid, cgroup, signals, pidfd))
+            }
+            Ok(Some(Reply::NotForked { what, errno })) => {
+                Err(system(&what, io::Error::from_raw_os_error(errno)))
+            }
+            Ok(_) => Err(LaunchError::JanitorLost { command: command.clone() }),
+            Err(e) => Err(system("its janitor can't be heard", e)),
+        })();
+        match result {
+            Ok((pid, cgroup, signals, pidfd)) => {
+                Ok(Self { command, channel: Some(channel), signals, janitor, pid, pidfd, cgroup })
+            }
+            Err(e) => {
+                drop(channel);
+                wait_for(janitor);
+                Err(e)
+            }
+        }
+    }
+
+    /// The command's pid.
+    #[must_use]
+    pub const fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Its own cgroup, or why it has none.
+    ///
+    /// # Errors
+    /// The reason, as a part of a sentence.
+    pub const fn cgroup(&self) -> Result<&Placed, &String> {
+        self.cgroup.as_ref()
+    }
+
+    /// Lets it become the program; returns when it has.
+    ///
+    /// # Errors
+    /// There is no such program, or it can't be run; nothing is left then.
+    pub fn open_gate(&self) -> Result<(), LaunchError> {
+        self.request(&Request::Open);
+        let reply = self.channel.as_ref().map(Channel::receive);
+        match reply {
+            Some(Ok(Some(Reply::Started))) => Ok(()),
+            Some(Ok(Some(Reply::NotStarted { errno }))) => {
+                let source = io::Error::from_raw_os_error(errno);
+                let command = self.command.clone();
+                Err(match remedy(errno) {
+                    Some(remedy) => LaunchError::NotRunnable { command, source, remedy },
+                    None => LaunchError::System { command, what: "it can't be executed".to_owned(), source },
+                })
+            }
+            _ => Err(LaunchError::JanitorLost { command: self.command.clone() }),
+        }
+    }
+
+    /// Asks for the end of the command and all that is left of it: SIGTERM, the time of grace, SIGKILL.
+    /// Without `ask` it was asked before. [`Happened::Cleared`] answers.
+    pub fn end(&self, ask: bool) {
+        self.request(&Request::End { ask });
+    }
+
+    /// The same without grace, also while it is being ended.
+    pub fn kill(&self) {
+        self.request(&Request::Kill);
+    }
+
+    /// Lets go of what still lives and removes the cgroup; the directories that could not be removed.
+    #[must_use]
+    pub fn release(mut self) -> Vec<String> {
+        self.request(&Request::Release);
+        // What else it had to say nobody waits for any more.
+        while let Some(Ok(Some(reply))) = self.channel.as_ref().map(Channel::receive) {
+            if let Reply::Released { left } = reply {
+                return left;
+            }
+        }
+        self.leave()
+    }
+
+    /// Kills the command, and its cgroup where it has one: for when the janitor was killed.
+    pub fn kill_without_janitor(&self) {
+        let _ = pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
+        if let Ok(placed) = &self.cgroup {
+            Members::Cgroup { dir: placed.dir.clone().into(), name: placed.name.clone() }.kill();
+        }
+    }
+
+    /// Closes the socket, at which the janitor tidies up. Where it can't any more, that is done here.
+    fn leave(&mut self) -> Vec<String> {
+        if self.channel.take().is_none() || wait_for(self.janitor) {
+            return Vec::new();
+        }
+        self.kill_without_janitor();
+        self.cgroup.as_ref().map_or_else(|_| Vec::new(), |placed| Enclosure::of(placed).remove())
+    }
+
+    /// What happens from now on. Must be called within a runtime.
+    ///
+    /// # Errors
+    /// The runtime takes no further descriptor.
+    pub fn watch(&self) -> io::Result<Watch<'_>> {
+        let channel = self.channel.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        // SAFETY: it is borrowed from `self`, which stays open for as long.
+        let channel = unsafe { AsyncFd::register(channel.as_fd()) }?;
+        // SAFETY: as above.
+        let signals = unsafe { AsyncFd::register(self.signals.as_fd()) }?;
+        Ok(Watch { launched: self, channel, signals, passing: Passing::default(), lost: false })
+    }
+
+    fn request(&self, request: &Request) {
+        // A janitor that is gone is told of by the next read.
+        let _ = self.channel.as_ref().map(|channel| channel.send(request));
+    }
+}
+
+impl Drop for Launched {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+/// The command and the signals, in the order of their coming.
+#[derive(Debug)]
+pub struct Watch<'a> {
+    launched: &'a Launched,
+    channel: AsyncFd<std::os::fd::BorrowedFd<'a>>,
+    signals: AsyncFd<std::os::fd::BorrowedFd<'a>>,
+    passing: Passing,
+    lost: bool,
+}
+
+impl Watch<'_> {
+    /// What happens next. Passes signals on by itself. Can be dropped in mid-wait without losing anything.
+    pub async fn next(&mut self) -> Happened {
+        loop {
+            // A signal that ended the command comes before its end.
+            let happened = tokio::select! {
+                biased;
+                wish = wished(&self.signals, self.launched, &mut self.passing) => match wish {
+                    Some(Wish::End) => Some(Happened::Interrupted),
+                    Some(Wish::EndNow) => Some(Happened::InterruptedAgain),
+                    None => None,
+                },
+                happened = heard(&self.channel, self.launched), if !self.lost => happened,
+            };
+            self.lost |= happened == Some(Happened::JanitorLost);
+            if let Some(happened) = happened {
+                return happened;
+            }
+        }
+    }
+}
+
+async fn heard(readable: &AsyncFd<std::os::fd::BorrowedFd<'_>>, launched: &Launched) -> Option<Happened> {
+    // A runtime that is ending tells no more.
+    let mut ready = readable.readable().await.ok()?;
+    let channel = launched.channel.as_ref()?;
+    let Ok(reply) = ready.try_io(|_| channel.receive_now::<Reply>()) else { return None };
+    match reply {
+        Ok(Some(Reply::Ended { status })) => Some(Happened::Ended(ExitStatus::from_wait_status(status))),
+        Ok(Some(Reply::Cleared { left })) => Some(Happened::Cleared { left }),
+        Ok(Some(_)) => None,
+        Ok(None) | Err(_) => Some(Happened::JanitorLost),
+    }
+}
+
+async fn wished(
+    readable: &AsyncFd<std::os::fd::BorrowedFd<'_>>,
+    launched: &Launched,
+    passing: &mut Passing,
+) -> Option<Wish> {
+    let mut ready = readable.readable().await.ok()?;
+    let signalled = ready.try_io(|_| launched.signals.read()).ok()?.ok()?;
+    let verdict = passing.verdict(signalled, Mono::now());
+    if let Some(signal) = verdict.pass_on {
+        // It may have ended.
+        let _ = pidfd_send_signal(&launched.pidfd, signal);
+    }
+    verdict.wish
+}
+
+/// What to do where the command itself is at fault.
+const fn remedy(errno: i32) -> Option<&'static str> {
+    match errno {
+        libc::ENOENT | libc::ENOTDIR => {
+            Some("check its name, its path and PATH, or its #! line's interpreter")
+        }
+        libc::EACCES | libc::EPERM => Some("make it executable, and its directories accessible"),
+        libc::ENOEXEC | libc::EISDIR | libc::ELOOP | libc::ENAMETOOLONG | libc::ETXTBSY | libc::ELIBBAD => {
+            Some("give a program that this machine can run")
+        }
+        libc::E2BIG => Some("its arguments and the environment are too long together"),
+        _ => None,
+    }
+}
+
+/// Whether it ended by itself.
+fn wait_for(janitor: Pid) -> bool {
+    loop {
+        match waitpid(Some(janitor), WaitOptions::empty()) {
+            Ok(Some((_, status))) => return status.exited(),
+            Err(rustix::io::Errno::INTR) => {}
+            // Where SIGCHLD is ignored there is nobody left to wait for when it ended.
+            Ok(None) | Err(_) => return true,
+        }
+    }
+}
+
+fn check_single_thread() -> Result<(), LaunchError> {
+    // Unreadable: taken on trust, as `run` calls this before it starts any thread.
+    let threads = std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
+    if threads == 1 { Ok(()) } else { Err(LaunchError::Threads { threads }) }
+}

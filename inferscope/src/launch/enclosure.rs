@@ -1,0 +1,217 @@
+//! The command's own cgroup: made, joined, removed.
+//!
+//! Owns the directories, one of the v2 hierarchy and on older hosts one more for each v1 hierarchy that
+//! accounts. Never touches a cgroup that it did not make, but to give processes back to the one above. Used by
+//! the janitor, which outlives whoever could forget them.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::members::{directories, listed};
+use super::places::{Place, Places};
+use super::wire::Placed;
+use crate::observe::cgroup::id_of;
+
+/// For what is being forked while it is moved, and for the kernel to let go of what ended.
+const REMOVAL_LIMIT: Duration = Duration::from_secs(2);
+/// Other pid namespaces have the same pids, and may share the hierarchy.
+const MOST_NAMES: u32 = 8;
+
+#[derive(Debug, Default)]
+pub(super) struct Enclosure {
+    dirs: Vec<Dir>,
+    pub(super) placed: Option<Placed>,
+}
+
+#[derive(Debug)]
+struct Dir {
+    dir: PathBuf,
+    parent: PathBuf,
+}
+
+impl Enclosure {
+    /// Makes every directory that can be made; the one of the v2 hierarchy, or why there is none.
+    pub(super) fn make(places: &Places, pid: u32) -> (Self, Option<String>) {
+        let place = match &places.v2 {
+            Ok(place) => place,
+            Err(why) => return (Self::default(), Some(why.clone())),
+        };
+        if divides_cpus(&place.dir) {
+            // Without inferscope the command would share the CPUs with its neighbours, one by one.
+            let why = format!("{} gives each cgroup below it a share of the CPUs", place.path);
+            return (Self::default(), Some(why));
+        }
+        let (name, dir) = match make_first(place, pid) {
+            Ok(made) => made,
+            Err(e) => {
+                return (Self::default(), Some(format!("none can be made in {}: {e}", place.dir.display())));
+            }
+        };
+        let mut enclosure = Self { dirs: Vec::new(), placed: None };
+        let id = id_of(&dir);
+        enclosure.dirs.push(Dir { dir: dir.clone(), parent: place.dir.clone() });
+        let Some(id) = id else {
+            enclosure.remove();
+            return (Self::default(), Some(format!("{} can't be read", dir.display())));
+        };
+        for place in &places.accounting {
+            let dir = place.dir.join(&name);
+            // Without it the figures of the v2 hierarchy have to do, and the report names its sources.
+            if fs::create_dir(&dir).is_ok() {
+                enclosure.dirs.push(Dir { dir, parent: place.dir.clone() });
+            }
+        }
+        let name = format!("{}/{name}", place.path.trim_end_matches('/'));
+        let dir = dir.to_string_lossy().into_owned();
+        enclosure.placed = Some(Placed { dir, name, id, accounting: Vec::new() });
+        (enclosure, None)
+    }
+
+    /// What somebody else made and can't remove any more.
+    pub(super) fn of(placed: &Placed) -> Self {
+        let dirs = std::iter::once(&placed.dir).chain(&placed.accounting).filter_map(|dir| {
+            let dir = PathBuf::from(dir);
+            Some(Dir { parent: dir.parent()?.to_owned(), dir })
+        });
+        Self { dirs: dirs.collect(), placed: Some(placed.clone()) }
+    }
+
+    /// Moves a process in. What can't be joined is removed; why, where that is the v2 hierarchy.
+    pub(super) fn join(&mut self, pid: u32) -> Option<String> {
+        let failed: Vec<(usize, io::Error)> = (self.dirs.iter().enumerate())
+            .filter_map(|(i, d)| Some((i, enter(&d.dir, pid).err()?)))
+            .collect();
+        if let Some((0, e)) = failed.first() {
+            let why = format!("{} can't be joined: {e}", self.dirs[0].dir.display());
+            self.remove();
+            return Some(why);
+        }
+        for (i, _) in failed.into_iter().rev() {
+            remove(&self.dirs.remove(i));
+        }
+        if let Some(placed) = &mut self.placed {
+            placed.accounting = (self.dirs.iter().skip(1)).map(Dir::shown).collect();
+        }
+        None
+    }
+
+    /// Gives what still lives to the cgroup above and removes the directories; those that are left.
+    pub(super) fn remove(&mut self) -> Vec<String> {
+        self.placed = None;
+        let dirs = std::mem::take(&mut self.dirs);
+        dirs.iter().filter(|d| !remove(d)).map(Dir::shown).collect()
+    }
+}
+
+impl Dir {
+    fn shown(&self) -> String {
+        self.dir.to_string_lossy().into_owned()
+    }
+}
+
+/// Under the first name that is free.
+fn make_first(place: &Place, pid: u32) -> io::Result<(String, PathBuf)> {
+    let mut taken = io::Error::from(io::ErrorKind::AlreadyExists);
+    for n in 1..=MOST_NAMES {
+        let name = if n == 1 { format!("inferscope-{pid}") } else { format!("inferscope-{pid}.{n}") };
+        let dir = place.dir.join(&name);
+        match fs::create_dir(&dir) {
+            Ok(()) => return Ok((name, dir)),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => taken = e,
+            Err(e) => return Err(e),
+        }
+    }
+    Err(taken)
+}
+
+fn divides_cpus(dir: &Path) -> bool {
+    let control = fs::read_to_string(dir.join("cgroup.subtree_control")).unwrap_or_default();
+    control.split_whitespace().any(|controller| controller == "cpu")
+}
+
+fn enter(dir: &Path, pid: u32) -> io::Result<()> {
+    fs::write(dir.join("cgroup.procs"), pid.to_string())
+}
+
+/// False where it is still there.
+fn remove(d: &Dir) -> bool {
+    let deadline = Instant::now() + REMOVAL_LIMIT;
+    loop {
+        // The command may have made some of its own in it.
+        for dir in directories(&d.dir) {
+            for pid in listed(&dir) {
+                // One that ended meanwhile is not there to be moved.
+                let _ = enter(&d.parent, pid);
+            }
+            let _ = fs::remove_dir(dir);
+        }
+        if !d.dir.exists() {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Directories of an ordinary file system behave alike as far as names and removal go.
+    fn places(dir: &Path) -> Places {
+        let place = |name: &str| Place { dir: dir.join(name), path: "/".into() };
+        for name in ["v2", "memory"] {
+            fs::create_dir(dir.join(name)).unwrap();
+        }
+        Places { v2: Ok(place("v2")), accounting: vec![place("memory"), place("missing")] }
+    }
+
+    #[test]
+    fn all_that_was_made_is_removed_and_a_missing_hierarchy_does_not_matter() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut enclosure, why) = Enclosure::make(&places(dir.path()), 7);
+        assert_eq!(why, None);
+        let placed = enclosure.placed.clone().unwrap();
+        assert_eq!(placed.name, "/inferscope-7");
+        assert_eq!(id_of(Path::new(&placed.dir)), Some(placed.id));
+        assert!(dir.path().join("memory/inferscope-7").is_dir());
+        fs::create_dir(dir.path().join("v2/inferscope-7/below")).unwrap();
+        assert_eq!(enclosure.remove(), [""; 0]);
+        for name in ["v2", "memory"] {
+            assert_eq!(fs::read_dir(dir.path().join(name)).unwrap().count(), 0, "{name}");
+        }
+    }
+
+    #[test]
+    fn somebody_elses_cgroup_of_that_name_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let places = places(dir.path());
+        let theirs = dir.path().join("v2/inferscope-7");
+        fs::create_dir(&theirs).unwrap();
+        let (mut enclosure, _) = Enclosure::make(&places, 7);
+        assert_eq!(enclosure.placed.clone().unwrap().name, "/inferscope-7.2");
+        enclosure.remove();
+        assert!(theirs.is_dir());
+    }
+
+    #[test]
+    fn no_place_no_permission_and_a_cgroup_that_divides_cpus_each_have_their_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut places = places(dir.path());
+        fs::write(dir.path().join("v2/cgroup.subtree_control"), "memory cpu\n").unwrap();
+        let why = |places: &Places| {
+            let (enclosure, why) = Enclosure::make(places, 7);
+            assert!(enclosure.placed.is_none() && enclosure.dirs.is_empty());
+            why.unwrap()
+        };
+        assert!(why(&places).contains("share of the CPUs"));
+        places.v2 = Ok(Place { dir: "/proc/self".into(), path: "/".into() });
+        assert!(why(&places).contains("/proc/self"));
+        places.v2 = Err("nothing there".into());
+        assert_eq!(why(&places), "nothing there");
+    }
+}

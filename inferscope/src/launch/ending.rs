@@ -1,0 +1,116 @@
+//! The end of a command: who is asked when, and when asking is over.
+//!
+//! Pure: time and facts are arguments. Stepped by the janitor until it says that it is done.
+
+use crate::clock::Mono;
+use crate::units::Nanos;
+
+/// What is killed is gone within milliseconds, unless it hangs in the kernel.
+const KILL_LIMIT: Nanos = Nanos::from_millis(5_000);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Facts {
+    pub(super) command_lives: bool,
+    /// Living members, the command itself included.
+    pub(super) members: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Act {
+    Wait,
+    /// SIGTERM to every member: the command is gone, which may have been a wrapper, and what it wrapped has
+    /// a right to the same grace.
+    AskMembers,
+    /// SIGKILL to every member. Said again as long as something forks on.
+    Kill,
+    /// With this many members that could not be killed.
+    Done {
+        left: u32,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ending {
+    kill_at: Mono,
+    members_asked: bool,
+    killed: Option<Mono>,
+}
+
+impl Ending {
+    pub(super) const fn new(now: Mono, grace: Nanos) -> Self {
+        Self { kill_at: now.plus(grace), members_asked: false, killed: None }
+    }
+
+    /// No more grace.
+    pub(super) fn hurry(&mut self, now: Mono) {
+        self.kill_at = self.kill_at.min(now);
+    }
+
+    pub(super) fn step(&mut self, now: Mono, facts: Facts) -> Act {
+        if !facts.command_lives && facts.members == 0 {
+            return Act::Done { left: 0 };
+        }
+        if now >= self.kill_at {
+            let since = now.since(*self.killed.get_or_insert(now));
+            return if since < KILL_LIMIT { Act::Kill } else { Act::Done { left: facts.members.max(1) } };
+        }
+        if !facts.command_lives && !self.members_asked {
+            self.members_asked = true;
+            return Act::AskMembers;
+        }
+        Act::Wait
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRACE: Nanos = Nanos::from_millis(10_000);
+
+    fn ms(n: u64) -> Mono {
+        Mono(n * 1_000_000)
+    }
+
+    fn facts(command_lives: bool, members: u32) -> Facts {
+        Facts { command_lives, members }
+    }
+
+    #[test]
+    fn a_command_that_ends_with_all_of_its_own_is_done() {
+        let mut ending = Ending::new(ms(0), GRACE);
+        assert_eq!(ending.step(ms(20), facts(true, 3)), Act::Wait);
+        assert_eq!(ending.step(ms(40), facts(false, 0)), Act::Done { left: 0 });
+    }
+
+    #[test]
+    fn what_a_wrapper_leaves_is_asked_once_and_has_the_rest_of_the_grace() {
+        let mut ending = Ending::new(ms(0), GRACE);
+        assert_eq!(ending.step(ms(20), facts(false, 2)), Act::AskMembers);
+        assert_eq!(ending.step(ms(40), facts(false, 2)), Act::Wait);
+        assert_eq!(ending.step(ms(9_999), facts(false, 1)), Act::Wait);
+        assert_eq!(ending.step(ms(10_000), facts(false, 1)), Act::Kill);
+        assert_eq!(ending.step(ms(10_020), facts(false, 0)), Act::Done { left: 0 });
+    }
+
+    #[test]
+    fn who_does_not_listen_is_killed_after_the_grace_or_when_it_is_taken_back() {
+        let mut ending = Ending::new(ms(0), GRACE);
+        assert_eq!(ending.step(ms(9_999), facts(true, 1)), Act::Wait);
+        assert_eq!(ending.step(ms(10_000), facts(true, 1)), Act::Kill);
+        let mut hurried = Ending::new(ms(0), GRACE);
+        hurried.hurry(ms(5));
+        assert_eq!(hurried.step(ms(5), facts(true, 1)), Act::Kill);
+    }
+
+    #[test]
+    fn what_can_not_be_killed_is_counted_and_not_waited_for() {
+        let mut ending = Ending::new(ms(0), GRACE);
+        ending.hurry(ms(0));
+        assert_eq!(ending.step(ms(0), facts(true, 2)), Act::Kill);
+        assert_eq!(ending.step(ms(4_999), facts(true, 2)), Act::Kill);
+        assert_eq!(ending.step(ms(5_000), facts(true, 2)), Act::Done { left: 2 });
+        // It moved to another cgroup and hangs there.
+        assert_eq!(ending.step(ms(5_000), facts(true, 0)), Act::Done { left: 1 });
+    }
+}

@@ -1,0 +1,346 @@
+//! The janitor: the process between inferscope and the command, which tidies up whatever happens to
+//! inferscope.
+//!
+//! Owns the command's process (it is its parent), its cgroup, and the end of both. Hears of inferscope's end
+//! from the socket, also when that was killed, and then ends the command. In a session of its own, so that no
+//! terminal reaches it; holds nothing open but the socket. In no figure of the report: it is no member of the
+//! set. Forked by `launch`, before inferscope has a second thread.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, wait};
+
+use super::enclosure::Enclosure;
+use super::ending::{Act, Ending, Facts};
+use super::gated::{self, Program};
+use super::members::Members;
+use super::places::places;
+use super::signals::{SignalFd, default_action};
+use super::wire::{Channel, Reply, Request};
+use crate::clock::Mono;
+use crate::units::Nanos;
+
+/// How often the members are looked at while they are being ended.
+const TICK: Duration = Duration::from_millis(20);
+
+pub(super) struct Order {
+    pub(super) program: Program,
+    /// Between SIGTERM and SIGKILL.
+    pub(super) grace: Nanos,
+    /// inferscope's: the cgroup is named after it.
+    pub(super) pid: u32,
+}
+
+/// Until inferscope releases it or ends. Every signal has to be blocked, and the process to have one thread.
+pub(super) fn run(channel: Channel, order: Order) {
+    let told = |channel: &Channel, what: &str, e: io::Error| {
+        let errno = e.raw_os_error().unwrap_or(libc::EIO);
+        // inferscope may be gone.
+        let _ = channel.send(&Reply::NotForked { what: what.to_owned(), errno });
+    };
+    let _ = rustix::thread::set_name(c"exec-janitor");
+    let grace = order.grace;
+    let (mut enclosure, mut why) = enclose(order.pid);
+    let (command, gate, failure) = match fork(&channel, order.program) {
+        Ok(forked) => forked,
+        Err((what, e)) => {
+            enclosure.remove();
+            return told(&channel, what, e);
+        }
+    };
+    if why.is_none() {
+        why = enclosure.join(pid_number(command));
+    }
+    let members = match &enclosure.placed {
+        Some(placed) => Members::Cgroup { dir: placed.dir.clone().into(), name: placed.name.clone() },
+        None => Members::Tree { root: pid_number(getpid()) },
+    };
+    // Without a cgroup orphans have to come here, or they could not be found. In a container whose first
+    // process inferscope is, they would come to inferscope, which waits for nobody.
+    if enclosure.placed.is_none() || rustix::process::getppid() == Pid::from_raw(1) {
+        let _ = rustix::process::set_child_subreaper(Some(getpid()));
+    }
+    let ended = match withdraw(&[channel.as_raw_fd(), gate.as_raw_fd(), failure.as_raw_fd()]) {
+        Ok(ended) => ended,
+        Err(e) => {
+            drop(gate);
+            let _ = wait(WaitOptions::empty());
+            enclosure.remove();
+            return told(&channel, "its janitor can't be set up", e);
+        }
+    };
+    let cgroup = enclosure.placed.clone().ok_or_else(|| why.unwrap_or_default());
+    let _ = channel.send(&Reply::Ready { pid: pid_number(command), cgroup });
+    let janitor = Janitor {
+        channel,
+        child_ended: ended,
+        command,
+        state: State::Gated { gate, failure },
+        members,
+        enclosure,
+        grace,
+        ending: None,
+        alone: false,
+    };
+    janitor.work();
+}
+
+/// Named after inferscope.
+fn enclose(pid: u32) -> (Enclosure, Option<String>) {
+    match (std::fs::read("/proc/self/mountinfo"), std::fs::read("/proc/self/cgroup")) {
+        (Ok(mounts), Ok(own)) => {
+            let places = places(&String::from_utf8_lossy(&mounts), &String::from_utf8_lossy(&own));
+            Enclosure::make(&places, pid)
+        }
+        (Err(e), _) | (_, Err(e)) => (Enclosure::default(), Some(format!("/proc/self can't be read: {e}"))),
+    }
+}
+
+type Forked = (Pid, OwnedFd, OwnedFd);
+
+fn fork(channel: &Channel, program: Program) -> Result<Forked, (&'static str, io::Error)> {
+    let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|e| ("there is no pipe for it", e.into()));
+    let (gate_read, gate) = pipe()?;
+    let (failure, failure_write) = pipe()?;
+    // SAFETY: this process has a single thread (checked by `launch`), so no lock can be held by a thread that
+    // the child does not have, and the child may run any code.
+    let forked = unsafe { libc::fork() };
+    if forked == 0 {
+        // The other ends: who holds them could not see them close. The socket's is inferscope's business.
+        drop((gate, failure));
+        close(channel.as_raw_fd());
+        gated::run(&program, &gate_read, &failure_write);
+    }
+    match Pid::from_raw(forked.max(0)) {
+        Some(command) => Ok((command, gate, failure)),
+        None => Err(("it can't be forked", io::Error::last_os_error())),
+    }
+}
+
+/// Leaves the terminal, the working directory and every open file but these; where the end of a child can be
+/// read.
+fn withdraw(keep: &[i32]) -> io::Result<SignalFd> {
+    // After the fork: the command's actions are the user's. Where SIGCHLD is ignored nobody can be waited for.
+    default_action(libc::SIGCHLD);
+    rustix::process::setsid()?;
+    rustix::process::chdir("/")?;
+    let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    rustix::stdio::dup2_stderr(&null)?;
+    drop(null);
+    let open: Vec<i32> = (std::fs::read_dir("/proc/self/fd")?.flatten())
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    for fd in open.into_iter().filter(|fd| *fd > 2 && !keep.contains(fd)) {
+        close(fd);
+    }
+    SignalFd::new(&[libc::SIGCHLD])
+}
+
+/// Of a descriptor whose owner, in this copy of inferscope, is never used or dropped.
+fn close(fd: i32) {
+    // SAFETY: nothing uses the number any more: this process ends in `_exit`, without running any destructor
+    // but those of what it made itself. Where it is not open, nothing happens.
+    unsafe { libc::close(fd) };
+}
+
+struct Janitor {
+    channel: Channel,
+    child_ended: SignalFd,
+    command: Pid,
+    state: State,
+    members: Members,
+    enclosure: Enclosure,
+    grace: Nanos,
+    ending: Option<Ending>,
+    /// inferscope is gone without a word.
+    alone: bool,
+}
+
+enum State {
+    Gated {
+        gate: OwnedFd,
+        failure: OwnedFd,
+    },
+    /// Let run; the exec closes this.
+    Starting {
+        failure: OwnedFd,
+    },
+    Running,
+    Ended,
+}
+
+impl Janitor {
+    fn work(mut self) {
+        loop {
+            let [told, child] = self.next();
+            // First, as its failure closes before the child's end is told.
+            self.look_at_exec();
+            if child {
+                self.reap();
+            }
+            if told && !self.listen() {
+                return;
+            }
+            if let Some(ending) = self.ending.take() {
+                self.ending = self.step(ending);
+            }
+            // What the command left when it ended by itself would have outlived it without inferscope too.
+            if self.alone && self.ending.is_none() {
+                self.enclosure.remove();
+                return;
+            }
+        }
+    }
+
+    /// Whether there is word from inferscope, and whether a child ended.
+    fn next(&self) -> [bool; 2] {
+        let failure = match &self.state {
+            State::Starting { failure } => Some(failure),
+            _ => None,
+        };
+        let mut fds = vec![PollFd::new(&self.child_ended, PollFlags::IN)];
+        // A closed socket would be readable for ever.
+        fds.extend((!self.alone).then(|| PollFd::new(&self.channel, PollFlags::IN)));
+        fds.extend(failure.map(|fd| PollFd::new(fd, PollFlags::IN)));
+        let tick = Timespec { tv_sec: 0, tv_nsec: i64::from(TICK.subsec_nanos()) };
+        let tick = self.ending.is_some().then_some(&tick);
+        // Every signal is blocked, so that nothing interrupts it.
+        let _ = poll(&mut fds, tick);
+        let is_ready = |i: usize| fds.get(i).is_some_and(|fd| !fd.revents().is_empty());
+        [!self.alone && is_ready(1), is_ready(0)]
+    }
+
+    /// Tells how the exec went, when that is decided.
+    fn look_at_exec(&mut self) {
+        let State::Starting { failure } = &self.state else { return };
+        if !is_readable(failure) {
+            return;
+        }
+        let mut errno = [0; 4];
+        if matches!(rustix::io::read(failure, &mut errno), Ok(4)) {
+            self.tell(&Reply::NotStarted { errno: i32::from_ne_bytes(errno) });
+        } else {
+            self.tell(&Reply::Started);
+        }
+        self.state = State::Running;
+    }
+
+    fn reap(&mut self) {
+        // Several ends make one signal.
+        let _ = self.child_ended.read();
+        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+            if pid == self.command {
+                // It can't have been told before: a dead process has closed its end.
+                self.look_at_exec();
+                self.state = State::Ended;
+                self.tell(&Reply::Ended { status: status.as_raw().cast_unsigned() });
+            }
+        }
+    }
+
+    /// False when the work is done.
+    fn listen(&mut self) -> bool {
+        let now = Mono::now();
+        match self.channel.receive_now::<Request>() {
+            Ok(Some(Request::Open)) => self.open(),
+            Ok(Some(Request::End { ask })) => self.end(now, ask),
+            Ok(Some(Request::Kill)) => {
+                self.ending.get_or_insert(Ending::new(now, Nanos::ZERO)).hurry(now);
+            }
+            Ok(Some(Request::Release)) => {
+                let left = self.enclosure.remove();
+                self.tell(&Reply::Released { left });
+                return false;
+            }
+            Ok(None) => {
+                self.alone = true;
+                match self.state {
+                    // Its gate closes with its owner.
+                    State::Gated { .. } => {
+                        self.state = State::Running;
+                        self.ending = Some(Ending::new(now, Nanos::ZERO));
+                    }
+                    State::Ended => {}
+                    State::Starting { .. } | State::Running => self.end(now, true),
+                }
+            }
+            // Nothing to read after all; a message that is none can only be a bug, and its sender waits.
+            Err(_) => {}
+        }
+        true
+    }
+
+    fn open(&mut self) {
+        let State::Gated { gate, failure } = std::mem::replace(&mut self.state, State::Running) else {
+            return;
+        };
+        // Where it was killed meanwhile, its end tells.
+        let _ = rustix::io::write(&gate, &[1]);
+        self.state = State::Starting { failure };
+    }
+
+    fn end(&mut self, now: Mono, ask: bool) {
+        if self.ending.is_none() {
+            self.ending = Some(Ending::new(now, self.grace));
+            if ask && self.command_lives() {
+                self.ask_command();
+            }
+        }
+    }
+
+    fn step(&self, mut ending: Ending) -> Option<Ending> {
+        let living = self.members.living();
+        let facts = Facts {
+            command_lives: self.command_lives(),
+            members: u32::try_from(living.len()).unwrap_or(u32::MAX),
+        };
+        match ending.step(Mono::now(), facts) {
+            Act::Wait => {}
+            Act::AskMembers => self.members.signal(Signal::TERM),
+            Act::Kill => {
+                if self.command_lives() {
+                    // It may have moved to another cgroup.
+                    let _ = kill_process(self.command, Signal::KILL);
+                }
+                self.members.kill();
+            }
+            Act::Done { left } => {
+                self.tell(&Reply::Cleared { left });
+                return None;
+            }
+        }
+        Some(ending)
+    }
+
+    /// Until it is waited for, which only this process does, the number is its own.
+    const fn command_lives(&self) -> bool {
+        !matches!(self.state, State::Ended)
+    }
+
+    fn ask_command(&self) {
+        let _ = kill_process(self.command, Signal::TERM);
+        // One that is stopped would not hear it.
+        let _ = kill_process(self.command, Signal::CONT);
+    }
+
+    fn tell(&self, reply: &Reply) {
+        // inferscope may be gone, which the socket will tell.
+        let _ = self.channel.send(reply);
+    }
+}
+
+fn is_readable(fd: &OwnedFd) -> bool {
+    let fd: BorrowedFd<'_> = std::os::fd::AsFd::as_fd(fd);
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    matches!(poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&now)), Ok(1..))
+}
+
+fn pid_number(pid: Pid) -> u32 {
+    pid.as_raw_nonzero().get().unsigned_abs()
+}

@@ -1,0 +1,165 @@
+//! Who belongs to the command, and a signal to them.
+//!
+//! Owns the looks at /proc and cgroup.procs that the end of a command needs. Never measures (`observe` does).
+//! Used by the janitor.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use crate::observe::cgroup::{processes_below, v2_path};
+
+/// Where the members are found.
+#[derive(Debug, Clone)]
+pub(super) enum Members {
+    /// In this cgroup of the v2 hierarchy and below.
+    Cgroup { dir: PathBuf, name: String },
+    /// Below this process, to which orphans come home.
+    Tree { root: u32 },
+}
+
+impl Members {
+    /// Those that live.
+    pub(super) fn living(&self) -> Vec<u32> {
+        match self {
+            // A zombie is listed nowhere.
+            Self::Cgroup { dir, .. } => processes_below(dir).into_iter().collect(),
+            Self::Tree { root } => below(*root, &scan()),
+        }
+    }
+
+    /// Signals every living member; a number that went to somebody else meanwhile is not signalled.
+    pub(super) fn signal(&self, signal: Signal) {
+        for pid in self.living() {
+            let Some(raw) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { continue };
+            // What is looked up after this is still of the same process.
+            let Ok(pidfd) = pidfd_open(raw, PidfdFlags::empty()) else { continue };
+            if self.holds(pid) {
+                let _ = pidfd_send_signal(&pidfd, signal);
+            }
+        }
+    }
+
+    pub(super) fn kill(&self) {
+        // Since 5.14; in one step, so that nothing can fork out of it.
+        if let Self::Cgroup { dir, .. } = self
+            && std::fs::write(dir.join("cgroup.kill"), "1").is_ok()
+        {
+            return;
+        }
+        self.signal(Signal::KILL);
+    }
+
+    fn holds(&self, pid: u32) -> bool {
+        match self {
+            Self::Cgroup { name, .. } => {
+                let cgroups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+                is_within(&cgroups, name)
+            }
+            Self::Tree { root } => below(*root, &scan()).contains(&pid),
+        }
+    }
+}
+
+/// `dir` and all below it, those below first.
+pub(super) fn directories(dir: &Path) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    if let Ok(entries) = std::fs::read_dir(dir) {
+        for entry in entries.flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                all.extend(directories(&entry.path()));
+            }
+        }
+    }
+    all.push(dir.to_owned());
+    all
+}
+
+/// The processes of one cgroup. 0 stands for one that this pid namespace does not show.
+pub(super) fn listed(dir: &Path) -> Vec<u32> {
+    let procs = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+    procs.lines().filter_map(|pid| pid.parse().ok()).filter(|pid| *pid != 0).collect()
+}
+
+/// Whether /proc/PID/cgroup names `cgroup` of the v2 hierarchy, or one below it.
+fn is_within(proc_cgroup: &str, cgroup: &str) -> bool {
+    let below = v2_path(proc_cgroup).and_then(|own| own.strip_prefix(cgroup));
+    below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Node {
+    pid: u32,
+    ppid: u32,
+    lives: bool,
+}
+
+fn scan() -> Vec<Node> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter_map(|pid| node(pid, &std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)).collect()
+}
+
+/// From `pid (comm) state ppid …`.
+fn node(pid: u32, stat: &str) -> Option<Node> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut fields = rest.split_whitespace();
+    let lives = !matches!(fields.next()?, "Z" | "X");
+    Some(Node { pid, ppid: fields.next()?.parse().ok()?, lives })
+}
+
+/// The living descendants of `root`, below the dead too.
+fn below(root: u32, nodes: &[Node]) -> Vec<u32> {
+    let mut known = HashSet::from([root]);
+    let mut found = Vec::new();
+    loop {
+        let before = known.len();
+        for node in nodes {
+            if known.contains(&node.ppid) && known.insert(node.pid) && node.lives {
+                found.push(node.pid);
+            }
+        }
+        if known.len() == before {
+            return found;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cgroup_holds_what_is_below_it_and_not_its_neighbour() {
+        let of = |path: &str| format!("4:memory:/x/inferscope-7\n0::{path}\n");
+        assert!(is_within(&of("/a/inferscope-7"), "/a/inferscope-7"));
+        assert!(is_within(&of("/a/inferscope-7/below"), "/a/inferscope-7"));
+        assert!(!is_within(&of("/a/inferscope-77"), "/a/inferscope-7"));
+        assert!(!is_within(&of("/a"), "/a/inferscope-7"));
+        assert!(!is_within("4:memory:/a/inferscope-7\n", "/a/inferscope-7"));
+    }
+
+    #[test]
+    fn descendants_are_found_in_any_order_and_through_a_zombie() {
+        let node = |pid, ppid, lives| Node { pid, ppid, lives };
+        let nodes =
+            [node(4, 3, true), node(3, 2, false), node(2, 1, true), node(1, 0, true), node(9, 8, true)];
+        assert_eq!(below(1, &nodes), [2, 4]);
+    }
+
+    #[test]
+    fn a_name_with_blanks_and_brackets_does_not_move_the_fields() {
+        let node = node(7, "7 (a) Z 1) S 42 7 7 0").unwrap();
+        assert_eq!((node.pid, node.ppid, node.lives), (7, 42, true));
+        assert!(super::node(7, "7 (a").is_none());
+    }
+
+    #[test]
+    fn this_process_is_below_its_parent() {
+        let parent = std::os::unix::process::parent_id();
+        assert!(Members::Tree { root: parent }.living().contains(&std::process::id()));
+        assert!(Members::Tree { root: parent }.holds(std::process::id()));
+        assert!(!Members::Tree { root: std::process::id() }.holds(parent));
+    }
+}

@@ -1,0 +1,114 @@
+//! What a signal to inferscope means for the command and for the run.
+//!
+//! Pure: the time is an argument. Asked by `launch` for each signal.
+
+use rustix::process::Signal;
+
+use super::signals::Signalled;
+use crate::clock::Mono;
+use crate::units::Nanos;
+
+/// Those that are meant for the command. The rest keeps its meaning for inferscope.
+pub(super) const PASSED_ON: [Signal; 7] =
+    [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT, Signal::USR1, Signal::USR2, Signal::WINCH];
+
+/// Nobody decides so fast to ask a second time; timeout(1) and the like send the same signal to a process and
+/// then to its group.
+const SAME_WISH: Nanos = Nanos::from_millis(300);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Verdict {
+    pub(super) pass_on: Option<Signal>,
+    pub(super) wish: Option<Wish>,
+}
+
+/// What is asked of the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// The run is over: SIGINT or SIGTERM.
+    End,
+    /// The same again: at once.
+    EndNow,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Passing {
+    asked: Option<Mono>,
+}
+
+impl Passing {
+    /// A terminal's keys reach the command by themselves, as it is in the same process group; what somebody
+    /// sent to inferscope alone has to be passed on.
+    pub(super) fn verdict(&mut self, signalled: Signalled, now: Mono) -> Verdict {
+        let signal = PASSED_ON.into_iter().find(|s| s.as_raw() == signalled.signal);
+        let pass_on = signal.filter(|_| !signalled.by_kernel);
+        if !matches!(signal, Some(Signal::INT | Signal::TERM)) {
+            return Verdict { pass_on, wish: None };
+        }
+        match self.asked {
+            None => {
+                self.asked = Some(now);
+                Verdict { pass_on, wish: Some(Wish::End) }
+            }
+            Some(asked) if now.since(asked) < SAME_WISH => Verdict { pass_on: None, wish: None },
+            Some(_) => Verdict { pass_on: None, wish: Some(Wish::EndNow) },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(n: u64) -> Mono {
+        Mono(n * 1_000_000)
+    }
+
+    fn verdict(passing: &mut Passing, signal: Signal, by_kernel: bool, at: u64) -> Verdict {
+        passing.verdict(Signalled { signal: signal.as_raw(), by_kernel }, ms(at))
+    }
+
+    #[test]
+    fn what_was_sent_is_passed_on_and_what_was_typed_is_not() {
+        for signal in PASSED_ON {
+            let sent = verdict(&mut Passing::default(), signal, false, 0);
+            assert_eq!(sent.pass_on, Some(signal));
+            let typed = verdict(&mut Passing::default(), signal, true, 0);
+            assert_eq!(typed.pass_on, None);
+            let ends = matches!(signal, Signal::INT | Signal::TERM);
+            for verdict in [sent, typed] {
+                assert_eq!(verdict.wish, ends.then_some(Wish::End), "{signal:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_second_wish_is_for_a_kill() {
+        let mut passing = Passing::default();
+        assert_eq!(verdict(&mut passing, Signal::INT, true, 0).wish, Some(Wish::End));
+        let again = Verdict { pass_on: None, wish: Some(Wish::EndNow) };
+        assert_eq!(verdict(&mut passing, Signal::INT, true, 400), again);
+        assert_eq!(verdict(&mut passing, Signal::TERM, false, 500), again);
+    }
+
+    #[test]
+    fn one_wish_that_comes_twice_is_one() {
+        let mut passing = Passing::default();
+        assert_eq!(verdict(&mut passing, Signal::TERM, false, 0).wish, Some(Wish::End));
+        let nothing = Verdict { pass_on: None, wish: None };
+        assert_eq!(verdict(&mut passing, Signal::TERM, false, 299), nothing);
+        assert_eq!(verdict(&mut passing, Signal::TERM, false, 300).wish, Some(Wish::EndNow));
+    }
+
+    #[test]
+    fn other_signals_end_nothing_however_often() {
+        let mut passing = Passing::default();
+        for at in [0, 1_000, 2_000] {
+            let passed = Verdict { pass_on: Some(Signal::USR1), wish: None };
+            assert_eq!(verdict(&mut passing, Signal::USR1, false, at), passed);
+        }
+        assert_eq!(verdict(&mut passing, Signal::INT, true, 3_000).wish, Some(Wish::End));
+        let unknown = passing.verdict(Signalled { signal: 0, by_kernel: false }, ms(9_000));
+        assert_eq!(unknown, Verdict { pass_on: None, wish: None });
+    }
+}

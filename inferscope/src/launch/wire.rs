@@ -1,0 +1,137 @@
+//! What inferscope and its janitor say to each other.
+//!
+//! Owns the socket pair, whose messages keep their bounds, and the words. Never decides anything. The end of
+//! either process closes its end, which the other sees whatever ended it.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// No message is longer: at most some paths and a sentence.
+const MAX_BYTES: usize = 16 << 10;
+
+/// From inferscope.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Request {
+    /// Let the command run.
+    Open,
+    /// End the command and all that is left of it: SIGTERM, the time of grace, SIGKILL. Without `ask` it was
+    /// told before.
+    End { ask: bool },
+    /// The same without grace.
+    Kill,
+    /// What still lives is left alone, the cgroup is removed, and the janitor ends.
+    Release,
+}
+
+/// From the janitor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Reply {
+    /// The command waits to be let run.
+    Ready { pid: u32, cgroup: Result<Placed, String> },
+    /// It could not be forked; nothing is left.
+    NotForked { what: String, errno: i32 },
+    /// It has become the program.
+    Started,
+    /// It could not become the program, and is gone.
+    NotStarted { errno: i32 },
+    /// It ended, with this status of wait(2).
+    Ended { status: u32 },
+    /// The answer to `End` and `Kill`: all is gone but this many processes, which could not be killed.
+    Cleared { left: u32 },
+    /// The answer to `Release`, with the directories that could not be removed.
+    Released { left: Vec<String> },
+}
+
+/// The command's own cgroup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placed {
+    pub dir: String,
+    /// Within the v2 hierarchy, as /proc/PID/cgroup shows it.
+    pub name: String,
+    /// The inode number of its directory.
+    pub id: u64,
+    /// Directories of the same name in v1 hierarchies that account.
+    pub accounting: Vec<String>,
+}
+
+#[derive(Debug)]
+pub(super) struct Channel(OwnedFd);
+
+impl Channel {
+    pub(super) fn pair() -> io::Result<(Self, Self)> {
+        let (a, b) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        Ok((Self(a), Self(b)))
+    }
+
+    /// # Errors
+    /// The other end is gone.
+    pub(super) fn send(&self, message: &impl Serialize) -> io::Result<()> {
+        let bytes = serde_json::to_vec(message)?;
+        send(&self.0, &bytes, SendFlags::NOSIGNAL)?;
+        Ok(())
+    }
+
+    /// The next message; waits for it. `None`: the other end is gone.
+    pub(super) fn receive<T: DeserializeOwned>(&self) -> io::Result<Option<T>> {
+        loop {
+            match self.receive_with(RecvFlags::empty()) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                received => return received,
+            }
+        }
+    }
+
+    /// The same, or [`io::ErrorKind::WouldBlock`].
+    pub(super) fn receive_now<T: DeserializeOwned>(&self) -> io::Result<Option<T>> {
+        self.receive_with(RecvFlags::DONTWAIT)
+    }
+
+    fn receive_with<T: DeserializeOwned>(&self, flags: RecvFlags) -> io::Result<Option<T>> {
+        let mut bytes = vec![0; MAX_BYTES];
+        let (length, _) = match recv(&self.0, &mut bytes, flags) {
+            // It ended without having read everything.
+            Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+            received => received?,
+        };
+        // No message is empty.
+        if length == 0 {
+            return Ok(None);
+        }
+        Ok(Some(serde_json::from_slice(&bytes[..length])?))
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsRawFd for Channel {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_keep_their_bounds_and_an_end_is_seen() {
+        let (a, b) = Channel::pair().unwrap();
+        a.send(&Request::Open).unwrap();
+        a.send(&Request::End { ask: true }).unwrap();
+        assert_eq!(b.receive::<Request>().unwrap(), Some(Request::Open));
+        assert_eq!(b.receive::<Request>().unwrap(), Some(Request::End { ask: true }));
+        assert_eq!(b.receive_now::<Request>().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        b.send(&Reply::Ready { pid: 7, cgroup: Err("why".into()) }).unwrap();
+        drop(b);
+        assert!(matches!(a.receive().unwrap(), Some(Reply::Ready { pid: 7, .. })));
+        assert_eq!(a.receive::<Reply>().unwrap(), None);
+        assert!(a.send(&Request::Kill).is_err(), "and no signal ends this process");
+    }
+}

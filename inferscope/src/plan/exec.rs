@@ -1,0 +1,65 @@
+//! The command to start: what runs it, what ends it, where its output goes.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use super::{PlanError, TargetPlan};
+use crate::cli;
+use crate::units::Nanos;
+
+/// `inferscope exec`: the command that is the target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandPlan {
+    /// The program and its arguments; never empty.
+    pub argv: Vec<OsString>,
+    pub output: CommandOutput,
+    /// Between SIGTERM and SIGKILL.
+    pub grace: Nanos,
+    /// For the endpoint's first answer.
+    pub ready_timeout: Nanos,
+}
+
+/// Where the command's two output streams go. Never to standard output, which is the report's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CommandOutput {
+    /// Both to inferscope's standard error.
+    Stderr,
+    Null,
+    File(PathBuf),
+}
+
+pub(super) fn command(args: &cli::ExecArgs) -> Result<CommandPlan, PlanError> {
+    let program = args.command.first();
+    if program.is_none_or(|p| p.is_empty()) {
+        return Err(PlanError::Value {
+            what: "the command".into(),
+            why: "it is empty".into(),
+            remedy: "write it after --, such as `inferscope exec -- python server.py`",
+        });
+    }
+    let output = match args.command_output.to_str() {
+        Some("stderr") => CommandOutput::Stderr,
+        Some("null") => CommandOutput::Null,
+        _ => CommandOutput::File(args.command_output.clone()),
+    };
+    Ok(CommandPlan {
+        argv: args.command.clone(),
+        output,
+        grace: args.grace.into(),
+        ready_timeout: args.ready_timeout.into(),
+    })
+}
+
+/// Flags that say how to drive a server do nothing where none is driven.
+pub(super) fn no_load(args: &cli::LoadArgs) -> Result<(), PlanError> {
+    if args.requests != 1 || args.warmup != 0 || args.model.is_some() {
+        return Err(PlanError::Conflict {
+            what: "--requests, --warmup or --model without --endpoint",
+            remedy: "name the server that the command starts with --endpoint URL",
+        });
+    }
+    Ok(())
+}
+
+/// The target is the command, which `run` starts: there is nothing to look for.
+pub(super) const TARGET: TargetPlan = TargetPlan::None;

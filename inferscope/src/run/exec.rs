@@ -1,0 +1,254 @@
+//! `inferscope exec`: a run around a command that is started for it.
+//!
+//! Owns the order: the command is forked and waits, the observer takes it as its root, it is let run; at the
+//! end the observer looks once more before what is left is let go. Also when a run is over: the command's own
+//! end, the time, a signal, the end of a load. Called by `main`, through `run`.
+
+mod session;
+
+use std::fs::File;
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use super::gathered::Gathered;
+use super::output::{OutputError, Progress, Sink};
+use super::sending::{all_failed, said_of};
+use super::{RunError, exit, note, raise_file_limit, runtime};
+use crate::analysis::{self, TargetFound};
+use crate::clock::{Mono, Origin};
+use crate::event::{ExitStatus, LoadLog, Observation};
+use crate::launch::Launched;
+use crate::load::Driver;
+use crate::observe::gpu::Poller;
+use crate::observe::target::{CgroupTarget, Found};
+use crate::observe::{ObserveError, Observer};
+use crate::plan::{CommandOutput, CommandPlan, Endpoint, ObservePlan, Plan, TrackerChoice};
+use crate::report::model::{Level, Mode, Validity};
+
+use session::Session;
+
+/// For the look whether somebody else has the endpoint.
+const CONNECT_LIMIT: Duration = Duration::from_secs(1);
+
+/// Runs the plan's command and writes the report; the exit code.
+///
+/// # Errors
+/// [`RunError`], when there is no report to write.
+pub fn run(plan: &Plan) -> Result<u8, RunError> {
+    let command_plan = plan.exec.as_ref().ok_or(RunError::NothingToRun)?;
+    let sink = Sink::open(&plan.output)?;
+    let output = open(&command_plan.output)?;
+    let origin = Origin::now();
+    // Before anything that makes a thread, and while this process is small: the command is a copy of it until
+    // it becomes the program.
+    let command = Launched::start(&command_plan.argv, output, command_plan.grace)?;
+    raise_file_limit();
+    let runtime = runtime()?;
+    let driver = plan.load.as_ref().map(Driver::new).transpose()?;
+    if let Some(load) = &plan.load {
+        nobody_answers(&load.endpoint)?;
+    }
+    let (observer, found) = observe(&plan.observe, found(&command))?;
+    let gpu = Poller::start(&plan.observe)?;
+    command.open_gate()?;
+    let opened = Mono::now();
+
+    let (driven, ended) = runtime.block_on(async {
+        let watch = command
+            .watch()
+            .map_err(|source| RunError::System { what: "the command can't be watched", source })?;
+        let mut session = Session::new(&command, watch, command_plan.grace);
+        let driven = match &driver {
+            Some(driver) => drive(&mut session, driver, plan, command_plan, &sink).await,
+            None => {
+                session.observe(plan.observe_for).await;
+                Driven::default()
+            }
+        };
+        Ok::<_, RunError>((driven, session.over()))
+    })?;
+
+    let gpu = gpu.finish();
+    let observation = observer.finish();
+    let mut notes: Vec<Validity> = driver.as_ref().and_then(|d| said_of(d.resent())).into_iter().collect();
+    if observation.is_none() {
+        notes.push(note("observer_panicked", "the observing thread panicked: what it saw is lost"));
+    }
+    if let Err(why) = command.cgroup() {
+        let message =
+            format!("the command has no cgroup of its own ({why}): it was followed as a process tree");
+        notes.push(for_the_record("no_own_cgroup", message));
+    }
+    let pid = command.pid();
+    let left = command.release();
+    notes.extend(ended.notes(driven.log.is_some(), &left));
+    notes.extend(driven.ready.map(|ready| {
+        let message = format!(
+            "the server answered {:.2} s after the command was started; the load began then, the processes' \
+             figures hold the start too",
+            ready.since(opened).as_secs_f64()
+        );
+        for_the_record("server_ready", message)
+    }));
+
+    let exit = ended.exit.or_else(|| observation.as_ref().and_then(|o| seen_exit(o, pid)));
+    if !ended.by_us {
+        notes.extend(observation.as_ref().and_then(|o| left_running(o, pid)));
+        if let Some(exit) = exit.filter(|e| e.code != Some(0)) {
+            sink.tell(&format!("the command ended with {}", in_words(exit)));
+        }
+    }
+    let found = target_found(found, exit, driven.ready);
+    if let Some(warning) = observation.as_ref().and_then(|o| analysis::idle_target(o, &found)) {
+        sink.warn(&warning);
+    }
+    let failure = driven.failure.or_else(|| match &driven.log {
+        Some(log) if !ended.interrupted => all_failed(log),
+        _ => None,
+    });
+    let gathered = Gathered {
+        origin,
+        interrupted: ended.interrupted,
+        found,
+        log: driven.log,
+        model: driven.model,
+        observation,
+        gpu,
+        notes,
+        mode: Mode::Exec,
+    };
+    let report = gathered.report(plan);
+    match failure {
+        Some(error) => sink.write_document(&report).map_err(RunError::from).and(Err(error)),
+        None => {
+            sink.write(&report)?;
+            Ok(if ended.interrupted { exit::INTERRUPTED } else { exit::OK })
+        }
+    }
+}
+
+/// What came of a load.
+#[derive(Default)]
+struct Driven {
+    /// When the endpoint answered.
+    ready: Option<Mono>,
+    model: Option<String>,
+    log: Option<LoadLog>,
+    failure: Option<RunError>,
+}
+
+/// Waits for the server, drives it, and ends it.
+async fn drive(
+    session: &mut Session<'_>,
+    driver: &Driver,
+    plan: &Plan,
+    command: &CommandPlan,
+    sink: &Sink,
+) -> Driven {
+    let mut driven = Driven::default();
+    match session.ready(driver, command.ready_timeout).await {
+        Ok(Some(model)) => {
+            driven.ready = Some(Mono::now());
+            // The command's output and a bar would write over each other.
+            let requests = plan.load.as_ref().map_or(0, |load| load.requests + load.warmup);
+            let progress = match command.output {
+                CommandOutput::Stderr => Progress::none(),
+                CommandOutput::Null | CommandOutput::File(_) => sink.progress(requests),
+            };
+            let stop = session.interruption();
+            let (log, _) = super::sending::drive(driver, model.as_deref(), progress, stop).await;
+            driven.model = model;
+            driven.log = Some(log);
+        }
+        Ok(None) => {}
+        Err(e) => driven.failure = Some(e),
+    }
+    session.end().await;
+    driven
+}
+
+fn open(output: &CommandOutput) -> Result<Option<File>, OutputError> {
+    let path = match output {
+        CommandOutput::Stderr => return Ok(None),
+        CommandOutput::Null => std::path::Path::new("/dev/null"),
+        CommandOutput::File(path) => path,
+    };
+    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).open(path);
+    file.map(Some).map_err(|source| OutputError::CommandOutput { path: path.to_owned(), source })
+}
+
+/// A server from before would be measured in the place of the one that the command starts.
+fn nobody_answers(endpoint: &Endpoint) -> Result<(), RunError> {
+    // A name that nobody knows yet has no server.
+    let addresses = endpoint.address().and_then(|address| address.to_socket_addrs().ok());
+    let answers = |address| TcpStream::connect_timeout(&address, CONNECT_LIMIT).is_ok();
+    if addresses.into_iter().flatten().any(answers) {
+        return Err(RunError::EndpointTaken { url: endpoint.to_string() });
+    }
+    Ok(())
+}
+
+fn found(command: &Launched) -> Found {
+    let (cgroup, how) = match command.cgroup() {
+        Ok(placed) => {
+            let cgroup = CgroupTarget {
+                dir: placed.dir.clone().into(),
+                name: placed.name.clone(),
+                id: placed.id,
+                below_own: 1,
+                strict: false,
+            };
+            (Some(cgroup), "started by exec, in a cgroup of its own".to_owned())
+        }
+        Err(why) => (None, format!("started by exec, without a cgroup of its own: {why}")),
+    };
+    Found { roots: vec![command.pid()], cgroup, descendants: true, how }
+}
+
+/// Only the kernel tracker follows a cgroup; any other follows the command's tree.
+fn observe(plan: &ObservePlan, found: Found) -> Result<(Observer, Found), ObserveError> {
+    let tree = || Found { cgroup: None, how: "started by exec".to_owned(), ..found.clone() };
+    let tree_only = plan.tracker == TrackerChoice::Proc && found.cgroup.is_some();
+    let found = if tree_only { tree() } else { found.clone() };
+    match Observer::start(plan, &found) {
+        Err(ObserveError::CgroupNeedsEbpf(_)) => Ok((Observer::start(plan, &tree())?, tree())),
+        started => Ok((started?, found)),
+    }
+}
+
+fn target_found(found: Found, exit: Option<ExitStatus>, ready: Option<Mono>) -> TargetFound {
+    TargetFound {
+        roots: found.roots,
+        cgroup: found.cgroup.map(|c| c.name),
+        exit,
+        ready,
+        how_found: found.how,
+        descendants: found.descendants,
+        none_reason: None,
+    }
+}
+
+/// The end of the command as the tracker saw it: where the janitor could not tell.
+fn seen_exit(observation: &Observation, pid: u32) -> Option<ExitStatus> {
+    observation.processes.iter().find(|p| p.pid == pid)?.exit
+}
+
+/// A daemon, or what the command did not wait for.
+fn left_running(observation: &Observation, pid: u32) -> Option<Validity> {
+    let left = observation.processes.iter().filter(|p| p.exited.is_none() && p.pid != pid).count();
+    let message = format!("{left} processes that the command left running were left alone");
+    (left > 0).then(|| for_the_record("left_running", message))
+}
+
+fn in_words(exit: ExitStatus) -> String {
+    let core = if exit.core_dumped { ", core dumped" } else { "" };
+    match (exit.code, exit.signal) {
+        (_, Some(signal)) => format!("signal {signal}{core}"),
+        (Some(code), None) => format!("exit code {code}"),
+        (None, None) => "an unknown status".to_owned(),
+    }
+}
+
+fn for_the_record(code: &str, message: String) -> Validity {
+    Validity { level: Level::Ok, code: code.to_owned(), message }
+}

@@ -1,0 +1,197 @@
+//! A command from its first instruction to its end, as the run sees it.
+//!
+//! Owns the waiting: for the command's end, for the server that it starts, for signals; and the decision when
+//! it has to be ended. Never measures. Called by `run::exec`.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::{RunError, in_words, note};
+use crate::event::ExitStatus;
+use crate::launch::{Happened, Launched, Watch};
+use crate::load::{Driver, LoadError};
+use crate::report::model::Validity;
+use crate::units::Nanos;
+
+/// Between two questions whether the server answers; how exactly its readiness is known.
+const ASK_INTERVAL: Duration = Duration::from_millis(100);
+
+pub(super) struct Session<'a> {
+    command: &'a Launched,
+    watch: Watch<'a>,
+    grace: Nanos,
+    over: Over,
+}
+
+/// How it went.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Over {
+    pub(super) exit: Option<ExitStatus>,
+    /// It did not end by itself.
+    pub(super) by_us: bool,
+    pub(super) interrupted: bool,
+    janitor_lost: bool,
+    /// Processes that could not be ended.
+    unkillable: u32,
+}
+
+impl<'a> Session<'a> {
+    pub(super) fn new(command: &'a Launched, watch: Watch<'a>, grace: Nanos) -> Self {
+        Self { command, watch, grace, over: Over::default() }
+    }
+
+    pub(super) const fn over(&self) -> Over {
+        self.over
+    }
+
+    /// Until the command's end, at the latest after `time`.
+    pub(super) async fn observe(&mut self, time: Option<Nanos>) {
+        // What overflows is never.
+        let after = |time: Nanos| Instant::now().checked_add(time.to_duration());
+        let mut deadline = time.and_then(after);
+        while self.over.exit.is_none() && !self.over.janitor_lost {
+            let expired = async {
+                match deadline {
+                    Some(deadline) => sleep_until(deadline).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                happened = self.watch.next() => match self.note(happened) {
+                    // It was told, and has as much time as where it is ended.
+                    Happened::Interrupted => deadline = after(self.grace),
+                    Happened::InterruptedAgain => return self.clear(Launched::kill).await,
+                    _ => {}
+                },
+                () = expired => {
+                    let interrupted = self.over.interrupted;
+                    return self.clear(|c| if interrupted { c.kill() } else { c.end(true) }).await;
+                }
+            }
+        }
+    }
+
+    /// Asks until the server answers; the model to ask for. `None`: interrupted.
+    ///
+    /// # Errors
+    /// The time is up, the command ended, or the server answers that it can't be driven.
+    pub(super) async fn ready(
+        &mut self,
+        driver: &Driver,
+        limit: Nanos,
+    ) -> Result<Option<Option<String>>, RunError> {
+        let last: RefCell<Option<LoadError>> = RefCell::new(None);
+        let asking = async {
+            loop {
+                match driver.resolve_model().await {
+                    Err(e) if e.may_pass() => last.replace(Some(e)),
+                    answered => return answered,
+                };
+                sleep(ASK_INTERVAL).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            happened = self.watch.next() => match self.note(happened) {
+                Happened::Interrupted | Happened::InterruptedAgain => Ok(None),
+                Happened::Ended(exit) => Err(RunError::NotReady(format!(
+                    "the command ended with {} before the endpoint answered\n  see what it printed; it has to stay in \
+                     the foreground",
+                    in_words(exit)
+                ))),
+                Happened::JanitorLost | Happened::Cleared { .. } => Err(RunError::NotReady(
+                    "the command's janitor was killed, and the command after it\n  try again".to_owned(),
+                )),
+            },
+            answered = asking => Ok(Some(answered?)),
+            () = sleep(limit.to_duration()) => {
+                let said = last.borrow().as_ref().map(ToString::to_string);
+                let why = said.as_deref().and_then(|said| said.lines().next()).unwrap_or("it took no question");
+                Err(RunError::NotReady(format!(
+                    "the endpoint did not answer within {}: {why}\n  raise --ready-timeout, or correct --endpoint",
+                    humantime::format_duration(limit.to_duration())
+                )))
+            }
+        }
+    }
+
+    /// Until SIGINT or SIGTERM. The command's end is noted and waited past: the requests will tell.
+    pub(super) async fn interruption(&mut self) {
+        while !self.over.interrupted {
+            if self.over.janitor_lost {
+                return std::future::pending().await;
+            }
+            let happened = self.watch.next().await;
+            self.note(happened);
+        }
+    }
+
+    /// Ends the command and all that is left of it; nothing, where it ended by itself.
+    pub(super) async fn end(&mut self) {
+        if self.over.exit.is_none() && !self.over.janitor_lost {
+            // Whoever interrupted the run has told it.
+            let ask = !self.over.interrupted;
+            self.clear(|c| c.end(ask)).await;
+        }
+    }
+
+    async fn clear(&mut self, how: impl FnOnce(&Launched)) {
+        self.over.by_us = true;
+        let interrupted = self.over.interrupted;
+        how(self.command);
+        loop {
+            let happened = self.watch.next().await;
+            match self.note(happened) {
+                Happened::Cleared { .. } | Happened::JanitorLost => break,
+                Happened::Interrupted | Happened::InterruptedAgain => self.command.kill(),
+                Happened::Ended(_) => {}
+            }
+        }
+        // Everything had been measured by then.
+        self.over.interrupted = interrupted;
+    }
+
+    fn note(&mut self, happened: Happened) -> Happened {
+        match happened {
+            Happened::Ended(exit) => self.over.exit = Some(exit),
+            Happened::Cleared { left } => self.over.unkillable = left,
+            Happened::Interrupted | Happened::InterruptedAgain => self.over.interrupted = true,
+            Happened::JanitorLost => {
+                self.over.janitor_lost = true;
+                self.over.by_us = true;
+                self.command.kill_without_janitor();
+            }
+        }
+        happened
+    }
+}
+
+impl Over {
+    /// What a reader should know of it.
+    pub(super) fn notes(&self, driven: bool, dirs_left: &[String]) -> Vec<Validity> {
+        let mut notes = Vec::new();
+        if let (true, false, Some(exit)) = (driven, self.by_us, self.exit) {
+            let message = format!("the command ended with {} before the load was over", in_words(exit));
+            notes.push(note("command_ended", &message));
+        }
+        if self.janitor_lost {
+            notes.push(note(
+                "janitor_lost",
+                "the command's janitor was killed: the command was killed after it",
+            ));
+        }
+        if self.unkillable > 0 {
+            let message =
+                format!("{} processes of the command could not be ended and still run", self.unkillable);
+            notes.push(note("not_ended", &message));
+        }
+        if !dirs_left.is_empty() {
+            let message = format!("the command's cgroup could not be removed: {}", dirs_left.join(", "));
+            notes.push(note("cgroup_left", &message));
+        }
+        notes
+    }
+}

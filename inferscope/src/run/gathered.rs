@@ -1,0 +1,67 @@
+//! What a run saw, on its way to the analysis.
+//!
+//! Owns the facts that only this process knows: its version, its host, what it cost itself. Derives nothing
+//! (`analysis` does). Filled by `run` and `run::exec`.
+
+use super::host;
+use crate::analysis::{self, Inputs, TargetFound};
+use crate::clock::{Mono, Origin};
+use crate::event::{GpuLog, LoadLog, Observation, TrackerKind};
+use crate::plan::Plan;
+use crate::report::model::{Mode, Own, Report, Tool, Validity};
+
+/// Everything that one run saw.
+pub(super) struct Gathered {
+    pub(super) origin: Origin,
+    pub(super) interrupted: bool,
+    pub(super) found: TargetFound,
+    pub(super) log: Option<LoadLog>,
+    pub(super) model: Option<String>,
+    pub(super) observation: Option<Observation>,
+    pub(super) gpu: GpuLog,
+    pub(super) notes: Vec<Validity>,
+    pub(super) mode: Mode,
+}
+
+impl Gathered {
+    pub(super) fn report(self, plan: &Plan) -> Report {
+        let own = self.own();
+        analysis::report(Inputs {
+            tool: Tool {
+                name: "inferscope".to_owned(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                commit: env!("INFERSCOPE_COMMIT").to_owned(),
+            },
+            host: host::describe(),
+            run_id: format!("{:x}-{:x}", self.origin.unix_ns / 1_000_000, std::process::id()),
+            mode: self.mode,
+            plan,
+            origin: self.origin,
+            ended: Mono::now(),
+            interrupted: self.interrupted,
+            target: self.found,
+            load: self.log.as_ref(),
+            model: self.model,
+            observation: self.observation.as_ref(),
+            gpu: &self.gpu,
+            notes: self.notes,
+            own,
+        })
+    }
+
+    fn own(&self) -> Own {
+        let (cpu_ns, max_rss_bytes) = host::own_usage();
+        let kernel = self.observation.as_ref().filter(|o| o.tracker == TrackerKind::Ebpf);
+        Own {
+            cpu_ns,
+            max_rss_bytes,
+            bpf_run_ns: None,
+            bpf_run_count: None,
+            bpf_reason: Some("the kernel's bpf_stats are off: they cost more than the program".to_owned()),
+            ring_lost: kernel.map(|o| o.loss.ring_full),
+            sample_overruns: self.observation.as_ref().map(|o| o.sample_overruns),
+            // The rest is the analysis's.
+            ..Own::default()
+        }
+    }
+}
