@@ -14,7 +14,7 @@ use crate::needs;
 /// A killed process leaves its cgroup when the kernel gets to it.
 const REMOVAL_LIMIT: Duration = Duration::from_secs(5);
 
-/// Followed by the pid of whoever made it.
+/// Followed by the pid of whoever made it, and a number.
 const PREFIX: &str = "inferscope-test-";
 
 #[derive(Debug)]
@@ -49,7 +49,9 @@ impl Cgroup {
         };
         let v2 = mounted(&|kind, _| kind == "cgroup2").ok_or("no cgroup2 is mounted")?;
         let v1 = mounted(&|kind, options| kind == "cgroup" && options.split(',').any(|o| o == "cpuacct"));
-        let name = format!("{PREFIX}{}", std::process::id());
+        // Tests of one binary run side by side.
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let name = format!("{PREFIX}{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
         let mut made = Self { dirs: Vec::new(), cpu_file: PathBuf::new() };
         for (mount, file) in
             [Some((v2, "cpu.stat")), v1.map(|v1| (v1, "cpuacct.usage"))].into_iter().flatten()
@@ -112,7 +114,8 @@ impl Drop for Cgroup {
 fn remove_stale(mount: &Path) {
     for entry in fs::read_dir(mount).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let pid = name.to_string_lossy().strip_prefix(PREFIX).and_then(|pid| pid.parse::<u32>().ok());
+        let name = name.to_string_lossy();
+        let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
         if pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
             // One that is not empty stays.
             let _ = fs::remove_dir(entry.path());
