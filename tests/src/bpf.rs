@@ -43,16 +43,16 @@ pub fn all() -> BTreeSet<Object> {
     let mut all = BTreeSet::new();
     for (kind, next_id, _) in KINDS {
         let mut id = 0;
-        // `start_id`, `next_id`, `open_flags` of union bpf_attr.
-        while let Ok(found) = {
+        loop {
+            // `start_id`, `next_id`, `open_flags` of union bpf_attr.
             let mut attr = [id, 0, 0];
-            bpf(next_id, &mut attr).map(|_| attr[1])
-        } {
-            all.insert((kind, found));
-            id = found;
+            match bpf(next_id, &mut attr) {
+                Ok(_) => id = attr[1],
+                Err(e) if e.raw_os_error() == Some(libc::ENOENT) => break,
+                Err(e) => panic!("{kind:?} can't be enumerated: {e}"),
+            }
+            all.insert((kind, id));
         }
-        let error = bpf(next_id, &mut [id, 0, 0]).expect_err("the last one has none after it");
-        assert_eq!(error.raw_os_error(), Some(libc::ENOENT), "{kind:?} can't be enumerated: {error}");
     }
     all
 }
