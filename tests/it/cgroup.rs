@@ -141,9 +141,17 @@ fn a_server_with_threads_that_is_moved_in_keeps_its_place_when_a_thread_execs() 
     let running = observe(&cgroup, &[]);
     let said = puppet.does(&format!("python3 {} & echo $!", file.path().display()));
     let pid: u32 = said[0].parse().unwrap();
-    std::thread::sleep(Duration::from_millis(500));
+    let until = |what: &str, done: &dyn Fn() -> bool| {
+        let begun = std::time::Instant::now();
+        while !done() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "{what} does not happen");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    let of = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    until("a second thread", &|| of("status").contains("Threads:\t2"));
     enter(cgroup.v2(), pid);
-    std::thread::sleep(Duration::from_millis(1_500));
+    until("its exec", &|| of("comm").trim() == "sleep");
     puppet.does(&format!("kill {pid}; wait {pid}"));
     let report = report(running);
     let counts = &report["processes"]["counts"];

@@ -15,7 +15,7 @@ trap '' TERM
 while [ ! -s "$1.daemon" ]; do sleep 0.01; done
 sleep 60 &
 echo $$ $! $(cat "$1.daemon") > "$1"
-while :; do wait; done"#;
+for i in $(seq 1200); do wait; sleep 0.05; done"#;
 
 /// Kills inferscope in mid-run: the command, its child and its daemon end, and the janitor after them.
 fn assert_ends_all(inferscope: u32, file: &Path) {
@@ -55,7 +55,7 @@ fn a_killed_inferscope_takes_the_command_and_its_cgroup_along() {
 fn the_command_of_a_killed_inferscope_is_asked_first() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("signals");
-    let script = r#"trap 'echo TERM >> "$1"; exit' TERM; echo $$ >> "$1"; while :; do sleep 0.02; done"#;
+    let script = r#"trap 'echo TERM >> "$1"; exit' TERM; echo $$ >> "$1"; for i in $(seq 3000); do sleep 0.02; done"#;
     let running = binary::start(&command_line(&["--grace", "60s"], script, &[file.to_str().unwrap()]));
     let inferscope = running.process.pid();
     let command: u32 = lines(&file, 1)[0].parse().unwrap();

@@ -21,7 +21,7 @@ trap 'echo USR1 >> "$1"' USR1
 trap 'echo HUP >> "$1"' HUP
 trap 'echo TERM >> "$1"; exit 3' TERM
 echo $$ >> "$1"
-while :; do sleep 0.02; done"#;
+for i in $(seq 3000); do sleep 0.02; done"#;
 
 #[test]
 fn a_signal_is_passed_on_and_the_report_is_still_written() {
@@ -48,7 +48,7 @@ fn a_signal_is_passed_on_and_the_report_is_still_written() {
 fn a_second_signal_kills_and_one_that_comes_twice_does_not() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("pids");
-    let script = r#"trap '' INT TERM; sleep 60 & echo $$ $! > "$1"; while :; do wait; done"#;
+    let script = r#"trap '' INT TERM; sleep 60 & echo $$ $! > "$1"; for i in $(seq 1200); do wait; sleep 0.05; done"#;
     let args = command_line(&["--json", "--grace", "60s"], script, &[file.to_str().unwrap()]);
     let running = binary::start(&args);
     let inferscope = running.process.pid();
@@ -73,7 +73,7 @@ fn a_second_signal_kills_and_one_that_comes_twice_does_not() {
 fn a_command_that_does_not_listen_is_killed_when_its_grace_is_over() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("pids");
-    let script = r#"trap '' INT TERM; echo $$ > "$1"; while :; do sleep 0.05; done"#;
+    let script = r#"trap '' INT TERM; echo $$ > "$1"; for i in $(seq 1200); do sleep 0.05; done"#;
     let args = command_line(&["--json", "--grace", "300ms"], script, &[file.to_str().unwrap()]);
     let running = binary::start(&args);
     pids(&file);
@@ -89,7 +89,7 @@ const COUNTS: &str = r#"
 n=0
 trap 'n=$((n+1)); echo INT $n >> "$1"; [ $n -lt 3 ] || exit 5' INT
 echo $$ >> "$1"
-while :; do sleep 0.02; done"#;
+for i in $(seq 3000); do sleep 0.02; done"#;
 
 #[test]
 fn a_terminals_key_reaches_the_command_once() {

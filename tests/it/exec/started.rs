@@ -215,7 +215,7 @@ fn a_run_of_a_given_length_ends_the_command_and_what_it_started() {
 fn what_a_wrapper_leaves_is_asked_before_it_is_killed() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("signals");
-    let script = r#"sh -c 'trap "echo TERM >> $1; exit" TERM; echo there >> $1; while :; do sleep 0.02; done' sh "$1" &
+    let script = r#"sh -c 'trap "echo TERM >> $1; exit" TERM; echo there >> $1; for i in $(seq 3000); do sleep 0.02; done' sh "$1" &
         wait"#;
     let flags = ["--json", "--duration", "500ms", "--grace", "60s"];
     let report = exec(&flags, script, &[file.to_str().unwrap()]).report();
