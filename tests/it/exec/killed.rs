@@ -55,7 +55,8 @@ fn a_killed_inferscope_takes_the_command_and_its_cgroup_along() {
 fn the_command_of_a_killed_inferscope_is_asked_first() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("signals");
-    let script = r#"trap 'echo TERM >> "$1"; exit' TERM; echo $$ >> "$1"; for i in $(seq 3000); do sleep 0.02; done"#;
+    let script =
+        r#"trap 'echo TERM >> "$1"; exit' TERM; echo $$ >> "$1"; for i in $(seq 3000); do sleep 0.02; done"#;
     let running = binary::start(&command_line(&["--grace", "60s"], script, &[file.to_str().unwrap()]));
     let inferscope = running.process.pid();
     let command: u32 = lines(&file, 1)[0].parse().unwrap();

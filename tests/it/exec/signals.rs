@@ -48,7 +48,8 @@ fn a_signal_is_passed_on_and_the_report_is_still_written() {
 fn a_second_signal_kills_and_one_that_comes_twice_does_not() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("pids");
-    let script = r#"trap '' INT TERM; sleep 60 & echo $$ $! > "$1"; for i in $(seq 1200); do wait; sleep 0.05; done"#;
+    let script =
+        r#"trap '' INT TERM; sleep 60 & echo $$ $! > "$1"; for i in $(seq 1200); do wait; sleep 0.05; done"#;
     let args = command_line(&["--json", "--grace", "60s"], script, &[file.to_str().unwrap()]);
     let running = binary::start(&args);
     let inferscope = running.process.pid();
