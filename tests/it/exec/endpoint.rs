@@ -81,7 +81,14 @@ fn a_command_that_ends_before_it_answers_is_an_error_with_its_status_and_the_rep
     let dir = tempfile::tempdir().unwrap();
     let (document, report) = document(dir.path());
     let endpoint = endpoint(free_port());
-    let ended = exec(&["--endpoint", &endpoint, &document], "echo no GPU >&2; exit 7", &[]);
+    let file = dir.path().join("pid");
+    let script = r#"setsid sleep 20 < /dev/null > /dev/null 2>&1 & echo $! > "$1"; echo no GPU >&2; exit 7"#;
+    let ended = exec(&["--endpoint", &endpoint, &document], script, &[file.to_str().unwrap()]);
+    // It would have outlived the command without inferscope too.
+    let daemon = pids(&file)[0];
+    assert!(lives(daemon));
+    send(daemon, Signal::KILL);
+    wait_until("the daemon is gone", || !lives(daemon));
     assert!(error(&ended).contains("exit code 7"), "{ended:#?}");
     assert!(ended.stderr.contains("no GPU\n"), "{ended:#?}");
     let report = report();
