@@ -24,18 +24,8 @@ fn outside(cgroup: &Cgroup) -> PathBuf {
 }
 
 fn observe(cgroup: &Cgroup, more: &[&str]) -> Running {
-    let mut args = vec!["observe", "--json", "--cgroup", cgroup.v2().to_str().expect("UTF-8")];
-    args.extend(more);
-    let mut running = binary::start(&args);
-    running.wait_until_observing();
-    running
-}
-
-fn report(running: Running) -> Value {
-    running.process.interrupt();
-    let ended = running.wait();
-    assert_eq!(ended.code, Some(130), "{}", ended.stderr);
-    ended.json()
+    let path = cgroup.v2().to_str().expect("UTF-8");
+    binary::observing(&[&["--cgroup", path], more].concat())
 }
 
 fn number(value: &Value) -> u64 {
@@ -78,7 +68,7 @@ fn moves(strict: bool) {
     guest.does(BURN);
     guest.does("/bin/true; /bin/true; /bin/true; /bin/true");
     let ended = guest.cpu_ns();
-    let report = report(running);
+    let report = running.interrupted_report();
 
     let counts = &report["processes"]["counts"];
     let forks = if strict { 2 + 3 } else { 2 + 3 + 4 };
@@ -153,7 +143,7 @@ fn a_server_with_threads_that_is_moved_in_keeps_its_place_when_a_thread_execs() 
     enter(cgroup.v2(), pid);
     until("its exec", &|| of("comm").trim() == "sleep");
     puppet.does(&format!("kill {pid}; wait {pid}"));
-    let report = report(running);
+    let report = running.interrupted_report();
     let counts = &report["processes"]["counts"];
     assert_eq!((number(&counts["moved_in"]), number(&counts["exits"])), (1, 1), "{counts:#}");
     assert_eq!(report["processes"]["complete"], true, "{:#}", report["validity"]);

@@ -9,17 +9,7 @@ use inferscope_tests::puppet::Puppet;
 use serde_json::Value;
 
 fn observe(puppet: &Puppet) -> Running {
-    let mut running =
-        binary::start(&["observe", "--json", "--tracker", "ebpf", "--pid", &puppet.pid().to_string()]);
-    running.wait_until_observing();
-    running
-}
-
-fn report(running: Running) -> Value {
-    running.process.interrupt();
-    let ended = running.wait();
-    assert_eq!(ended.code, Some(130), "{}", ended.stderr);
-    ended.json()
+    binary::observing(&["--tracker", "ebpf", "--pid", &puppet.pid().to_string()])
 }
 
 fn list(report: &Value) -> &Vec<Value> {
@@ -90,7 +80,7 @@ fn an_oom_kill_is_told_apart_from_any_other_sigkill() {
     ));
     let (eater, status, other) = (&said[0], &said[1], &said[2]);
     assert_eq!(status, "137", "it was to be killed: {said:?}");
-    let report = report(running);
+    let report = running.interrupted_report();
     let exit = |pid: &str| {
         let pid: u64 = pid.parse().unwrap();
         list(&report).iter().find(|p| p["pid"] == pid).unwrap_or_else(|| panic!("no {pid}"))["exit"].clone()
@@ -120,7 +110,7 @@ fn command_lines_are_told_shortened_and_without_secrets() {
     puppet.does(&format!("/bin/true {} --token {}", "y".repeat(230), "hunter2".repeat(20)));
     puppet.does("bash -c 'exit 7'; true");
     puppet.does("bash -c 'kill -TERM $$'; true");
-    let report = report(running);
+    let report = running.interrupted_report();
     let text = report.to_string();
     assert!(!text.contains("hunter2"), "a secret reached the report");
     let argv = |n: usize| {

@@ -20,18 +20,7 @@ fn number(value: &Value) -> u64 {
 }
 
 fn observe(args: &[&str]) -> Running {
-    let all = ["observe", "--tracker", "ebpf", "--json"].iter().chain(args).collect::<Vec<_>>();
-    let mut running = binary::start(&all);
-    running.wait_until_observing();
-    running
-}
-
-/// Ends it by Ctrl-C.
-fn report(running: Running) -> Value {
-    running.process.interrupt();
-    let ended = running.wait();
-    assert_eq!(ended.code, Some(130), "{}", ended.stderr);
-    ended.json()
+    binary::observing(&[&["--tracker", "ebpf"], args].concat())
 }
 
 /// Everything that the kernel knows and every report must say, whatever was lost.
@@ -87,7 +76,7 @@ fn a_storm_in_a_tree_is_counted_to_the_last_process() {
     let running = observe(&["--pid", &storm.root.to_string()]);
     storm.go();
     let truth = storm.truth();
-    let report = report(running);
+    let report = running.interrupted_report();
     storm.end();
     assert_eq!(report["processes"]["counts"]["alive_at_start"], 1);
     check_counts(&report, &truth);
@@ -108,7 +97,7 @@ fn a_hundred_thousand_forks_in_a_cgroup_are_counted_exactly() {
     let running = observe(&["--cgroup", cgroup.v2().to_str().unwrap()]);
     storm.go();
     let truth = storm.truth();
-    let report = report(running);
+    let report = running.interrupted_report();
     storm.end();
     assert!(truth.forks >= 100_000, "{truth:?}");
     assert_eq!(report["processes"]["counts"]["alive_at_start"], 1);
@@ -135,7 +124,7 @@ fn a_tracer_that_starts_in_the_middle_misses_nobody() {
     std::thread::sleep(Duration::from_millis(200));
     let running = observe(&["--pid", &storm.root.to_string()]);
     let truth = storm.truth();
-    let report = report(running);
+    let report = running.interrupted_report();
     storm.end();
     let tree = &report["processes"];
     let counts = &tree["counts"];
@@ -172,7 +161,7 @@ fn a_ring_that_is_too_small_loses_lines_and_no_cpu_time() {
     let running = observe(&["--pid", &storm.root.to_string(), "--ring-size", "4K"]);
     storm.go();
     let truth = storm.truth();
-    let report = report(running);
+    let report = running.interrupted_report();
     storm.end();
     let tree = &report["processes"];
     check_counts(&report, &truth);
@@ -206,7 +195,7 @@ fn a_list_that_is_too_short_loses_lines_and_no_cpu_time() {
     let running = observe(&["--pid", &storm.root.to_string(), "--max-processes", &LISTED.to_string()]);
     storm.go();
     let truth = storm.truth();
-    let report = report(running);
+    let report = running.interrupted_report();
     storm.end();
     let tree = &report["processes"];
     check_counts(&report, &truth);

@@ -126,6 +126,18 @@ pub fn start_as(mut command: Command) -> Running {
 }
 
 impl Running {
+    /// Ends an observation by Ctrl-C and returns its report.
+    ///
+    /// # Panics
+    /// When it ends in any other way.
+    #[must_use]
+    pub fn interrupted_report(self) -> Value {
+        self.process.interrupt();
+        let ended = self.wait();
+        assert_eq!(ended.code, Some(130), "{}", ended.stderr);
+        ended.json()
+    }
+
     /// Waits until it observes: what happens from then on is in its report.
     ///
     /// # Panics
@@ -166,6 +178,18 @@ impl Running {
         };
         Ended { code: status.code(), stdout: text(&mut self.stdout), stderr: text(&mut self.stderr) }
     }
+}
+
+/// Starts `inferscope observe --json ARGS…` and waits until it sees everything.
+///
+/// # Panics
+/// When it does not.
+#[must_use]
+pub fn observing(args: &[&str]) -> Running {
+    let all: Vec<&str> = ["observe", "--json"].iter().chain(args).copied().collect();
+    let mut running = start(&all);
+    running.wait_until_observing();
+    running
 }
 
 /// Runs `inferscope ARGS…` to its end.
