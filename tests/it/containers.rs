@@ -342,6 +342,13 @@ fn sidecar_that_does_not_share_the_pid_namespace_says_so() {
     assert!(by_socket.stderr.contains("pid namespace"), "{by_socket:#?}");
     assert!(by_socket.stderr.contains("--pid="), "{by_socket:#?}");
 
+    let host_pid = served.container.init.to_string();
+    let by_pid = from_apart(&runtime, &served, &["observe", "--json", "--pid", &host_pid]);
+    assert_eq!((by_pid.code, by_pid.stdout.as_str()), (Some(NOTHING_MEASURED), ""), "{by_pid:#?}");
+    for word in [&host_pid, "pid namespace", "--pid=container:", "shareProcessNamespace"] {
+        assert!(by_pid.stderr.contains(word), "{word}: {by_pid:#?}");
+    }
+
     let doctor = from_apart(&runtime, &served, &["doctor", "--json"]);
     assert_eq!(doctor.code, Some(0), "{doctor:#?}");
     let doctor = doctor.json();

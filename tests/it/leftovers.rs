@@ -2,7 +2,7 @@
 //! cgroup; and its target goes on.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -29,31 +29,34 @@ fn observe(target: &Group) -> Running {
     binary::start(&["observe", "--json", "--tracker", "ebpf", "--pid", &target.pid().to_string()])
 }
 
-fn kill(running: Running) {
-    signal(running.process.pid(), Signal::KILL);
+/// Its pid.
+fn kill(running: Running) -> u32 {
+    let pid = running.process.pid();
+    signal(pid, Signal::KILL);
     assert_eq!(running.wait().code, None, "it ended by the signal");
+    pid
 }
 
-/// What a tracer could leave.
+/// What tracers could leave in the kernel.
 struct Leavings {
     orphans: BTreeSet<Object>,
     pinned: BTreeSet<PathBuf>,
-    cgroups: BTreeSet<PathBuf>,
 }
 
 impl Leavings {
     fn now() -> Self {
-        Self { orphans: bpf::orphans(), pinned: bpf::pinned(), cgroups: empty_cgroups() }
+        Self { orphans: bpf::orphans(), pinned: bpf::pinned() }
     }
 
-    /// Waits until there is nothing that was not there before.
-    fn wait_for_none_since(before: &Self) {
+    /// Waits until there is nothing that was not there before, and no cgroup of the processes that had these
+    /// pids.
+    fn wait_for_none_since(before: &Self, pids: &[u32]) {
         let deadline = Instant::now() + LIMIT;
         loop {
             let now = Self::now();
             let orphans: Vec<_> = now.orphans.difference(&before.orphans).collect();
             let pinned: Vec<_> = now.pinned.difference(&before.pinned).collect();
-            let cgroups: Vec<_> = now.cgroups.difference(&before.cgroups).collect();
+            let cgroups = cgroups_of(pids);
             if orphans.is_empty() && pinned.is_empty() && cgroups.is_empty() {
                 return;
             }
@@ -64,24 +67,22 @@ impl Leavings {
     }
 }
 
-/// Cgroups named after inferscope in which nobody is: those of a run that goes on are not left behind.
-fn empty_cgroups() -> BTreeSet<PathBuf> {
+/// Cgroups in any hierarchy that are named after inferscope and one of these pids.
+fn cgroups_of(pids: &[u32]) -> Vec<PathBuf> {
+    let pids: Vec<String> = pids.iter().map(ToString::to_string).collect();
     let mut todo = vec![PathBuf::from("/sys/fs/cgroup")];
-    let mut found = BTreeSet::new();
+    let mut found = Vec::new();
     while let Some(dir) = todo.pop() {
         let entries = std::fs::read_dir(&dir).into_iter().flatten().flatten();
         let dirs = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
         todo.extend(dirs.map(|entry| entry.path()));
-        let named = dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with("inferscope"));
-        if named && is_empty(&dir) {
-            found.insert(dir);
+        let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let mut parts = name.split('-');
+        if parts.next() == Some("inferscope") && parts.any(|part| pids.iter().any(|pid| pid == part)) {
+            found.push(dir);
         }
     }
     found
-}
-
-fn is_empty(cgroup: &Path) -> bool {
-    std::fs::read_to_string(cgroup.join("cgroup.procs")).is_ok_and(|pids| pids.trim().is_empty())
 }
 
 #[test]
@@ -100,9 +101,9 @@ fn a_tracer_that_is_killed_leaves_nothing_in_the_kernel() {
         assert!(held.iter().any(|(held, _)| *held == kind), "it holds no {kind:?}: {held:?}");
     }
     assert!(held.is_subset(&there), "{held:?} are not all in {there:?}");
-    kill(running);
+    let pid = kill(running);
 
-    Leavings::wait_for_none_since(&before);
+    Leavings::wait_for_none_since(&before, &[pid]);
     let left: Vec<_> = bpf::all().intersection(&held).copied().collect();
     assert_eq!(left, [], "of what it held");
     assert!(matches!(target.child.try_wait(), Ok(None)), "its target goes on");
@@ -127,7 +128,7 @@ fn a_tracer_that_is_killed_while_it_starts_leaves_nothing_either() {
     let target = storm();
     let before = Leavings::now();
     // From the first map to the last link.
-    let mut moments = Vec::new();
+    let (mut moments, mut pids) = (Vec::new(), Vec::new());
     for enough in [1, 4, 8, 12, 16] {
         let running = observe(&target);
         let deadline = Instant::now() + LIMIT;
@@ -138,11 +139,29 @@ fn a_tracer_that_is_killed_while_it_starts_leaves_nothing_either() {
             }
             assert!(Instant::now() < deadline, "it does not hold {enough} objects");
         };
-        kill(running);
+        pids.push(kill(running));
         moments.push(held);
     }
-    Leavings::wait_for_none_since(&before);
+    Leavings::wait_for_none_since(&before, &pids);
     needs::say(&format!("leftovers: killed while they held {moments:?} objects"));
+}
+
+#[test]
+fn an_exec_that_is_killed_leaves_nothing_either() {
+    if !needs::kernel("a killed exec") {
+        return;
+    }
+    let before = Leavings::now();
+    let args = ["exec", "--json", "--tracker", "ebpf", "--grace", "300ms", "--", "bash", "-c", STORM];
+    let mut running = binary::start(&args);
+    running.wait_until_observing();
+    std::thread::sleep(Duration::from_millis(300));
+    let pid = running.process.pid();
+    assert!(!bpf::held_by(pid).is_empty());
+    let cgroups = cgroups_of(&[pid]).len();
+    kill(running);
+    Leavings::wait_for_none_since(&before, &[pid]);
+    needs::say(&format!("leftovers: exec had {cgroups} cgroups, none left"));
 }
 
 #[test]
@@ -164,8 +183,7 @@ fn what_is_pinned_is_found_by_this_check() {
         });
     });
     // With the namespace its mount is gone, and with that the map.
-    let left = Leavings { orphans: before, pinned: bpf::pinned(), cgroups: empty_cgroups() };
-    Leavings::wait_for_none_since(&left);
+    Leavings::wait_for_none_since(&Leavings { orphans: before, pinned: bpf::pinned() }, &[]);
 }
 
 #[test]
@@ -174,7 +192,9 @@ fn doctor_leaves_nothing() {
         return;
     }
     let before = Leavings::now();
-    let ended = binary::run(&["doctor"]);
+    let running = binary::start(&["doctor"]);
+    let pid = running.process.pid();
+    let ended = running.wait();
     assert_eq!(ended.code, Some(0), "{ended:#?}");
-    Leavings::wait_for_none_since(&before);
+    Leavings::wait_for_none_since(&before, &[pid]);
 }

@@ -2,13 +2,15 @@
 //! cgroup2, NVML. What can't be had is said and never made up; `doctor` names it.
 
 use std::collections::BTreeSet;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use inferscope_tests::binary::{self, Ended, Running};
 use inferscope_tests::counted::Counted;
 use inferscope_tests::needs;
+use inferscope_tests::process::{Group, children};
 use inferscope_tests::script;
 use inferscope_tests::timed_server::{Answer, TimedServer};
 use serde_json::Value;
@@ -19,6 +21,7 @@ const PRIVILEGE_MISSING: i32 = 5;
 /// An ordinary user; every system has that one.
 const NOBODY: &str = "65534";
 const PROGRAMS: u64 = 30;
+const LIMIT: Duration = Duration::from_secs(60);
 /// Of the CPU total against the shell's own account, which is in milliseconds, four of them.
 const CPU_TOLERANCE_NS: u64 = 5_000_000;
 
@@ -313,7 +316,7 @@ fn hidden_processes_are_no_target_and_cap_sys_ptrace_shows_them() {
     let hidden = run(&reduction("BPF,PERFMON"), &["observe", "--json", "--pid", &pid]);
     assert_eq!(hidden.code, Some(NOTHING_MEASURED), "{hidden:#?}");
     assert_eq!(hidden.stdout, "", "nothing was measured, so that nothing is reported");
-    assert!(hidden.stderr.contains(&pid), "{hidden:#?}");
+    assert!(hidden.stderr.contains(&pid) && hidden.stderr.contains("hidepid"), "{hidden:#?}");
     let doctor = Doctor::ask(&reduction("BPF,PERFMON"), &[]);
     assert!(doctor.with("limited").contains("proc"));
     assert_eq!(doctor.check("proc")["value"], "hidepid");
@@ -323,11 +326,69 @@ fn hidden_processes_are_no_target_and_cap_sys_ptrace_shows_them() {
 }
 
 #[test]
+fn a_hidden_member_is_unreadable_and_has_not_ended() {
+    if !needs::kernel("a member that /proc hides") {
+        return;
+    }
+    // Root's shell starts a child of root's, and becomes an ordinary user's.
+    const MIXED: &str =
+        r#"read -r word <&0 & exec "$0" --uid 65534 --caps "" -- /bin/bash -c 'read -r word'"#;
+    let mut shell = Command::new("bash");
+    shell.args(["-c", MIXED, env!("CARGO_BIN_EXE_reduced")]);
+    let mut target = Group::talking(&mut shell);
+    let deadline = Instant::now() + LIMIT;
+    let is_ready = |target: &Group| {
+        let uid = std::fs::metadata(format!("/proc/{}", target.pid())).map(|dir| dir.uid()).ok();
+        uid.is_some_and(|uid| uid.to_string() == NOBODY) && children(target.pid()).len() == 1
+    };
+    while !is_ready(&target) {
+        assert!(Instant::now() < deadline, "it does not become another user's");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let child = children(target.pid())[0];
+    let pid = target.pid().to_string();
+    let reduction = ["--uid", NOBODY, "--caps", "BPF,PERFMON", "--hidepid"];
+    let ended = run(&reduction, &["observe", "--json", "--duration", "200ms", "--pid", &pid]);
+    drop(target.stdin());
+    let report = ended.report();
+    let tree = &report["processes"];
+    let process = list(&tree["list"]).iter().find(|process| process["pid"] == child).expect("it is listed");
+    assert!(process["exited_ns"].is_null() && process["exit"].is_null(), "it lives: {process:#}");
+    assert!(process["cpu_user_ns"].is_null(), "{process:#}");
+    assert_eq!(number(&tree["counts"]["exits"]), 0);
+    assert!(number(&tree["counts"]["unreadable"]) > 0, "{tree:#}");
+    assert_eq!(tree["complete"], false);
+}
+
+#[test]
+fn few_open_files_are_enough_for_many_processes() {
+    if !needs::kernel("more processes than open files") {
+        return;
+    }
+    const PROCESSES: u64 = 200;
+    let mut shell = Command::new("bash");
+    let script =
+        format!("for ((i = 0; i < {PROCESSES}; i++)); do read -r word <&0 & done; echo ready; read -r word");
+    let mut target = Group::talking(shell.args(["-c", &script]));
+    assert_eq!(target.line(LIMIT), "ready");
+    let pid = target.pid().to_string();
+    let ended = run(&["--files", "150"], &["observe", "--json", "--duration", "300ms", "--pid", &pid]);
+    drop(target.stdin());
+    let report = ended.report();
+    let counts = &report["processes"]["counts"];
+    assert_eq!((number(&counts["seen"]), number(&counts["unreadable"])), (PROCESSES + 1, 0), "{counts:#}");
+    assert_eq!(report["processes"]["complete"], true);
+    let fewest = &report["resources"]["processes"]["min"];
+    assert_eq!(fewest.as_f64(), Some((PROCESSES + 1) as f64), "each look sees all");
+}
+
+#[test]
 fn without_proc_nothing_is_reported() {
     let reduction = ["--no-proc"];
     let pid = std::process::id().to_string();
     let ended = run(&reduction, &["observe", "--json", "--pid", &pid]);
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(NOTHING_MEASURED), ""), "{ended:#?}");
+    assert!(ended.stderr.contains("/proc is not mounted"), "{ended:#?}");
     let doctor = Doctor::ask(&reduction, &[]);
     assert!(doctor.with("missing").contains("proc"));
 }

@@ -15,6 +15,7 @@ use nvml_wrapper::error::NvmlError;
 
 use super::facts::{Clock, Cpus, Facts, Limit, Namespace, Namespaces, Nvml, Own, Proc, Restrictions, Tried};
 use crate::observe;
+use crate::observe::proc::mount::hidepid;
 
 /// `PROC_*_INIT_INO` (include/linux/proc_ns.h); the network's since 6.18 (include/uapi/linux/nsfs.h).
 const INITIAL_USER: u64 = 0xEFFF_FFFD;
@@ -117,14 +118,9 @@ impl Probe {
 
     fn proc(&self, status: &str) -> Proc {
         let mounts = self.text("proc/self/mountinfo").unwrap_or_default();
-        // The last one lies on top.
-        let hidepid = mounts.lines().filter_map(proc_options).next_back().and_then(|options| {
-            let value = options.split(',').find_map(|option| option.strip_prefix("hidepid="))?;
-            (!matches!(value, "0" | "off")).then(|| value.to_owned())
-        });
         Proc {
             mounted: !status.is_empty(),
-            hidepid,
+            hidepid: hidepid(&mounts).map(str::to_owned),
             others: processes::others(&self.path("proc"), std::process::id()),
         }
     }
@@ -186,14 +182,6 @@ fn open_files() -> Limit {
 /// The value of a `Name:\tvalue` line.
 fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
     status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
-}
-
-/// Options of the file system at /proc, from a line of /proc/PID/mountinfo (proc_pid_mountinfo(5)).
-fn proc_options(line: &str) -> Option<&str> {
-    let (mount, system) = line.split_once(" - ")?;
-    let mut system = system.split(' ');
-    let is_it = mount.split(' ').nth(4) == Some("/proc") && system.next() == Some("proc");
-    is_it.then(|| system.nth(1)).flatten()
 }
 
 /// The bracketed one of `none [integrity] confidentiality`.

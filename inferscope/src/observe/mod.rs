@@ -11,7 +11,7 @@ mod ebpf;
 pub mod gpu;
 mod observer;
 mod pace;
-mod proc;
+pub(crate) mod proc;
 mod pss;
 mod sampler;
 mod series;

@@ -10,10 +10,16 @@ use super::pss::Schedule;
 use super::table::Table;
 use crate::clock::Mono;
 
-/// Processes whose files are kept open, three descriptors each; beyond, a handle is opened for each reading.
+/// Processes whose files are kept open, as far as RLIMIT_NOFILE lets them; beyond, a handle is opened for each
+/// reading.
 const MAX_HANDLES: usize = 16_384;
+/// Descriptors of a handle.
+const FILES_EACH: u64 = 3;
+/// For the kernel tracker, connections, output, and a process that is read in passing.
+const OTHER_FILES: u64 = 128;
 
 pub(super) struct Sampler {
+    max_handles: usize,
     handles: HashMap<usize, Handle>,
     pub(super) units: Units,
     pss: Schedule,
@@ -36,7 +42,10 @@ pub(super) struct Look {
 
 impl Sampler {
     pub(super) fn new() -> Self {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let left = limit.unwrap_or(u64::MAX).saturating_sub(OTHER_FILES) / FILES_EACH;
         Self {
+            max_handles: usize::try_from(left).unwrap_or(usize::MAX).min(MAX_HANDLES),
             handles: HashMap::new(),
             units: Units::of_this_machine(),
             pss: Schedule::default(),
@@ -92,7 +101,7 @@ impl Sampler {
         let reading = handle.read()?;
         let (exe, argv) = handle.identity();
         table.identify(i, exe, argv);
-        if self.handles.len() < MAX_HANDLES {
+        if self.handles.len() < self.max_handles {
             self.handles.insert(i, handle);
         }
         Ok(reading)

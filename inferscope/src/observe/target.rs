@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::cgroup::{self, CgroupError, Hierarchies};
-use super::proc::{sockets, tree};
+use super::proc::{handle, sockets, tree};
 use crate::plan::TargetPlan;
 
 /// The roots, and how they were found.
@@ -50,14 +50,70 @@ pub enum TargetError {
     NotFound(String),
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
-    #[error(
-        "no process has pid {0}\n  give the pid of the running server, or leave --pid out to find the endpoint's listener"
-    )]
-    NoSuchPid(u32),
+    #[error("{}", unseen.said(*pid))]
+    Unseen { pid: u32, unseen: Unseen },
+}
+
+/// Why the process that `--pid` names can't be the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unseen {
+    NoProc,
+    /// It lives, and /proc does not show it.
+    Hidden,
+    /// It is a thread of this process.
+    ThreadOf(u32),
+    /// There is none in this namespace, which is not the machine's.
+    NotInNamespace,
+    NoSuchPid,
+}
+
+impl Unseen {
+    fn of(pid: u32) -> Self {
+        let status = |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/status")).ok();
+        if status("self").is_none() {
+            return Self::NoProc;
+        }
+        let tgid = |status: String| status.lines().find_map(|l| l.strip_prefix("Tgid:")?.trim().parse().ok());
+        match status(&pid.to_string()).and_then(tgid) {
+            Some(tgid) if tgid != pid => Self::ThreadOf(tgid),
+            _ if handle::lives(pid) => Self::Hidden,
+            _ if in_inner_namespace() => Self::NotInNamespace,
+            _ => Self::NoSuchPid,
+        }
+    }
+
+    fn said(self, pid: u32) -> String {
+        match self {
+            Self::NoProc => {
+                format!("process {pid} can't be seen: /proc is not mounted\n  mount -t proc proc /proc")
+            }
+            Self::Hidden => format!(
+                "process {pid} lives, and /proc hides it (mount option hidepid)\n  run inferscope as root or with CAP_SYS_PTRACE, \
+                 or mount /proc without hidepid"
+            ),
+            Self::ThreadOf(tgid) => format!("{pid} is a thread of process {tgid}\n  pass --pid {tgid}"),
+            Self::NotInNamespace => format!(
+                "no process has pid {pid} in this pid namespace, which is not the machine's\n  where it is a pid of the host, or of \
+                 another container, run inferscope there: docker run --pid=host or --pid=container:NAME, Kubernetes \
+                 hostPID: true or shareProcessNamespace: true"
+            ),
+            Self::NoSuchPid => format!(
+                "no process has pid {pid}\n  give the pid of the running server, or leave --pid out to find the endpoint's listener"
+            ),
+        }
+    }
+}
+
+/// `PROC_PID_INIT_INO` (include/linux/proc_ns.h).
+const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
+
+fn in_inner_namespace() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self/ns/pid").is_ok_and(|namespace| namespace.ino() != INITIAL_PID_NAMESPACE)
 }
 
 /// # Errors
-/// `--pid` names a process that does not exist.
+/// `--pid` names a process that does not exist or can't be seen.
 pub fn find(plan: &TargetPlan) -> Result<Found, TargetError> {
     match *plan {
         TargetPlan::Cgroup { ref path, strict } => {
@@ -71,7 +127,7 @@ pub fn find(plan: &TargetPlan) -> Result<Found, TargetError> {
         TargetPlan::Pid { pid, descendants } => {
             let exists = tree::scan().iter().any(|n| n.pid == pid);
             if !exists {
-                return Err(TargetError::NoSuchPid(pid));
+                return Err(TargetError::Unseen { pid, unseen: Unseen::of(pid) });
             }
             let how = if descendants { "--pid, with its descendants" } else { "--pid, alone" };
             Ok(Found { roots: vec![pid], cgroup: None, descendants, how: how.to_owned() })
@@ -154,5 +210,20 @@ mod tests {
     fn a_pid_that_does_not_exist_is_an_error_that_names_it() {
         let error = find(&TargetPlan::Pid { pid: 4_194_305, descendants: true }).unwrap_err();
         assert!(error.to_string().contains("4194305"));
+    }
+
+    #[test]
+    fn a_thread_is_told_with_its_process() {
+        let (tell, told) = std::sync::mpsc::channel();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            tell.send(rustix::thread::gettid().as_raw_nonzero().get()).unwrap();
+            let _ = ended.recv();
+        });
+        let tid = told.recv().unwrap().cast_unsigned();
+        let error = find(&TargetPlan::Pid { pid: tid, descendants: true }).unwrap_err();
+        assert!(error.to_string().contains(&format!("pass --pid {}", std::process::id())), "{error}");
+        drop(end);
+        thread.join().unwrap();
     }
 }

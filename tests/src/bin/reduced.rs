@@ -4,7 +4,7 @@
 //! mount namespace of its own. Started as root by `privileges.rs` and others.
 //!
 //! Usage: `reduced [--uid N] [--caps A,B,…] [--hide DIR]… [--hidepid] [--no-cgroup2] [--no-proc]
-//! [--keep-bounding] -- CMD ARGS…`
+//! [--keep-bounding] [--files N] -- CMD ARGS…`
 //!
 //! `--caps`: exactly these are left, in effect, whoever the user is; without it all that there are. With
 //! `--keep-bounding` others can come back by a file's capabilities.
@@ -17,7 +17,7 @@ use std::process::exit;
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
-use rustix::process::{Gid, Uid};
+use rustix::process::{Gid, Resource, Rlimit, Uid, setrlimit};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, UnshareFlags, capabilities, capability_is_in_bounding_set,
     configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities,
@@ -40,6 +40,7 @@ struct Reduction {
     no_cgroup2: bool,
     no_proc: bool,
     keep_bounding: bool,
+    files: Option<u64>,
     command: Vec<CString>,
 }
 
@@ -55,6 +56,11 @@ impl Reduction {
                 Some("--uid") => {
                     let uid = value()?;
                     all.uid = Some(uid.to_str().and_then(|u| u.parse().ok()).ok_or_else(|| bad("--uid"))?);
+                }
+                Some("--files") => {
+                    let files = value()?;
+                    all.files =
+                        Some(files.to_str().and_then(|n| n.parse().ok()).ok_or_else(|| bad("--files"))?);
                 }
                 Some("--caps") => all.capabilities = Some(named(&value()?.to_string_lossy())?),
                 Some("--hide") => all.hidden.push(CString::new(value()?.as_bytes())?),
@@ -77,6 +83,10 @@ impl Reduction {
         let command = open(&*self.command[0], OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
         if !self.hidden.is_empty() || self.hidepid || self.no_cgroup2 || self.no_proc {
             self.change_mounts()?;
+        }
+        if let Some(files) = self.files {
+            let limit = Rlimit { current: Some(files), maximum: Some(files) };
+            setrlimit(Resource::Nofile, limit)?;
         }
         let wanted = self.capabilities.unwrap_or(capabilities(None)?.permitted);
         self.bound(wanted)?;

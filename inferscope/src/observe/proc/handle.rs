@@ -9,6 +9,7 @@ use std::fs::File;
 use procfs::ProcError;
 use procfs::process::Process;
 
+use super::mount;
 use super::stat::{self, Stat};
 use crate::event::CpuTime;
 use crate::observe::ebpf::cputime_adjust;
@@ -19,11 +20,18 @@ use crate::units::{Nanos, pages_to_bytes, ticks_to_nanos};
 pub(crate) struct Units {
     pub(crate) page_bytes: u64,
     pub(crate) ticks_per_second: u64,
+    /// /proc answers that there is no such file where there is a process of another user.
+    pub(crate) proc_hides: bool,
 }
 
 impl Units {
     pub(crate) fn of_this_machine() -> Self {
-        Self { page_bytes: procfs::page_size(), ticks_per_second: procfs::ticks_per_second() }
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        Self {
+            page_bytes: procfs::page_size(),
+            ticks_per_second: procfs::ticks_per_second(),
+            proc_hides: mount::hidepid(&mounts).is_some(),
+        }
     }
 
     /// A CLOCK_BOOTTIME start as /proc/PID/stat shows it.
@@ -81,8 +89,13 @@ impl Handle {
     /// Opens the process that has `pid` now; `start_ticks`, where known, must be its start.
     pub(crate) fn open(pid: u32, start_ticks: Option<u64>, units: Units) -> Result<Self, Unread> {
         let pid = i32::try_from(pid).map_err(|_| Unread::Gone)?;
-        let process = Process::new(pid)?;
-        let open = |name| process.open_relative(name);
+        let unread = |error| match Unread::from(error) {
+            // Asked only where it can be: elsewhere the one that lives has the pid of one that is gone.
+            Unread::Gone if units.proc_hides && lives(pid.cast_unsigned()) => Unread::Refused,
+            unread => unread,
+        };
+        let process = Process::new(pid).map_err(unread)?;
+        let open = |name| process.open_relative(name).map_err(unread);
         let (stat, statm) = (open("stat")?, open("statm")?);
         let handle = Self { process, stat, statm, units };
         let mut buffer = [0; STAT_BYTES];
@@ -148,6 +161,13 @@ fn read<'b>(file: &File, buffer: &'b mut [u8; STAT_BYTES]) -> Result<&'b [u8], U
         Err(rustix::io::Errno::SRCH) => Err(Unread::Gone),
         Err(_) => Err(Unread::Refused),
     }
+}
+
+/// Whether a process of this pid exists, visible in /proc or not.
+pub(crate) fn lives(pid: u32) -> bool {
+    let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else { return false };
+    // Refused is answered only where there is one.
+    matches!(rustix::process::test_kill_process(pid), Ok(()) | Err(rustix::io::Errno::PERM))
 }
 
 /// The CPU clock of a process, all threads and the ended ones included, to the nanosecond. Its

@@ -4,6 +4,7 @@
 //! kernel tracker can't be had; `sockets` finds who listens on a port; `stat` parses what a tick reads.
 
 pub(super) mod handle;
+pub(crate) mod mount;
 pub(super) mod sockets;
 mod stat;
 pub(super) mod tree;
