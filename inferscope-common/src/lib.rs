@@ -59,7 +59,7 @@ pub mod member {
 /// How far a group's end has been told.
 pub mod ending {
     pub const LIVES: u32 = 0;
-    /// Its end is counted; the record waits for the leader to leave the CPU for good.
+    /// Its end is counted; the record and its CPU wait for the leader to leave the CPU for good.
     pub const PENDING: u32 = 1;
     /// The record is written with figures that may grow.
     pub const PROVISIONAL: u32 = 2;

@@ -155,7 +155,6 @@ fn on_exit(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let leader = task.group_leader();
-    members::tell_run(mark, task.group_usage().run);
     members::count(|t| t.exits += 1);
     // SAFETY: a helper without arguments.
     mark.ended_ns = unsafe { bpf_ktime_get_ns() };
@@ -164,7 +163,9 @@ fn on_exit(ctx: BtfTracePointContext) -> i32 {
         mark.ending = ending::PENDING;
     } else {
         mark.ending = ending::PROVISIONAL;
-        tell_end(mark, leader, task.group_usage(), false);
+        let usage = task.group_usage();
+        members::tell_run(mark, usage.run);
+        tell_end(mark, leader, usage, false);
     }
     0
 }

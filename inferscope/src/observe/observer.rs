@@ -362,7 +362,8 @@ impl Worker {
         let mut cpu_unlisted = unlisted_living;
         if let Some(totals) = totals {
             counts.forks = totals.forks;
-            counts.exits = totals.exits;
+            // Who takes longer than the settling to die lives on for the report.
+            counts.exits = totals.exits.saturating_sub(self.dying());
             counts.execs = Some(totals.execs);
             counts.threads = Some(totals.threads);
             counts.moved_in = totals.moved_in;
@@ -446,6 +447,12 @@ impl Worker {
         sum
     }
 
+    /// Ends that the kernel program has counted and not told yet: tearing down much memory takes long.
+    fn dying(&self) -> u64 {
+        let Some(totals) = self.tracker.as_ref().and_then(Tracker::totals) else { return 0 };
+        totals.exits.saturating_sub(self.table.counts.exits.saturating_add(totals.lost_exits))
+    }
+
     /// Waits for the final figures of those that ended; zombies tell theirs through their clock.
     fn settle(&mut self, ended: Mono) {
         if self.tracker.is_none() {
@@ -460,7 +467,8 @@ impl Worker {
                     _ => {}
                 }
             }
-            if self.table.unsettled().is_empty() || Mono::now().since(ended) > SETTLE_LIMIT {
+            let settled = self.table.unsettled().is_empty() && self.dying() == 0;
+            if settled || Mono::now().since(ended) > SETTLE_LIMIT {
                 return;
             }
             std::thread::sleep(DRAIN_INTERVAL.to_duration());
