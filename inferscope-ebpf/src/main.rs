@@ -189,6 +189,17 @@ fn on_switch(ctx: BtfTracePointContext) -> i32 {
             members::tell_run(mark, usage.run);
             tell_end(mark, task, usage, true);
         }
+        // The iterator marked it when it was past its exit's tracepoint.
+        ending::LIVES if task.signal().live() == 0 && members::control().mode != mode::CLOSED => {
+            let is_final = task.signal().nr_threads() <= 1;
+            mark.ending = if is_final { ending::FINAL } else { ending::PROVISIONAL };
+            // SAFETY: a helper without arguments.
+            mark.ended_ns = unsafe { bpf_ktime_get_ns() };
+            let usage = task.group_usage();
+            members::count(|t| t.exits += 1);
+            members::tell_run(mark, usage.run);
+            tell_end(mark, task, usage, is_final);
+        }
         ending::PROVISIONAL if task.signal().nr_threads() <= 1 => {
             mark.ending = ending::FINAL;
             tell_final(mark, task, task.group_usage());

@@ -109,6 +109,16 @@ fn get(task: Task, flags: u64) -> Option<&'static mut Mark> {
     Some(unsafe { &mut *mark })
 }
 
+/// A mark that another CPU makes at the same moment, the fork tracepoint's or the iterator's, is refused to the
+/// later one, which finds it then.
+#[inline(always)]
+fn create(task: Task) -> Option<&'static mut Mark> {
+    match get(task, CREATE) {
+        None => get(task, 0),
+        made => made,
+    }
+}
+
 /// The mark of a member's group, which is its leader's.
 #[inline(always)]
 pub(crate) fn of_group(task: Task) -> Option<&'static mut Mark> {
@@ -130,7 +140,7 @@ pub(crate) fn is_member(task: Task) -> bool {
 /// the mark (counted).
 #[inline(always)]
 pub(crate) fn mark_group(leader: Task, base: Run) -> Option<&'static mut Mark> {
-    let Some(mark) = get(leader, CREATE) else {
+    let Some(mark) = create(leader) else {
         count(|t| t.unmarked += 1);
         return None;
     };
@@ -146,7 +156,7 @@ pub(crate) fn mark_group(leader: Task, base: Run) -> Option<&'static mut Mark> {
 /// Marks a further thread of a member's group, for the day on which it takes the leader's place.
 #[inline(always)]
 pub(crate) fn mark_thread(thread: Task, group: &Mark) -> bool {
-    let Some(mark) = get(thread, CREATE) else {
+    let Some(mark) = create(thread) else {
         count(|t| t.unmarked += 1);
         return false;
     };
