@@ -190,7 +190,11 @@ fn on_switch(ctx: BtfTracePointContext) -> i32 {
             tell_end(mark, task, usage, true);
         }
         // The iterator marked it when it was past its exit's tracepoint.
-        ending::LIVES if task.signal().live() == 0 && members::control().mode != mode::CLOSED => {
+        ending::LIVES
+            if task.pid() == task.tgid()
+                && task.signal().live() == 0
+                && members::control().mode != mode::CLOSED =>
+        {
             let is_final = task.signal().nr_threads() <= 1;
             mark.ending = if is_final { ending::FINAL } else { ending::PROVISIONAL };
             // SAFETY: a helper without arguments.
