@@ -64,6 +64,9 @@ pub mod ending {
     /// The record is written with figures that may grow.
     pub const PROVISIONAL: u32 = 2;
     pub const FINAL: u32 = 3;
+    /// The iterator marked it when its last thread was already ending: its exit's tracepoint may have passed, so the
+    /// leader's last switch tells. Only of these: two threads that end on two CPUs would both tell.
+    pub const LATE: u32 = 4;
 }
 
 /// The start of each record.

@@ -151,7 +151,8 @@ fn on_exit(ctx: BtfTracePointContext) -> i32 {
     // does, and the leader's mark takes care of two threads that see zero at once.
     let group_dead =
         if settings!(exit_tells_group_dead) != 0 { ctx.arg::<u8>(1) != 0 } else { task.signal().live() == 0 };
-    if !group_dead || mark.ending != ending::LIVES || members::control().mode == mode::CLOSED {
+    let told = !matches!(mark.ending, ending::LIVES | ending::LATE);
+    if !group_dead || told || members::control().mode == mode::CLOSED {
         return 0;
     }
     let leader = task.group_leader();
@@ -189,12 +190,7 @@ fn on_switch(ctx: BtfTracePointContext) -> i32 {
             members::tell_run(mark, usage.run);
             tell_end(mark, task, usage, true);
         }
-        // The iterator marked it when it was past its exit's tracepoint.
-        ending::LIVES
-            if task.pid() == task.tgid()
-                && task.signal().live() == 0
-                && members::control().mode != mode::CLOSED =>
-        {
+        ending::LATE if task.pid() == task.tgid() && members::control().mode != mode::CLOSED => {
             let is_final = task.signal().nr_threads() <= 1;
             mark.ending = if is_final { ending::FINAL } else { ending::PROVISIONAL };
             // SAFETY: a helper without arguments.
@@ -227,8 +223,8 @@ fn on_free(ctx: BtfTracePointContext) -> i32 {
     let Some(mark) = members::of_task(task) else { return 0 };
     match mark.ending {
         ending::FINAL => return 0,
-        ending::LIVES if members::control().mode == mode::CLOSED => return 0,
-        ending::LIVES => members::count(|t| t.exits += 1),
+        ending::LIVES | ending::LATE if members::control().mode == mode::CLOSED => return 0,
+        ending::LIVES | ending::LATE => members::count(|t| t.exits += 1),
         _ => {}
     }
     mark.ending = ending::FINAL;

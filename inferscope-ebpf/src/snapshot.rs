@@ -140,6 +140,9 @@ fn mark(seq: *mut seq_file, task: Task, own: u32) {
     }
     let used = task.group_usage().run;
     let Some(group) = members::mark_group(task, used) else { return };
+    if task.signal().live() == 0 && group.ending == ending::LIVES {
+        group.ending = ending::LATE;
+    }
     let copy = *group;
     // A full buffer makes the kernel call again for the same task, which must not be a member by then.
     if !write(seq, task, leader, &copy) {

@@ -49,6 +49,22 @@ fn a_command_is_followed_from_its_first_instruction() {
     assert_nothing_is_left(&report);
 }
 
+/// Either of two threads that end at the same moment may be the one that ends the process.
+#[test]
+fn processes_whose_threads_are_killed_together_end_once_each() {
+    if !needs::kernel("killed threads") {
+        return;
+    }
+    const KILLED: u64 = 400;
+    let storm = env!("CARGO_BIN_EXE_killstorm");
+    let children = KILLED.to_string();
+    let report = binary::run(&["exec", "--json", "--tracker", "ebpf", "--", storm, &children]).report();
+    let counts = &report["processes"]["counts"];
+    for (name, want) in [("forks", KILLED), ("threads", KILLED), ("exits", KILLED + 1), ("lost_events", 0)] {
+        assert_eq!(counts[name], want, "{name}: {counts:#}");
+    }
+}
+
 #[test]
 fn a_command_without_the_kernel_tracker_is_still_the_target() {
     let report = exec(&["--json", "--tracker", "proc"], "sleep 0.3", &[]).report();
