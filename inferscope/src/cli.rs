@@ -3,6 +3,8 @@
 //! Owns the flags, their help and their environment variables; decides nothing (`plan` does).
 //! Parsed by `main`.
 
+mod load;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,6 +12,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::plan;
+
+pub use load::{ApiArg, ArrivalArg, LoadArgs};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -136,82 +140,6 @@ pub struct ExecArgs {
     /// The command to run and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<OsString>,
-}
-
-#[derive(Debug, Clone, Args)]
-pub struct LoadArgs {
-    /// Model to ask for [default: the one that the server lists, where it lists one]
-    #[arg(long, value_name = "NAME", env = "INFERSCOPE_MODEL", help_heading = "Server")]
-    pub model: Option<String>,
-    /// Which API to drive
-    #[arg(long, value_enum, default_value = "chat", env = "INFERSCOPE_API", help_heading = "Server")]
-    pub api: ApiArg,
-    /// Time limit of one request
-    #[arg(long, value_name = "T", value_parser = humantime::parse_duration, default_value = "120s", env = "INFERSCOPE_TIMEOUT", help_heading = "Server")]
-    pub timeout: Duration,
-    /// Add a header to every request (repeatable)
-    #[arg(short = 'H', long = "header", value_name = "K: V", help_heading = "Server")]
-    pub headers: Vec<String>,
-    /// Environment variable that holds the bearer key
-    #[arg(
-        long,
-        value_name = "NAME",
-        default_value = "OPENAI_API_KEY",
-        env = "INFERSCOPE_API_KEY_ENV",
-        help_heading = "Server"
-    )]
-    pub api_key_env: String,
-    /// Trust this CA certificate (PEM) as well
-    #[arg(long, value_name = "F", env = "INFERSCOPE_CACERT", help_heading = "Server")]
-    pub cacert: Option<PathBuf>,
-    /// Don't verify the server's certificate
-    #[arg(long, env = "INFERSCOPE_INSECURE", help_heading = "Server")]
-    pub insecure: bool,
-
-    /// Text of the prompt
-    #[arg(
-        long,
-        value_name = "TEXT",
-        default_value = "Explain in a few sentences why the sky is blue.",
-        env = "INFERSCOPE_PROMPT",
-        help_heading = "Load"
-    )]
-    pub prompt: String,
-    /// Most tokens an answer may have
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 128,
-        env = "INFERSCOPE_MAX_TOKENS",
-        help_heading = "Load"
-    )]
-    pub max_tokens: u32,
-    /// Ask the server to go on to --max-tokens (vLLM, SGLang, llama.cpp)
-    #[arg(long, env = "INFERSCOPE_IGNORE_EOS", help_heading = "Load")]
-    pub ignore_eos: bool,
-    #[arg(
-        long,
-        value_name = "X",
-        default_value_t = 0.0,
-        env = "INFERSCOPE_TEMPERATURE",
-        help_heading = "Load"
-    )]
-    pub temperature: f64,
-    /// Sampling seed to send
-    #[arg(long, value_name = "N", env = "INFERSCOPE_SEED", help_heading = "Load")]
-    pub seed: Option<i64>,
-    /// JSON object merged over every request's body
-    #[arg(long, value_name = "JSON", env = "INFERSCOPE_EXTRA_BODY", help_heading = "Load")]
-    pub extra_body: Option<String>,
-    /// Requests to measure, one after another
-    #[arg(long, value_name = "N", default_value_t = 1, env = "INFERSCOPE_REQUESTS", help_heading = "Load")]
-    pub requests: u64,
-    /// Start no request after this long
-    #[arg(long, value_name = "T", value_parser = humantime::parse_duration, env = "INFERSCOPE_DURATION", help_heading = "Load")]
-    pub duration: Option<Duration>,
-    /// Requests to send first and leave out of every figure
-    #[arg(long, value_name = "N", default_value_t = 0, env = "INFERSCOPE_WARMUP", help_heading = "Load")]
-    pub warmup: u64,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -351,12 +279,6 @@ pub struct DemoServerArgs {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum ApiArg {
-    Chat,
-    Completions,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum TrackerArg {
     /// eBPF where it can be loaded, else /proc
     Auto,
@@ -371,15 +293,6 @@ pub enum ColorArg {
     Auto,
     Always,
     Never,
-}
-
-impl From<ApiArg> for plan::Api {
-    fn from(a: ApiArg) -> Self {
-        match a {
-            ApiArg::Chat => Self::Chat,
-            ApiArg::Completions => Self::Completions,
-        }
-    }
 }
 
 impl From<TrackerArg> for plan::TrackerChoice {

@@ -24,7 +24,7 @@ use crate::report::model::{Level, Mode, Validity};
 use crate::units::Nanos;
 
 use gathered::Gathered;
-use sending::{all_failed, drive, said_of};
+use sending::{Drive, all_failed, said_of};
 
 pub use exec::run as exec;
 pub use output::{OutputError, Sink};
@@ -35,6 +35,7 @@ pub mod exit {
     pub const INTERNAL: u8 = 1;
     pub const USAGE: u8 = 2;
     pub const NOTHING_MEASURED: u8 = 3;
+    pub const SLO_MISSED: u8 = 4;
     pub const PRIVILEGE_MISSING: u8 = 5;
     pub const INTERRUPTED: u8 = 130;
 }
@@ -61,7 +62,7 @@ pub enum RunError {
     #[error("{0}")]
     NotReady(String),
     #[error("no measured request succeeded ({failed} failed): {example}\n  {remedy}")]
-    AllFailed { failed: usize, example: String, remedy: &'static str },
+    AllFailed { failed: u64, example: String, remedy: &'static str },
     #[error("the observing thread panicked\n  please report this as a bug")]
     ObserverPanicked,
     #[error("the plan has nothing to send\n  please report this as a bug")]
@@ -236,8 +237,9 @@ fn measure(plan: &Plan, load: &LoadPlan, mode: Mode, sink: &Sink) -> Result<u8, 
 
     let (log, interrupted) = runtime.block_on(async {
         let mut signals = Signals::new()?;
-        let progress = sink.progress(load.requests + load.warmup);
-        Ok::<_, RunError>(drive(&driver, model.as_deref(), progress, signals.recv()).await)
+        let progress = sink.progress(load);
+        let drive = Drive { driver: &driver, plan: load, model: model.as_deref(), origin, progress };
+        sending::drive(drive, signals.recv()).await
     })?;
 
     notes.extend(said_of(driver.resent()));
@@ -255,6 +257,7 @@ fn measure(plan: &Plan, load: &LoadPlan, mode: Mode, sink: &Sink) -> Result<u8, 
         sink.warn(&warning);
     }
     let failed = if interrupted { None } else { all_failed(&log) };
+    let missed = load.fail_on_slo && log.misses_slo();
     let gathered =
         Gathered { origin, interrupted, found, log: Some(log), model, observation, gpu, notes, mode };
     let report = gathered.report(plan);
@@ -264,7 +267,11 @@ fn measure(plan: &Plan, load: &LoadPlan, mode: Mode, sink: &Sink) -> Result<u8, 
         Some(error) => sink.write_document(&report).map_err(RunError::from).and(Err(error)),
         None => {
             sink.write(&report)?;
-            Ok(if interrupted { exit::INTERRUPTED } else { exit::OK })
+            Ok(match (interrupted, missed) {
+                (true, _) => exit::INTERRUPTED,
+                (false, true) => exit::SLO_MISSED,
+                (false, false) => exit::OK,
+            })
         }
     }
 }

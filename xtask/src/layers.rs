@@ -61,7 +61,7 @@ const LAYERS: &[Layer] = &[
     Layer {
         module: "event",
         may_use: &["units", "clock"],
-        crates: Only(&["serde", "schemars", "inferscope_common"]),
+        crates: Only(&["serde", "schemars", "inferscope_common", "hdrhistogram"]),
     },
     // clap calls the plan's parsers of single values, so these two know each other.
     Layer { module: "cli", may_use: &["plan", "units"], crates: AllBut(&["anyhow"]) },

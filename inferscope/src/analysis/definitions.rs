@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::report::model::TokenSource;
 
-const TIMING: [(&str, &str); 11] = [
+const TIMING: [(&str, &str); 13] = [
     (
         "ttft_ns",
         "from the scheduled time (open loop) or the send to the first chunk with generated text, reasoning \
@@ -31,7 +31,16 @@ const TIMING: [(&str, &str); 11] = [
     ),
     (
         "e2e_ns",
-        "from the send to the last byte. aiperf and guidellm: request latency; vllm bench serve: E2EL",
+        "from the scheduled time (open loop) or the send to the last byte. aiperf and guidellm: request latency; vllm bench serve: E2EL",
+    ),
+    (
+        "total_tokens_per_s",
+        "prompt and output tokens of the successful requests / window_ns; prompts by usage",
+    ),
+    (
+        "goodput_per_s",
+        "successful requests that kept every level of --slo / window_ns; itl holds for each gap between chunks with \
+         text, tpot for their mean a token. vllm bench serve: request goodput",
     ),
     ("output_tokens_per_s", "output tokens of the successful requests / window_ns"),
     ("requests_per_s", "successful requests / window_ns"),
@@ -42,8 +51,8 @@ const TIMING: [(&str, &str); 11] = [
     ),
     (
         "window_ns",
-        "first send to last byte of the measured requests: failed ones included, warm-up and a request cut \
-         off by an interruption left out",
+        "first send to last byte of the measured requests, summed over repetitions: failed ones included, warm-up and \
+         a request cut off by an interruption left out",
     ),
     (
         "Dist",

@@ -79,7 +79,7 @@ impl Distribution {
     }
 
     /// The value below or at which the share `q` of the values lies, to three significant digits.
-    fn quantile(&self, q: f64) -> Option<u64> {
+    pub(super) fn quantile(&self, q: f64) -> Option<u64> {
         if self.count == 0 {
             return None;
         }
@@ -88,6 +88,19 @@ impl Distribution {
             return None;
         }
         Some(self.histogram.value_at_quantile(q).clamp(self.min, self.max))
+    }
+
+    /// What somebody else recorded, to the histogram's digits.
+    pub(super) fn of_histogram(histogram: &Histogram<u64>) -> Self {
+        let mut all = Self::new();
+        for step in histogram.iter_recorded() {
+            all.record_n(Nanos(step.value_iterated_to()), step.count_at_value());
+        }
+        all
+    }
+
+    pub(super) fn mean(&self) -> Option<f64> {
+        (self.count > 0).then(|| self.sum as f64 / self.count as f64)
     }
 
     /// Population standard deviation.

@@ -9,24 +9,22 @@ use crate::report::model;
 use crate::units::Nanos;
 
 use super::Inputs;
+use super::measured::Measured;
 use super::requests::Window;
 
 /// A window holds at least this many sample intervals: interpolation errs by up to one interval's
 /// CPU at each end.
 const LEAST_INTERVALS: u64 = 10;
 
-pub(super) fn efficiency(
-    inputs: &Inputs<'_>,
-    window: Option<Window>,
-    load: Option<&model::Load>,
-    timing: Option<&model::Timing>,
-) -> model::Efficiency {
+pub(super) fn efficiency(inputs: &Inputs<'_>, measured: Option<&Measured>) -> model::Efficiency {
+    let sums = measured.map(|m| &m.sums);
     let joules_reason = Some(if inputs.gpu.devices.is_empty() {
         format!("no energy reading: {}", super::no_gpu(inputs.gpu))
     } else {
         "energy is not read by this version".to_owned()
     });
-    let cpu = match cpu_in_window(inputs, window) {
+    let windows = sums.map(|s| s.windows.as_slice()).unwrap_or_default();
+    let cpu = match cpu_in_windows(inputs, windows) {
         Ok(cpu) => cpu.0 as f64,
         Err(why) => {
             return model::Efficiency {
@@ -37,8 +35,8 @@ pub(super) fn efficiency(
         }
     };
     let per = |n: Option<u64>| n.filter(|n| *n > 0).map(|n| cpu / n as f64);
-    let per_token = per(timing.and_then(|t| t.output_tokens));
-    let per_request = per(load.map(|l| l.requests_ok));
+    let per_token = per(sums.and_then(|s| s.output.total()));
+    let per_request = per(sums.map(|s| s.ok));
     let cpu_reason = match (per_token, per_request) {
         (_, None) => Some("no measured request succeeded".to_owned()),
         (None, _) => Some("the number of tokens is unknown".to_owned()),
@@ -51,6 +49,14 @@ pub(super) fn efficiency(
         joules_reason,
         ..model::Efficiency::default()
     }
+}
+
+/// CPU of the set over all windows, or why it can't be told.
+pub(super) fn cpu_in_windows(inputs: &Inputs<'_>, windows: &[Window]) -> Result<Nanos, String> {
+    if windows.is_empty() {
+        return cpu_in_window(inputs, None);
+    }
+    windows.iter().map(|window| cpu_in_window(inputs, Some(*window))).sum()
 }
 
 /// CPU of the set between the window's ends, or why it can't be told.
@@ -101,8 +107,8 @@ fn at(points: &[(Mono, Nanos)], t: Mono) -> Option<Nanos> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analysis::fixture::{Fixture, ObservationBuilder, RequestBuilder, ms};
-    use crate::event::{LoadLog, SetSample};
+    use crate::analysis::fixture::{Fixture, LoadLog, ObservationBuilder, RequestBuilder, ms};
+    use crate::event::SetSample;
 
     /// One request of 1,000 ms that gives 10 tokens, beside a set that burns half a CPU.
     fn fixture(sent: u64, done: u64) -> Fixture {

@@ -7,17 +7,16 @@ mod sets;
 
 use crate::clock::{Mono, Origin};
 use crate::event::{
-    Birth, CgroupAccounting, Chunk, ChunkKind, Counts, CpuTime, ExitStatus, Failure, FailureKind, GpuLog,
-    LoadLog, Loss, Observation, ProcessRecord, RequestLog, SetSample, TrackerKind, Usage,
+    Birth, CgroupAccounting, Chunk, ChunkKind, ClientLog, Counts, CpuTime, ExitStatus, Failure, FailureKind,
+    GpuLog, InFlight, Loss, Observation, PhaseLog, ProcessRecord, RequestLog, SetSample, TrackerKind, Usage,
 };
 use crate::plan::{
-    Api, ColorChoice, Endpoint, GpuChoice, HttpPlan, LoadPlan, ObservePlan, OutputPlan, Plan, TargetPlan,
-    TrackerChoice,
+    ColorChoice, Endpoint, GpuChoice, LoadPlan, ObservePlan, OutputPlan, Plan, TargetPlan, TrackerChoice,
 };
 use crate::report::model;
 use crate::units::Nanos;
 
-use super::{Inputs, TargetFound};
+use super::{Inputs, Measured, TargetFound};
 
 pub(crate) use runs::{demo, engine, everything_failed, no_target};
 pub(crate) use sets::{cgroup, losses, oom, recycled};
@@ -368,27 +367,7 @@ pub(crate) fn plan() -> Plan {
     Plan {
         command: "profile",
         observe_for: None,
-        load: Some(LoadPlan {
-            endpoint: Endpoint::parse("http://127.0.0.1:8000").unwrap(),
-            model: None,
-            api: Api::Chat,
-            prompt: "Why is the sky blue?".to_owned(),
-            max_tokens: 128,
-            ignore_eos: false,
-            temperature: 0.0,
-            seed: None,
-            extra_body: serde_json::Map::new(),
-            requests: 1,
-            warmup: 0,
-            duration: None,
-            http: HttpPlan {
-                timeout: Nanos::from_millis(120_000),
-                headers: Vec::new(),
-                api_key: None,
-                cacert: None,
-                insecure: false,
-            },
-        }),
+        load: Some(LoadPlan::to(Endpoint::parse("http://127.0.0.1:8000").unwrap())),
         exec: None,
         observe: ObservePlan {
             target: TargetPlan::Listener { host: "127.0.0.1".to_owned(), port: 8000 },
@@ -401,6 +380,47 @@ pub(crate) fn plan() -> Plan {
         },
         output: OutputPlan { json: false, file: None, quiet: false, color: ColorChoice::Never },
         argv: ["inferscope", "--endpoint", "http://127.0.0.1:8000"].map(str::to_owned).to_vec(),
+    }
+}
+
+/// A load of one phase.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LoadLog {
+    pub(crate) requests: Vec<RequestLog>,
+}
+
+impl LoadLog {
+    pub(crate) fn measured(&self, plan: &Plan, model: Option<&str>) -> Measured {
+        let plan = plan.load.as_ref().expect("the fixture's plan has a load");
+        let mut measured = Measured::new(plan, ORIGIN, model);
+        for request in &self.requests {
+            measured.request(request);
+        }
+        let all = || self.requests.iter().filter(|r| !r.warmup);
+        let _ = measured.phase(phase(
+            all().count() as u64,
+            all().map(|r| r.sent).min().unwrap_or(ORIGIN.mono),
+            all().map(|r| r.done).max().unwrap_or(ORIGIN.mono),
+        ));
+        measured.end(ClientLog::default(), 0);
+        measured
+    }
+}
+
+/// A phase with one request after another.
+pub(crate) fn phase(sent: u64, from: Mono, to: Mono) -> PhaseLog {
+    PhaseLog {
+        step: 0,
+        repetition: 0,
+        started: from,
+        measured_from: Some(from),
+        sent_all: to,
+        ended: to,
+        measured_sent: sent,
+        in_flight: vec![InFlight { t: from, mean: 1.0, max: 1 }],
+        thread_cpu: Nanos(to.since(from).0 / 100),
+        timer_lag: hdrhistogram::Histogram::new(3).unwrap(),
+        prompts_again: 0,
     }
 }
 
@@ -445,14 +465,23 @@ impl Fixture {
     }
 
     pub(crate) fn with<T>(&self, f: impl FnOnce(&Inputs<'_>) -> T) -> T {
-        f(&self.inputs())
+        f(&self.inputs(self.measured().as_ref()))
     }
 
     pub(crate) fn report(&self) -> model::Report {
-        super::report(self.inputs())
+        super::report(self.inputs(self.measured().as_ref()))
     }
 
-    fn inputs(&self) -> Inputs<'_> {
+    /// With a load of several phases.
+    pub(crate) fn report_of(&self, measured: &Measured) -> model::Report {
+        super::report(self.inputs(Some(measured)))
+    }
+
+    fn measured(&self) -> Option<Measured> {
+        self.load.as_ref().map(|load| load.measured(&self.plan, self.model.as_deref()))
+    }
+
+    fn inputs<'a>(&'a self, load: Option<&'a Measured>) -> Inputs<'a> {
         Inputs {
             tool: model::Tool {
                 name: "inferscope".into(),
@@ -473,7 +502,7 @@ impl Fixture {
             ended: ms(self.ended),
             interrupted: self.interrupted,
             target: self.target.clone(),
-            load: self.load.as_ref(),
+            load,
             model: self.model.clone(),
             observation: self.observation.as_ref(),
             gpu: &self.gpu,

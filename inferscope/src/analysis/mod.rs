@@ -5,20 +5,26 @@
 //! ended; `run` also asks [`idle_target`] for the warning that it prints on stderr.
 
 mod accounting;
+mod client;
 mod commands;
+mod confidence;
 mod definitions;
 mod dist;
 mod efficiency;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod fold;
 mod gpus;
 mod idle;
 mod insights;
 mod lineage;
+mod load;
+mod measured;
 mod processes;
 mod requests;
 mod resources;
 mod roles;
+mod saturation;
 mod slots;
 mod stat;
 mod timing;
@@ -26,13 +32,14 @@ mod tokens;
 mod validity;
 
 use crate::clock::{Mono, Origin};
-use crate::event::{ExitStatus, GpuLog, LoadLog, Observation};
+use crate::event::{ExitStatus, GpuLog, Observation};
 use crate::plan::Plan;
 use crate::report::model;
 
 pub use idle::idle_target;
+pub use measured::Measured;
 
-use requests::{Answer, Window};
+use fold::Fold;
 
 /// What became of the plan's target.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -66,7 +73,7 @@ pub struct Inputs<'a> {
     pub interrupted: bool,
     pub target: TargetFound,
     /// `None` when nothing was to be sent.
-    pub load: Option<&'a LoadLog>,
+    pub load: Option<&'a Measured>,
     /// The model asked for: the plan's, or the one that the server lists.
     pub model: Option<String>,
     pub observation: Option<&'a Observation>,
@@ -86,24 +93,33 @@ impl Inputs<'_> {
 /// The report of one run.
 #[must_use]
 pub fn report(inputs: Inputs<'_>) -> model::Report {
-    let answers: Vec<Answer<'_>> = inputs.load.map(requests::answers).unwrap_or_default();
-    let window = Window::of(&answers);
-    let timing = inputs.load.map(|_| timing::timing(&answers, window));
+    let measured = inputs.load;
+    let only = measured.and_then(Measured::only);
     let processes = processes::processes(&inputs);
     let resources = resources::resources(&inputs);
     let gpus = gpus::gpus(inputs.origin, inputs.gpu, &processes);
-    let planned = inputs.load.and(inputs.plan.load.as_ref());
-    let load = planned.map(|plan| requests::load(plan, inputs.model.as_deref(), &answers));
-    let efficiency = efficiency::efficiency(&inputs, window, load.as_ref(), timing.as_ref());
-    let validity = validity::validity(&inputs, &answers, load.as_ref(), &processes);
+    let planned = || measured.zip(inputs.plan.load.as_ref());
+    let load = planned().map(|(measured, plan)| load::load(&inputs, plan, measured));
+    let sweep = planned().and_then(|(measured, plan)| load::sweep(&inputs, plan, measured));
+    let efficiency = efficiency::efficiency(&inputs, measured);
+    let validity = validity::validity(&inputs, &processes);
     let insights = insights::insights(&inputs, &processes, &resources);
     model::Report {
         schema_version: model::SCHEMA_VERSION,
         validity,
         target: target(&inputs),
         load,
-        requests: requests::list(inputs.origin, &answers),
-        timing,
+        requests: measured.map(|m| m.requests.clone()).unwrap_or_default(),
+        requests_omitted: measured.map_or(0, |m| m.unlisted),
+        timing: measured.filter(|m| !m.is_sweep()).map(|_| {
+            only.map_or_else(|| timing::timing(&Fold::new(), None, None), |step| step.timing.clone())
+        }),
+        timing_reason: match measured {
+            None => Some("nothing was sent".to_owned()),
+            Some(m) if m.is_sweep() => Some("a sweep's steps have one each: see sweep.steps".to_owned()),
+            Some(_) => None,
+        },
+        sweep,
         gpus_reason: gpus.is_empty().then(|| no_gpu(inputs.gpu)),
         processes,
         resources,
@@ -127,7 +143,7 @@ pub fn report(inputs: Inputs<'_>) -> model::Report {
         own: model::Own {
             sample_interval_ns: inputs.observation.map(|o| o.sample_interval.0),
             sample_interval_asked_ns: inputs.observation.map(|_| inputs.plan.observe.sample_interval.0),
-            ..inputs.own
+            ..client::own(measured, inputs.own)
         },
     }
 }

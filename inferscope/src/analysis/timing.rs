@@ -2,64 +2,74 @@
 //!
 //! Owns what each figure means, in arithmetic here and in words in `definitions`. Failed and warm-up
 //! requests enter no distribution and no token sum. Never tells tokens from chunks (`tokens` does).
-//! Called by `analysis`.
+//! Fed by `fold`, asked by `analysis`.
 
 use crate::clock::Mono;
 use crate::event::ChunkKind;
-use crate::report::model::{self, TokenSource};
+use crate::plan::Slo;
+use crate::report::model;
 use crate::units::Nanos;
 
 use super::definitions::definitions;
 use super::dist::Distribution;
-use super::requests::{Answer, Window};
+use super::fold::{Fold, Sums};
+use super::requests::Answer;
 
 const NONE_OK: &str = "no measured request succeeded";
 
-pub(super) fn timing(answers: &[Answer<'_>], window: Option<Window>) -> model::Timing {
-    let ok: Vec<&Answer<'_>> = answers.iter().filter(|a| a.counts()).collect();
-    let mut all = Distributions::new();
-    for answer in &ok {
-        all.record(answer);
-    }
-    let why = |otherwise: &str| if ok.is_empty() { NONE_OK.to_owned() } else { otherwise.to_owned() };
-    let token_source = source(&ok);
-    let output_tokens = total_tokens(&ok);
-    let window_ns = window.map(Window::length);
-    let per_second = |n: u64| window_ns.and_then(|w| rate(n, w));
+/// The figures of one fold: a phase, a step, or the whole load.
+pub(super) fn timing(fold: &Fold, slo: Option<&Slo>, repeat: Option<model::Repeat>) -> model::Timing {
+    let (sums, all) = (&fold.sums, &fold.distributions);
+    let none_ok = sums.ok == 0;
+    let why = |otherwise: &str| if none_ok { NONE_OK.to_owned() } else { otherwise.to_owned() };
+    let window = sums.window_length();
+    let per_second = |n: u64| window.and_then(|w| rate(n, w));
+    let output_tokens = sums.output.total();
+    let total_tokens = output_tokens.zip(sums.prompt.total()).map(|(out, input)| out.saturating_add(input));
     model::Timing {
         ttft_ns: all.ttft.report(&why("no answer held a token")),
         ttfo_ns: all.ttfo.report(&why("no answer held a token that is not reasoning")),
         inter_chunk_ns: all.inter_chunk.report(&why("no answer had two chunks with text")),
-        inter_token_ns: all.inter_token.report(&why(no_inter_token(&ok))),
+        inter_token_ns: all.inter_token.report(&why(no_inter_token(sums))),
         tpot_ns: all.tpot.report(&why("no answer had two tokens")),
         e2e_ns: all.e2e.report(NONE_OK),
         output_tokens,
+        prompt_tokens: sums.prompt.total(),
         output_tokens_per_s: output_tokens.and_then(per_second),
-        requests_per_s: (!ok.is_empty()).then(|| per_second(ok.len() as u64)).flatten(),
+        total_tokens_per_s: total_tokens.and_then(per_second),
+        requests_per_s: (!none_ok).then(|| per_second(sums.ok)).flatten(),
         decode_tokens_per_s: rate(all.decode_tokens, all.decode_time),
-        goodput_per_s: None,
-        goodput_per_s_reason: Some("no service level was given".to_owned()),
-        window_ns: window_ns.map(|w| w.0),
-        token_source,
-        token_chunks: ok.iter().fold(0u64, |sum, a| sum.saturating_add(a.tokens.chunks)),
-        definitions: definitions(token_source),
+        good_requests: slo.map(|_| sums.good),
+        goodput_per_s: slo.and_then(|_| per_second(sums.good)),
+        goodput_per_s_reason: match slo {
+            None => Some("no service level was given".to_owned()),
+            Some(_) if window.is_none() => Some("no measured request was sent".to_owned()),
+            Some(_) => None,
+        },
+        window_ns: window.map(|w| w.0),
+        token_source: sums.source(),
+        token_chunks: sums.token_chunks,
+        repeat,
+        definitions: definitions(sums.source()),
     }
 }
 
-struct Distributions {
-    ttft: Distribution,
+/// The values of the measured requests that worked. Some 1.6 MB, however many there are.
+#[derive(Debug, Clone)]
+pub(super) struct Distributions {
+    pub(super) ttft: Distribution,
     ttfo: Distribution,
-    inter_chunk: Distribution,
+    pub(super) inter_chunk: Distribution,
     inter_token: Distribution,
     tpot: Distribution,
-    e2e: Distribution,
+    pub(super) e2e: Distribution,
     /// Σ (n − 1) and Σ (last − first) over the answers of two tokens and more.
     decode_tokens: u64,
     decode_time: Nanos,
 }
 
 impl Distributions {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             ttft: Distribution::new(),
             ttfo: Distribution::new(),
@@ -72,28 +82,37 @@ impl Distributions {
         }
     }
 
-    fn record(&mut self, answer: &Answer<'_>) {
+    /// A measured request that worked.
+    pub(super) fn record(&mut self, answer: &Answer<'_>) {
         let r = answer.request;
-        self.e2e.record(r.done.since(r.sent));
         // In an open loop the user waits from the moment that the schedule meant.
-        let asked = r.scheduled.unwrap_or(r.sent);
+        let asked = answer.asked();
+        self.e2e.record(r.done.since(asked));
         let (Some(first), Some(last)) = (answer.first_token(), answer.last_token()) else { return };
         self.ttft.record(first.since(asked));
         if let Some(output) = answer.text_chunks().find(|c| c.kind != ChunkKind::Reasoning) {
             self.ttfo.record(output.t.since(asked));
         }
-        let stamps: Vec<Mono> = answer.text_chunks().map(|c| c.t).collect();
-        for pair in stamps.windows(2) {
-            self.inter_chunk.record(pair[1].since(pair[0]));
+        for gap in answer.gaps() {
+            self.inter_chunk.record(gap);
         }
         self.record_inter_token(answer);
-        // One chunk has no time in it to divide, however many tokens it holds.
-        if let Some(n) = answer.tokens.delivered.filter(|n| *n >= 2 && stamps.len() >= 2) {
-            let decode = last.since(first);
-            self.tpot.record(Nanos(decode.0 / (n - 1)));
-            self.decode_tokens = self.decode_tokens.saturating_add(n - 1);
-            self.decode_time += decode;
+        if let Some((tpot, steps)) = answer.tpot() {
+            self.tpot.record(tpot);
+            self.decode_tokens = self.decode_tokens.saturating_add(steps);
+            self.decode_time += last.since(first);
         }
+    }
+
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.ttft += &other.ttft;
+        self.ttfo += &other.ttfo;
+        self.inter_chunk += &other.inter_chunk;
+        self.inter_token += &other.inter_token;
+        self.tpot += &other.tpot;
+        self.e2e += &other.e2e;
+        self.decode_tokens = self.decode_tokens.saturating_add(other.decode_tokens);
+        self.decode_time += other.decode_time;
     }
 
     /// A gap before a chunk of k tokens counts k times as a k-th of it, so that the distribution is
@@ -122,28 +141,12 @@ impl Distributions {
     }
 }
 
-fn rate(n: u64, over: Nanos) -> Option<f64> {
+pub(super) fn rate(n: u64, over: Nanos) -> Option<f64> {
     (over > Nanos::ZERO).then(|| n as f64 / over.as_secs_f64())
 }
 
-fn total_tokens(ok: &[&Answer<'_>]) -> Option<u64> {
-    let known: Vec<u64> = ok.iter().filter_map(|a| a.tokens.total).collect();
-    // A sum that leaves some answers out would be no total.
-    (!ok.is_empty() && known.len() == ok.len()).then(|| known.iter().fold(0u64, |a, b| a.saturating_add(*b)))
-}
-
-/// The weaker source names the sum.
-fn source(ok: &[&Answer<'_>]) -> Option<TokenSource> {
-    let has = |s| ok.iter().any(|a| a.tokens.source == Some(s));
-    if has(TokenSource::Chunks) {
-        Some(TokenSource::Chunks)
-    } else {
-        has(TokenSource::Usage).then_some(TokenSource::Usage)
-    }
-}
-
-fn no_inter_token(ok: &[&Answer<'_>]) -> &'static str {
-    if ok.iter().any(|a| a.tokens.differs_from_chunks()) {
+fn no_inter_token(sums: &Sums) -> &'static str {
+    if sums.differing.answers > 0 {
         "the server's total differs from the chunks with text, so the tokens of each chunk are unknown: see inter_chunk_ns"
     } else {
         "no answer had two chunks with text"

@@ -5,19 +5,19 @@
 
 mod set;
 
-use crate::event::{FailureKind, GpuLog};
-use crate::report::model::{self, Level, TokenSource, Validity};
+use crate::event::GpuLog;
+use crate::plan::PromptPlan;
+use crate::report::model::{self, Level, Validity};
 
-use super::Inputs;
-use super::requests::Answer;
+use super::fold::Sums;
+use super::measured::Measured;
+use super::{Inputs, client};
+
+/// Share by which made prompts may miss the tokens that were asked for.
+const INPUT_TOLERANCE: f64 = 0.1;
 
 /// The worst first.
-pub(super) fn validity(
-    inputs: &Inputs<'_>,
-    answers: &[Answer<'_>],
-    load: Option<&model::Load>,
-    processes: &model::Processes,
-) -> Vec<Validity> {
+pub(super) fn validity(inputs: &Inputs<'_>, processes: &model::Processes) -> Vec<Validity> {
     let mut all = Entries::default();
     if inputs.mode == model::Mode::Demo {
         all.warn(
@@ -28,10 +28,28 @@ pub(super) fn validity(
     if inputs.interrupted {
         all.warn("interrupted", "the run was interrupted: it holds what was measured until then");
     }
-    if let Some(load) = load {
-        requests(&mut all, load, answers);
-        tokens(&mut all, answers);
-        served_model(&mut all, inputs, answers);
+    if let Some(measured) = inputs.load {
+        requests(&mut all, &measured.sums);
+        tokens(&mut all, &measured.sums);
+        served_model(&mut all, inputs, &measured.sums);
+        listed(&mut all, measured);
+        for (code, why) in client::in_the_way(measured) {
+            all.push(
+                Level::Invalid,
+                code,
+                format!(
+                    "inferscope itself was the bottleneck ({why}): the figures are not the server's alone"
+                ),
+            );
+        }
+        let is_sweep = measured.is_sweep();
+        for why in measured.done.iter().filter(|_| !is_sweep).filter_map(|d| d.saturated.as_ref()) {
+            all.warn(
+                "server_saturated",
+                format!("the server is saturated: {why}; its latencies grow with the length of the run"),
+            );
+        }
+        input_tokens(&mut all, inputs, &measured.sums);
     }
     match inputs.observation {
         Some(observation) => set::observed(&mut all, inputs, observation, processes),
@@ -66,9 +84,9 @@ impl Entries {
     }
 }
 
-fn requests(all: &mut Entries, load: &model::Load, answers: &[Answer<'_>]) {
-    let (sent, failed) = (load.requests_sent, load.requests_failed);
-    if load.requests_ok == 0 {
+fn requests(all: &mut Entries, sums: &Sums) {
+    let sent = sums.sent;
+    if sums.ok == 0 {
         let message = match sent {
             0 => "no measured request was sent: there are no latencies and no rates".to_owned(),
             n => format!("none of the {n} measured requests succeeded: there are no latencies and no rates"),
@@ -76,67 +94,84 @@ fn requests(all: &mut Entries, load: &model::Load, answers: &[Answer<'_>]) {
         all.push(Level::Invalid, "all_requests_failed", message);
         return;
     }
-    let measured = answers.iter().filter(|a| !a.request.warmup);
-    let kinds = measured.filter_map(|a| a.request.failure.as_ref()).map(|f| f.kind);
-    let cut_off = kinds.filter(|k| *k == FailureKind::Interrupted).count() as u64;
-    if failed > cut_off {
+    let failed = sums.failed() - sums.cut_off;
+    if failed > 0 {
         all.warn(
             "requests_failed",
             format!(
-                "{} of {sent} requests failed: the latencies are of those that worked, the rates count the \
-                 time of both",
-                failed - cut_off
+                "{failed} of {sent} requests failed: the latencies are of those that worked, the rates count the \
+                 time of both"
             ),
         );
     }
 }
 
-fn tokens(all: &mut Entries, answers: &[Answer<'_>]) {
-    let ok: Vec<&Answer<'_>> = answers.iter().filter(|a| a.counts()).collect();
-    let assumed = ok.iter().filter(|a| a.tokens.source == Some(TokenSource::Chunks)).count();
-    if assumed > 0 {
+fn tokens(all: &mut Entries, sums: &Sums) {
+    if sums.by_chunks > 0 {
         all.warn(
             "tokens_assumed",
             format!(
-                "{assumed} of {} answers came without usage: one token a chunk is assumed, in tokens/s, \
-                 inter-token latency and tpot",
-                ok.len()
+                "{} of {} answers came without usage: one token a chunk is assumed, in tokens/s, inter-token \
+                 latency and tpot",
+                sums.by_chunks, sums.ok
             ),
         );
     }
-    let differing: Vec<&&Answer<'_>> = ok.iter().filter(|a| a.tokens.differs_from_chunks()).collect();
-    if !differing.is_empty() {
-        let sum = |n: fn(&Answer<'_>) -> u64| differing.iter().fold(0u64, |sum, a| sum.saturating_add(n(a)));
+    let differing = sums.differing;
+    if differing.answers > 0 {
         all.warn(
             "usage_differs_from_chunks",
             format!(
                 "in {} of {} answers the server counts {} tokens, but {} chunks held text: a gap is between \
                  chunks there, inter-token latency leaves them out, and the rate of decoding errs by the first \
                  chunk's tokens",
-                differing.len(),
-                ok.len(),
-                sum(|a| a.tokens.total.unwrap_or(0)),
-                sum(|a| a.tokens.chunks),
+                differing.answers, sums.ok, differing.tokens, differing.chunks,
             ),
         );
     }
 }
 
-fn served_model(all: &mut Entries, inputs: &Inputs<'_>, answers: &[Answer<'_>]) {
+fn served_model(all: &mut Entries, inputs: &Inputs<'_>, sums: &Sums) {
     let Some(asked) = inputs.model.as_deref() else { return };
-    let served = answers.iter().filter_map(|a| a.request.served_model.as_deref());
-    let mut others: Vec<&str> = served.filter(|s| *s != asked).collect();
-    others.sort_unstable();
-    others.dedup();
-    if !others.is_empty() {
+    if sums.other_models.is_empty() {
+        return;
+    }
+    let others: Vec<&str> = sums.other_models.iter().map(String::as_str).collect();
+    all.warn(
+        "model_differs",
+        format!(
+            "asked for model '{asked}', answered as '{}': the figures are of the latter",
+            others.join("', '")
+        ),
+    );
+}
+
+/// Made prompts are counted in words; what the server counts is the truth.
+fn input_tokens(all: &mut Entries, inputs: &Inputs<'_>, sums: &Sums) {
+    let Some(PromptPlan::Synthetic { tokens, .. }) = inputs.plan.load.as_ref().map(|l| &l.prompts) else {
+        return;
+    };
+    let asked = f64::from(*tokens);
+    if let Some(mean) = sums.prompt.mean().filter(|mean| (mean - asked).abs() > INPUT_TOLERANCE * asked) {
         all.warn(
-            "model_differs",
-            format!(
-                "asked for model '{asked}', answered as '{}': the figures are of the latter",
-                others.join("', '")
-            ),
+            "input_tokens_differ",
+            format!("prompts of {tokens} tokens were asked for; the server counted {mean:.0} on average"),
         );
     }
+}
+
+fn listed(all: &mut Entries, measured: &Measured) {
+    if measured.unlisted + measured.without_chunks == 0 {
+        return;
+    }
+    all.ok(
+        "requests_not_listed",
+        format!(
+            "{} requests are listed without their chunks and {} not at all, as there are too many; every figure \
+             holds them",
+            measured.without_chunks, measured.unlisted
+        ),
+    );
 }
 
 /// No GPU makes nothing doubtful: what it would tell is null.

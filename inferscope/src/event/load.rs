@@ -1,11 +1,54 @@
-//! What the client saw of each request.
+//! What the client saw of each request, and of itself.
+
+use hdrhistogram::Histogram;
 
 use crate::clock::Mono;
+use crate::units::Nanos;
 
-/// Everything one load produced. Requests are in the order of sending.
+/// One phase of a load: a step of its sweep, or one repetition of it.
+#[derive(Debug, Clone)]
+pub struct PhaseLog {
+    /// Index into the plan's steps.
+    pub step: usize,
+    /// Counted from zero.
+    pub repetition: u32,
+    pub started: Mono,
+    /// When its measured part began; `None` where it was not reached.
+    pub measured_from: Option<Mono>,
+    /// When no more was sent: what came after it is the server's backlog.
+    pub sent_all: Mono,
+    pub ended: Mono,
+    /// Measured requests.
+    pub measured_sent: u64,
+    /// Measured requests under way, over time.
+    pub in_flight: Vec<InFlight>,
+    /// CPU time of the thread that sends and reads, over the phase.
+    pub thread_cpu: Nanos,
+    /// How late that thread's timer was, in nanoseconds; it looks every 20 ms.
+    pub timer_lag: Histogram<u64>,
+    /// Prompts that this phase sent more than once, because the file holds fewer.
+    pub prompts_again: u64,
+}
+
+/// Requests under way in one stretch of time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct InFlight {
+    /// The stretch begins here and ends where the next begins.
+    pub t: Mono,
+    /// Over time.
+    pub mean: f64,
+    pub max: u32,
+}
+
+/// What the client tells of itself.
 #[derive(Debug, Clone, Default)]
-pub struct LoadLog {
-    pub requests: Vec<RequestLog>,
+pub struct ClientLog {
+    /// From the kernel's receipt of bytes to their reading, in nanoseconds; `None` where the kernel's stamps
+    /// are not to be had.
+    pub read_lag: Option<Histogram<u64>>,
+    /// Reads that were stamped when they returned.
+    pub unstamped_reads: u64,
+    pub connections_opened: u64,
 }
 
 /// One request, whether it worked or not, with what was received until then.

@@ -13,6 +13,7 @@
 mod cause;
 mod connects;
 mod error;
+mod gauge;
 mod http;
 mod interpret;
 mod models;
@@ -20,8 +21,15 @@ mod request;
 mod said;
 mod schedule;
 mod sse;
+mod timer;
 
+use std::ops::ControlFlow;
 use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use hdrhistogram::Histogram;
+use rustix::time::{ClockId, clock_gettime};
 
 use tokio::sync::watch;
 
@@ -29,13 +37,33 @@ pub use error::LoadError;
 pub use http::Resent;
 
 use crate::clock::Mono;
-use crate::event::{FailureKind, LoadLog, RequestLog};
-use crate::plan::{Api, LoadPlan};
+use crate::event::{ClientLog, FailureKind, PhaseLog, RequestLog};
+use crate::plan::{Api, LoadPlan, PromptPlan, Shape};
+use crate::units::Nanos;
+
+use gauge::Gauge;
+use request::Slot;
+use schedule::{Next, Phase, Schedule, Turn};
+use timer::Timer;
 
 /// Longest wait for the model list: it is the question whether anybody is there.
 const MODELS_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest model list read; aggregators list thousands.
 const MODELS_BYTES: usize = 8 << 20;
+
+/// How often the loop looks how late its own timer is.
+const BEAT: Nanos = Nanos::from_millis(20);
+/// A timer that is later than this is not told exactly.
+const MOST_LAG_NS: u64 = 60_000_000_000;
+
+/// Takes what a load gives, while it runs.
+pub trait Receiver {
+    /// A request has ended.
+    fn request(&mut self, log: RequestLog);
+    /// A phase has ended, and all of its requests have been handed over. `Break` leaves out the steps that
+    /// would follow.
+    fn phase(&mut self, log: PhaseLog) -> ControlFlow<()>;
+}
 
 /// Drives one endpoint as one plan says.
 #[derive(Debug)]
@@ -105,30 +133,139 @@ impl Driver {
         }
     }
 
-    /// Sends everything, one request after another, and hands each finished one to `progress`.
+    /// Sends everything, phase by phase, and hands what comes of it to `receiver`.
     ///
-    /// Warm-up requests come first; one that fails is logged and the rest goes on. Every request of the
-    /// plan is tried, with two exceptions: none is begun after the plan's duration, and after three
-    /// connections in a row that could not be made the rest is not sent, so that a dead server takes
-    /// bounded time. When `stop` becomes true, the request under way ends as
-    /// [`FailureKind::Interrupted`] with what it had received, and no other is sent.
+    /// A request that fails is handed over and the rest goes on. Every request of the plan is tried, with two
+    /// exceptions: none is begun after the plan's duration, and after three connections in a row that could
+    /// not be made the phase's rest is not sent, so that a dead server takes bounded time. When `stop` becomes
+    /// true, the requests under way end as [`FailureKind::Interrupted`] with what they had received, and no
+    /// other is sent.
+    ///
+    /// # Errors
+    /// No timer is to be had.
     pub async fn run(
         &self,
         model: Option<&str>,
         stop: watch::Receiver<bool>,
-        progress: &mut dyn FnMut(&RequestLog),
-    ) -> LoadLog {
-        let mut stop = stop;
-        let mut schedule = schedule::Schedule::new(&self.plan);
-        let mut log = LoadLog::default();
-        while !*stop.borrow() {
-            let Some(slot) = schedule.next(Mono::now()) else { break };
-            let request = self.one(slot, model, &mut stop).await;
-            schedule.ended(&request);
-            progress(&request);
-            log.requests.push(request);
+        receiver: &mut dyn Receiver,
+    ) -> Result<(), LoadError> {
+        let mut ids = 0;
+        let mut timer = Timer::new().map_err(|e| LoadError::Client { why: e.to_string() })?;
+        for (step, shape) in self.plan.steps.iter().enumerate() {
+            let mut go_on = ControlFlow::Continue(());
+            for repetition in 0..self.plan.repeat {
+                if *stop.borrow() {
+                    return Ok(());
+                }
+                let place = Place { step, repetition, shape: *shape, model };
+                let log = self.phase(place, &mut ids, &mut timer, stop.clone(), receiver).await?;
+                go_on = receiver.phase(log);
+            }
+            if go_on.is_break() {
+                break;
+            }
         }
-        log
+        Ok(())
+    }
+
+    async fn phase(
+        &self,
+        place: Place<'_>,
+        ids: &mut u64,
+        timer: &mut Timer,
+        mut stop: watch::Receiver<bool>,
+        receiver: &mut dyn Receiver,
+    ) -> Result<PhaseLog, LoadError> {
+        let started = Mono::now();
+        let cpu_before = thread_cpu();
+        let mut schedule = Schedule::new(self.plan_of(place));
+        let mut gauge = Gauge::new(started);
+        let mut lag = Histogram::new_with_bounds(1, MOST_LAG_NS, 3).expect("these are bounds that it takes");
+        let mut under_way = FuturesUnordered::new();
+        let (mut measured, mut last_sent) = (0, started);
+        let mut beat = started.plus(BEAT);
+        loop {
+            let mut due = None;
+            let mut over = *stop.borrow();
+            while !over {
+                let now = Mono::now();
+                match schedule.next(now, u32::try_from(under_way.len()).unwrap_or(u32::MAX)) {
+                    Next::Now(turn) => {
+                        if !turn.warmup {
+                            measured += 1;
+                            gauge.set(now, measured);
+                            last_sent = now;
+                        }
+                        under_way.push(self.one(turn, *ids, place, stop.clone()));
+                        *ids += 1;
+                    }
+                    Next::At(t) => {
+                        due = Some(t);
+                        break;
+                    }
+                    Next::AfterOne => break,
+                    Next::Over => over = true,
+                }
+            }
+            if under_way.is_empty() && (over || due.is_none()) {
+                break;
+            }
+            let wake = due.map_or(beat, |due| due.min(beat));
+            // What has arrived is read before anything else is begun.
+            tokio::select! {
+                biased;
+                Some(log) = under_way.next() => {
+                    if !log.warmup {
+                        measured -= 1;
+                        gauge.set(log.done, measured);
+                    }
+                    schedule.ended(&log);
+                    receiver.request(log);
+                }
+                woken = timer.until(wake) => {
+                    woken.map_err(|e| LoadError::Client { why: e.to_string() })?;
+                    let now = Mono::now();
+                    if now >= beat {
+                        lag.saturating_record(now.since(beat).0.max(1));
+                        beat = now.plus(BEAT);
+                    }
+                }
+                _ = stop.changed(), if !over => {}
+            }
+        }
+        let ended = Mono::now();
+        Ok(PhaseLog {
+            step: place.step,
+            repetition: place.repetition,
+            started,
+            measured_from: schedule.measured_from(),
+            sent_all: last_sent,
+            ended,
+            measured_sent: schedule.sent(),
+            in_flight: gauge.finish(ended),
+            thread_cpu: thread_cpu().saturating_sub(cpu_before),
+            timer_lag: lag,
+            prompts_again: 0,
+        })
+    }
+
+    fn plan_of(&self, place: Place<'_>) -> Phase {
+        let plan = &self.plan;
+        let shape = match place.shape {
+            Shape::Trace => Shape::Closed { concurrency: 1 },
+            shape => shape,
+        };
+        Phase {
+            shape,
+            warmup: plan.warmup,
+            requests: plan.requests.or(plan.duration.is_none().then_some(1)),
+            duration: plan.duration,
+            ramp_up: plan.ramp_up,
+            max_in_flight: plan.max_in_flight,
+            // Other arrivals in each repetition, or there would be nothing to repeat.
+            seed: plan.load_seed ^ (u64::from(place.repetition) << 32),
+            offsets: Vec::new(),
+        }
     }
 
     /// Requests that had to be sent a second time, because the server had closed the kept-alive
@@ -138,19 +275,37 @@ impl Driver {
         self.http.resent()
     }
 
+    /// What the client tells of itself so far.
+    #[must_use]
+    pub fn client_log(&self) -> ClientLog {
+        ClientLog::default()
+    }
+
     async fn one(
         &self,
-        slot: request::Slot,
-        model: Option<&str>,
-        stop: &mut watch::Receiver<bool>,
+        turn: Turn,
+        id: u64,
+        place: Place<'_>,
+        mut stop: watch::Receiver<bool>,
     ) -> RequestLog {
         let path = match self.plan.api {
             Api::Chat => "chat/completions",
             Api::Completions => "completions",
         };
-        let body = request::body(&self.plan, model, slot.id).to_string().into_bytes();
+        let text = match &self.plan.prompts {
+            PromptPlan::Text(text) => text.clone(),
+            _ => String::new(),
+        };
+        let max_tokens = self.plan.max_tokens;
+        let prompt = match self.plan.api {
+            Api::Chat => serde_json::json!([{"role": "user", "content": text}]),
+            Api::Completions => text.into(),
+        };
+        let ask = request::Ask { model: place.model, prompt, max_tokens, usage_with_each_chunk: false };
+        let body = request::body(&self.plan, ask).to_string().into_bytes();
         let url = self.plan.endpoint.join(path);
-        self.http.exchange(&url, body, slot, self.plan.max_tokens, stop).await
+        let slot = Slot { id, warmup: turn.warmup, scheduled: turn.scheduled };
+        self.http.exchange(&url, body, slot, max_tokens, &mut stop).await
     }
 
     fn sends_credentials(&self) -> bool {
@@ -158,6 +313,20 @@ impl Driver {
         http.api_key.is_some()
             || http.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization"))
     }
+}
+
+/// Which phase it is.
+#[derive(Debug, Clone, Copy)]
+struct Place<'a> {
+    step: usize,
+    repetition: u32,
+    shape: Shape,
+    model: Option<&'a str>,
+}
+
+fn thread_cpu() -> Nanos {
+    let t = clock_gettime(ClockId::ThreadCPUTime);
+    Nanos(t.tv_sec.unsigned_abs() * 1_000_000_000 + t.tv_nsec.unsigned_abs())
 }
 
 #[cfg(test)]

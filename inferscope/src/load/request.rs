@@ -21,18 +21,28 @@ const PREALLOCATED_CHUNKS: usize = 16_384;
 /// Most chunks of one answer. A server that sends more doesn't stop at `max_tokens`.
 const MOST_CHUNKS: usize = 1 << 20;
 
-/// The JSON body of request `_id`. `--extra-body` goes over it key by key (an object in it replaces the
-/// whole object). The id is what will tell apart the prompts of a data set; today there is one prompt.
-pub(super) fn body(plan: &LoadPlan, model: Option<&str>, _id: u64) -> Value {
+/// What one request asks for.
+#[derive(Debug, Clone)]
+pub(super) struct Ask<'a> {
+    pub(super) model: Option<&'a str>,
+    /// Messages, or for the completions API a text.
+    pub(super) prompt: Value,
+    pub(super) max_tokens: u32,
+    /// The server takes the wish for usage with each chunk, which tells how many tokens it holds.
+    pub(super) usage_with_each_chunk: bool,
+}
+
+/// A request's JSON body. `--extra-body` goes over it key by key (an object in it replaces the whole object).
+pub(super) fn body(plan: &LoadPlan, ask: Ask<'_>) -> Value {
     let mut body = Map::new();
-    if let Some(model) = model {
+    if let Some(model) = ask.model {
         body.insert("model".into(), model.into());
     }
     match plan.api {
-        Api::Chat => body.insert("messages".into(), json!([{"role": "user", "content": plan.prompt}])),
-        Api::Completions => body.insert("prompt".into(), plan.prompt.as_str().into()),
+        Api::Chat => body.insert("messages".into(), ask.prompt),
+        Api::Completions => body.insert("prompt".into(), ask.prompt),
     };
-    body.insert("max_tokens".into(), plan.max_tokens.into());
+    body.insert("max_tokens".into(), ask.max_tokens.into());
     body.insert("temperature".into(), plan.temperature.into());
     if let Some(seed) = plan.seed {
         body.insert("seed".into(), seed.into());
@@ -41,7 +51,11 @@ pub(super) fn body(plan: &LoadPlan, model: Option<&str>, _id: u64) -> Value {
         body.insert("ignore_eos".into(), true.into());
     }
     body.insert("stream".into(), true.into());
-    body.insert("stream_options".into(), json!({"include_usage": true}));
+    let mut options = json!({"include_usage": true});
+    if ask.usage_with_each_chunk {
+        options["continuous_usage_stats"] = true.into();
+    }
+    body.insert("stream_options".into(), options);
     for (key, value) in &plan.extra_body {
         body.insert(key.clone(), value.clone());
     }

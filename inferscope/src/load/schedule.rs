@@ -1,57 +1,234 @@
 //! When which request is sent.
 //!
-//! Owns the order: warm-up, then the measured requests, until the count or the time is up, or the server
-//! is plainly not there. Pure: time is an argument. Asked by the driver's one loop; the closed loop of
-//! one is the only schedule so far, and a rate or a concurrency is a further way to answer `next`.
+//! Owns the order within one phase (a step of a sweep, or one repetition of it): warm-up, the ramp, then the
+//! measured requests, until the count or the time is up, or the server is plainly not there. Pure: time is an
+//! argument. Asked by the driver's one loop for every shape of load.
+//!
+//! The measured part begins when the last warm-up request has ended, so that neither is in the other's way; the
+//! ramp before it runs into it without a pause, as the load must not drop.
 
-use super::request::Slot;
+use rand::rngs::SmallRng;
+use rand::{RngExt as _, SeedableRng as _};
+
 use crate::clock::Mono;
 use crate::event::{FailureKind, RequestLog};
-use crate::plan::LoadPlan;
+use crate::plan::{Arrival, Shape};
 use crate::units::Nanos;
 
 /// Connections that fail in a row before the rest is given up. Each may take the connect timeout, so a
 /// server that is not there costs at most three of them and not one a request.
 const UNREACHABLE_IN_A_ROW: u32 = 3;
+/// Steps of a closed loop's ramp: more are no smoother.
+const RAMP_STEPS: u32 = 1_000;
+
+/// What a phase sends.
+#[derive(Debug, Clone)]
+pub(super) struct Phase {
+    pub(super) shape: Shape,
+    pub(super) warmup: u64,
+    /// `None`: the duration alone ends it.
+    pub(super) requests: Option<u64>,
+    pub(super) duration: Option<Nanos>,
+    pub(super) ramp_up: Nanos,
+    pub(super) max_in_flight: u32,
+    pub(super) seed: u64,
+    /// Of a trace: when each measured request is due after the first.
+    pub(super) offsets: Vec<Nanos>,
+}
+
+/// One request to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Turn {
+    /// Counted from zero, warm-up and measured requests each for themselves.
+    pub(super) index: u64,
+    pub(super) warmup: bool,
+    /// When the schedule wants it sent; `None` in a closed loop.
+    pub(super) scheduled: Option<Mono>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    Now(Turn),
+    /// Nothing is due before.
+    At(Mono),
+    /// When a request has ended.
+    AfterOne,
+    Over,
+}
 
 #[derive(Debug)]
 pub(super) struct Schedule {
-    next_id: u64,
-    warmup: u64,
-    total: u64,
-    duration: Option<Nanos>,
-    /// When the first measured request was due.
-    measured_from: Option<Mono>,
+    phase: Phase,
+    stage: Stage,
+    /// Warm-up requests begun, those of the ramp among them.
+    warmed: u64,
+    /// Measured requests begun.
+    sent: u64,
     unreachable: u32,
+    arrivals: Arrivals,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Warmup,
+    /// Since then.
+    Ramp(Mono),
+    Measured(Mono),
 }
 
 impl Schedule {
-    pub(super) fn new(plan: &LoadPlan) -> Self {
-        Self {
-            next_id: 0,
-            warmup: plan.warmup,
-            total: plan.warmup.saturating_add(plan.requests),
-            duration: plan.duration,
-            measured_from: None,
-            unreachable: 0,
+    pub(super) fn new(phase: Phase) -> Self {
+        let arrivals = Arrivals::new(phase.seed);
+        Self { phase, stage: Stage::Warmup, warmed: 0, sent: 0, unreachable: 0, arrivals }
+    }
+
+    /// When the measured part began.
+    pub(super) fn measured_from(&self) -> Option<Mono> {
+        match self.stage {
+            Stage::Measured(from) => Some(from),
+            Stage::Warmup | Stage::Ramp(_) => None,
         }
     }
 
-    /// The next request, to be sent now; `None` when all are sent. Asked once for each request.
-    pub(super) fn next(&mut self, now: Mono) -> Option<Slot> {
-        if self.next_id >= self.total || self.unreachable >= UNREACHABLE_IN_A_ROW {
-            return None;
+    /// Measured requests begun.
+    pub(super) const fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// What to do at `now`, with so many requests under way. A turn that is told counts as taken.
+    pub(super) fn next(&mut self, now: Mono, in_flight: u32) -> Next {
+        if self.unreachable >= UNREACHABLE_IN_A_ROW {
+            return Next::Over;
         }
-        let warmup = self.next_id < self.warmup;
-        if !warmup {
-            let from = *self.measured_from.get_or_insert(now);
-            if self.duration.is_some_and(|most| now.since(from) >= most) {
-                return None;
+        if self.stage == Stage::Warmup {
+            if self.warmed < self.phase.warmup {
+                return self.warmup(now, in_flight);
+            }
+            if in_flight > 0 {
+                return Next::AfterOne;
+            }
+            self.arrivals = Arrivals::new(self.phase.seed);
+            let ramp = self.phase.ramp_up > Nanos::ZERO && self.phase.shape != Shape::Trace;
+            self.stage = if ramp { Stage::Ramp(now) } else { Stage::Measured(now) };
+        }
+        if let Stage::Ramp(from) = self.stage {
+            let full = from.plus(self.phase.ramp_up);
+            match self.ramp(now, from, in_flight) {
+                Some(next) => return next,
+                None => self.stage = Stage::Measured(full),
             }
         }
-        let slot = Slot { id: self.next_id, warmup, scheduled: None };
-        self.next_id += 1;
-        Some(slot)
+        let Stage::Measured(from) = self.stage else { return Next::Over };
+        self.measured(now, from, in_flight)
+    }
+
+    /// As the phase will be, but for a trace, which is one after another.
+    fn warmup(&mut self, now: Mono, in_flight: u32) -> Next {
+        let due = match self.phase.shape {
+            Shape::Closed { concurrency } if in_flight >= concurrency => return Next::AfterOne,
+            Shape::Trace if in_flight > 0 => return Next::AfterOne,
+            Shape::Closed { .. } | Shape::Trace => None,
+            Shape::Open { per_second, arrival } => {
+                match self.arrivals.due(now, in_flight, self.phase.max_in_flight, per_second, arrival) {
+                    Ok(due) => Some(due),
+                    Err(next) => return next,
+                }
+            }
+        };
+        self.warmed += 1;
+        Next::Now(Turn { index: self.warmed - 1, warmup: true, scheduled: due })
+    }
+
+    /// `None`: the load is at its full height.
+    fn ramp(&mut self, now: Mono, from: Mono, in_flight: u32) -> Option<Next> {
+        let ramp = self.phase.ramp_up;
+        let since = now.since(from);
+        if since >= ramp {
+            return None;
+        }
+        let due = match self.phase.shape {
+            Shape::Closed { concurrency } => {
+                let part = since.as_secs_f64() / ramp.as_secs_f64();
+                let open = ((f64::from(concurrency) * part) as u32 + 1).min(concurrency);
+                if in_flight >= open {
+                    let steps = u64::from(concurrency.min(RAMP_STEPS));
+                    let step = ramp.0 / steps.max(1);
+                    let next = from.plus(Nanos((since.0 / step.max(1) + 1) * step.max(1)));
+                    return Some(Next::At(next.min(from.plus(ramp))));
+                }
+                None
+            }
+            Shape::Open { per_second, arrival } => {
+                let due =
+                    self.arrivals.peek(from, |arrivals| arrivals.ramped(from, ramp, per_second, arrival));
+                if due >= from.plus(ramp) {
+                    return if now >= from.plus(ramp) { None } else { Some(Next::At(from.plus(ramp))) };
+                }
+                if now < due {
+                    return Some(Next::At(due));
+                }
+                if in_flight >= self.phase.max_in_flight {
+                    return Some(Next::AfterOne);
+                }
+                self.arrivals.take();
+                Some(due)
+            }
+            Shape::Trace => return None,
+        };
+        self.warmed += 1;
+        Some(Next::Now(Turn { index: self.warmed - 1, warmup: true, scheduled: due }))
+    }
+
+    fn measured(&mut self, now: Mono, from: Mono, in_flight: u32) -> Next {
+        if self.phase.requests.is_some_and(|most| self.sent >= most) {
+            return Next::Over;
+        }
+        let end = self.phase.duration.map(|most| from.plus(most));
+        let due = match self.phase.shape {
+            Shape::Closed { concurrency } => {
+                if end.is_some_and(|end| now >= end) {
+                    return Next::Over;
+                }
+                if in_flight >= concurrency {
+                    return Next::AfterOne;
+                }
+                None
+            }
+            Shape::Open { per_second, arrival } => {
+                let due = self.arrivals.peek(from, |arrivals| arrivals.spaced(per_second, arrival));
+                // What was due before the end is sent, however late.
+                if end.is_some_and(|end| due >= end) {
+                    return Next::Over;
+                }
+                if now < due {
+                    return Next::At(due);
+                }
+                if in_flight >= self.phase.max_in_flight {
+                    return Next::AfterOne;
+                }
+                self.arrivals.take();
+                Some(due)
+            }
+            Shape::Trace => {
+                let Some(offset) = usize::try_from(self.sent).ok().and_then(|n| self.phase.offsets.get(n))
+                else {
+                    return Next::Over;
+                };
+                let due = from.plus(*offset);
+                if end.is_some_and(|end| due >= end) {
+                    return Next::Over;
+                }
+                if now < due {
+                    return Next::At(due);
+                }
+                if in_flight >= self.phase.max_in_flight {
+                    return Next::AfterOne;
+                }
+                Some(due)
+            }
+        };
+        self.sent += 1;
+        Next::Now(Turn { index: self.sent - 1, warmup: false, scheduled: due })
     }
 
     /// A request has ended.
@@ -61,62 +238,85 @@ impl Schedule {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::event::Failure;
+/// The arrivals of an open loop, one after another.
+#[derive(Debug)]
+struct Arrivals {
+    random: SmallRng,
+    /// The last one taken.
+    last: Option<Mono>,
+    /// Drawn and not yet taken.
+    pending: Option<Mono>,
+    /// Of those taken.
+    count: u64,
+}
 
-    fn schedule(warmup: u64, requests: u64, duration: Option<Nanos>) -> Schedule {
-        let mut s =
-            Schedule { next_id: 0, warmup: 0, total: 0, duration, measured_from: None, unreachable: 0 };
-        (s.warmup, s.total) = (warmup, warmup + requests);
-        s
+impl Arrivals {
+    fn new(seed: u64) -> Self {
+        Self { random: SmallRng::seed_from_u64(seed), last: None, pending: None, count: 0 }
     }
 
-    fn log(failure: Option<FailureKind>) -> RequestLog {
-        RequestLog {
-            id: 0,
-            warmup: false,
-            scheduled: None,
-            sent: Mono(0),
-            headers: None,
-            http_status: None,
-            chunks: Vec::new(),
-            done: Mono(0),
-            usage: None,
-            finish_reason: None,
-            served_model: None,
-            failure: failure.map(|kind| Failure { kind, message: String::new() }),
+    /// The next one; drawn by `gap` after the last, or at `from` where it is the first.
+    fn peek(&mut self, from: Mono, gap: impl FnOnce(&mut Self) -> Nanos) -> Mono {
+        if let Some(pending) = self.pending {
+            return pending;
+        }
+        // After a ramp the last arrival lies before `from`.
+        let due = match self.last {
+            None => from,
+            Some(last) => last.plus(gap(self)).max(from),
+        };
+        self.pending = Some(due);
+        due
+    }
+
+    fn take(&mut self) {
+        self.last = self.pending.take();
+        self.count += 1;
+    }
+
+    /// The next one where it is due at `now` and there is room for it.
+    fn due(
+        &mut self,
+        now: Mono,
+        in_flight: u32,
+        most: u32,
+        per_second: f64,
+        arrival: Arrival,
+    ) -> Result<Mono, Next> {
+        let due = self.peek(now, |arrivals| arrivals.spaced(per_second, arrival));
+        if now < due {
+            return Err(Next::At(due));
+        }
+        if in_flight >= most {
+            return Err(Next::AfterOne);
+        }
+        self.take();
+        Ok(due)
+    }
+
+    fn spaced(&mut self, per_second: f64, arrival: Arrival) -> Nanos {
+        Nanos((self.unit(arrival) / per_second * 1e9) as u64)
+    }
+
+    /// The rate grows from zero in a straight line over `ramp`: after x of the unit process the time is
+    /// sqrt(2 x ramp / rate).
+    fn ramped(&mut self, from: Mono, ramp: Nanos, per_second: f64, arrival: Arrival) -> Nanos {
+        let (ramp, last) = (ramp.as_secs_f64(), self.last.unwrap_or(from));
+        let before = last.since(from).as_secs_f64();
+        let mass = before * before * per_second / (2.0 * ramp) + self.unit(arrival);
+        let at = (2.0 * mass * ramp / per_second).sqrt();
+        Nanos(((at - before).max(0.0) * 1e9) as u64)
+    }
+
+    /// A gap of mean one.
+    fn unit(&mut self, arrival: Arrival) -> f64 {
+        match arrival {
+            Arrival::Constant => 1.0,
+            // Exponential; 1 - u is never zero.
+            Arrival::Poisson => -(1.0 - self.random.random::<f64>()).ln(),
         }
     }
-
-    #[test]
-    fn warmup_comes_first_and_ids_count_from_zero() {
-        let mut s = schedule(2, 3, None);
-        let slots: Vec<_> = std::iter::from_fn(|| s.next(Mono(0))).map(|s| (s.id, s.warmup)).collect();
-        assert_eq!(slots, [(0, true), (1, true), (2, false), (3, false), (4, false)]);
-    }
-
-    #[test]
-    fn the_duration_counts_from_the_first_measured_request() {
-        let mut s = schedule(1, 10, Some(Nanos(50)));
-        let taken: Vec<_> = [0, 1000, 1049, 1050].map(|t| s.next(Mono(t)).map(|s| s.id)).into();
-        assert_eq!(taken, [Some(0), Some(1), Some(2), None]);
-    }
-
-    #[test]
-    fn three_connections_in_a_row_that_fail_end_the_load_and_nothing_less() {
-        use FailureKind::{Connect, Timeout};
-        let asked = |ends: &[Option<FailureKind>]| {
-            let mut s = schedule(0, 100, None);
-            for end in ends {
-                assert!(s.next(Mono(0)).is_some());
-                s.ended(&log(*end));
-            }
-            s.next(Mono(0)).is_some()
-        };
-        assert!(!asked(&[None, Some(Connect), Some(Connect), Some(Connect)]));
-        assert!(asked(&[Some(Connect), Some(Connect), None, Some(Connect), Some(Connect)]));
-        assert!(asked(&[Some(Connect), Some(Connect), Some(Timeout), Some(Connect)]));
-    }
 }
+
+#[cfg(test)]
+mod tests;

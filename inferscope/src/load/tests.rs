@@ -148,26 +148,27 @@ async fn read_request(stream: &mut TcpStream) -> Option<String> {
 }
 
 fn plan(port: u16) -> LoadPlan {
-    LoadPlan {
-        endpoint: Endpoint::parse(&format!("http://127.0.0.1:{port}")).unwrap(),
-        model: None,
-        api: Api::Chat,
-        prompt: "why?".into(),
-        max_tokens: 8,
-        ignore_eos: false,
-        temperature: 0.0,
-        seed: None,
-        extra_body: serde_json::Map::new(),
-        requests: 1,
-        warmup: 0,
-        duration: None,
-        http: HttpPlan {
-            timeout: Nanos::from_millis(5_000),
-            headers: Vec::new(),
-            api_key: None,
-            cacert: None,
-            insecure: false,
-        },
+    let endpoint = Endpoint::parse(&format!("http://127.0.0.1:{port}")).unwrap();
+    let plan = LoadPlan::to(endpoint);
+    let http = HttpPlan { timeout: Nanos::from_millis(5_000), ..plan.http.clone() };
+    LoadPlan { max_tokens: 8, prompts: PromptPlan::Text("why?".into()), http, ..plan }
+}
+
+/// Keeps all.
+#[derive(Debug, Default)]
+struct LoadLog {
+    requests: Vec<RequestLog>,
+    phases: Vec<PhaseLog>,
+}
+
+impl Receiver for LoadLog {
+    fn request(&mut self, log: RequestLog) {
+        self.requests.push(log);
+    }
+
+    fn phase(&mut self, log: PhaseLog) -> ControlFlow<()> {
+        self.phases.push(log);
+        ControlFlow::Continue(())
     }
 }
 
@@ -175,10 +176,8 @@ fn plan(port: u16) -> LoadPlan {
 async fn run(plan: &LoadPlan) -> (LoadLog, u64) {
     let (_keep, stop) = watch::channel(false);
     let driver = Driver::new(plan).unwrap();
-    let mut seen = 0;
-    let mut progress = |_: &RequestLog| seen += 1;
-    let log = tokio::time::timeout(PATIENCE, driver.run(Some("m"), stop, &mut progress)).await.unwrap();
-    assert_eq!(seen, log.requests.len(), "progress is told of each");
+    let mut log = LoadLog::default();
+    tokio::time::timeout(PATIENCE, driver.run(Some("m"), stop, &mut log)).await.unwrap().unwrap();
     (log, driver.resent().requests)
 }
 
@@ -217,7 +216,7 @@ async fn stamps_are_close_to_the_times_of_writing() {
 #[tokio::test]
 async fn requests_go_out_in_order_on_one_connection_as_asked() {
     let server = Server::start(vec![whole()]).await;
-    let mut plan = LoadPlan { warmup: 1, requests: 2, ..server.plan() };
+    let mut plan = LoadPlan { warmup: 1, requests: Some(2), ..server.plan() };
     plan.http.api_key = Some(Secret::new("sk-hunter2".into()));
     plan.http.headers = vec![("X-Team".into(), "a".into()), ("X-Team".into(), "b".into())];
     let (log, resent) = run(&plan).await;
@@ -354,7 +353,7 @@ async fn closed_port() -> u16 {
 
 #[tokio::test]
 async fn a_refused_connection_says_so_and_three_end_the_load() {
-    let plan = LoadPlan { warmup: 1, requests: 100, ..plan(closed_port().await) };
+    let plan = LoadPlan { warmup: 1, requests: Some(100), ..plan(closed_port().await) };
     let (log, _) = run(&plan).await;
     assert_eq!(log.requests.len(), 3);
     let refused = Some((FailureKind::Connect, "connection refused".to_owned()));
@@ -403,7 +402,7 @@ async fn an_answer_that_is_complete_does_not_wait_for_the_bodys_end() {
 #[tokio::test]
 async fn a_stop_ends_the_request_under_way_and_sends_no_other() {
     let server = Server::start(vec![whole(), vec![write(HEAD), write(http_chunk(TEXT)), Act::Hang]]).await;
-    let plan = LoadPlan { requests: 10, ..server.plan() };
+    let plan = LoadPlan { requests: Some(10), ..server.plan() };
     let driver = Driver::new(&plan).unwrap();
     let (send, stop) = watch::channel(false);
     let begin = Mono::now();
@@ -411,29 +410,32 @@ async fn a_stop_ends_the_request_under_way_and_sends_no_other() {
         tokio::time::sleep(Duration::from_millis(300)).await;
         send.send(true).unwrap();
     };
-    let mut progress = |_: &RequestLog| {};
-    let load = driver.run(None, stop.clone(), &mut progress);
-    let (log, ()) = tokio::time::timeout(PATIENCE, async { tokio::join!(load, stopper) }).await.unwrap();
+    let mut log = LoadLog::default();
+    let load = driver.run(None, stop.clone(), &mut log);
+    tokio::time::timeout(PATIENCE, async { tokio::join!(load, stopper) }).await.unwrap().0.unwrap();
     assert_eq!(log.requests.len(), 2);
     assert_eq!(log.requests[0].failure, None);
     let last = &log.requests[1];
     assert_eq!((last.failure.as_ref().unwrap().kind, last.chunks.len()), (FailureKind::Interrupted, 1));
     assert!(Mono::now().since(begin) < Nanos::from_millis(3_000));
-    assert!(driver.run(None, stop, &mut |_| {}).await.requests.is_empty(), "stopped before it began");
+    let mut none = LoadLog::default();
+    driver.run(None, stop, &mut none).await.unwrap();
+    assert!(none.requests.is_empty() && none.phases.is_empty(), "stopped before it began");
 }
 
 #[tokio::test]
 async fn a_stop_whose_sender_is_gone_stops_nothing() {
     let server = Server::start(vec![whole()]).await;
     let (_, stop) = watch::channel(false);
-    let log = Driver::new(&server.plan()).unwrap().run(None, stop, &mut |_| {}).await;
+    let mut log = LoadLog::default();
+    Driver::new(&server.plan()).unwrap().run(None, stop, &mut log).await.unwrap();
     assert_eq!(log.requests[0].failure, None);
 }
 
 #[tokio::test]
 async fn a_failed_warmup_does_not_end_the_load() {
     let server = Server::start(vec![sized("500 Internal Server Error", "text/plain", "x"), whole()]).await;
-    let (log, _) = run(&LoadPlan { warmup: 1, requests: 1, ..server.plan() }).await;
+    let (log, _) = run(&LoadPlan { warmup: 1, requests: Some(1), ..server.plan() }).await;
     let seen: Vec<_> = log.requests.iter().map(|r| (r.warmup, r.failure.is_none())).collect();
     assert_eq!(seen, [(true, false), (false, true)]);
 }
@@ -449,7 +451,7 @@ async fn a_connection_that_the_server_closed_between_requests_costs_no_request()
         vec![whole(), vec![Act::Reset], whole()],
     ] {
         let server = Server::start(acts.clone()).await;
-        let (log, resent) = run(&LoadPlan { requests: 3, ..server.plan() }).await;
+        let (log, resent) = run(&LoadPlan { requests: Some(3), ..server.plan() }).await;
         assert!(log.requests.iter().all(|r| r.failure.is_none()), "{:?}", log.requests);
         let closed_in_between = acts.len() > 1;
         assert!(resent == 1 || !closed_in_between, "{resent} sent again");
@@ -459,20 +461,20 @@ async fn a_connection_that_the_server_closed_between_requests_costs_no_request()
 #[tokio::test]
 async fn a_request_is_sent_again_once_at_most_and_never_after_a_fresh_connection() {
     let server = Server::start(vec![vec![Act::Close]]).await;
-    let (log, resent) = run(&LoadPlan { requests: 2, ..server.plan() }).await;
+    let (log, resent) = run(&LoadPlan { requests: Some(2), ..server.plan() }).await;
     assert!(
         log.requests.iter().all(|r| r.failure.as_ref().is_some_and(|f| f.kind == FailureKind::Disconnect))
     );
     assert_eq!((server.requests().len(), resent), (2, 0), "fresh connections");
 
     let server = Server::start(vec![whole(), vec![Act::Close]]).await;
-    let (log, resent) = run(&LoadPlan { requests: 2, ..server.plan() }).await;
+    let (log, resent) = run(&LoadPlan { requests: Some(2), ..server.plan() }).await;
     assert_eq!(log.requests[1].failure.as_ref().unwrap().kind, FailureKind::Disconnect);
     assert_eq!((server.requests().len(), resent), (3, 1));
 
     // A server that gave up after a while had the request.
     let server = Server::start(vec![whole(), vec![Act::Pause(400), Act::Close], whole()]).await;
-    let (log, resent) = run(&LoadPlan { requests: 2, ..server.plan() }).await;
+    let (log, resent) = run(&LoadPlan { requests: Some(2), ..server.plan() }).await;
     assert_eq!(log.requests[1].failure.as_ref().unwrap().kind, FailureKind::Disconnect);
     assert_eq!((server.requests().len(), resent), (2, 0));
 }

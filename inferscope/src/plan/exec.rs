@@ -52,13 +52,17 @@ pub(super) fn command(args: &cli::ExecArgs) -> Result<CommandPlan, PlanError> {
 
 /// Flags that say how to drive a server do nothing where none is driven.
 pub(super) fn no_load(args: &cli::LoadArgs) -> Result<(), PlanError> {
-    if args.requests != 1 || args.warmup != 0 || args.model.is_some() {
+    if args.requests.is_some() || args.warmup != 0 || args.model.is_some() || drives(args) {
         return Err(PlanError::Conflict {
-            what: "--requests, --warmup or --model without --endpoint",
+            what: "flags of a load (--requests, --concurrency, --model …) without --endpoint",
             remedy: "name the server that the command starts with --endpoint URL",
         });
     }
     Ok(())
+}
+
+fn drives(args: &cli::LoadArgs) -> bool {
+    args.concurrency.is_some() || args.rate.is_some() || args.sweep.is_some() || args.dataset.is_some()
 }
 
 /// The target is the command, which `run` starts: there is nothing to look for.

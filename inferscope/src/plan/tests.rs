@@ -156,7 +156,7 @@ fn a_command_is_driven_only_with_an_endpoint_and_its_time_is_the_runs_without() 
     assert_eq!(plan.observe_for, Some(Nanos::from_millis(3_000)));
     let plan =
         exec(&["--endpoint", "127.0.0.1:1", "--duration", "3s", "--requests", "5", "--", "sh"]).unwrap();
-    assert_eq!((plan.observe_for, plan.load.unwrap().requests), (None, 5));
+    assert_eq!((plan.observe_for, plan.load.unwrap().requests), (None, Some(5)));
     for load in [["--requests", "5"], ["--warmup", "1"], ["--model", "m"]] {
         let error = exec(&[load[0], load[1], "--", "sh"]).unwrap_err();
         assert!(error.to_string().contains("--endpoint"), "{error}");

@@ -8,6 +8,7 @@
 //! unknown, never zero; a sibling `…_reason` says why.
 
 mod gpus;
+mod load;
 mod processes;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use gpus::{Gpu, GpuLimits, GpuSample};
+pub use load::{
+    Chunk, ChunkKind, Dist, ErrorKind, FailureGroup, InFlight, InFlightSample, Interval, Knee, Load, Repeat,
+    Request, Step, Sweep, Timing, TokenSource,
+};
 pub use processes::{
     Command, Exit, LostCounts, LostRecords, Process, ProcessCounts, ProcessEvent, ProcessEventKind,
     Processes, ProcessesCpu, Resources, Role, Sample, Stat, Tracker,
@@ -35,7 +40,14 @@ pub struct Report {
     /// `null` when nothing was sent.
     pub load: Option<Load>,
     pub requests: Vec<Request>,
+    /// Requests that were sent and found no room in `requests`. They are in every figure.
+    pub requests_omitted: u64,
+    /// `null` when nothing was sent, and for a sweep, whose steps have one each.
     pub timing: Option<Timing>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub timing_reason: Option<String>,
+    /// `--sweep`: one row a step.
+    pub sweep: Option<Sweep>,
     pub processes: Processes,
     pub resources: Resources,
     pub gpus: Vec<Gpu>,
@@ -140,146 +152,6 @@ pub enum TargetKind {
     None,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Load {
-    /// `closed`: the next request waits for a free slot. `open`: it goes out on schedule.
-    pub shape: String,
-    pub concurrency: Option<u32>,
-    pub rate_per_s: Option<f64>,
-    /// `chat` or `completions`.
-    pub api: String,
-    pub endpoint: String,
-    pub model: Option<String>,
-    /// Warm-up requests sent; in no other figure.
-    pub warmup: u64,
-    pub requests_sent: u64,
-    pub requests_ok: u64,
-    pub requests_failed: u64,
-    /// Send time minus scheduled time; empty in a closed loop.
-    pub schedule_lag_ns: Dist,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Request {
-    pub id: u64,
-    pub warmup: bool,
-    pub scheduled_ns: Option<u64>,
-    pub sent_ns: u64,
-    pub headers_ns: Option<u64>,
-    /// First chunk with any generated token, reasoning included.
-    pub first_token_ns: Option<u64>,
-    pub last_token_ns: Option<u64>,
-    pub done_ns: u64,
-    pub ok: bool,
-    pub error_kind: Option<ErrorKind>,
-    pub error: Option<String>,
-    pub http_status: Option<u16>,
-    pub prompt_tokens: Option<u64>,
-    pub output_tokens: Option<u64>,
-    pub token_source: Option<TokenSource>,
-    pub finish_reason: Option<String>,
-    pub chunks: Vec<Chunk>,
-}
-
-/// What ended a failed request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ErrorKind {
-    Connect,
-    Timeout,
-    /// An HTTP status other than 2xx.
-    Status,
-    /// An `error` object inside the stream.
-    ServerError,
-    /// Bytes that are no completion stream.
-    Malformed,
-    Disconnect,
-    /// No generated token in the answer.
-    Empty,
-    /// Ctrl-C.
-    Interrupted,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum TokenSource {
-    /// The server's own `usage`.
-    Usage,
-    /// One token a chunk is assumed, because the server sent no usage.
-    Chunks,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Chunk {
-    pub t_ns: u64,
-    /// Tokens in it; `null` where the server's total doesn't tell how they were cut into chunks, an
-    /// assumed 1 where the request's `token_source` is `chunks`.
-    pub tokens: Option<u32>,
-    /// Bytes of generated text.
-    pub bytes: u32,
-    pub kind: ChunkKind,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ChunkKind {
-    Content,
-    Reasoning,
-    Tool,
-    Other,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Timing {
-    /// Time to first token, reasoning included.
-    pub ttft_ns: Dist,
-    /// Time to first output token that is not reasoning.
-    pub ttfo_ns: Dist,
-    /// Every gap between two token-bearing chunks of a request, pooled.
-    pub inter_chunk_ns: Dist,
-    /// The gap before a chunk of k tokens divided by k, counted k times, where k is known.
-    pub inter_token_ns: Dist,
-    /// (last token − first token) / (output tokens − 1), one value a request.
-    pub tpot_ns: Dist,
-    pub e2e_ns: Dist,
-    pub output_tokens: Option<u64>,
-    pub output_tokens_per_s: Option<f64>,
-    pub requests_per_s: Option<f64>,
-    pub decode_tokens_per_s: Option<f64>,
-    pub goodput_per_s: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub goodput_per_s_reason: Option<String>,
-    /// First send to last byte of the measured requests: what the rates divide by.
-    pub window_ns: Option<u64>,
-    pub token_source: Option<TokenSource>,
-    /// Of the successful requests: chunks that held a token. Beside `output_tokens` it tells how
-    /// many tokens a chunk carried.
-    pub token_chunks: u64,
-    /// What each figure means, by name.
-    pub definitions: BTreeMap<String, String>,
-}
-
-/// A distribution. `min`, `max`, `mean` and `stddev` are exact; the percentiles come from the
-/// histogram (three significant digits).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Dist {
-    pub count: u64,
-    pub min: Option<u64>,
-    pub mean: Option<f64>,
-    pub stddev: Option<f64>,
-    pub p50: Option<u64>,
-    pub p90: Option<u64>,
-    pub p95: Option<u64>,
-    pub p99: Option<u64>,
-    pub p999: Option<u64>,
-    pub max: Option<u64>,
-    /// HdrHistogram V2, compressed, base64.
-    pub histogram: Option<String>,
-    /// Why it is empty, or why a percentile is `null`: it lies beyond the histogram's hour.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub reason: Option<String>,
-}
-
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Efficiency {
     /// CPU of the whole set over the load's window, a token put out.
@@ -329,6 +201,16 @@ pub enum Severity {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Own {
     pub cpu_ns: Option<u64>,
+    pub threads: Option<u64>,
+    /// CPU time of the thread that sends and reads, while it had a load, and its share of that time.
+    pub load_cpu_ns: Option<u64>,
+    pub load_cpu_percent: Option<f64>,
+    /// From the kernel's receipt of bytes to their reading; the stamps of `requests` are the kernel's.
+    pub read_lag_ns: Option<Dist>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub read_lag_reason: Option<String>,
+    /// How late that thread's timer was; it looks every 20 ms.
+    pub timer_lag_ns: Option<Dist>,
     pub max_rss_bytes: Option<u64>,
     pub bpf_run_ns: Option<u64>,
     pub bpf_run_count: Option<u64>,

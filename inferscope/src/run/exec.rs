@@ -12,17 +12,17 @@ use std::time::Duration;
 
 use super::gathered::Gathered;
 use super::output::{OutputError, Progress, Sink};
-use super::sending::{all_failed, said_of};
+use super::sending::{Drive, all_failed, said_of};
 use super::{RunError, exit, note, raise_file_limit, runtime};
-use crate::analysis::{self, TargetFound};
+use crate::analysis::{self, Measured, TargetFound};
 use crate::clock::{Mono, Origin};
-use crate::event::{ExitStatus, LoadLog, Observation};
+use crate::event::{ExitStatus, Observation};
 use crate::launch::Launched;
 use crate::load::Driver;
 use crate::observe::gpu::Poller;
 use crate::observe::target::{CgroupTarget, Found};
 use crate::observe::{ObserveError, Observer};
-use crate::plan::{CommandOutput, CommandPlan, Endpoint, ObservePlan, Plan, TrackerChoice};
+use crate::plan::{CommandOutput, CommandPlan, Endpoint, LoadPlan, ObservePlan, Plan, TrackerChoice};
 use crate::report::model::{Level, Mode, Validity};
 
 use session::Session;
@@ -58,8 +58,8 @@ pub fn run(plan: &Plan) -> Result<u8, RunError> {
             .watch()
             .map_err(|source| RunError::System { what: "the command can't be watched", source })?;
         let mut session = Session::new(&command, watch, command_plan.grace);
-        let driven = match &driver {
-            Some(driver) => drive(&mut session, driver, plan, command_plan, &sink).await,
+        let driven = match driver.as_ref().zip(plan.load.as_ref()) {
+            Some(driver) => drive(&mut session, driver, command_plan, origin, &sink).await,
             None => {
                 session.observe(plan.observe_for).await;
                 Driven::default()
@@ -102,6 +102,8 @@ pub fn run(plan: &Plan) -> Result<u8, RunError> {
     if let Some(warning) = observation.as_ref().and_then(|o| analysis::idle_target(o, &found)) {
         sink.warn(&warning);
     }
+    let missed = plan.load.as_ref().is_some_and(|load| load.fail_on_slo)
+        && driven.log.as_ref().is_some_and(Measured::misses_slo);
     let failure = driven.failure.or_else(|| match &driven.log {
         Some(log) if !ended.interrupted => all_failed(log),
         _ => None,
@@ -122,7 +124,11 @@ pub fn run(plan: &Plan) -> Result<u8, RunError> {
         Some(error) => sink.write_document(&report).map_err(RunError::from).and(Err(error)),
         None => {
             sink.write(&report)?;
-            Ok(if ended.interrupted { exit::INTERRUPTED } else { exit::OK })
+            Ok(match (ended.interrupted, missed) {
+                (true, _) => exit::INTERRUPTED,
+                (false, true) => exit::SLO_MISSED,
+                (false, false) => exit::OK,
+            })
         }
     }
 }
@@ -133,16 +139,16 @@ struct Driven {
     /// When the endpoint answered.
     ready: Option<Mono>,
     model: Option<String>,
-    log: Option<LoadLog>,
+    log: Option<Measured>,
     failure: Option<RunError>,
 }
 
 /// Waits for the server, drives it, and ends it.
 async fn drive(
     session: &mut Session<'_>,
-    driver: &Driver,
-    plan: &Plan,
+    (driver, load): (&Driver, &LoadPlan),
     command: &CommandPlan,
+    origin: Origin,
     sink: &Sink,
 ) -> Driven {
     let mut driven = Driven::default();
@@ -150,15 +156,16 @@ async fn drive(
         Ok(Some(model)) => {
             driven.ready = Some(Mono::now());
             // The command's output and a bar would write over each other.
-            let requests = plan.load.as_ref().map_or(0, |load| load.requests + load.warmup);
             let progress = match command.output {
                 CommandOutput::Stderr => Progress::none(),
-                CommandOutput::Null | CommandOutput::File(_) => sink.progress(requests),
+                CommandOutput::Null | CommandOutput::File(_) => sink.progress(load),
             };
-            let stop = session.interruption();
-            let (log, _) = super::sending::drive(driver, model.as_deref(), progress, stop).await;
+            let drive = Drive { driver, plan: load, model: model.as_deref(), origin, progress };
+            match super::sending::drive(drive, session.interruption()).await {
+                Ok((log, _)) => driven.log = Some(log),
+                Err(e) => driven.failure = Some(e),
+            }
             driven.model = model;
-            driven.log = Some(log);
         }
         Ok(None) => {}
         Err(e) => driven.failure = Some(e),

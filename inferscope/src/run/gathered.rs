@@ -4,9 +4,9 @@
 //! (`analysis` does). Filled by `run` and `run::exec`.
 
 use super::host;
-use crate::analysis::{self, Inputs, TargetFound};
+use crate::analysis::{self, Inputs, Measured, TargetFound};
 use crate::clock::{Mono, Origin};
-use crate::event::{GpuLog, LoadLog, Observation, TrackerKind};
+use crate::event::{GpuLog, Observation, TrackerKind};
 use crate::plan::Plan;
 use crate::report::model::{Mode, Own, Report, Tool, Validity};
 
@@ -15,7 +15,7 @@ pub(super) struct Gathered {
     pub(super) origin: Origin,
     pub(super) interrupted: bool,
     pub(super) found: TargetFound,
-    pub(super) log: Option<LoadLog>,
+    pub(super) log: Option<Measured>,
     pub(super) model: Option<String>,
     pub(super) observation: Option<Observation>,
     pub(super) gpu: GpuLog,

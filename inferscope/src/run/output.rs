@@ -12,7 +12,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::event::RequestLog;
-use crate::plan::{ColorChoice, OutputPlan};
+use crate::plan::{ColorChoice, LoadPlan, OutputPlan};
 use crate::report::model::Report;
 use crate::report::{Style, to_json, to_text};
 
@@ -101,7 +101,9 @@ impl Sink {
         eprintln!("{message}");
     }
 
-    pub(super) fn progress(&self, requests: u64) -> Progress {
+    pub(super) fn progress(&self, load: &LoadPlan) -> Progress {
+        let phases = load.steps.len() as u64 * u64::from(load.repeat);
+        let requests = load.requests.unwrap_or(0).saturating_add(load.warmup).saturating_mul(phases);
         if self.plan.quiet || !std::io::stderr().is_terminal() {
             return Progress(None);
         }

@@ -3,11 +3,16 @@
 //! Owns the progress of the requests, the way from a stop signal to the driver, and the verdict that nothing
 //! came of it. Never sends anything itself (`load` does). Called by `run` and `run::exec`.
 
+use std::ops::ControlFlow;
+
 use super::RunError;
 use super::output::Progress;
-use crate::event::{FailureKind, LoadLog, RequestLog};
-use crate::load::{Driver, Resent};
-use crate::report::model::{Level, Validity};
+use crate::analysis::Measured;
+use crate::clock::Origin;
+use crate::event::{PhaseLog, RequestLog};
+use crate::load::{Driver, Receiver, Resent};
+use crate::plan::LoadPlan;
+use crate::report::model::{ErrorKind, Level, Validity};
 use crate::units::Nanos;
 
 /// Below this, sending twice changes no latency that anybody acts on.
@@ -24,52 +29,82 @@ pub(super) fn said_of(resent: Resent) -> Option<Validity> {
     (resent.requests > 0).then(|| Validity { level, code: "requests_resent".to_owned(), message })
 }
 
-/// Sends the load until it is done or `stop` says so; whether it was stopped.
+/// What a load is driven with.
+pub(super) struct Drive<'a> {
+    pub(super) driver: &'a Driver,
+    pub(super) plan: &'a LoadPlan,
+    pub(super) model: Option<&'a str>,
+    pub(super) origin: Origin,
+    pub(super) progress: Progress,
+}
+
+/// Takes in what comes, while it comes.
+struct Intake<'a> {
+    measured: Measured,
+    progress: &'a mut Progress,
+}
+
+impl Receiver for Intake<'_> {
+    fn request(&mut self, log: RequestLog) {
+        self.progress.advance(&log);
+        self.measured.request(&log);
+    }
+
+    fn phase(&mut self, log: PhaseLog) -> ControlFlow<()> {
+        self.measured.phase(log)
+    }
+}
+
+/// Sends the load until it is done or `stop` says so; what it gave, and whether it was stopped.
+///
+/// # Errors
+/// The load could not begin.
 pub(super) async fn drive(
-    driver: &Driver,
-    model: Option<&str>,
-    mut progress: Progress,
+    drive: Drive<'_>,
     stop: impl Future<Output = ()>,
-) -> (LoadLog, bool) {
+) -> Result<(Measured, bool), RunError> {
+    let Drive { driver, plan, model, origin, mut progress } = drive;
     let (tell, stopped) = tokio::sync::watch::channel(false);
-    let mut on_request = |request: &RequestLog| progress.advance(request);
     let mut interrupted = false;
-    let log = {
-        let load = driver.run(model, stopped, &mut on_request);
+    let mut intake = Intake { measured: Measured::new(plan, origin, model), progress: &mut progress };
+    let result = {
+        let load = driver.run(model, stopped, &mut intake);
         tokio::pin!(load);
         tokio::pin!(stop);
         loop {
             tokio::select! {
-                log = &mut load => break log,
+                result = &mut load => break result,
                 () = &mut stop, if !interrupted => {}
             }
             interrupted = true;
             let _ = tell.send(true);
         }
     };
+    let mut measured = intake.measured;
     progress.end();
-    (log, interrupted)
+    result?;
+    measured.end(driver.client_log(), driver.resent().requests);
+    Ok((measured, interrupted))
 }
 
 /// The error of a load of which no measured request succeeded.
-pub(super) fn all_failed(log: &LoadLog) -> Option<RunError> {
-    let measured = || log.requests.iter().filter(|r| !r.warmup);
-    if measured().any(|r| r.failure.is_none()) {
+pub(super) fn all_failed(measured: &Measured) -> Option<RunError> {
+    if measured.any_ok() {
         return None;
     }
-    let of = |r: &RequestLog| r.failure.clone();
-    let failure = measured().find_map(of).or_else(|| log.requests.iter().find_map(of));
-    let remedy = match failure.as_ref().map(|f| f.kind) {
-        Some(FailureKind::Timeout) => "raise --timeout, or see what keeps the server",
-        Some(FailureKind::Connect) => "start the server, or correct --endpoint",
-        Some(FailureKind::Status | FailureKind::ServerError) => {
+    let failures = measured.failures();
+    let failure = failures.first();
+    let remedy = match failure.and_then(|f| f.kind) {
+        Some(ErrorKind::Timeout) => "raise --timeout, or see what keeps the server",
+        Some(ErrorKind::Connect) => "start the server, or correct --endpoint",
+        Some(ErrorKind::Status | ErrorKind::ServerError) => {
             "correct what the server names, or see its log; -o FILE keeps the report"
         }
-        Some(FailureKind::Malformed | FailureKind::Empty) => {
+        Some(ErrorKind::Malformed | ErrorKind::Empty) => {
             "check that --endpoint and --api are an OpenAI-compatible server's; -o FILE keeps the report"
         }
         _ => "see the server's log; -o FILE keeps the report",
     };
-    let example = failure.map_or_else(|| "none was sent".to_owned(), |f| f.message);
-    Some(RunError::AllFailed { failed: measured().count(), example, remedy })
+    let example = failure.map_or_else(|| "none was sent".to_owned(), |f| f.example.clone());
+    Some(RunError::AllFailed { failed: measured.failed(), example, remedy })
 }

@@ -1,14 +1,17 @@
 use super::*;
 use crate::analysis::fixture::RequestBuilder;
-use crate::analysis::requests::answers;
-use crate::event::{FailureKind, LoadLog, RequestLog};
+use crate::analysis::tokens::Tokens;
+use crate::event::{FailureKind, RequestLog};
+use crate::report::model::TokenSource;
 
 const MS: u64 = 1_000_000;
 
 fn of(requests: Vec<RequestLog>) -> model::Timing {
-    let log = LoadLog { requests };
-    let answers = answers(&log);
-    timing(&answers, Window::of(&answers))
+    let mut fold = Fold::new();
+    for request in &requests {
+        fold.add(&Answer { request, tokens: Tokens::of(request) }, None, None);
+    }
+    timing(&fold, None, None)
 }
 
 fn request() -> RequestBuilder {

@@ -1,6 +1,8 @@
-use crate::analysis::fixture::{Fixture, ObservationBuilder, ProcessBuilder, RequestBuilder, accounting, ms};
+use crate::analysis::fixture::{
+    Fixture, LoadLog, ObservationBuilder, ProcessBuilder, RequestBuilder, accounting, ms,
+};
 use crate::event::{
-    CgroupAccounting, FailureKind, GpuDevice, LoadLog, Loss, LostRecords, RequestLog, SetSample, TrackerKind,
+    CgroupAccounting, FailureKind, GpuDevice, Loss, LostRecords, RequestLog, SetSample, TrackerKind,
 };
 use crate::report::model::{Level, Mode, Validity};
 use crate::units::Nanos;

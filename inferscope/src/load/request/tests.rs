@@ -1,44 +1,29 @@
 use super::*;
 use crate::event::ChunkKind::{Content, Other};
-use crate::plan::{Endpoint, HttpPlan};
-use crate::units::Nanos;
+use crate::plan::Endpoint;
 
 fn plan() -> LoadPlan {
-    LoadPlan {
-        endpoint: Endpoint::parse("http://127.0.0.1:1").unwrap(),
-        model: None,
-        api: Api::Chat,
-        prompt: "why?".into(),
-        max_tokens: 8,
-        ignore_eos: false,
-        temperature: 0.0,
-        seed: None,
-        extra_body: Map::new(),
-        requests: 1,
-        warmup: 0,
-        duration: None,
-        http: HttpPlan {
-            timeout: Nanos::from_millis(1000),
-            headers: Vec::new(),
-            api_key: None,
-            cacert: None,
-            insecure: false,
-        },
-    }
+    LoadPlan::to(Endpoint::parse("http://127.0.0.1:1").unwrap())
+}
+
+fn ask(prompt: Value) -> Ask<'static> {
+    Ask { model: None, prompt, max_tokens: 8, usage_with_each_chunk: false }
 }
 
 #[test]
 fn the_body_asks_for_a_stream_with_usage() {
     assert_eq!(
-        body(&plan(), Some("m"), 0),
+        body(&plan(), Ask { model: Some("m"), ..ask(json!([{"role": "user", "content": "why?"}])) }),
         json!({
             "model": "m", "messages": [{"role": "user", "content": "why?"}], "max_tokens": 8, "temperature": 0.0,
             "stream": true, "stream_options": {"include_usage": true},
         })
     );
+    let each = body(&plan(), Ask { usage_with_each_chunk: true, ..ask(Value::Null) });
+    assert_eq!(each["stream_options"], json!({"include_usage": true, "continuous_usage_stats": true}));
     let plan = LoadPlan { api: Api::Completions, seed: Some(-7), ignore_eos: true, ..plan() };
     assert_eq!(
-        body(&plan, None, 0),
+        body(&plan, ask("why?".into())),
         json!({
             "prompt": "why?", "max_tokens": 8, "temperature": 0.0, "seed": -7, "ignore_eos": true,
             "stream": true, "stream_options": {"include_usage": true},
@@ -52,7 +37,7 @@ fn extra_body_wins_key_by_key() {
     else {
         panic!()
     };
-    let body = body(&LoadPlan { extra_body, ..plan() }, None, 0);
+    let body = body(&LoadPlan { extra_body, ..plan() }, ask(Value::Null));
     assert_eq!((&body["top_p"], &body["max_tokens"]), (&json!(0.5), &Value::Null));
     assert_eq!((&body["stream_options"], &body["stream"]), (&json!({"x": 1}), &json!(true)));
 }

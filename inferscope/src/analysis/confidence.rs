@@ -1,0 +1,111 @@
+//! How far repeated runs agree.
+//!
+//! Owns the confidence intervals over the runs of one load. The runs are the sample: requests within a run
+//! share its conditions and say nothing of another run's. Called by `measured`.
+
+use std::collections::BTreeMap;
+
+use crate::report::model;
+
+use super::fold::Fold;
+use super::timing::rate;
+
+/// The figures of one run.
+#[derive(Debug, Clone)]
+pub(super) struct Run(BTreeMap<&'static str, f64>);
+
+impl Run {
+    pub(super) fn of(fold: &Fold) -> Self {
+        let all = &fold.distributions;
+        let window = fold.sums.window_length();
+        let per_second = |n: Option<u64>| n.zip(window).and_then(|(n, window)| rate(n, window));
+        let figures = [
+            ("ttft_ns.mean", all.ttft.mean()),
+            ("ttft_ns.p50", all.ttft.quantile(0.5).map(|v| v as f64)),
+            ("ttft_ns.p99", all.ttft.quantile(0.99).map(|v| v as f64)),
+            ("inter_chunk_ns.p50", all.inter_chunk.quantile(0.5).map(|v| v as f64)),
+            ("inter_chunk_ns.p99", all.inter_chunk.quantile(0.99).map(|v| v as f64)),
+            ("e2e_ns.mean", all.e2e.mean()),
+            ("e2e_ns.p99", all.e2e.quantile(0.99).map(|v| v as f64)),
+            ("output_tokens_per_s", per_second(fold.sums.output.total())),
+            ("requests_per_s", per_second((fold.sums.ok > 0).then_some(fold.sums.ok))),
+        ];
+        Self(figures.into_iter().filter_map(|(name, value)| Some((name, value?))).collect())
+    }
+}
+
+/// The intervals of the runs; `None` where the load was not repeated.
+pub(super) fn repeat(runs: &[Run], planned: u32) -> Option<model::Repeat> {
+    if planned < 2 {
+        return None;
+    }
+    let mut values: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for run in runs {
+        for (name, value) in &run.0 {
+            values.entry(name).or_default().push(*value);
+        }
+    }
+    Some(model::Repeat {
+        runs: u32::try_from(runs.len()).unwrap_or(u32::MAX),
+        confidence: 0.95,
+        figures: values.into_iter().map(|(name, values)| (name.to_owned(), interval(values))).collect(),
+    })
+}
+
+fn interval(values: Vec<f64>) -> model::Interval {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let half = t_975(values.len()).map(|t| {
+        // Of the sample: n - 1.
+        let variance = values.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / (n - 1.0);
+        t * (variance / n).sqrt()
+    });
+    model::Interval { mean, low: half.map(|h| mean - h), high: half.map(|h| mean + h), values }
+}
+
+/// Student's t at 97.5% for `n` values (n - 1 degrees of freedom); any table of the distribution has these.
+/// Between the rows the one for fewer values holds, which errs to the wider interval.
+fn t_975(n: usize) -> Option<f64> {
+    const TABLE: [f64; 30] = [
+        12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145,
+        2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048,
+        2.045, 2.042,
+    ];
+    let freedom = n.checked_sub(1).filter(|f| *f > 0)?;
+    Some(match freedom {
+        1..=30 => TABLE[freedom - 1],
+        31..=39 => 2.042,
+        40..=59 => 2.021,
+        60..=119 => 2.000,
+        _ => 1.980,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interval_is_student_ts() {
+        // Mean 5, s = 2.138, n = 8: 5 ± 2.365 x 2.138 / sqrt 8.
+        let told = interval(vec![2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0]);
+        assert_eq!(told.mean, 5.0);
+        let half = told.high.unwrap() - 5.0;
+        assert!((half - 1.7878).abs() < 1e-3, "{half}");
+        assert!((5.0 - told.low.unwrap() - half).abs() < 1e-9);
+    }
+
+    #[test]
+    fn one_value_has_no_interval() {
+        let told = interval(vec![3.0]);
+        assert_eq!((told.mean, told.low, told.high), (3.0, None, None));
+        assert!(repeat(&[], 1).is_none());
+    }
+
+    #[test]
+    fn a_figure_that_a_run_lacks_is_of_the_others() {
+        let run = |value| Run([("x", value)].into());
+        let told = repeat(&[run(1.0), Run(BTreeMap::new()), run(3.0)], 3).unwrap();
+        assert_eq!((told.runs, told.figures["x"].values.clone()), (3, vec![1.0, 3.0]));
+    }
+}

@@ -1,0 +1,279 @@
+//! What a load came to, request by request as they end.
+//!
+//! Owns the sums and distributions of a stretch of load, so that memory does not grow with the run: a request
+//! is folded in when it has ended and may be forgotten then. Never formats and never judges. Fed by `measured`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::event::FailureKind;
+use crate::plan::Slo;
+use crate::report::model::{self, TokenSource};
+use crate::units::Nanos;
+
+use super::dist::Distribution;
+use super::requests::{Answer, Window, error_kind};
+use super::timing::Distributions;
+
+/// Causes of failure told one by one; further ones are counted together.
+const CAUSES: usize = 64;
+/// Names of models told that answered in another's place.
+const MODELS: usize = 8;
+
+/// A stretch of load.
+#[derive(Debug, Clone)]
+pub(super) struct Fold {
+    pub(super) sums: Sums,
+    pub(super) distributions: Distributions,
+    /// Send time minus scheduled time, of an open loop.
+    pub(super) lag: Distribution,
+}
+
+impl Fold {
+    pub(super) fn new() -> Self {
+        Self { sums: Sums::default(), distributions: Distributions::new(), lag: Distribution::new() }
+    }
+
+    pub(super) fn add(&mut self, answer: &Answer<'_>, slo: Option<&Slo>, asked_model: Option<&str>) {
+        self.sums.add(answer, slo, asked_model);
+        if answer.request.warmup {
+            return;
+        }
+        // Also of one that failed: it was sent late all the same.
+        if let Some(wanted) = answer.request.scheduled {
+            self.lag.record(answer.request.sent.since(wanted));
+        }
+        if answer.counts() {
+            self.distributions.record(answer);
+        }
+    }
+
+    /// The windows of both stay apart: the time between them is no load's.
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.sums.merge(&other.sums);
+        self.distributions.merge(&other.distributions);
+        self.lag += &other.lag;
+    }
+}
+
+/// Counts of a stretch of load.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Sums {
+    pub(super) warmup: u64,
+    /// Measured, whatever became of them.
+    pub(super) sent: u64,
+    pub(super) ok: u64,
+    /// Failed by Ctrl-C.
+    pub(super) cut_off: u64,
+    /// Within the service level.
+    pub(super) good: u64,
+    pub(super) output: Tokens,
+    pub(super) prompt: Tokens,
+    /// Chunks with text of the successful.
+    pub(super) token_chunks: u64,
+    /// Answers by what told their tokens.
+    by_usage: u64,
+    pub(super) by_chunks: u64,
+    pub(super) differing: Differing,
+    pub(super) failures: Failures,
+    pub(super) other_models: BTreeSet<String>,
+    /// Of each phase; the last is open.
+    pub(super) windows: Vec<Window>,
+}
+
+/// A sum that is unknown where any part is.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Tokens {
+    sum: u64,
+    known: u64,
+    unknown: u64,
+}
+
+impl Tokens {
+    fn add(&mut self, n: Option<u64>) {
+        match n {
+            Some(n) => {
+                self.sum = self.sum.saturating_add(n);
+                self.known += 1;
+            }
+            None => self.unknown += 1,
+        }
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.sum = self.sum.saturating_add(other.sum);
+        self.known += other.known;
+        self.unknown += other.unknown;
+    }
+
+    pub(super) fn total(self) -> Option<u64> {
+        (self.unknown == 0 && self.known > 0).then_some(self.sum)
+    }
+
+    /// Of those that told.
+    pub(super) fn mean(self) -> Option<f64> {
+        (self.known > 0).then(|| self.sum as f64 / self.known as f64)
+    }
+}
+
+/// Answers whose total is not the number of their chunks with text.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Differing {
+    pub(super) answers: u64,
+    pub(super) tokens: u64,
+    pub(super) chunks: u64,
+}
+
+impl Sums {
+    fn add(&mut self, answer: &Answer<'_>, slo: Option<&Slo>, asked_model: Option<&str>) {
+        let r = answer.request;
+        let other = r.served_model.as_deref().filter(|s| asked_model.is_some_and(|asked| asked != *s));
+        if let Some(other) = other.filter(|_| self.other_models.len() < MODELS) {
+            self.other_models.insert(other.to_owned());
+        }
+        if let Some(failure) = &r.failure {
+            // The status tells failures apart only where it is the failure.
+            let status = r.http_status.filter(|_| failure.kind == FailureKind::Status);
+            self.failures.add(error_kind(failure.kind), status, &failure.message, r.warmup);
+        }
+        if r.warmup {
+            self.warmup += 1;
+            return;
+        }
+        self.sent += 1;
+        if r.failure.as_ref().is_some_and(|f| f.kind == FailureKind::Interrupted) {
+            self.cut_off += 1;
+            return;
+        }
+        match self.windows.last_mut() {
+            Some(window) => window.hold(r.sent, r.done),
+            None => self.windows.push(Window { from: r.sent, to: r.done }),
+        }
+        if r.failure.is_some() {
+            return;
+        }
+        self.ok += 1;
+        self.good += u64::from(slo.is_some_and(|slo| answer.meets(slo)));
+        self.output.add(answer.tokens.total);
+        self.prompt.add(r.usage.and_then(|u| u.prompt_tokens));
+        self.token_chunks = self.token_chunks.saturating_add(answer.tokens.chunks);
+        match answer.tokens.source {
+            Some(TokenSource::Usage) => self.by_usage += 1,
+            Some(TokenSource::Chunks) => self.by_chunks += 1,
+            None => {}
+        }
+        if answer.tokens.differs_from_chunks() {
+            self.differing.answers += 1;
+            self.differing.tokens = self.differing.tokens.saturating_add(answer.tokens.total.unwrap_or(0));
+            self.differing.chunks = self.differing.chunks.saturating_add(answer.tokens.chunks);
+        }
+    }
+
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.warmup += other.warmup;
+        self.sent += other.sent;
+        self.ok += other.ok;
+        self.cut_off += other.cut_off;
+        self.good += other.good;
+        self.output.merge(other.output);
+        self.prompt.merge(other.prompt);
+        self.token_chunks = self.token_chunks.saturating_add(other.token_chunks);
+        self.by_usage += other.by_usage;
+        self.by_chunks += other.by_chunks;
+        self.differing.answers += other.differing.answers;
+        self.differing.tokens = self.differing.tokens.saturating_add(other.differing.tokens);
+        self.differing.chunks = self.differing.chunks.saturating_add(other.differing.chunks);
+        self.failures.merge(&other.failures);
+        for model in &other.other_models {
+            if self.other_models.len() < MODELS {
+                self.other_models.insert(model.clone());
+            }
+        }
+        self.windows.extend_from_slice(&other.windows);
+    }
+
+    pub(super) const fn failed(&self) -> u64 {
+        self.sent - self.ok
+    }
+
+    /// The weaker source names the sum.
+    pub(super) const fn source(&self) -> Option<TokenSource> {
+        match (self.by_chunks, self.by_usage) {
+            (0, 0) => None,
+            (0, _) => Some(TokenSource::Usage),
+            _ => Some(TokenSource::Chunks),
+        }
+    }
+
+    /// What the rates divide by: the phases' windows, one after another.
+    pub(super) fn window_length(&self) -> Option<Nanos> {
+        (!self.windows.is_empty()).then(|| self.windows.iter().map(|w| w.length()).sum())
+    }
+}
+
+type Cause = (model::ErrorKind, Option<u16>);
+
+/// Failures by cause, each with its first message.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Failures {
+    groups: BTreeMap<Cause, Group>,
+    /// Of causes that found no room.
+    further: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Group {
+    count: u64,
+    warmup: u64,
+    example: String,
+}
+
+impl Failures {
+    fn add(&mut self, kind: model::ErrorKind, status: Option<u16>, message: &str, warmup: bool) {
+        self.put((kind, status), 1, u64::from(warmup), message);
+    }
+
+    fn put(&mut self, cause: Cause, count: u64, warmup: u64, example: &str) {
+        let room = self.groups.len() < CAUSES;
+        match self.groups.get_mut(&cause) {
+            Some(group) => {
+                group.count += count;
+                group.warmup += warmup;
+            }
+            None if room => {
+                self.groups.insert(cause, Group { count, warmup, example: example.to_owned() });
+            }
+            None => self.further += count,
+        }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        for (cause, group) in &other.groups {
+            self.put(*cause, group.count, group.warmup, &group.example);
+        }
+        self.further += other.further;
+    }
+
+    /// The most frequent first.
+    pub(super) fn report(&self) -> Vec<model::FailureGroup> {
+        let mut groups: Vec<_> = self.groups.iter().collect();
+        groups.sort_by_key(|(cause, group)| (std::cmp::Reverse(group.count), **cause));
+        let told = groups.into_iter().map(|((kind, status), group)| model::FailureGroup {
+            kind: Some(*kind),
+            http_status: *status,
+            count: group.count,
+            warmup: group.warmup,
+            example: group.example.clone(),
+        });
+        let further = (self.further > 0).then(|| model::FailureGroup {
+            kind: None,
+            http_status: None,
+            count: self.further,
+            warmup: 0,
+            example: format!("of more than {CAUSES} causes"),
+        });
+        told.chain(further).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,178 @@
+use crate::analysis::fixture::{self, Fixture, LoadLog, RequestBuilder};
+use crate::event::{FailureKind, RequestLog};
+use crate::plan::{Arrival, LoadPlan, Shape, Slo};
+use crate::report::model;
+use crate::units::Nanos;
+
+fn with(requests: Vec<RequestLog>, change: impl FnOnce(&mut LoadPlan)) -> model::Report {
+    let mut plan = fixture::plan();
+    change(plan.load.as_mut().unwrap());
+    Fixture { load: Some(LoadLog { requests }), plan, ..Fixture::profile() }.report()
+}
+
+fn report(requests: Vec<RequestLog>) -> model::Report {
+    with(requests, |_| {})
+}
+
+#[test]
+fn warm_up_is_apart_and_ok_plus_failed_is_sent() {
+    let load = report(vec![
+        RequestBuilder::new(0).warmup().content([20]).build(),
+        RequestBuilder::new(1).content([20]).build(),
+        RequestBuilder::new(2).failed(FailureKind::Timeout, "no answer").build(),
+    ])
+    .load
+    .unwrap();
+    assert_eq!((load.warmup, load.requests_sent, load.requests_ok, load.requests_failed), (1, 2, 1, 1));
+    assert_eq!(load.schedule_lag_ns.reason.as_deref(), Some("a closed loop has no schedule"));
+}
+
+#[test]
+fn the_window_holds_failed_requests_but_no_warm_up_and_no_interrupted_one() {
+    let timing = report(vec![
+        RequestBuilder::new(0).sent(0).warmup().done(900).build(),
+        RequestBuilder::new(1).sent(1_000).content([1_050]).done(1_100).build(),
+        RequestBuilder::new(2).sent(1_100).failed(FailureKind::Timeout, "slow").done(1_500).build(),
+        RequestBuilder::new(3).sent(1_500).failed(FailureKind::Interrupted, "^C").done(9_000).build(),
+    ])
+    .timing
+    .unwrap();
+    assert_eq!(timing.window_ns, Some(500_000_000));
+}
+
+#[test]
+fn schedule_lag_is_the_send_behind_its_schedule() {
+    let requests = vec![RequestBuilder::new(0).scheduled(10).sent(13).content([20]).done(25).build()];
+    let shape = Shape::Open { per_second: 4.0, arrival: Arrival::Constant };
+    let report = with(requests, |plan| plan.steps = vec![shape]);
+    let load = report.load.unwrap();
+    assert_eq!((load.shape.as_str(), load.rate_per_s, load.concurrency), ("open", Some(4.0), None));
+    assert_eq!(load.schedule_lag_ns.max, Some(3_000_000));
+    // And both latencies are the user's, who waits from the moment that was meant.
+    let timing = report.timing.unwrap();
+    assert_eq!((timing.ttft_ns.max, timing.e2e_ns.max), (Some(10_000_000), Some(15_000_000)));
+}
+
+#[test]
+fn a_failed_request_keeps_what_was_received() {
+    let report = report(vec![
+        RequestBuilder::new(0).content([20, 30]).failed(FailureKind::Disconnect, "closed").build(),
+    ]);
+    let listed = &report.requests[0];
+    assert!(!listed.ok);
+    assert_eq!(listed.error_kind, Some(model::ErrorKind::Disconnect));
+    assert_eq!((listed.first_token_ns, listed.output_tokens), (Some(20_000_000), Some(2)));
+    assert_eq!(report.timing.unwrap().ttft_ns.count, 0);
+}
+
+#[test]
+fn failures_are_grouped_by_cause_with_an_example() {
+    let failed = |id, kind, why: &str| RequestBuilder::new(id).failed(kind, why);
+    let load = report(vec![
+        failed(0, FailureKind::Timeout, "first").warmup().build(),
+        failed(1, FailureKind::Timeout, "second").build(),
+        failed(2, FailureKind::Status, "busy").status(503).build(),
+        failed(3, FailureKind::Status, "slow down").status(429).build(),
+        failed(4, FailureKind::Timeout, "third").status(200).build(),
+    ])
+    .load
+    .unwrap();
+    let groups: Vec<_> =
+        load.failures.iter().map(|g| (g.http_status, g.count, g.warmup, g.example.as_str())).collect();
+    assert_eq!(groups, [(None, 3, 1, "first"), (Some(429), 1, 0, "slow down"), (Some(503), 1, 0, "busy")]);
+}
+
+#[test]
+fn goodput_counts_what_kept_every_level_with_a_stall_breaking_itl_and_not_tpot() {
+    let slo = |slo: Slo| {
+        let steady = RequestBuilder::new(0).content([100, 110, 120, 130]).usage(1, 4).done(130).build();
+        let stalls = RequestBuilder::new(1).content([50, 51, 80, 81]).usage(1, 4).done(200).build();
+        let failed =
+            RequestBuilder::new(2).content([10]).failed(FailureKind::Timeout, "t").done(1_000).build();
+        with(vec![steady, stalls, failed], |plan| plan.slo = Some(slo)).timing.unwrap()
+    };
+    let level = |ms| Some(Nanos::from_millis(ms));
+    let good = |s: Slo| slo(s).good_requests;
+    assert_eq!(good(Slo { itl: level(15), ..Slo::default() }), Some(1));
+    assert_eq!(good(Slo { tpot: level(11), ..Slo::default() }), Some(2));
+    assert_eq!(good(Slo { ttft: level(60), ..Slo::default() }), Some(1));
+    assert_eq!(good(Slo { ttft: level(60), itl: level(15), ..Slo::default() }), Some(0));
+    assert_eq!(good(Slo { e2e: level(200), ..Slo::default() }), Some(2));
+    let timing = slo(Slo { ttft: level(60), ..Slo::default() });
+    assert_eq!(timing.goodput_per_s, Some(1.0));
+    assert_eq!(report(vec![]).timing.unwrap().good_requests, None);
+}
+
+#[test]
+fn a_sweep_has_a_row_a_step_and_ends_where_the_server_is_saturated() {
+    use crate::analysis::Measured;
+    let mut plan = fixture::plan();
+    let load = plan.load.as_mut().unwrap();
+    load.steps = [1, 2, 4, 8].map(|concurrency| Shape::Closed { concurrency }).to_vec();
+    load.sweep = Some(crate::plan::Sweep { over: crate::plan::SweepOver::Concurrency, all: false });
+    let mut measured = Measured::new(load, fixture::ORIGIN, None);
+    // 10 tokens in 100 ms for each; the third step gives no more than the second.
+    let mut ids = 0..;
+    let mut over = Vec::new();
+    for (step, together) in [1u64, 2, 2].into_iter().enumerate() {
+        let begin = step as u64 * 1_000;
+        for _ in 0..together {
+            let tokens = (1..=10).map(|n| begin + n * 10);
+            let request = RequestBuilder::new(ids.next().unwrap()).sent(begin).content(tokens).usage(1, 10);
+            measured.request(&request.done(begin + 100).build());
+        }
+        let phase = fixture::phase(together, fixture::ms(begin), fixture::ms(begin + 100));
+        over.push(measured.phase(crate::event::PhaseLog { step, ..phase }).is_break());
+    }
+    measured.end(crate::event::ClientLog::default(), 0);
+    assert_eq!(over, [false, false, true]);
+    let report = Fixture { plan, ..Fixture::profile() }.report_of(&measured);
+    assert!(report.timing.is_none() && report.timing_reason.is_some());
+    let sweep = report.sweep.unwrap();
+    let rates: Vec<_> = sweep.steps.iter().map(|s| s.timing.output_tokens_per_s.unwrap().round()).collect();
+    assert_eq!(rates, [100.0, 200.0, 200.0]);
+    assert_eq!((sweep.steps_left_out, sweep.knee.map(|k| k.value)), (1, Some(2.0)));
+    assert!(sweep.steps[2].saturated.is_some() && sweep.steps[1].saturated.is_none());
+    assert_eq!(report.load.unwrap().requests_ok, 5);
+}
+
+#[test]
+fn repeated_runs_are_pooled_and_their_rates_do_not_count_the_time_between() {
+    use crate::analysis::Measured;
+    let mut plan = fixture::plan();
+    plan.load.as_mut().unwrap().repeat = 2;
+    let mut measured = Measured::new(plan.load.as_ref().unwrap(), fixture::ORIGIN, None);
+    for (repetition, ttft) in [(0u32, 40u64), (1, 60)] {
+        let begin = u64::from(repetition) * 5_000;
+        let request = RequestBuilder::new(repetition.into())
+            .sent(begin)
+            .content([begin + ttft, begin + 90])
+            .usage(1, 2);
+        measured.request(&request.done(begin + 100).build());
+        let phase = fixture::phase(1, fixture::ms(begin), fixture::ms(begin + 100));
+        assert!(measured.phase(crate::event::PhaseLog { repetition, ..phase }).is_continue());
+    }
+    measured.end(crate::event::ClientLog::default(), 0);
+    let timing = Fixture { plan, ..Fixture::profile() }.report_of(&measured).timing.unwrap();
+    assert_eq!((timing.ttft_ns.count, timing.ttft_ns.mean), (2, Some(50e6)));
+    assert_eq!((timing.window_ns, timing.output_tokens_per_s), (Some(200_000_000), Some(20.0)));
+    let repeat = timing.repeat.unwrap();
+    assert_eq!(repeat.runs, 2);
+    let interval = &repeat.figures["ttft_ns.mean"];
+    // 50 ± 12.706 x 14.142 / sqrt 2.
+    assert_eq!((interval.mean, interval.values.clone()), (50e6, vec![40e6, 60e6]));
+    assert!((interval.high.unwrap() - 177.06e6).abs() < 1e4, "{interval:?}");
+}
+
+#[test]
+fn what_finds_no_room_is_in_every_figure_and_said() {
+    let long = |id: u64| {
+        let chunks = (0..150_000u64).map(|n| 10 + n / 1_000);
+        RequestBuilder::new(id).content(chunks).usage(1, 150_000).done(200).build()
+    };
+    let report = report(vec![long(0), long(1)]);
+    assert_eq!(report.requests.iter().map(|r| r.chunks_omitted).collect::<Vec<_>>(), [false, true]);
+    assert!(report.requests[1].chunks.is_empty());
+    assert_eq!(report.timing.unwrap().token_chunks, 300_000);
+    assert!(report.validity.iter().any(|v| v.code == "requests_not_listed"));
+}

@@ -1,0 +1,151 @@
+//! The load as the report shows it: what was sent, how it went, and a sweep's steps.
+//!
+//! Owns the filling of `load` and `sweep` from what was measured. Computes no latency (`timing` does). Called by
+//! `analysis`.
+
+use crate::clock::Origin;
+use crate::event::PhaseLog;
+use crate::plan::{Arrival, LoadPlan, PromptPlan, Shape, Sweep, SweepOver};
+use crate::report::model;
+
+use super::Inputs;
+use super::dist;
+use super::efficiency;
+use super::measured::{Measured, StepDone};
+use super::saturation::{self, Height};
+
+pub(super) fn load(inputs: &Inputs<'_>, plan: &LoadPlan, measured: &Measured) -> model::Load {
+    let sums = &measured.sums;
+    let shape = plan.steps.first().copied().unwrap_or(Shape::Closed { concurrency: 1 });
+    let only = measured.only();
+    let phases = || measured.done.iter().flat_map(|d| &d.phases);
+    let (concurrency, rate_per_s) = if plan.sweep.is_some() { (None, None) } else { heights(shape) };
+    model::Load {
+        shape: match shape {
+            Shape::Closed { .. } => "closed",
+            Shape::Open { .. } => "open",
+            Shape::Trace => "trace",
+        }
+        .to_owned(),
+        concurrency,
+        rate_per_s,
+        arrival: match shape {
+            Shape::Open { arrival: Arrival::Poisson, .. } => Some("poisson".to_owned()),
+            Shape::Open { arrival: Arrival::Constant, .. } => Some("constant".to_owned()),
+            Shape::Closed { .. } | Shape::Trace => None,
+        },
+        prompts: match plan.prompts {
+            PromptPlan::Text(_) => "text",
+            PromptPlan::Lines(_) => "lines",
+            PromptPlan::Dataset(_) => "dataset",
+            PromptPlan::Synthetic { .. } => "synthetic",
+        }
+        .to_owned(),
+        input_tokens_asked: match plan.prompts {
+            PromptPlan::Synthetic { tokens, .. } => Some(tokens),
+            _ => None,
+        },
+        input_tokens_mean: sums.prompt.mean(),
+        api: plan.api.name().to_owned(),
+        endpoint: plan.endpoint.to_string(),
+        model: inputs.model.clone(),
+        warmup: sums.warmup,
+        requests_sent: sums.sent,
+        requests_ok: sums.ok,
+        requests_failed: sums.failed(),
+        failures: sums.failures.report(),
+        requests_resent: measured.resent,
+        connections_opened: measured.client.connections_opened,
+        in_flight: in_flight(inputs.origin, phases()),
+        schedule_lag_ns: match only {
+            Some(only) => only.lag.clone(),
+            None => dist::empty(if measured.is_sweep() {
+                "see the sweep's steps"
+            } else {
+                "no measured request was sent"
+            }),
+        },
+    }
+}
+
+pub(super) fn sweep(inputs: &Inputs<'_>, plan: &LoadPlan, measured: &Measured) -> Option<model::Sweep> {
+    let Sweep { over, .. } = plan.sweep?;
+    let heights: Vec<Height> = measured.done.iter().map(Height::of).collect();
+    let knee = saturation::knee(&heights);
+    let first_saturated = measured.done.first().is_some_and(|d| d.saturated.is_some());
+    Some(model::Sweep {
+        over: match over {
+            SweepOver::Concurrency => "concurrency",
+            SweepOver::Rate => "rate",
+        }
+        .to_owned(),
+        steps: measured.done.iter().map(|done| step(inputs, done)).collect(),
+        knee: knee.map(|k| model::Knee { step: k as u64, value: heights[k].asked }),
+        knee_reason: match (knee, first_saturated) {
+            (Some(_), _) => None,
+            (None, true) => Some("the server is saturated in the first step: begin lower".to_owned()),
+            (None, false) => Some("no step saturated the server: go on higher".to_owned()),
+        },
+        steps_left_out: if measured.ended_early() {
+            plan.steps.len().saturating_sub(measured.done.len()) as u64
+        } else {
+            0
+        },
+    })
+}
+
+fn step(inputs: &Inputs<'_>, done: &StepDone) -> model::Step {
+    let (concurrency, rate_per_s) = heights(done.shape);
+    let cpu = efficiency::cpu_in_windows(inputs, &done.sums.windows);
+    let tokens = done.timing.output_tokens.filter(|n| *n > 0);
+    model::Step {
+        concurrency,
+        rate_per_s,
+        requests_sent: done.sums.sent,
+        requests_ok: done.sums.ok,
+        requests_failed: done.sums.failed(),
+        in_flight: in_flight(inputs.origin, done.phases.iter()),
+        schedule_lag_ns: done.lag.clone(),
+        timing: done.timing.clone(),
+        cpu_ns_per_token: cpu.as_ref().ok().zip(tokens).map(|(cpu, n)| cpu.0 as f64 / n as f64),
+        cpu_reason: match (cpu, tokens) {
+            (Err(why), _) => Some(why),
+            (Ok(_), None) => Some("the number of tokens is unknown".to_owned()),
+            (Ok(_), Some(_)) => None,
+        },
+        saturated: done.saturated.clone(),
+    }
+}
+
+fn heights(shape: Shape) -> (Option<u32>, Option<f64>) {
+    match shape {
+        Shape::Closed { concurrency } => (Some(concurrency), None),
+        Shape::Open { per_second, .. } => (None, Some(per_second)),
+        Shape::Trace => (None, None),
+    }
+}
+
+/// Over the measured parts: before them is warm-up, after the last request's end nothing.
+fn in_flight<'a>(origin: Origin, phases: impl Iterator<Item = &'a PhaseLog> + Clone) -> model::InFlight {
+    let (mut area, mut time, mut max) = (0.0, 0.0, None);
+    let mut samples = Vec::new();
+    for phase in phases {
+        let Some(from) = phase.measured_from else { continue };
+        let ends = phase.in_flight.iter().skip(1).map(|s| s.t).chain([phase.ended]);
+        for (stretch, end) in phase.in_flight.iter().zip(ends) {
+            if end <= from {
+                continue;
+            }
+            let part = end.since(stretch.t.max(from)).as_secs_f64();
+            area += stretch.mean * end.since(stretch.t).as_secs_f64();
+            time += part;
+            max = max.max(Some(stretch.max));
+            samples.push(model::InFlightSample {
+                t_ns: origin.at(stretch.t).0,
+                mean: stretch.mean,
+                max: stretch.max,
+            });
+        }
+    }
+    model::InFlight { mean: (time > 0.0).then(|| area / time), max, samples }
+}

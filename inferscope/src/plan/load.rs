@@ -1,0 +1,431 @@
+//! What to send, when, and to whom.
+//!
+//! Owns the load's plan and the reading of its flags' own small languages (`--sweep`, `--slo`, `-H`). Pure: a
+//! prompt file is named here and read by `load`.
+
+use std::path::PathBuf;
+
+use super::{Endpoint, Environment, PlanError, at_least_one};
+use crate::cli;
+use crate::units::Nanos;
+
+/// What to send.
+#[derive(Debug, Clone)]
+pub struct LoadPlan {
+    pub endpoint: Endpoint,
+    /// `None`: ask the server.
+    pub model: Option<String>,
+    pub api: Api,
+    pub prompts: PromptPlan,
+    pub max_tokens: u32,
+    pub ignore_eos: bool,
+    pub temperature: f64,
+    pub seed: Option<i64>,
+    /// Merged over the request's body; wins over it.
+    pub extra_body: serde_json::Map<String, serde_json::Value>,
+    /// One after another; more than one with `--sweep`. Never empty.
+    pub steps: Vec<Shape>,
+    /// What the steps differ in.
+    pub sweep: Option<Sweep>,
+    /// Each step is measured this often.
+    pub repeat: u32,
+    /// Of each step and repetition. `None`: until the duration is over, or each prompt of the file was sent once.
+    pub requests: Option<u64>,
+    /// Sent first, marked, left out of every figure.
+    pub warmup: u64,
+    /// No request is started after this much of the measured part.
+    pub duration: Option<Nanos>,
+    /// From nothing to the full load; what is sent meanwhile is warm-up.
+    pub ramp_up: Nanos,
+    /// Requests under way at most, in an open loop.
+    pub max_in_flight: u32,
+    /// Of arrival times and of prompts that are made here.
+    pub load_seed: u64,
+    pub slo: Option<Slo>,
+    /// Exit 4 where the level is missed.
+    pub fail_on_slo: bool,
+    pub http: HttpPlan,
+}
+
+/// Which prompts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PromptPlan {
+    Text(String),
+    /// One a line.
+    Lines(PathBuf),
+    Dataset(PathBuf),
+    /// About so many tokens, the first `shared_prefix` of them the same for all.
+    Synthetic {
+        tokens: u32,
+        shared_prefix: u32,
+    },
+}
+
+/// When a step's requests are sent.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Shape {
+    /// The next request waits for a free slot.
+    Closed { concurrency: u32 },
+    /// So many a second, whatever the server does.
+    Open { per_second: f64, arrival: Arrival },
+    /// When the data set's timestamps say; one after another where it has none.
+    Trace,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrival {
+    Poisson,
+    Constant,
+}
+
+/// What a sweep varies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sweep {
+    pub over: SweepOver,
+    /// It goes on where the server is saturated.
+    pub all: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SweepOver {
+    Concurrency,
+    Rate,
+}
+
+/// A service level: what each request has to keep. At least one is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Slo {
+    pub ttft: Option<Nanos>,
+    pub ttfo: Option<Nanos>,
+    /// For each gap between two chunks with text: a mean would hide a stall.
+    pub itl: Option<Nanos>,
+    /// For their mean, a token.
+    pub tpot: Option<Nanos>,
+    pub e2e: Option<Nanos>,
+}
+
+#[derive(Debug, Clone)]
+pub struct HttpPlan {
+    /// For one request, from its sending to its last byte.
+    pub timeout: Nanos,
+    pub headers: Vec<(String, String)>,
+    pub api_key: Option<Secret>,
+    pub cacert: Option<PathBuf>,
+    pub insecure: bool,
+}
+
+/// A value that never reaches a report or a log.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    #[must_use]
+    pub const fn new(value: String) -> Self {
+        Self(value)
+    }
+
+    /// The value itself, for the request that needs it.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Api {
+    Chat,
+    Completions,
+}
+
+impl Api {
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Completions => "completions",
+        }
+    }
+}
+
+/// The plan of the load's flags.
+pub(super) fn plan(
+    args: &cli::LoadArgs,
+    endpoint: Endpoint,
+    env: &Environment,
+) -> Result<LoadPlan, PlanError> {
+    at_least_one("max-tokens", u64::from(args.max_tokens))?;
+    at_least_one("repeat", u64::from(args.repeat))?;
+    at_least_one("max-in-flight", u64::from(args.max_in_flight))?;
+    if !args.temperature.is_finite() || args.temperature < 0.0 {
+        return Err(PlanError::Range {
+            flag: "temperature",
+            value: args.temperature.to_string(),
+            remedy: "give a number from 0",
+        });
+    }
+    for (flag, time) in [("timeout", Some(args.timeout)), ("duration", args.duration)] {
+        if time.is_some_and(|t| t.is_zero()) {
+            return Err(PlanError::Range { flag, value: "0".into(), remedy: "give a time such as 60s" });
+        }
+    }
+    let extra_body = match args.extra_body.as_deref().map(serde_json::from_str) {
+        None => serde_json::Map::new(),
+        Some(Ok(serde_json::Value::Object(map))) => map,
+        Some(Ok(_)) => return Err(extra_body_error("it is not an object".into())),
+        Some(Err(e)) => return Err(extra_body_error(e.to_string())),
+    };
+    let headers = args.headers.iter().map(|h| header(h)).collect::<Result<_, _>>()?;
+    let (steps, sweep) = steps(args)?;
+    Ok(LoadPlan {
+        endpoint,
+        model: args.model.clone(),
+        api: args.api.into(),
+        prompts: prompts(args)?,
+        max_tokens: args.max_tokens,
+        ignore_eos: args.ignore_eos,
+        temperature: args.temperature,
+        seed: args.seed,
+        extra_body,
+        requests: requests(args, &steps)?,
+        steps,
+        sweep,
+        repeat: args.repeat,
+        warmup: args.warmup,
+        duration: args.duration.map(Nanos::from),
+        ramp_up: args.ramp_up.map_or(Nanos::ZERO, Nanos::from),
+        max_in_flight: args.max_in_flight,
+        load_seed: args.load_seed,
+        slo: args.slo.as_deref().map(slo).transpose()?,
+        fail_on_slo: args.fail_on_slo,
+        http: HttpPlan {
+            timeout: args.timeout.into(),
+            headers,
+            api_key: env.api_key.clone().filter(|k| !k.is_empty()).map(Secret::new),
+            cacert: args.cacert.clone(),
+            insecure: args.insecure,
+        },
+    })
+}
+
+impl LoadPlan {
+    /// One request to `endpoint`, with everything else as it is where no flag is given.
+    #[must_use]
+    pub fn to(endpoint: Endpoint) -> Self {
+        Self {
+            endpoint,
+            model: None,
+            api: Api::Chat,
+            prompts: PromptPlan::Text(DEFAULT_PROMPT.to_owned()),
+            max_tokens: 128,
+            ignore_eos: false,
+            temperature: 0.0,
+            seed: None,
+            extra_body: serde_json::Map::new(),
+            steps: vec![Shape::Closed { concurrency: 1 }],
+            sweep: None,
+            repeat: 1,
+            requests: Some(1),
+            warmup: 0,
+            duration: None,
+            ramp_up: Nanos::ZERO,
+            max_in_flight: 10_000,
+            load_seed: 0,
+            slo: None,
+            fail_on_slo: false,
+            http: HttpPlan {
+                timeout: Nanos::from_millis(120_000),
+                headers: Vec::new(),
+                api_key: None,
+                cacert: None,
+                insecure: false,
+            },
+        }
+    }
+}
+
+const DEFAULT_PROMPT: &str = "Explain in a few sentences why the sky is blue.";
+/// A slot of a closed loop holds a connection.
+const MOST_CONCURRENT: u32 = 100_000;
+
+fn prompts(args: &cli::LoadArgs) -> Result<PromptPlan, PlanError> {
+    let given = [
+        args.prompt.is_some(),
+        args.prompt_file.is_some(),
+        args.dataset.is_some(),
+        args.input_tokens.is_some(),
+    ];
+    if given.iter().filter(|given| **given).count() > 1 {
+        return Err(PlanError::Conflict {
+            what: "--prompt, --prompt-file, --dataset and --input-tokens",
+            remedy: "say in one way what to ask",
+        });
+    }
+    Ok(match (&args.prompt_file, &args.dataset, args.input_tokens) {
+        (Some(file), ..) => PromptPlan::Lines(file.clone()),
+        (_, Some(file), _) => PromptPlan::Dataset(file.clone()),
+        (.., Some(tokens)) => {
+            at_least_one("input-tokens", u64::from(tokens))?;
+            let shared_prefix = args.shared_prefix.unwrap_or(0);
+            if shared_prefix >= tokens {
+                return Err(PlanError::Range {
+                    flag: "shared-prefix",
+                    value: shared_prefix.to_string(),
+                    remedy: "give less than --input-tokens: no two prompts are alike",
+                });
+            }
+            PromptPlan::Synthetic { tokens, shared_prefix }
+        }
+        _ => PromptPlan::Text(args.prompt.clone().unwrap_or_else(|| DEFAULT_PROMPT.to_owned())),
+    })
+}
+
+fn steps(args: &cli::LoadArgs) -> Result<(Vec<Shape>, Option<Sweep>), PlanError> {
+    let arrival = args.arrival.into();
+    let closed = |concurrency| Shape::Closed { concurrency };
+    let open = |per_second| Shape::Open { per_second, arrival };
+    let Some(text) = &args.sweep else {
+        let shape = match (args.rate, args.concurrency) {
+            (Some(rate), _) => open(in_range("rate", rate)?),
+            (None, None) if args.dataset.is_some() => Shape::Trace,
+            (None, concurrency) => closed(slots("concurrency", concurrency.unwrap_or(1))?),
+        };
+        return Ok((vec![shape], None));
+    };
+    let error = |why: String| PlanError::Value {
+        what: "--sweep".into(),
+        why,
+        remedy: "write --sweep concurrency=1,2,4,8 or --sweep rate=0.5,1,2",
+    };
+    let (over, values) = text.split_once('=').ok_or_else(|| error("it has no =".to_owned()))?;
+    let over = match over.trim() {
+        "concurrency" => SweepOver::Concurrency,
+        "rate" => SweepOver::Rate,
+        other => return Err(error(format!("'{other}' is neither concurrency nor rate"))),
+    };
+    let step = |value: &str| match over {
+        SweepOver::Concurrency => {
+            let n = value.parse().map_err(|_| error(format!("'{value}' is no whole number")))?;
+            Ok(closed(slots("sweep", n)?))
+        }
+        SweepOver::Rate => {
+            let rate = value.parse().map_err(|_| error(format!("'{value}' is no number")))?;
+            Ok(open(in_range("sweep", rate)?))
+        }
+    };
+    let steps = values.split(',').map(|v| step(v.trim())).collect::<Result<Vec<_>, PlanError>>()?;
+    if steps.windows(2).any(|pair| pair[1].height() <= pair[0].height()) {
+        return Err(error("its steps do not rise".to_owned()));
+    }
+    Ok((steps, Some(Sweep { over, all: args.sweep_all })))
+}
+
+impl Shape {
+    /// Slots, or requests a second: what a sweep raises.
+    #[must_use]
+    pub fn height(self) -> f64 {
+        match self {
+            Self::Closed { concurrency } => f64::from(concurrency),
+            Self::Open { per_second, .. } => per_second,
+            Self::Trace => 0.0,
+        }
+    }
+}
+
+fn slots(flag: &'static str, n: u32) -> Result<u32, PlanError> {
+    if (1..=MOST_CONCURRENT).contains(&n) {
+        return Ok(n);
+    }
+    Err(PlanError::Range { flag, value: n.to_string(), remedy: "give a number from 1 to 100000" })
+}
+
+fn in_range(flag: &'static str, rate: f64) -> Result<f64, PlanError> {
+    if rate.is_finite() && (1e-3..=1e5).contains(&rate) {
+        return Ok(rate);
+    }
+    Err(PlanError::Range {
+        flag,
+        value: rate.to_string(),
+        remedy: "give requests a second, from 0.001 to 100000",
+    })
+}
+
+/// How many requests a step has where the user did not say.
+fn requests(args: &cli::LoadArgs, steps: &[Shape]) -> Result<Option<u64>, PlanError> {
+    if let Some(n) = args.requests {
+        at_least_one("requests", n)?;
+        return Ok(Some(n));
+    }
+    if args.duration.is_some() || args.dataset.is_some() || args.prompt_file.is_some() {
+        return Ok(None);
+    }
+    let widest = steps.iter().map(|s| match s {
+        Shape::Closed { concurrency } => Some(u64::from(*concurrency)),
+        Shape::Open { .. } | Shape::Trace => None,
+    });
+    match widest.max().flatten() {
+        Some(n) => Ok(Some(n)),
+        None => Err(PlanError::Conflict {
+            what: "--rate without --requests and without --duration",
+            remedy: "say when to end: --duration 30s, or --requests 100",
+        }),
+    }
+}
+
+fn slo(text: &str) -> Result<Slo, PlanError> {
+    let error = |why: String| PlanError::Value {
+        what: "--slo".into(),
+        why,
+        remedy: "write --slo ttft=200ms,itl=30ms,e2e=5s, with any of ttft, ttfo, itl, tpot and e2e",
+    };
+    let mut slo = Slo::default();
+    for part in text.split(',') {
+        let (name, time) = part.split_once('=').ok_or_else(|| error(format!("'{part}' has no =")))?;
+        let level = match name.trim() {
+            "ttft" => &mut slo.ttft,
+            "ttfo" => &mut slo.ttfo,
+            "itl" => &mut slo.itl,
+            "tpot" => &mut slo.tpot,
+            "e2e" => &mut slo.e2e,
+            other => return Err(error(format!("'{other}' is no level"))),
+        };
+        let time = humantime::parse_duration(time.trim()).map_err(|e| error(format!("'{time}': {e}")))?;
+        if level.replace(Nanos::from(time)).is_some() {
+            return Err(error(format!("{} is given twice", name.trim())));
+        }
+    }
+    Ok(slo)
+}
+
+fn extra_body_error(why: String) -> PlanError {
+    PlanError::Value {
+        what: "--extra-body".into(),
+        why,
+        remedy: "give a JSON object, such as '{\"top_p\": 0.9}'",
+    }
+}
+
+fn header(text: &str) -> Result<(String, String), PlanError> {
+    let error = |why: &str| PlanError::Value {
+        // The value may be a secret; the name isn't.
+        what: format!("header '{}'", text.split(':').next().unwrap_or_default()),
+        why: why.to_owned(),
+        remedy: "write -H 'Name: value'",
+    };
+    let (name, value) = text.split_once(':').ok_or_else(|| error("it has no colon"))?;
+    let name = name.trim();
+    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+    {
+        return Err(error("its name is not a header name"));
+    }
+    let value = value.trim();
+    if value.bytes().any(|b| b.is_ascii_control() && b != b'\t') {
+        return Err(error("its value holds a control character"));
+    }
+    Ok((name.to_owned(), value.to_owned()))
+}

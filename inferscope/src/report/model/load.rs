@@ -1,0 +1,261 @@
+//! The load and what came of it, as the report shows them.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Load {
+    /// `closed`: the next request waits for a free slot. `open`: it goes out on schedule. `trace`: the schedule is
+    /// the data set's.
+    pub shape: String,
+    /// `null` in an open loop and in a sweep.
+    pub concurrency: Option<u32>,
+    pub rate_per_s: Option<f64>,
+    /// `poisson` or `constant`, in an open loop.
+    pub arrival: Option<String>,
+    /// `text`, `lines`, `dataset` or `synthetic`.
+    pub prompts: String,
+    /// Asked for with `--input-tokens`, and what the server counted, the mean of a request.
+    pub input_tokens_asked: Option<u32>,
+    pub input_tokens_mean: Option<f64>,
+    /// `chat` or `completions`.
+    pub api: String,
+    pub endpoint: String,
+    pub model: Option<String>,
+    /// Warm-up requests sent; in no other figure.
+    pub warmup: u64,
+    pub requests_sent: u64,
+    pub requests_ok: u64,
+    pub requests_failed: u64,
+    /// By cause, warm-up included, the most frequent first.
+    pub failures: Vec<FailureGroup>,
+    /// Sent once more because the server had closed the connection before it took them.
+    pub requests_resent: u64,
+    pub connections_opened: u64,
+    /// Measured requests under way.
+    pub in_flight: InFlight,
+    /// Send time minus scheduled time; empty in a closed loop.
+    pub schedule_lag_ns: Dist,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FailureGroup {
+    /// `null`: causes that found no room.
+    pub kind: Option<ErrorKind>,
+    /// Where it is the failure.
+    pub http_status: Option<u16>,
+    pub count: u64,
+    /// Warm-up requests among them.
+    pub warmup: u64,
+    /// The first of them in the server's words.
+    pub example: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct InFlight {
+    /// Over the measured parts' time.
+    pub mean: Option<f64>,
+    pub max: Option<u32>,
+    pub samples: Vec<InFlightSample>,
+}
+
+/// A stretch of time that ends where the next begins.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct InFlightSample {
+    pub t_ns: u64,
+    pub mean: f64,
+    pub max: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Sweep {
+    /// `concurrency` or `rate`.
+    pub over: String,
+    pub steps: Vec<Step>,
+    /// The last step before the server is saturated; `null` where no step was, or the first.
+    pub knee: Option<Knee>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub knee_reason: Option<String>,
+    /// Steps that were not run because the server was saturated.
+    pub steps_left_out: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Knee {
+    /// Index into `steps`.
+    pub step: u64,
+    /// Its concurrency or rate.
+    pub value: f64,
+}
+
+/// One step of a sweep.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Step {
+    pub concurrency: Option<u32>,
+    pub rate_per_s: Option<f64>,
+    pub requests_sent: u64,
+    pub requests_ok: u64,
+    pub requests_failed: u64,
+    pub in_flight: InFlight,
+    pub schedule_lag_ns: Dist,
+    pub timing: Timing,
+    pub cpu_ns_per_token: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cpu_reason: Option<String>,
+    /// Why the server has no more to give; `null` where it has.
+    pub saturated: Option<String>,
+}
+
+/// How far repeated runs agree.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Repeat {
+    pub runs: u32,
+    /// 0.95: of the intervals, Student's t over the runs.
+    pub confidence: f64,
+    /// By the figure's name in `timing`.
+    pub figures: BTreeMap<String, Interval>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Interval {
+    pub mean: f64,
+    /// `null` with one run.
+    pub low: Option<f64>,
+    pub high: Option<f64>,
+    /// One a run.
+    pub values: Vec<f64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Request {
+    pub id: u64,
+    pub warmup: bool,
+    pub scheduled_ns: Option<u64>,
+    pub sent_ns: u64,
+    pub headers_ns: Option<u64>,
+    /// First chunk with any generated token, reasoning included.
+    pub first_token_ns: Option<u64>,
+    pub last_token_ns: Option<u64>,
+    pub done_ns: u64,
+    pub ok: bool,
+    pub error_kind: Option<ErrorKind>,
+    pub error: Option<String>,
+    pub http_status: Option<u16>,
+    pub prompt_tokens: Option<u64>,
+    pub output_tokens: Option<u64>,
+    pub token_source: Option<TokenSource>,
+    pub finish_reason: Option<String>,
+    pub chunks: Vec<Chunk>,
+    /// There was no room for them; they are in every figure.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub chunks_omitted: bool,
+}
+
+/// What ended a failed request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorKind {
+    Connect,
+    Timeout,
+    /// An HTTP status other than 2xx.
+    Status,
+    /// An `error` object inside the stream.
+    ServerError,
+    /// Bytes that are no completion stream.
+    Malformed,
+    Disconnect,
+    /// No generated token in the answer.
+    Empty,
+    /// Ctrl-C.
+    Interrupted,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenSource {
+    /// The server's own `usage`.
+    Usage,
+    /// One token a chunk is assumed, because the server sent no usage.
+    Chunks,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Chunk {
+    pub t_ns: u64,
+    /// Tokens in it; `null` where the server's total doesn't tell how they were cut into chunks, an
+    /// assumed 1 where the request's `token_source` is `chunks`.
+    pub tokens: Option<u32>,
+    /// Bytes of generated text.
+    pub bytes: u32,
+    pub kind: ChunkKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ChunkKind {
+    Content,
+    Reasoning,
+    Tool,
+    Other,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Timing {
+    /// Time to first token, reasoning included.
+    pub ttft_ns: Dist,
+    /// Time to first output token that is not reasoning.
+    pub ttfo_ns: Dist,
+    /// Every gap between two token-bearing chunks of a request, pooled.
+    pub inter_chunk_ns: Dist,
+    /// The gap before a chunk of k tokens divided by k, counted k times, where k is known.
+    pub inter_token_ns: Dist,
+    /// (last token − first token) / (output tokens − 1), one value a request.
+    pub tpot_ns: Dist,
+    pub e2e_ns: Dist,
+    pub output_tokens: Option<u64>,
+    pub prompt_tokens: Option<u64>,
+    pub output_tokens_per_s: Option<f64>,
+    /// Prompt and output together.
+    pub total_tokens_per_s: Option<f64>,
+    pub requests_per_s: Option<f64>,
+    pub decode_tokens_per_s: Option<f64>,
+    /// Successful requests within `--slo`.
+    pub good_requests: Option<u64>,
+    pub goodput_per_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub goodput_per_s_reason: Option<String>,
+    /// First send to last byte of the measured requests, over all repetitions: what the rates divide by.
+    pub window_ns: Option<u64>,
+    pub token_source: Option<TokenSource>,
+    /// Of the successful requests: chunks that held a token. Beside `output_tokens` it tells how
+    /// many tokens a chunk carried.
+    pub token_chunks: u64,
+    /// `--repeat`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub repeat: Option<Repeat>,
+    /// What each figure means, by name.
+    pub definitions: BTreeMap<String, String>,
+}
+
+/// A distribution. `min`, `max`, `mean` and `stddev` are exact; the percentiles come from the
+/// histogram (three significant digits).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Dist {
+    pub count: u64,
+    pub min: Option<u64>,
+    pub mean: Option<f64>,
+    pub stddev: Option<f64>,
+    pub p50: Option<u64>,
+    pub p90: Option<u64>,
+    pub p95: Option<u64>,
+    pub p99: Option<u64>,
+    pub p999: Option<u64>,
+    pub max: Option<u64>,
+    /// HdrHistogram V2, compressed, base64.
+    pub histogram: Option<String>,
+    /// Why it is empty, or why a percentile is `null`: it lies beyond the histogram's hour.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+}
