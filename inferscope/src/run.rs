@@ -230,7 +230,7 @@ fn measure(plan: &Plan, load: &LoadPlan, mode: Mode, sink: &Sink) -> Result<u8, 
     let driver = Driver::new(load)?;
     let found = target::find(&plan.observe.target)?;
     // Before the observer, so that finding the model is in no figure.
-    let model = runtime.block_on(driver.resolve_model())?;
+    let server = runtime.block_on(driver.meet())?;
     let mut notes = Vec::new();
     let (observer, none_reason) = start_observer(plan, &found, &mut notes)?;
     let gpu = Poller::start(&plan.observe)?;
@@ -238,7 +238,7 @@ fn measure(plan: &Plan, load: &LoadPlan, mode: Mode, sink: &Sink) -> Result<u8, 
     let (log, interrupted) = runtime.block_on(async {
         let mut signals = Signals::new()?;
         let progress = sink.progress(load);
-        let drive = Drive { driver: &driver, plan: load, model: model.as_deref(), origin, progress };
+        let drive = Drive { driver: &driver, plan: load, server: &server, origin, progress };
         sending::drive(drive, signals.recv()).await
     })?;
 
@@ -258,8 +258,17 @@ fn measure(plan: &Plan, load: &LoadPlan, mode: Mode, sink: &Sink) -> Result<u8, 
     }
     let failed = if interrupted { None } else { all_failed(&log) };
     let missed = load.fail_on_slo && log.misses_slo();
-    let gathered =
-        Gathered { origin, interrupted, found, log: Some(log), model, observation, gpu, notes, mode };
+    let gathered = Gathered {
+        origin,
+        interrupted,
+        found,
+        log: Some(log),
+        model: server.model,
+        observation,
+        gpu,
+        notes,
+        mode,
+    };
     let report = gathered.report(plan);
     match failed {
         // What was measured of the server is in the document, for whom it was asked; a text report

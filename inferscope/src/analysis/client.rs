@@ -6,19 +6,27 @@
 use hdrhistogram::Histogram;
 
 use crate::plan::Shape;
-use crate::report::model;
+use crate::report::model::{self, Level};
 use crate::units::Nanos;
 
 use super::dist::Distribution;
 use super::measured::Measured;
 
-/// Later than this the load is another than the one that was asked for. In a hundred, one may be.
-const LATE_SEND: Nanos = Nanos::from_millis(10);
+/// How late 1% of something may be before it is a doubt, and before the run is not the server's alone any more.
+struct Limits {
+    doubt: Nanos,
+    invalid: Nanos,
+}
+
+/// Later than this the load is another than the one that was asked for.
+const SENDS: Limits = Limits { doubt: Nanos::from_millis(5), invalid: Nanos::from_millis(20) };
 /// The kernel keeps the time of what was not read yet, but what came together is read, and stamped, together.
-const LATE_READ: Nanos = Nanos::from_millis(10);
-const LATE_TIMER: Nanos = Nanos::from_millis(20);
+const READS: Limits = Limits { doubt: Nanos::from_millis(2), invalid: Nanos::from_millis(20) };
+const TIMER: Limits = Limits { doubt: Nanos::from_millis(20), invalid: Nanos::from_millis(60) };
 /// Of a CPU, in percent: beyond it every event waits for the one before.
 const BUSY_PERCENT: f64 = 90.0;
+/// A hundredth of few values is none of them.
+const LEAST_VALUES: u64 = 100;
 
 /// What `self` says of the client.
 pub(super) fn own(measured: Option<&Measured>, own: model::Own) -> model::Own {
@@ -40,30 +48,41 @@ pub(super) fn own(measured: Option<&Measured>, own: model::Own) -> model::Own {
     }
 }
 
-/// In which ways the client was the bottleneck, each with the figure.
-pub(super) fn in_the_way(measured: &Measured) -> Vec<(&'static str, String)> {
-    let mut all = Vec::new();
-    let late = measured.done.iter().filter(|d| !matches!(d.shape, Shape::Closed { .. }));
-    if let Some(lag) = late.filter_map(|d| d.lag_p99).max().filter(|lag| *lag > LATE_SEND.0) {
-        all.push((
-            "client_late",
-            format!("1% of the requests were sent {:.1} ms late or more", lag as f64 / 1e6),
-        ));
-    }
-    if let Some(lag) = quantile(measured.client.read_lag.as_ref()).filter(|lag| *lag > LATE_READ.0) {
-        let text = format!("1% of what came was read {:.1} ms late or more", lag as f64 / 1e6);
-        all.push(("client_slow_reads", text));
-    }
-    if let Some(lag) = quantile(Some(&timer_lag(measured))).filter(|lag| *lag > LATE_TIMER.0) {
-        all.push((
-            "client_stalled",
-            format!("its thread was {:.1} ms late or more in 1% of its looks", lag as f64 / 1e6),
-        ));
-    }
-    if let Some(percent) = busy_percent(measured).filter(|percent| *percent > BUSY_PERCENT) {
-        all.push(("client_busy", format!("its thread used {percent:.0}% of a CPU")));
-    }
-    all
+/// One way in which the client was the bottleneck.
+pub(super) struct InTheWay {
+    pub(super) level: Level,
+    pub(super) code: &'static str,
+    /// With the figure.
+    pub(super) why: String,
+}
+
+pub(super) fn in_the_way(measured: &Measured) -> Vec<InTheWay> {
+    let sends = measured.done.iter().filter(|d| !matches!(d.shape, Shape::Closed { .. }));
+    let sends = sends.filter(|d| d.lag.count >= LEAST_VALUES).filter_map(|d| d.lag.p99).max();
+    let late = |code, what: &str, p99: Option<u64>, limits: Limits| {
+        let p99 = Nanos(p99?);
+        let level = match p99 {
+            _ if p99 > limits.invalid => Level::Invalid,
+            _ if p99 > limits.doubt => Level::Warn,
+            _ => return None,
+        };
+        let why = format!("1% of {what} {:.1} ms late or more", p99.as_secs_f64() * 1e3);
+        Some(InTheWay { level, code, why })
+    };
+    let busy = busy_percent(measured).filter(|percent| *percent > BUSY_PERCENT).map(|percent| InTheWay {
+        level: Level::Invalid,
+        code: "client_busy",
+        why: format!("the thread that sends and reads used {percent:.0}% of a CPU"),
+    });
+    [
+        late("client_late", "the requests were sent", sends, SENDS),
+        late("client_slow_reads", "what came was read", quantile(measured.client.read_lag.as_ref()), READS),
+        late("client_stalled", "the looks at its timer were", quantile(Some(&timer_lag(measured))), TIMER),
+        busy,
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn busy_percent(measured: &Measured) -> Option<f64> {
@@ -79,7 +98,6 @@ fn timer_lag(measured: &Measured) -> Histogram<u64> {
     all
 }
 
-/// A hundredth of few values is none of them.
 fn quantile(lag: Option<&Histogram<u64>>) -> Option<u64> {
-    lag.filter(|h| h.len() >= 100).map(|h| h.value_at_quantile(0.99))
+    lag.filter(|h| h.len() >= LEAST_VALUES).map(|h| h.value_at_quantile(0.99))
 }

@@ -58,7 +58,6 @@ pub(super) struct StepDone {
     pub(super) sums: Sums,
     pub(super) timing: model::Timing,
     pub(super) lag: model::Dist,
-    pub(super) lag_p99: Option<u64>,
     pub(super) phases: Vec<PhaseLog>,
     pub(super) saturated: Option<String>,
 }
@@ -133,7 +132,6 @@ impl Measured {
         let mut done = StepDone {
             shape,
             lag: fold.lag.report(lag_reason),
-            lag_p99: fold.lag.quantile(0.99),
             sums: fold.sums,
             timing,
             phases,

@@ -9,9 +9,10 @@ use crate::event::GpuLog;
 use crate::plan::PromptPlan;
 use crate::report::model::{self, Level, Validity};
 
+use super::Inputs;
+use super::client::{self, InTheWay};
 use super::fold::Sums;
 use super::measured::Measured;
-use super::{Inputs, client};
 
 /// Share by which made prompts may miss the tokens that were asked for.
 const INPUT_TOLERANCE: f64 = 0.1;
@@ -33,14 +34,14 @@ pub(super) fn validity(inputs: &Inputs<'_>, processes: &model::Processes) -> Vec
         tokens(&mut all, &measured.sums);
         served_model(&mut all, inputs, &measured.sums);
         listed(&mut all, measured);
-        for (code, why) in client::in_the_way(measured) {
-            all.push(
-                Level::Invalid,
-                code,
-                format!(
-                    "inferscope itself was the bottleneck ({why}): the figures are not the server's alone"
-                ),
-            );
+        for InTheWay { level, code, why } in client::in_the_way(measured) {
+            let verdict = match level {
+                Level::Invalid => {
+                    "inferscope itself was the bottleneck, so the figures are not the server's alone"
+                }
+                Level::Warn | Level::Ok => "inferscope itself was slow for a moment",
+            };
+            all.push(level, code, format!("{verdict}: {why}; give it a CPU of its own, or less load"));
         }
         let is_sweep = measured.is_sweep();
         for why in measured.done.iter().filter(|_| !is_sweep).filter_map(|d| d.saturated.as_ref()) {

@@ -65,6 +65,15 @@ pub trait Receiver {
     fn phase(&mut self, log: PhaseLog) -> ControlFlow<()>;
 }
 
+/// What is known of the server before the first request.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Server {
+    /// The model to ask for. `None`: the server doesn't say and the user didn't; the requests then name none.
+    pub model: Option<String>,
+    /// It takes the wish for usage with each chunk.
+    usage_with_each_chunk: bool,
+}
+
 /// Drives one endpoint as one plan says.
 #[derive(Debug)]
 pub struct Driver {
@@ -82,11 +91,11 @@ impl Driver {
     }
 
     /// Asks the server for its models, which also shows that it can be reached, and tells which one to
-    /// ask for. `None`: the server doesn't say and the user didn't; the request then names none.
+    /// ask for.
     ///
     /// # Errors
     /// The server can't be reached or refuses, or the model is not served, or there are several.
-    pub async fn resolve_model(&self) -> Result<Option<String>, LoadError> {
+    pub async fn meet(&self) -> Result<Server, LoadError> {
         let asked = self.plan.model.as_deref();
         let url = self.plan.endpoint.join("models");
         let got = self.http.get(&url, MODELS_TIMEOUT, MODELS_BYTES).await.map_err(|failure| {
@@ -106,16 +115,21 @@ impl Driver {
         let status = got.status;
         match status {
             200..=299 => match models::parse(&got.body) {
-                Some(served) => models::choose(asked, &served),
+                Some(served) => Ok(Server {
+                    model: models::choose(asked, &served)?,
+                    usage_with_each_chunk: models::gives_usage_with_each_chunk(&got.body),
+                }),
                 // The user names the model, so the list is not needed; the first request will tell.
-                None if asked.is_some() => Ok(asked.map(str::to_owned)),
+                None if asked.is_some() => {
+                    Ok(Server { model: asked.map(str::to_owned), ..Server::default() })
+                }
                 None => {
                     let excerpt = self.http.scrub(&said::excerpt(&got.body));
                     Err(LoadError::NoModelList { url: url.to_string(), excerpt })
                 }
             },
             // A server without a model list.
-            404 | 405 | 501 => Ok(asked.map(str::to_owned)),
+            404 | 405 | 501 => Ok(Server { model: asked.map(str::to_owned), ..Server::default() }),
             401 | 403 if self.sends_credentials() => Err(LoadError::KeyRefused { status, said: said() }),
             401 | 403 => Err(LoadError::NoKey { status, said: said() }),
             300..=399 => Err(LoadError::Redirects {
@@ -145,7 +159,7 @@ impl Driver {
     /// No timer is to be had.
     pub async fn run(
         &self,
-        model: Option<&str>,
+        server: &Server,
         stop: watch::Receiver<bool>,
         receiver: &mut dyn Receiver,
     ) -> Result<(), LoadError> {
@@ -157,7 +171,7 @@ impl Driver {
                 if *stop.borrow() {
                     return Ok(());
                 }
-                let place = Place { step, repetition, shape: *shape, model };
+                let place = Place { step, repetition, shape: *shape, server };
                 let log = self.phase(place, &mut ids, &mut timer, stop.clone(), receiver).await?;
                 go_on = receiver.phase(log);
             }
@@ -301,7 +315,13 @@ impl Driver {
             Api::Chat => serde_json::json!([{"role": "user", "content": text}]),
             Api::Completions => text.into(),
         };
-        let ask = request::Ask { model: place.model, prompt, max_tokens, usage_with_each_chunk: false };
+        let Server { model, usage_with_each_chunk } = place.server;
+        let ask = request::Ask {
+            model: model.as_deref(),
+            prompt,
+            max_tokens,
+            usage_with_each_chunk: *usage_with_each_chunk,
+        };
         let body = request::body(&self.plan, ask).to_string().into_bytes();
         let url = self.plan.endpoint.join(path);
         let slot = Slot { id, warmup: turn.warmup, scheduled: turn.scheduled };
@@ -321,7 +341,7 @@ struct Place<'a> {
     step: usize,
     repetition: u32,
     shape: Shape,
-    model: Option<&'a str>,
+    server: &'a Server,
 }
 
 fn thread_cpu() -> Nanos {

@@ -23,6 +23,16 @@ pub(super) fn parse(body: &[u8]) -> Option<Vec<Names>> {
     Some(items.iter().filter_map(names).collect())
 }
 
+/// Whether a server with this list takes the wish for usage with each chunk. Those that are not known to may refuse
+/// the request for it. vLLM: `continuous_usage_stats` since 0.5.2; SGLang has the same.
+pub(super) fn gives_usage_with_each_chunk(body: &[u8]) -> bool {
+    let Ok(value) = serde_json::from_slice::<Value>(body) else { return false };
+    let items = value.get("data").and_then(Value::as_array);
+    items.into_iter().flatten().any(|item| {
+        item.get("owned_by").and_then(Value::as_str).is_some_and(|owner| matches!(owner, "vllm" | "sglang"))
+    })
+}
+
 fn names(item: &Value) -> Option<Names> {
     let own = match item {
         Value::String(id) => Some(id.as_str()),
@@ -62,6 +72,19 @@ fn answers_to(name: &str, asked: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_servers_that_are_known_to_take_it_are_asked_for_usage_with_each_chunk() {
+        for (body, asked) in [
+            (r#"{"object":"list","data":[{"id":"m","owned_by":"vllm"}]}"#, true),
+            (r#"{"data":[{"id":"m","owned_by":"sglang"}]}"#, true),
+            (r#"{"data":[{"id":"m","owned_by":"llamacpp"}]}"#, false),
+            (r#"{"data":[{"id":"vllm","owned_by":7}]}"#, false),
+            ("no JSON", false),
+        ] {
+            assert_eq!(gives_usage_with_each_chunk(body.as_bytes()), asked, "{body}");
+        }
+    }
 
     fn chosen(asked: Option<&str>, body: &str) -> Result<Option<String>, LoadError> {
         choose(asked, &parse(body.as_bytes()).expect("a model list"))

@@ -172,12 +172,16 @@ impl Receiver for LoadLog {
     }
 }
 
+fn server_of_m() -> Server {
+    Server { model: Some("m".to_owned()), ..Server::default() }
+}
+
 /// Runs the plan; nothing stops it.
 async fn run(plan: &LoadPlan) -> (LoadLog, u64) {
     let (_keep, stop) = watch::channel(false);
     let driver = Driver::new(plan).unwrap();
     let mut log = LoadLog::default();
-    tokio::time::timeout(PATIENCE, driver.run(Some("m"), stop, &mut log)).await.unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, driver.run(&server_of_m(), stop, &mut log)).await.unwrap().unwrap();
     (log, driver.resent().requests)
 }
 
@@ -339,7 +343,7 @@ async fn a_message_does_not_repeat_the_key() {
     plan.http.headers = vec![("X-Auth".into(), "Bearer tok-hunter3".into())];
     let (log, _) = run(&plan).await;
     assert_eq!(log.requests[0].failure.as_ref().unwrap().message, "HTTP 401: key *** or token *** is wrong");
-    let error = Driver::new(&plan).unwrap().resolve_model().await.unwrap_err().to_string();
+    let error = Driver::new(&plan).unwrap().meet().await.unwrap_err().to_string();
     assert!(error.contains("key ***") && !error.contains("hunter"), "{error}");
     plan.http.api_key = Some(Secret::new("sk-\nhunter2".into()));
     let error = Driver::new(&plan).unwrap_err();
@@ -359,7 +363,7 @@ async fn a_refused_connection_says_so_and_three_end_the_load() {
     let refused = Some((FailureKind::Connect, "connection refused".to_owned()));
     assert!(log.requests.iter().all(|r| r.failure.clone().map(|f| (f.kind, f.message)) == refused));
     assert!(log.requests.iter().all(|r| r.done >= r.sent && r.headers.is_none()));
-    let error = Driver::new(&plan).unwrap().resolve_model().await.unwrap_err();
+    let error = Driver::new(&plan).unwrap().meet().await.unwrap_err();
     let said = error.to_string();
     assert!(
         said.starts_with("can't reach http://127.0.0.1:")
@@ -411,7 +415,7 @@ async fn a_stop_ends_the_request_under_way_and_sends_no_other() {
         send.send(true).unwrap();
     };
     let mut log = LoadLog::default();
-    let load = driver.run(None, stop.clone(), &mut log);
+    let load = driver.run(&Server::default(), stop.clone(), &mut log);
     tokio::time::timeout(PATIENCE, async { tokio::join!(load, stopper) }).await.unwrap().0.unwrap();
     assert_eq!(log.requests.len(), 2);
     assert_eq!(log.requests[0].failure, None);
@@ -419,7 +423,7 @@ async fn a_stop_ends_the_request_under_way_and_sends_no_other() {
     assert_eq!((last.failure.as_ref().unwrap().kind, last.chunks.len()), (FailureKind::Interrupted, 1));
     assert!(Mono::now().since(begin) < Nanos::from_millis(3_000));
     let mut none = LoadLog::default();
-    driver.run(None, stop, &mut none).await.unwrap();
+    driver.run(&Server::default(), stop, &mut none).await.unwrap();
     assert!(none.requests.is_empty() && none.phases.is_empty(), "stopped before it began");
 }
 
@@ -428,7 +432,7 @@ async fn a_stop_whose_sender_is_gone_stops_nothing() {
     let server = Server::start(vec![whole()]).await;
     let (_, stop) = watch::channel(false);
     let mut log = LoadLog::default();
-    Driver::new(&server.plan()).unwrap().run(None, stop, &mut log).await.unwrap();
+    Driver::new(&server.plan()).unwrap().run(&Server::default(), stop, &mut log).await.unwrap();
     assert_eq!(log.requests[0].failure, None);
 }
 
@@ -482,7 +486,7 @@ async fn a_request_is_sent_again_once_at_most_and_never_after_a_fresh_connection
 async fn resolved(acts: Vec<Act>, asked: Option<&str>) -> Result<Option<String>, LoadError> {
     let server = Server::start(vec![acts]).await;
     let plan = LoadPlan { model: asked.map(String::from), ..server.plan() };
-    let result = Driver::new(&plan).unwrap().resolve_model().await;
+    let result = Driver::new(&plan).unwrap().meet().await.map(|server| server.model);
     assert!(server.requests()[0].starts_with("GET /v1/models HTTP/1.1\r\n"));
     result
 }
@@ -530,7 +534,7 @@ async fn a_server_that_can_not_be_driven_is_an_error_with_a_remedy() {
     let server = Server::start(vec![vec![Act::Hang]]).await;
     let mut plan = server.plan();
     plan.http.timeout = Nanos::from_millis(100);
-    let error = Driver::new(&plan).unwrap().resolve_model().await.unwrap_err().to_string();
+    let error = Driver::new(&plan).unwrap().meet().await.unwrap_err().to_string();
     assert!(error.contains("no answer within 100ms\n  "), "{error}");
 }
 
@@ -553,6 +557,6 @@ async fn an_https_endpoint_that_speaks_plain_http_says_what_to_do() {
     let mut plan = server.plan();
     plan.endpoint = Endpoint::parse(&format!("https://127.0.0.1:{}", server.port)).unwrap();
     plan.http.insecure = true;
-    let error = Driver::new(&plan).unwrap().resolve_model().await.unwrap_err().to_string();
+    let error = Driver::new(&plan).unwrap().meet().await.unwrap_err().to_string();
     assert!(error.starts_with("can't reach https://") && error.contains("--insecure"), "{error}");
 }

@@ -153,19 +153,19 @@ async fn drive(
 ) -> Driven {
     let mut driven = Driven::default();
     match session.ready(driver, command.ready_timeout).await {
-        Ok(Some(model)) => {
+        Ok(Some(server)) => {
             driven.ready = Some(Mono::now());
             // The command's output and a bar would write over each other.
             let progress = match command.output {
                 CommandOutput::Stderr => Progress::none(),
                 CommandOutput::Null | CommandOutput::File(_) => sink.progress(load),
             };
-            let drive = Drive { driver, plan: load, model: model.as_deref(), origin, progress };
+            let drive = Drive { driver, plan: load, server: &server, origin, progress };
             match super::sending::drive(drive, session.interruption()).await {
                 Ok((log, _)) => driven.log = Some(log),
                 Err(e) => driven.failure = Some(e),
             }
-            driven.model = model;
+            driven.model = server.model;
         }
         Ok(None) => {}
         Err(e) => driven.failure = Some(e),

@@ -55,6 +55,10 @@ impl Gathered {
         Own {
             cpu_ns,
             max_rss_bytes,
+            // The load's, which is the main one, the observer's, and NVML's where there is a device to ask.
+            threads: Some(
+                1 + u64::from(self.observation.is_some()) + u64::from(!self.gpu.devices.is_empty()),
+            ),
             bpf_run_ns: None,
             bpf_run_count: None,
             bpf_reason: Some("the kernel's bpf_stats are off: they cost more than the program".to_owned()),

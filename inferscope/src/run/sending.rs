@@ -10,7 +10,7 @@ use super::output::Progress;
 use crate::analysis::Measured;
 use crate::clock::Origin;
 use crate::event::{PhaseLog, RequestLog};
-use crate::load::{Driver, Receiver, Resent};
+use crate::load::{Driver, Receiver, Resent, Server};
 use crate::plan::LoadPlan;
 use crate::report::model::{ErrorKind, Level, Validity};
 use crate::units::Nanos;
@@ -33,7 +33,7 @@ pub(super) fn said_of(resent: Resent) -> Option<Validity> {
 pub(super) struct Drive<'a> {
     pub(super) driver: &'a Driver,
     pub(super) plan: &'a LoadPlan,
-    pub(super) model: Option<&'a str>,
+    pub(super) server: &'a Server,
     pub(super) origin: Origin,
     pub(super) progress: Progress,
 }
@@ -63,12 +63,13 @@ pub(super) async fn drive(
     drive: Drive<'_>,
     stop: impl Future<Output = ()>,
 ) -> Result<(Measured, bool), RunError> {
-    let Drive { driver, plan, model, origin, mut progress } = drive;
+    let Drive { driver, plan, server, origin, mut progress } = drive;
     let (tell, stopped) = tokio::sync::watch::channel(false);
     let mut interrupted = false;
-    let mut intake = Intake { measured: Measured::new(plan, origin, model), progress: &mut progress };
+    let mut intake =
+        Intake { measured: Measured::new(plan, origin, server.model.as_deref()), progress: &mut progress };
     let result = {
-        let load = driver.run(model, stopped, &mut intake);
+        let load = driver.run(server, stopped, &mut intake);
         tokio::pin!(load);
         tokio::pin!(stop);
         loop {

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::{RunError, in_words, note};
 use crate::event::ExitStatus;
 use crate::launch::{Happened, Launched, Watch};
-use crate::load::{Driver, LoadError};
+use crate::load::{Driver, LoadError, Server};
 use crate::report::model::Validity;
 use crate::units::Nanos;
 
@@ -74,19 +74,15 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Asks until the server answers; the model to ask for. `None`: interrupted.
+    /// Asks until the server answers; what it tells. `None`: interrupted.
     ///
     /// # Errors
     /// The time is up, the command ended, or the server answers that it can't be driven.
-    pub(super) async fn ready(
-        &mut self,
-        driver: &Driver,
-        limit: Nanos,
-    ) -> Result<Option<Option<String>>, RunError> {
+    pub(super) async fn ready(&mut self, driver: &Driver, limit: Nanos) -> Result<Option<Server>, RunError> {
         let last: RefCell<Option<LoadError>> = RefCell::new(None);
         let asking = async {
             loop {
-                match driver.resolve_model().await {
+                match driver.meet().await {
                     Err(e) if e.may_pass() => last.replace(Some(e)),
                     answered => return answered,
                 };
