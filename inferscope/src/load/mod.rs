@@ -67,7 +67,7 @@ pub trait Receiver {
 
 /// What is known of the server before the first request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Server {
+pub struct Served {
     /// The model to ask for. `None`: the server doesn't say and the user didn't; the requests then name none.
     pub model: Option<String>,
     /// It takes the wish for usage with each chunk.
@@ -95,7 +95,7 @@ impl Driver {
     ///
     /// # Errors
     /// The server can't be reached or refuses, or the model is not served, or there are several.
-    pub async fn meet(&self) -> Result<Server, LoadError> {
+    pub async fn meet(&self) -> Result<Served, LoadError> {
         let asked = self.plan.model.as_deref();
         let url = self.plan.endpoint.join("models");
         let got = self.http.get(&url, MODELS_TIMEOUT, MODELS_BYTES).await.map_err(|failure| {
@@ -115,13 +115,13 @@ impl Driver {
         let status = got.status;
         match status {
             200..=299 => match models::parse(&got.body) {
-                Some(served) => Ok(Server {
+                Some(served) => Ok(Served {
                     model: models::choose(asked, &served)?,
                     usage_with_each_chunk: models::gives_usage_with_each_chunk(&got.body),
                 }),
                 // The user names the model, so the list is not needed; the first request will tell.
                 None if asked.is_some() => {
-                    Ok(Server { model: asked.map(str::to_owned), ..Server::default() })
+                    Ok(Served { model: asked.map(str::to_owned), ..Served::default() })
                 }
                 None => {
                     let excerpt = self.http.scrub(&said::excerpt(&got.body));
@@ -129,7 +129,7 @@ impl Driver {
                 }
             },
             // A server without a model list.
-            404 | 405 | 501 => Ok(Server { model: asked.map(str::to_owned), ..Server::default() }),
+            404 | 405 | 501 => Ok(Served { model: asked.map(str::to_owned), ..Served::default() }),
             401 | 403 if self.sends_credentials() => Err(LoadError::KeyRefused { status, said: said() }),
             401 | 403 => Err(LoadError::NoKey { status, said: said() }),
             300..=399 => Err(LoadError::Redirects {
@@ -159,7 +159,7 @@ impl Driver {
     /// No timer is to be had.
     pub async fn run(
         &self,
-        server: &Server,
+        server: &Served,
         stop: watch::Receiver<bool>,
         receiver: &mut dyn Receiver,
     ) -> Result<(), LoadError> {
@@ -315,7 +315,7 @@ impl Driver {
             Api::Chat => serde_json::json!([{"role": "user", "content": text}]),
             Api::Completions => text.into(),
         };
-        let Server { model, usage_with_each_chunk } = place.server;
+        let Served { model, usage_with_each_chunk } = place.server;
         let ask = request::Ask {
             model: model.as_deref(),
             prompt,
@@ -341,7 +341,7 @@ struct Place<'a> {
     step: usize,
     repetition: u32,
     shape: Shape,
-    server: &'a Server,
+    server: &'a Served,
 }
 
 fn thread_cpu() -> Nanos {

@@ -172,8 +172,8 @@ impl Receiver for LoadLog {
     }
 }
 
-fn server_of_m() -> Server {
-    Server { model: Some("m".to_owned()), ..Server::default() }
+fn served_m() -> Served {
+    Served { model: Some("m".to_owned()), ..Served::default() }
 }
 
 /// Runs the plan; nothing stops it.
@@ -181,7 +181,7 @@ async fn run(plan: &LoadPlan) -> (LoadLog, u64) {
     let (_keep, stop) = watch::channel(false);
     let driver = Driver::new(plan).unwrap();
     let mut log = LoadLog::default();
-    tokio::time::timeout(PATIENCE, driver.run(&server_of_m(), stop, &mut log)).await.unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, driver.run(&served_m(), stop, &mut log)).await.unwrap().unwrap();
     (log, driver.resent().requests)
 }
 
@@ -415,7 +415,7 @@ async fn a_stop_ends_the_request_under_way_and_sends_no_other() {
         send.send(true).unwrap();
     };
     let mut log = LoadLog::default();
-    let load = driver.run(&Server::default(), stop.clone(), &mut log);
+    let load = driver.run(&Served::default(), stop.clone(), &mut log);
     tokio::time::timeout(PATIENCE, async { tokio::join!(load, stopper) }).await.unwrap().0.unwrap();
     assert_eq!(log.requests.len(), 2);
     assert_eq!(log.requests[0].failure, None);
@@ -423,7 +423,7 @@ async fn a_stop_ends_the_request_under_way_and_sends_no_other() {
     assert_eq!((last.failure.as_ref().unwrap().kind, last.chunks.len()), (FailureKind::Interrupted, 1));
     assert!(Mono::now().since(begin) < Nanos::from_millis(3_000));
     let mut none = LoadLog::default();
-    driver.run(&Server::default(), stop, &mut none).await.unwrap();
+    driver.run(&Served::default(), stop, &mut none).await.unwrap();
     assert!(none.requests.is_empty() && none.phases.is_empty(), "stopped before it began");
 }
 
@@ -432,7 +432,7 @@ async fn a_stop_whose_sender_is_gone_stops_nothing() {
     let server = Server::start(vec![whole()]).await;
     let (_, stop) = watch::channel(false);
     let mut log = LoadLog::default();
-    Driver::new(&server.plan()).unwrap().run(&Server::default(), stop, &mut log).await.unwrap();
+    Driver::new(&server.plan()).unwrap().run(&Served::default(), stop, &mut log).await.unwrap();
     assert_eq!(log.requests[0].failure, None);
 }
 

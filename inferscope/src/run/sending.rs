@@ -10,7 +10,7 @@ use super::output::Progress;
 use crate::analysis::Measured;
 use crate::clock::Origin;
 use crate::event::{PhaseLog, RequestLog};
-use crate::load::{Driver, Receiver, Resent, Server};
+use crate::load::{Driver, Receiver, Resent, Served};
 use crate::plan::LoadPlan;
 use crate::report::model::{ErrorKind, Level, Validity};
 use crate::units::Nanos;
@@ -33,7 +33,7 @@ pub(super) fn said_of(resent: Resent) -> Option<Validity> {
 pub(super) struct Drive<'a> {
     pub(super) driver: &'a Driver,
     pub(super) plan: &'a LoadPlan,
-    pub(super) server: &'a Server,
+    pub(super) server: &'a Served,
     pub(super) origin: Origin,
     pub(super) progress: Progress,
 }

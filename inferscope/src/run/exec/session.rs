@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::{RunError, in_words, note};
 use crate::event::ExitStatus;
 use crate::launch::{Happened, Launched, Watch};
-use crate::load::{Driver, LoadError, Server};
+use crate::load::{Driver, LoadError, Served};
 use crate::report::model::Validity;
 use crate::units::Nanos;
 
@@ -78,7 +78,7 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// The time is up, the command ended, or the server answers that it can't be driven.
-    pub(super) async fn ready(&mut self, driver: &Driver, limit: Nanos) -> Result<Option<Server>, RunError> {
+    pub(super) async fn ready(&mut self, driver: &Driver, limit: Nanos) -> Result<Option<Served>, RunError> {
         let last: RefCell<Option<LoadError>> = RefCell::new(None);
         let asking = async {
             loop {
