@@ -415,7 +415,8 @@ async fn a_stop_ends_the_request_under_way_and_sends_no_other() {
         send.send(true).unwrap();
     };
     let mut log = LoadLog::default();
-    let load = driver.run(&Served::default(), stop.clone(), &mut log);
+    let nothing_known = Served::default();
+    let load = driver.run(&nothing_known, stop.clone(), &mut log);
     tokio::time::timeout(PATIENCE, async { tokio::join!(load, stopper) }).await.unwrap().0.unwrap();
     assert_eq!(log.requests.len(), 2);
     assert_eq!(log.requests[0].failure, None);
