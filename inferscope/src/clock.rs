@@ -80,6 +80,30 @@ impl Origin {
     }
 }
 
+/// CLOCK_MONOTONIC and CLOCK_REALTIME of one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BothClocks {
+    pub mono: Mono,
+    /// Nanoseconds since 1970.
+    pub unix_ns: u64,
+}
+
+impl BothClocks {
+    /// Longest time between the reads.
+    pub const APART: Nanos = Nanos(20_000);
+
+    /// Both clocks, read at most [`Self::APART`] from each other; `None` where the thread was put aside
+    /// between the reads each time that it was tried.
+    #[must_use]
+    pub fn now() -> Option<Self> {
+        (0..4).find_map(|_| {
+            let mono = Mono::now();
+            let unix_ns = read_ns(ClockId::Realtime);
+            (Mono::now().since(mono) <= Self::APART).then_some(Self { mono, unix_ns })
+        })
+    }
+}
+
 fn read_ns(clock: ClockId) -> u64 {
     let t = clock_gettime(clock);
     // Kernel clocks since boot or 1970 are never negative.

@@ -227,7 +227,7 @@ fn measure(plan: &Plan, load: &LoadPlan, mode: Mode, sink: &Sink) -> Result<u8, 
     raise_file_limit();
     let runtime = runtime()?;
     let origin = Origin::now();
-    let driver = Driver::new(load)?;
+    let driver = Driver::new(load, &gathered::run_id(origin))?;
     let found = target::find(&plan.observe.target)?;
     // Before the observer, so that finding the model is in no figure.
     let server = runtime.block_on(driver.meet())?;

@@ -1,26 +1,31 @@
 //! What went wrong in HTTP, by kind and in one line.
 //!
-//! Owns the mapping of reqwest's errors. They are told apart by type, never by text: reqwest's own kind
+//! Owns the mapping of the transports' errors. They are told apart by type, never by text: reqwest's own kind
 //! first, then hyper's error and `std::io::Error` in its chain. Pure. Used by `http`.
 
 use std::error::Error;
 use std::io::ErrorKind;
 
+use super::http::WireError;
 use super::said;
 use crate::event::{Failure, FailureKind};
 
 /// An error of the connection, before the response's head or in its body, as a failed request.
-pub(super) fn failure(error: &reqwest::Error) -> Failure {
-    let kind = if error.is_connect() {
-        FailureKind::Connect
-    } else if error.is_timeout() {
-        FailureKind::Timeout
-    } else if is_malformed(error) {
-        FailureKind::Malformed
-    } else {
-        FailureKind::Disconnect
+pub(super) fn failure(error: &WireError) -> Failure {
+    let (kind, cause): (_, &(dyn Error + 'static)) = match error {
+        WireError::General(e) if e.is_connect() => (FailureKind::Connect, e),
+        WireError::General(e) if e.is_timeout() => (FailureKind::Timeout, e),
+        WireError::Connect(e) => (FailureKind::Connect, e),
+        WireError::ConnectTimeout => (FailureKind::Connect, error),
+        WireError::General(e) => (answered(e), e),
+        WireError::Http(e) => (answered(e), e),
     };
-    Failure { kind, message: line(error) }
+    Failure { kind, message: line(cause) }
+}
+
+/// A connection that ended in the middle, or bytes that are no HTTP.
+fn answered(error: &(dyn Error + 'static)) -> FailureKind {
+    if is_malformed(error) { FailureKind::Malformed } else { FailureKind::Disconnect }
 }
 
 /// The connection was closed by the other side before a response: how a kept-alive connection looks
@@ -46,7 +51,7 @@ pub(super) fn line(error: &(dyn Error + 'static)) -> String {
 }
 
 /// Bytes came, and they were no HTTP.
-fn is_malformed(error: &reqwest::Error) -> bool {
+fn is_malformed(error: &(dyn Error + 'static)) -> bool {
     chain(error).any(|e| {
         hyper_of(e).is_some_and(|h| h.is_parse())
             || io_of(e)

@@ -1,30 +1,45 @@
 //! HTTP: the thin shell around the sans-IO state.
 //!
-//! Owns the client, the connections and the stamps: the clock is read at once when a read returns, then
-//! its bytes are parsed. Decides nothing about an answer's meaning (`request` does). Called by the
-//! driver.
+//! Owns the requests' headers and limits, and the way of an answer from the connection into the state: each
+//! read with its stamp. Decides nothing about an answer's meaning (`request` does). Called by the driver.
 //!
-//! Connections are kept alive and used again. A server may close one just when the next request goes
-//! out on it; reqwest sends the request again by itself only where it had not begun to write it. Where
-//! it had, this module does it once: on a kept-alive connection, closed before a response came and
-//! within [`STALE_WITHIN`], on a fresh one. Nothing else is sent twice.
+//! Connections are kept alive and used again; which requests are sent twice is told in `direct` and `general`,
+//! between which `wire` chooses.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+mod conn;
+mod connects;
+mod direct;
+mod general;
+mod meter;
+mod pipe;
+mod pool;
+mod socket;
+mod stamp;
+mod wire;
+
+use std::sync::Arc;
 use std::time::Duration;
 
+use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Method, Request, Response, Url};
+use reqwest::{Method, Url};
 use tokio::sync::watch;
+use tokio::task::coop::unconstrained;
 
 use super::cause;
-use super::connects::{NoticeConnects, noticed};
 use super::error::LoadError;
 use super::request::{End, RequestState, Slot, Wanted};
 use super::said;
 use crate::clock::Mono;
-use crate::event::{Failure, FailureKind, RequestLog};
+use crate::event::{ClientLog, Failure, FailureKind, RequestLog};
 use crate::plan::{Endpoint, HttpPlan};
 use crate::units::Nanos;
+
+use direct::Direct;
+use general::General;
+use meter::Meter;
+pub(super) use wire::WireError;
+use wire::{Answer, Outgoing, Transport};
 
 /// Requests that were sent twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,25 +53,26 @@ pub struct Resent {
 const ERROR_BODY_BYTES: usize = 64 << 10;
 /// Longest time for a connection, TLS included; the request's own limit where that is shorter.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the end of a complete answer's body is waited for, so that its connection can be used again.
-const DRAIN: Duration = Duration::from_millis(250);
 /// A connection that the server had closed fails within a round trip. Later it is the server that gave up
 /// on a request that it had, and to send that again would hide it.
 const STALE_WITHIN: Nanos = Nanos::from_millis(250);
 /// Shorter secrets are words that messages hold by chance.
 const SECRET_BYTES: usize = 6;
 
+/// The header that tells a server's own records which request is meant.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
 #[derive(Debug)]
 pub(super) struct Http {
-    client: Client,
+    transport: Transport,
     /// Of every request. reqwest's default headers would keep one value a name.
     headers: HeaderMap,
+    /// The run's, for each request's id; `None` where the user gives the header.
+    run_id: Option<String>,
     timeout: Duration,
     /// Values that no message may repeat.
     secrets: Vec<String>,
-    resent: AtomicU64,
-    /// The longest that a sending which had to be repeated took, in nanoseconds.
-    resent_after: AtomicU64,
+    meter: Arc<Meter>,
 }
 
 /// A response of a plain GET.
@@ -69,31 +85,10 @@ pub(super) struct Got {
 }
 
 impl Http {
-    /// A client for `endpoint`. Proxies of the environment hold, but not for a loopback endpoint. A plain
-    /// http endpoint gets no CA certificates but `--cacert`: it needs none, and machines without any work.
-    pub(super) fn new(plan: &HttpPlan, endpoint: &Endpoint) -> Result<Self, LoadError> {
+    /// A client for `endpoint`. Requests carry an id made of `run_id` and their own.
+    pub(super) fn new(plan: &HttpPlan, endpoint: &Endpoint, run_id: &str) -> Result<Self, LoadError> {
         let timeout = plan.timeout.to_duration();
-        let mut builder = Client::builder()
-            .connect_timeout(timeout.min(CONNECT_TIMEOUT))
-            .connector_layer(NoticeConnects)
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            .tcp_nodelay(true)
-            .pool_max_idle_per_host(usize::MAX)
-            .tls_danger_accept_invalid_certs(plan.insecure);
-        let certificates = certificates(plan)?;
-        builder = if endpoint.url().scheme() == "http" {
-            builder.tls_certs_only(certificates)
-        } else {
-            builder.tls_certs_merge(certificates)
-        };
-        if endpoint.loopback_port().is_some() {
-            builder = builder.no_proxy();
-        }
-        let client = builder.build().map_err(|e| match &plan.cacert {
-            Some(path) => LoadError::Cacert { path: path.clone(), why: cause::line(&e) },
-            None => LoadError::Client { why: cause::line(&e) },
-        })?;
+        let meter = Arc::new(Meter::new());
         let key = plan.api_key.iter().map(|k| k.reveal().to_owned());
         let values = plan.headers.iter().flat_map(|(_, value)| {
             // `Bearer x`: the scheme is no secret, what follows is one also by itself.
@@ -101,22 +96,25 @@ impl Http {
             std::iter::once(value.clone()).chain(token)
         });
         let secrets = key.chain(values).filter(|s| s.len() >= SECRET_BYTES).collect();
+        let headers = headers(plan)?;
         Ok(Self {
-            client,
-            headers: headers(plan)?,
+            transport: transport(plan, endpoint, timeout.min(CONNECT_TIMEOUT), &meter)?,
+            run_id: (!headers.contains_key(REQUEST_ID)).then(|| run_id.to_owned()),
+            headers,
             timeout,
             secrets,
-            resent: AtomicU64::new(0),
-            resent_after: AtomicU64::new(0),
+            meter,
         })
     }
 
     /// Requests that were sent a second time, because the server had closed the connection.
     pub(super) fn resent(&self) -> Resent {
-        Resent {
-            requests: self.resent.load(Ordering::Relaxed),
-            longest: Nanos(self.resent_after.load(Ordering::Relaxed)),
-        }
+        self.meter.resent()
+    }
+
+    /// What the client tells of itself so far.
+    pub(super) fn client_log(&self) -> ClientLog {
+        self.meter.log()
     }
 
     /// Sends one request and reads its answer to the end, to the time limit, or until `stop` is true.
@@ -129,19 +127,28 @@ impl Http {
         stop: &mut watch::Receiver<bool>,
     ) -> RequestLog {
         let mut request = self.request(Method::POST, url);
-        *request.body_mut() = Some(body.into());
+        request.body = body.into();
+        if let Some(run_id) = &self.run_id {
+            let id = HeaderValue::try_from(format!("inferscope-{run_id}-{}", slot.id));
+            request.headers.insert(REQUEST_ID, id.expect("a run's id is plain text"));
+        }
         let mut state = RequestState::new(slot, Mono::now(), max_tokens);
         let interrupted = |why: &str| Failure { kind: FailureKind::Interrupted, message: why.to_owned() };
         // Read before the reasons to give up: what has arrived counts.
-        let end = tokio::select! {
-            biased;
-            end = self.answer(request, &mut state) => end,
-            () = stopped(stop) => End::Failed(interrupted("interrupted")),
-            () = tokio::time::sleep(self.timeout) => End::Failed(Failure {
-                kind: FailureKind::Timeout,
-                message: String::new(),
-            }),
+        let exchange = async {
+            tokio::select! {
+                biased;
+                end = self.answer(request, &mut state) => end,
+                () = stopped(stop) => End::Failed(interrupted("interrupted")),
+                () = tokio::time::sleep(self.timeout) => End::Failed(Failure {
+                    kind: FailureKind::Timeout,
+                    message: String::new(),
+                }),
+            }
         };
+        // One task polls all requests under way, and tokio's budget is a task's: with more than some hundred
+        // it would turn the rest away, to be polled again for nothing.
+        let end = unconstrained(exchange).await;
         let t = Mono::now();
         let has_headers = state.has_headers();
         let mut log = state.finish(t, end);
@@ -155,68 +162,56 @@ impl Http {
         log
     }
 
-    fn request(&self, method: Method, url: &Url) -> Request {
-        let mut request = Request::new(method, url.clone());
-        request.headers_mut().clone_from(&self.headers);
-        request
+    fn request<'a>(&self, method: Method, url: &'a Url) -> Outgoing<'a> {
+        Outgoing { method, url, headers: self.headers.clone(), body: Default::default() }
     }
 
-    async fn answer(&self, request: Request, state: &mut RequestState) -> End {
-        let mut response = match self.send(request).await {
-            Ok(response) => response,
+    async fn answer(&self, request: Outgoing<'_>, state: &mut RequestState) -> End {
+        let url = request.url;
+        let mut answer = match self.transport.send(request).await {
+            Ok(answer) => answer,
             Err(e) => return End::Failed(self.failure(&e)),
         };
-        state.headers(Mono::now(), response.status().as_u16());
-        if !response.status().is_success() {
-            return End::Failed(status_failure(response).await);
+        state.headers(answer.stamp().t, answer.status().as_u16());
+        if !answer.status().is_success() {
+            return End::Failed(status_failure(answer, url).await);
         }
-        if let Some(coding) = response.headers().get(header::CONTENT_ENCODING).filter(|c| *c != "identity") {
+        if let Some(coding) = answer.headers().get(header::CONTENT_ENCODING).filter(|c| *c != "identity") {
             let coding = said::excerpt(coding.as_bytes());
             let message = format!("the answer is encoded ({coding}), which was not asked for");
             return End::Failed(Failure { kind: FailureKind::Malformed, message });
         }
+        let mut last = None;
         loop {
-            let read = response.chunk().await;
-            let t = Mono::now();
-            match read {
-                Ok(Some(bytes)) => match state.read(t, &bytes) {
-                    Wanted::More => {}
-                    Wanted::NoMore => break,
-                    Wanted::Failed => return End::Eof,
-                },
-                Ok(None) => return End::Eof,
+            match answer.piece().await {
+                Ok(Some(bytes)) => {
+                    let stamp = answer.stamp();
+                    // One read may hold several pieces.
+                    if last.replace(stamp) != Some(stamp) {
+                        self.meter.read(stamp);
+                    }
+                    match state.read(stamp.t, &bytes) {
+                        Wanted::More => {}
+                        Wanted::NoMore => break,
+                        Wanted::Failed => return End::Eof,
+                    }
+                }
+                Ok(None) => break,
                 Err(e) => return End::Failed(self.failure(&e)),
             }
         }
-        // The end of the body makes the connection free for the next request.
-        let rest = async { while let Ok(Some(_)) = response.chunk().await {} };
-        let _ = tokio::time::timeout(DRAIN, rest).await;
+        answer.finish().await;
         End::Eof
     }
 
-    /// Sends, and once more where the kept-alive connection turned out to be closed.
-    async fn send(&self, request: Request) -> Result<Response, reqwest::Error> {
-        let again = request.try_clone();
-        let from = Mono::now();
-        let (result, opened) = noticed(self.client.execute(request)).await;
-        match (result, again) {
-            (Err(e), Some(again))
-                if !opened
-                    && cause::is_closed_before_response(&e)
-                    && Mono::now().since(from) < STALE_WITHIN =>
-            {
-                self.resent_after.fetch_max(Mono::now().since(from).0, Ordering::Relaxed);
-                self.resent.fetch_add(1, Ordering::Relaxed);
-                tracing::debug!(cause = cause::line(&e), "the server had closed the connection; sent again");
-                self.client.execute(again).await
-            }
-            (result, _) => result,
-        }
-    }
-
-    fn failure(&self, error: &reqwest::Error) -> Failure {
+    fn failure(&self, error: &WireError) -> Failure {
         let mut failure = cause::failure(error);
-        if failure.kind == FailureKind::Connect && error.is_timeout() {
+        let connecting = match error {
+            WireError::ConnectTimeout => true,
+            WireError::General(e) => e.is_connect() && e.is_timeout(),
+            _ => false,
+        };
+        if connecting {
             let limit = humantime::format_duration(self.timeout.min(CONNECT_TIMEOUT));
             failure.message = format!("no connection within {limit}");
         }
@@ -227,10 +222,10 @@ impl Http {
     pub(super) async fn get(&self, url: &Url, limit: Duration, most: usize) -> Result<Got, Failure> {
         let read = async {
             let request = self.request(Method::GET, url);
-            let response = self.send(request).await.map_err(|e| self.failure(&e))?;
-            let status = response.status().as_u16();
-            let location = location(&response);
-            let body = body(response, most).await.map_err(|e| self.failure(&e))?;
+            let answer = self.transport.send(request).await.map_err(|e| self.failure(&e))?;
+            let status = answer.status().as_u16();
+            let location = location(&answer, url);
+            let body = body(answer, most).await.map_err(|e| self.failure(&e))?;
             Ok(Got { status, location, body })
         };
         let limit = limit.min(self.timeout);
@@ -253,11 +248,11 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     }
 }
 
-async fn status_failure(response: Response) -> Failure {
-    let status = response.status();
-    let location = location(&response);
+async fn status_failure(answer: Answer, url: &Url) -> Failure {
+    let status = answer.status();
+    let location = location(&answer, url);
     // A body that breaks off is as good as its beginning.
-    let said = match body(response, ERROR_BODY_BYTES).await {
+    let said = match body(answer, ERROR_BODY_BYTES).await {
         Ok(body) => said::in_body(&body),
         Err(_) => None,
     };
@@ -271,27 +266,52 @@ async fn status_failure(response: Response) -> Failure {
 }
 
 /// The first `most` bytes of the body.
-async fn body(mut response: Response, most: usize) -> Result<Vec<u8>, reqwest::Error> {
+async fn body(mut answer: Answer, most: usize) -> Result<Vec<u8>, WireError> {
     let mut body = Vec::new();
-    while let Some(bytes) = response.chunk().await? {
+    while let Some(bytes) = answer.piece().await? {
         body.extend_from_slice(&bytes[..bytes.len().min(most - body.len())]);
         if body.len() >= most {
-            break;
+            return Ok(body);
         }
     }
+    answer.finish().await;
     Ok(body)
 }
 
-/// Where the response redirects to; what may hold a secret (user, query) is left out.
-fn location(response: &Response) -> Option<String> {
-    let to = response.headers().get(header::LOCATION)?.to_str().ok()?;
-    let mut url = response.url().join(to).ok()?;
+/// Where the answer to `url` redirects to; what may hold a secret (user, query) is left out.
+fn location(answer: &Answer, url: &Url) -> Option<String> {
+    let to = answer.headers().get(header::LOCATION)?.to_str().ok()?;
+    let mut url = url.join(to).ok()?;
     url.set_query(None);
     url.set_fragment(None);
     // Both fail only for URLs that can have neither.
     let _ = url.set_username("");
     let _ = url.set_password(None);
     Some(said::one_line(url.as_str()))
+}
+
+/// Plain HTTP is spoken directly, unless a proxy of the environment stands between, by reqwest's own rules.
+fn transport(
+    plan: &HttpPlan,
+    endpoint: &Endpoint,
+    connect_timeout: Duration,
+    meter: &Arc<Meter>,
+) -> Result<Transport, LoadError> {
+    let certificates = certificates(plan)?;
+    let url = endpoint.url();
+    let proxied = || {
+        let asked = url.as_str().parse().ok();
+        endpoint.loopback_port().is_none()
+            && asked.is_none_or(|u| Matcher::from_system().intercept(&u).is_some())
+    };
+    let meter = Arc::clone(meter);
+    match endpoint.address() {
+        Some(address) if url.scheme() == "http" && !proxied() => {
+            Ok(Transport::Direct(Direct::new(address, connect_timeout, meter)))
+        }
+        _ => General::new(plan, endpoint, certificates, connect_timeout, meter)
+            .map(|general| Transport::General(Box::new(general))),
+    }
 }
 
 fn headers(plan: &HttpPlan) -> Result<HeaderMap, LoadError> {

@@ -11,7 +11,6 @@
 //! ```
 
 mod cause;
-mod connects;
 mod error;
 mod gauge;
 mod http;
@@ -82,12 +81,12 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Sets up the client; connects to nothing.
+    /// Sets up the client; connects to nothing. `run_id` goes out with each request.
     ///
     /// # Errors
     /// A CA file, header or key that can't be used, or no TLS set-up for an https endpoint.
-    pub fn new(plan: &LoadPlan) -> Result<Self, LoadError> {
-        Ok(Self { http: http::Http::new(&plan.http, &plan.endpoint)?, plan: plan.clone() })
+    pub fn new(plan: &LoadPlan, run_id: &str) -> Result<Self, LoadError> {
+        Ok(Self { http: http::Http::new(&plan.http, &plan.endpoint, run_id)?, plan: plan.clone() })
     }
 
     /// Asks the server for its models, which also shows that it can be reached, and tells which one to
@@ -292,7 +291,7 @@ impl Driver {
     /// What the client tells of itself so far.
     #[must_use]
     pub fn client_log(&self) -> ClientLog {
-        ClientLog::default()
+        self.http.client_log()
     }
 
     async fn one(

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-use super::gathered::Gathered;
+use super::gathered::{Gathered, run_id};
 use super::output::{OutputError, Progress, Sink};
 use super::sending::{Drive, all_failed, said_of};
 use super::{RunError, exit, note, raise_file_limit, runtime};
@@ -44,7 +44,7 @@ pub fn run(plan: &Plan) -> Result<u8, RunError> {
     let command = Launched::start(&command_plan.argv, output, command_plan.grace)?;
     raise_file_limit();
     let runtime = runtime()?;
-    let driver = plan.load.as_ref().map(Driver::new).transpose()?;
+    let driver = plan.load.as_ref().map(|load| Driver::new(load, &run_id(origin))).transpose()?;
     if let Some(load) = &plan.load {
         nobody_answers(&load.endpoint)?;
     }

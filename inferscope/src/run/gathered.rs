@@ -23,6 +23,11 @@ pub(super) struct Gathered {
     pub(super) mode: Mode,
 }
 
+/// What tells this run from others, on this machine and any other.
+pub(super) fn run_id(origin: Origin) -> String {
+    format!("{:x}-{:x}", origin.unix_ns / 1_000_000, std::process::id())
+}
+
 impl Gathered {
     pub(super) fn report(self, plan: &Plan) -> Report {
         let own = self.own();
@@ -33,7 +38,7 @@ impl Gathered {
                 commit: env!("INFERSCOPE_COMMIT").to_owned(),
             },
             host: host::describe(),
-            run_id: format!("{:x}-{:x}", self.origin.unix_ns / 1_000_000, std::process::id()),
+            run_id: run_id(self.origin),
             mode: self.mode,
             plan,
             origin: self.origin,

@@ -2,10 +2,13 @@
 //!
 //! Owns a layer around reqwest's connector that notes, for the request whose task is running, that a
 //! connection was begun: reqwest itself does not tell whether it used a kept-alive one, and only a
-//! request on such a one may be sent again. Used by `http`.
+//! request on such a one may be sent again. Used by `general`.
 
 use std::cell::Cell;
+use std::sync::Arc;
 use std::task::{Context, Poll};
+
+use super::meter::Meter;
 
 tokio::task_local! {
     static BEGUN: Cell<bool>;
@@ -22,13 +25,21 @@ pub(super) async fn noticed<F: Future>(request: F) -> (F::Output, bool) {
         .await
 }
 
-#[derive(Debug, Clone, Copy)]
-pub(super) struct NoticeConnects;
+#[derive(Debug, Clone)]
+pub(super) struct NoticeConnects {
+    meter: Arc<Meter>,
+}
+
+impl NoticeConnects {
+    pub(super) const fn new(meter: Arc<Meter>) -> Self {
+        Self { meter }
+    }
+}
 
 impl<S> tower_layer::Layer<S> for NoticeConnects {
     type Service = Noticing<S>;
     fn layer(&self, inner: S) -> Noticing<S> {
-        Noticing { inner }
+        Noticing { inner, meter: Arc::clone(&self.meter) }
     }
 }
 
@@ -36,6 +47,7 @@ impl<S> tower_layer::Layer<S> for NoticeConnects {
 #[derive(Debug, Clone)]
 pub(super) struct Noticing<S> {
     inner: S,
+    meter: Arc<Meter>,
 }
 
 impl<R, S: tower_service::Service<R>> tower_service::Service<R> for Noticing<S> {
@@ -48,6 +60,7 @@ impl<R, S: tower_service::Service<R>> tower_service::Service<R> for Noticing<S> 
     }
 
     fn call(&mut self, to: R) -> Self::Future {
+        self.meter.connection();
         // Outside of a request (a connection that the pool opens on its own) there is nobody to tell.
         let _ = BEGUN.try_with(|begun| begun.set(true));
         self.inner.call(to)

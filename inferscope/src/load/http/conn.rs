@@ -1,0 +1,277 @@
+//! One connection that speaks HTTP/1: hyper over a socket, and the stamp of what it hands out.
+//!
+//! Owns the order of things: hyper gets a turn, what came of it is handed out, and only then is the socket
+//! read again. So whatever hyper hands out was completed by the last read, and has its stamp. Hyper itself
+//! sees no socket, only a pipe, and runs in whoever polls the connection: no task, no channel between
+//! threads. Used by `direct` and `pool`.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use hyper::client::conn::http1;
+use hyper::{Request, Response};
+
+use super::meter::{Meter, Stamp};
+use super::pipe::Pipe;
+use super::socket::Socket;
+
+/// Turns in one poll. A server that writes faster than it is read must let others have theirs.
+const TURNS: usize = 64;
+
+/// A request's body, in one piece.
+#[derive(Debug)]
+pub(super) struct Whole(Bytes);
+
+impl Whole {
+    pub(super) const fn new(bytes: Bytes) -> Self {
+        Self(bytes)
+    }
+}
+
+impl Body for Whole {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let bytes = std::mem::take(&mut self.0);
+        Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.len() as u64)
+    }
+}
+
+/// Hyper's waker: it asks for another turn.
+#[derive(Debug)]
+struct Again(AtomicBool);
+
+impl Wake for Again {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Conn {
+    socket: Socket,
+    pipe: Pipe,
+    /// `None`: hyper has ended the connection, and whoever waits for something of it was told why.
+    hyper: Option<http1::Connection<Pipe, Whole>>,
+    sender: http1::SendRequest<Whole>,
+    again: Arc<Again>,
+    waker: Waker,
+    /// Of the last read.
+    stamp: Stamp,
+    request: Exchange,
+    /// The socket takes no more. What it still holds to be read comes first, then this.
+    write_error: Option<io::Error>,
+}
+
+/// What is known of the request under way.
+#[derive(Debug, Default)]
+struct Exchange {
+    written: u64,
+    answered: bool,
+    /// The other side ended the connection, before it answered: whether it may have had the request.
+    lost: Option<Had>,
+}
+
+/// Whether the server may have had a request that it did not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Had {
+    /// Its kernel told that the connection was closed already, or that what came was not read.
+    No,
+    Perhaps,
+}
+
+impl Conn {
+    pub(super) async fn new(socket: Socket) -> hyper::Result<Self> {
+        let pipe = Pipe::default();
+        let (sender, hyper) = http1::handshake(pipe.clone()).await?;
+        let again = Arc::new(Again(AtomicBool::new(true)));
+        let waker = Waker::from(Arc::clone(&again));
+        Ok(Self {
+            socket,
+            pipe,
+            hyper: Some(hyper),
+            sender,
+            again,
+            waker,
+            stamp: Stamp::unstamped(),
+            request: Exchange::default(),
+            write_error: None,
+        })
+    }
+
+    /// Of the read that completed what was handed out last.
+    pub(super) const fn stamp(&self) -> Stamp {
+        self.stamp
+    }
+
+    /// Sends a request and reads the head of its answer.
+    ///
+    /// # Errors
+    /// Hyper's, and whether the server may have had the request.
+    pub(super) async fn send(
+        &mut self,
+        request: Request<Whole>,
+        meter: &Meter,
+    ) -> Result<Response<Incoming>, (hyper::Error, Had)> {
+        self.request = Exchange::default();
+        let mut response = std::pin::pin!(self.sender.send_request(request));
+        self.again.wake_by_ref();
+        let answer =
+            std::future::poll_fn(|cx| self.poll(cx, meter, &mut |own| response.as_mut().poll(own))).await;
+        answer.map_err(|e| (e, self.request.lost.unwrap_or(Had::Perhaps)))
+    }
+
+    /// The next piece of `body`, which is this connection's; `None` at its end.
+    pub(super) async fn piece(&mut self, body: &mut Incoming, meter: &Meter) -> hyper::Result<Option<Bytes>> {
+        loop {
+            let frame = std::future::poll_fn(|cx| {
+                self.poll(cx, meter, &mut |own| Pin::new(&mut *body).poll_frame(own))
+            });
+            match frame.await.transpose()?.map(Frame::into_data) {
+                Some(Ok(data)) => return Ok(Some(data)),
+                // Trailers.
+                Some(Err(_)) => {}
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// After an answer was read to its end: the connection can take another request.
+    pub(super) fn settle(&mut self) -> bool {
+        self.again.wake_by_ref();
+        while self.again.0.swap(false, Ordering::Relaxed) {
+            self.turn();
+        }
+        let bytes = self.pipe.bytes();
+        let unspoilt = bytes.is_taken() && bytes.outbox.is_empty() && !bytes.eof && bytes.error.is_none();
+        unspoilt && self.write_error.is_none() && self.hyper.is_some() && self.sender.is_ready()
+    }
+
+    /// An idle connection is still one: the other side has neither closed it nor sent anything.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.socket.is_quiet()
+    }
+
+    fn turn(&mut self) {
+        let ended = self
+            .hyper
+            .as_mut()
+            .is_some_and(|hyper| Pin::new(hyper).poll(&mut Context::from_waker(&self.waker)).is_ready());
+        if ended {
+            // Its ends of all channels go with it, so that nobody waits for what won't come.
+            self.hyper = None;
+        }
+    }
+
+    /// Gives hyper turns, and `look` a look after each, until that has something; sends and reads in between.
+    fn poll<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        meter: &Meter,
+        look: &mut dyn FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        for _ in 0..TURNS {
+            if self.again.0.swap(false, Ordering::Relaxed) {
+                self.turn();
+                if let Poll::Ready(found) = look(&mut Context::from_waker(&self.waker)) {
+                    // There may be more where this came from.
+                    self.again.wake_by_ref();
+                    return Poll::Ready(found);
+                }
+            }
+            let (sent, read) = (self.send_on(cx), self.read_on(cx, meter));
+            if sent || read {
+                self.again.wake_by_ref();
+            } else if !self.again.0.load(Ordering::Relaxed) {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Sends what waits; whether anything changed.
+    fn send_on(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut bytes = self.pipe.bytes();
+        let outbox = &mut bytes.outbox;
+        if outbox.is_empty() {
+            return false;
+        }
+        match self.socket.poll_send(cx, outbox) {
+            Poll::Ready(Ok(sent)) => {
+                self.request.written += sent as u64;
+                outbox.drain(..sent);
+                true
+            }
+            Poll::Ready(Err(e)) => {
+                // The answer may be there nevertheless: a server may refuse a request without reading it all.
+                outbox.clear();
+                self.write_error.get_or_insert(e);
+                true
+            }
+            Poll::Pending => false,
+        }
+    }
+
+    /// Reads once, where hyper has had all that was read before; whether anything changed.
+    fn read_on(&mut self, cx: &mut Context<'_>, meter: &Meter) -> bool {
+        let mut bytes = self.pipe.bytes();
+        if !bytes.is_taken() {
+            // A turn ended before it had them all.
+            return true;
+        }
+        if bytes.eof || bytes.error.is_some() {
+            return false;
+        }
+        let error = match self.socket.poll_recv(cx, &mut bytes.inbox) {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(received)) if received.bytes > 0 => {
+                self.stamp = meter.stamp(received.kernel_ns);
+                self.request.answered = true;
+                return true;
+            }
+            Poll::Ready(Ok(_)) => self.write_error.take(),
+            Poll::Ready(Err(e)) => Some(e),
+        };
+        self.stamp = Stamp::unstamped();
+        if !self.request.answered {
+            self.request.lost = Some(self.had(error.as_ref()));
+        }
+        bytes.eof = true;
+        bytes.error = error;
+        true
+    }
+
+    /// Whether a server that ended the connection without an answer may have had the request. A reset is what a
+    /// kernel sends for bytes that came after the closing, or that nobody read before it. An orderly end
+    /// acknowledges all that had come before it: where nothing of the request is, it came later.
+    fn had(&self, error: Option<&io::Error>) -> Had {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+        let untouched = match error.map(io::Error::kind) {
+            Some(ConnectionReset | BrokenPipe | ConnectionAborted) => true,
+            Some(_) => false,
+            None => self.socket.unacknowledged().is_some_and(|bytes| bytes >= self.request.written),
+        };
+        if untouched { Had::No } else { Had::Perhaps }
+    }
+}

@@ -1,0 +1,185 @@
+//! The direct transport: plain HTTP/1 to one server, over sockets of its own.
+//!
+//! Owns finding the server's addresses, opening connections, and whether a request is sent a second time.
+//! Called through `wire`.
+//!
+//! A server may close a kept-alive connection just when the next request goes out on it. What had happened
+//! before is seen without sending; where it happens in between, the request is sent again, once, on a fresh
+//! connection, if the kernels tell that the server did not have it (`conn::Had`) and the end came at once.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use hyper::body::{Bytes, Incoming};
+use hyper::{Request, Response};
+use reqwest::Url;
+use reqwest::header::{HOST, HeaderValue};
+use tokio::time::{Instant, timeout};
+
+use super::STALE_WITHIN;
+use super::conn::{Conn, Had, Whole};
+use super::meter::{Meter, Stamp};
+use super::pool::Pool;
+use super::socket::Socket;
+use super::wire::{Outgoing, WireError};
+use crate::clock::Mono;
+
+#[derive(Debug)]
+pub(super) struct Direct {
+    host: String,
+    port: u16,
+    connect_timeout: Duration,
+    /// The server's addresses, that which was reached last first; empty before they were asked for.
+    addresses: Mutex<Vec<SocketAddr>>,
+    pool: Arc<Pool>,
+    meter: Arc<Meter>,
+}
+
+/// The head of a response.
+pub(super) type Head = hyper::http::response::Parts;
+
+#[derive(Debug)]
+pub(super) struct Answer {
+    head: Head,
+    body: Incoming,
+    conn: Conn,
+    /// The body's end was read.
+    ended: bool,
+    pool: Arc<Pool>,
+    meter: Arc<Meter>,
+}
+
+impl Direct {
+    pub(super) fn new((host, port): (String, u16), connect_timeout: Duration, meter: Arc<Meter>) -> Self {
+        Self {
+            host,
+            port,
+            connect_timeout,
+            addresses: Mutex::new(Vec::new()),
+            pool: Arc::new(Pool::default()),
+            meter,
+        }
+    }
+
+    pub(super) async fn send(&self, request: Outgoing<'_>) -> Result<Answer, WireError> {
+        if let Some(mut conn) = self.pool.take() {
+            let from = Mono::now();
+            match conn.send(build(&request)?, &self.meter).await {
+                Ok(response) => return Ok(self.answer(conn, response)),
+                Err((e, Had::No)) if Mono::now().since(from) < STALE_WITHIN => {
+                    self.meter.resend(from);
+                    tracing::debug!(cause = %e, "the server had closed the connection; sent again");
+                }
+                Err((e, _)) => return Err(WireError::Http(e)),
+            }
+        }
+        let mut conn = Conn::new(self.connect().await?).await.map_err(WireError::Http)?;
+        match conn.send(build(&request)?, &self.meter).await {
+            Ok(response) => Ok(self.answer(conn, response)),
+            Err((e, _)) => Err(WireError::Http(e)),
+        }
+    }
+
+    fn answer(&self, conn: Conn, response: Response<Incoming>) -> Answer {
+        let (head, body) = response.into_parts();
+        let (pool, meter) = (Arc::clone(&self.pool), Arc::clone(&self.meter));
+        Answer { head, body, conn, ended: false, pool, meter }
+    }
+
+    /// Tries one address after another.
+    async fn connect(&self) -> Result<Socket, WireError> {
+        let until = Instant::now() + self.connect_timeout;
+        let addresses = self.addresses(until).await?;
+        let mut last = WireError::ConnectTimeout;
+        for (n, address) in addresses.iter().enumerate() {
+            // One that does not answer leaves the others their share of the time.
+            let left = until.saturating_duration_since(Instant::now());
+            let share = left / u32::try_from(addresses.len() - n).unwrap_or(u32::MAX);
+            match timeout(share, Socket::connect(*address)).await {
+                Ok(Ok(socket)) => {
+                    self.meter.connection();
+                    let mut known = self.addresses.lock().expect("nothing panics while it holds this");
+                    if let Some(at) = known.iter().position(|a| a == address) {
+                        known[..=at].rotate_right(1);
+                    }
+                    return Ok(socket);
+                }
+                Ok(Err(e)) => last = WireError::Connect(e),
+                Err(_) => {}
+            }
+        }
+        Err(last)
+    }
+
+    async fn addresses(&self, until: Instant) -> Result<Vec<SocketAddr>, WireError> {
+        let known = || self.addresses.lock().expect("nothing panics while it holds this");
+        let asked = known().clone();
+        if !asked.is_empty() {
+            return Ok(asked);
+        }
+        let found = tokio::net::lookup_host((self.host.as_str(), self.port));
+        let found = tokio::time::timeout_at(until, found).await;
+        let found = found.map_err(|_| WireError::ConnectTimeout)?.map_err(WireError::Connect)?;
+        let mut found: Vec<SocketAddr> = found.collect();
+        if found.is_empty() {
+            return Err(WireError::Connect(io::Error::other("the host has no address")));
+        }
+        let mut known = known();
+        if known.is_empty() {
+            known.append(&mut found);
+        }
+        Ok(known.clone())
+    }
+}
+
+impl Answer {
+    pub(super) const fn head(&self) -> &Head {
+        &self.head
+    }
+
+    pub(super) const fn stamp(&self) -> Stamp {
+        self.conn.stamp()
+    }
+
+    pub(super) async fn piece(&mut self) -> Result<Option<Bytes>, WireError> {
+        let piece = self.conn.piece(&mut self.body, &self.meter).await.map_err(WireError::Http)?;
+        self.ended = piece.is_none();
+        Ok(piece)
+    }
+
+    pub(super) async fn finish(self: Box<Self>) {
+        let Self { body, conn, ended, pool, meter, .. } = *self;
+        if ended {
+            pool.put(conn);
+        } else {
+            pool.put_unended(conn, body, &meter).await;
+        }
+    }
+}
+
+/// Hyper's request, for one sending of it.
+fn build(request: &Outgoing<'_>) -> Result<Request<Whole>, WireError> {
+    let url = request.url;
+    let path = match url.query() {
+        Some(query) => format!("{}?{query}", url.path()),
+        None => url.path().to_owned(),
+    };
+    let invalid = |e: String| WireError::Connect(io::Error::new(io::ErrorKind::InvalidInput, e));
+    let mut built = Request::new(Whole::new(request.body.clone()));
+    *built.method_mut() = request.method.clone();
+    *built.uri_mut() = path.parse().map_err(|e: hyper::http::uri::InvalidUri| invalid(e.to_string()))?;
+    built.headers_mut().clone_from(&request.headers);
+    if !built.headers().contains_key(HOST) {
+        let host = host(url);
+        let host = HeaderValue::try_from(host).map_err(|e| invalid(e.to_string()))?;
+        built.headers_mut().insert(HOST, host);
+    }
+    Ok(built)
+}
+
+fn host(url: &Url) -> String {
+    let name = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"))
+}

@@ -1,0 +1,96 @@
+//! The general transport: reqwest, for TLS, proxies and HTTP/2.
+//!
+//! Owns the client and whether a request is sent a second time. Called through `wire`.
+//!
+//! A server may close a kept-alive connection just when the next request goes out on it; reqwest sends the
+//! request again by itself only where it had not begun to write it. Where it had, this module does it once: on
+//! a kept-alive connection, closed before a response came and within `STALE_WITHIN`, on a fresh one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::{Client, Request, Response};
+
+use super::STALE_WITHIN;
+use super::connects::{NoticeConnects, noticed};
+use super::meter::Meter;
+use super::wire::{Outgoing, WireError};
+use crate::clock::Mono;
+use crate::load::cause;
+use crate::load::error::LoadError;
+use crate::plan::{Endpoint, HttpPlan};
+
+/// How long the end of a complete answer's body is waited for, so that its connection can be used again.
+const DRAIN: Duration = Duration::from_millis(250);
+
+#[derive(Debug)]
+pub(super) struct General {
+    client: Client,
+    meter: Arc<Meter>,
+}
+
+impl General {
+    /// A client for `endpoint`. Proxies of the environment hold, but not for a loopback endpoint. A plain
+    /// http endpoint gets no CA certificates but `--cacert`: it needs none, and machines without any work.
+    pub(super) fn new(
+        plan: &HttpPlan,
+        endpoint: &Endpoint,
+        certificates: Vec<reqwest::Certificate>,
+        connect_timeout: Duration,
+        meter: Arc<Meter>,
+    ) -> Result<Self, LoadError> {
+        let mut builder = Client::builder()
+            .connect_timeout(connect_timeout)
+            .connector_layer(NoticeConnects::new(Arc::clone(&meter)))
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .tcp_nodelay(true)
+            .pool_max_idle_per_host(usize::MAX)
+            .tls_danger_accept_invalid_certs(plan.insecure);
+        builder = if endpoint.url().scheme() == "http" {
+            builder.tls_certs_only(certificates)
+        } else {
+            builder.tls_certs_merge(certificates)
+        };
+        if endpoint.loopback_port().is_some() {
+            builder = builder.no_proxy();
+        }
+        let client = builder.build().map_err(|e| match &plan.cacert {
+            Some(path) => LoadError::Cacert { path: path.clone(), why: cause::line(&e) },
+            None => LoadError::Client { why: cause::line(&e) },
+        })?;
+        Ok(Self { client, meter })
+    }
+
+    pub(super) async fn send(&self, outgoing: Outgoing<'_>) -> Result<Response, WireError> {
+        let build = || {
+            let mut request = Request::new(outgoing.method.clone(), outgoing.url.clone());
+            request.headers_mut().clone_from(&outgoing.headers);
+            if !outgoing.body.is_empty() {
+                *request.body_mut() = Some(outgoing.body.clone().into());
+            }
+            request
+        };
+        let from = Mono::now();
+        let (result, opened) = noticed(self.client.execute(build())).await;
+        let sent = match result {
+            Err(e)
+                if !opened
+                    && cause::is_closed_before_response(&e)
+                    && Mono::now().since(from) < STALE_WITHIN =>
+            {
+                self.meter.resend(from);
+                tracing::debug!(cause = cause::line(&e), "the server had closed the connection; sent again");
+                self.client.execute(build()).await
+            }
+            result => result,
+        };
+        sent.map_err(WireError::General)
+    }
+}
+
+/// Reads the rest of the body: its end makes the connection free for the next request.
+pub(super) async fn finish(mut response: Response) {
+    let rest = async { while let Ok(Some(_)) = response.chunk().await {} };
+    let _ = tokio::time::timeout(DRAIN, rest).await;
+}

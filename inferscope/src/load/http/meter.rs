@@ -1,0 +1,111 @@
+//! What the transports tell of themselves.
+//!
+//! Owns the stamping of reads and the counts: connections, requests sent twice, how late reads were. Shared
+//! by the connections of one client; never reads a socket. Used by `http` and everything below it.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hdrhistogram::Histogram;
+
+use super::Resent;
+use super::stamp::Realtime;
+use crate::clock::{BothClocks, Mono};
+use crate::event::ClientLog;
+use crate::units::Nanos;
+
+/// A later read is told as this late.
+const MOST_LAG_NS: u64 = 3_600_000_000_000;
+
+/// When something was received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    /// By the kernel; where it does not say, when it was read.
+    pub(super) t: Mono,
+    /// From there to the reading; `None` where the kernel does not say.
+    pub(super) lag: Option<Nanos>,
+}
+
+impl Stamp {
+    /// What was read now, by somebody who has no stamp of the kernel's.
+    pub(super) fn unstamped() -> Self {
+        Self { t: Mono::now(), lag: None }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Meter {
+    reads: Mutex<Reads>,
+    connections: AtomicU64,
+    resent: AtomicU64,
+    /// The longest that a sending which had to be repeated took, in nanoseconds.
+    resent_after: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Reads {
+    realtime: Realtime,
+    lag: Histogram<u64>,
+    unstamped: u64,
+}
+
+impl Meter {
+    pub(super) fn new() -> Self {
+        let lag = Histogram::new_with_bounds(1, MOST_LAG_NS, 3).expect("these are bounds that it takes");
+        let reads = Reads { realtime: Realtime::new(BothClocks::now()), lag, unstamped: 0 };
+        Self {
+            reads: Mutex::new(reads),
+            connections: AtomicU64::new(0),
+            resent: AtomicU64::new(0),
+            resent_after: AtomicU64::new(0),
+        }
+    }
+
+    /// The stamp of a read that has just returned, with the kernel's time of CLOCK_REALTIME.
+    pub(super) fn stamp(&self, kernel_ns: Option<u64>) -> Stamp {
+        let (Some(kernel_ns), Some(now)) = (kernel_ns, BothClocks::now()) else { return Stamp::unstamped() };
+        match self.reads().realtime.mono(kernel_ns, now) {
+            Some(t) => Stamp { t, lag: Some(now.mono.since(t)) },
+            None => Stamp { t: now.mono, lag: None },
+        }
+    }
+
+    /// A read held a part of a streamed answer.
+    pub(super) fn read(&self, stamp: Stamp) {
+        let mut reads = self.reads();
+        match stamp.lag {
+            Some(lag) => reads.lag.saturating_record(lag.0.max(1)),
+            None => reads.unstamped += 1,
+        }
+    }
+
+    pub(super) fn connection(&self) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A request is sent again; its first sending began at `from`.
+    pub(super) fn resend(&self, from: Mono) {
+        self.resent.fetch_add(1, Ordering::Relaxed);
+        self.resent_after.fetch_max(Mono::now().since(from).0, Ordering::Relaxed);
+    }
+
+    pub(super) fn resent(&self) -> Resent {
+        Resent {
+            requests: self.resent.load(Ordering::Relaxed),
+            longest: Nanos(self.resent_after.load(Ordering::Relaxed)),
+        }
+    }
+
+    pub(super) fn log(&self) -> ClientLog {
+        let reads = self.reads();
+        ClientLog {
+            read_lag: (!reads.lag.is_empty()).then(|| reads.lag.clone()),
+            unstamped_reads: reads.unstamped,
+            connections_opened: self.connections.load(Ordering::Relaxed),
+        }
+    }
+
+    fn reads(&self) -> std::sync::MutexGuard<'_, Reads> {
+        self.reads.lock().expect("nothing panics while it holds this")
+    }
+}

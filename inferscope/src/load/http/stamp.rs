@@ -1,0 +1,92 @@
+//! The kernel's receive time, on the timeline.
+//!
+//! Owns the way from a CLOCK_REALTIME stamp to CLOCK_MONOTONIC, and when it can't be gone. Pure: both
+//! clocks are arguments. Used by `meter`.
+//!
+//! The two clocks are slewed together, so what lies between them changes only when somebody sets the clock.
+//! A stamp from before such a step can't be told from a later one by itself: all that come out before the
+//! step was noticed are refused.
+
+use crate::clock::{BothClocks, Mono};
+
+/// More than two readings of the two clocks differ by without a step.
+const STEP_NS: u64 = 4 * BothClocks::APART.0;
+
+#[derive(Debug)]
+pub(super) struct Realtime {
+    /// CLOCK_REALTIME minus CLOCK_MONOTONIC.
+    ahead_ns: i64,
+    /// When that was first seen.
+    since: Mono,
+}
+
+impl Realtime {
+    /// `None`: the clocks could not be read together. The first stamp then does it.
+    pub(super) fn new(both: Option<BothClocks>) -> Self {
+        let since = Mono(0);
+        both.map_or(Self { ahead_ns: 0, since }, |both| Self { ahead_ns: ahead(both), since })
+    }
+
+    /// When the kernel received what it stamped with `kernel_ns` and what was read at `now`; `None` where that
+    /// can't be told.
+    pub(super) fn mono(&mut self, kernel_ns: u64, now: BothClocks) -> Option<Mono> {
+        let ahead_ns = ahead(now);
+        if ahead_ns.abs_diff(self.ahead_ns) > STEP_NS {
+            *self = Self { ahead_ns, since: now.mono };
+            return None;
+        }
+        let mono = i64::try_from(kernel_ns).ok()?.checked_sub(self.ahead_ns)?;
+        let received = Mono(u64::try_from(mono).ok()?);
+        if received < self.since || received.since(now.mono) > BothClocks::APART {
+            return None;
+        }
+        // A little later than the reading is the two clocks' reading.
+        Some(received.min(now.mono))
+    }
+}
+
+fn ahead(both: BothClocks) -> i64 {
+    let signed = |ns: u64| i64::try_from(ns).unwrap_or(i64::MAX);
+    signed(both.unix_ns) - signed(both.mono.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UNIX: u64 = 1_790_000_000_000_000_000;
+
+    /// Both clocks at `mono`, the wall clock having been set by `step`.
+    fn both(mono: u64, step: i64) -> BothClocks {
+        BothClocks { mono: Mono(mono), unix_ns: (UNIX + mono).checked_add_signed(step).unwrap() }
+    }
+
+    #[test]
+    fn a_stamp_comes_out_where_the_kernel_made_it() {
+        let mut clock = Realtime::new(Some(both(1_000, 0)));
+        assert_eq!(clock.mono(UNIX + 5_000_000, both(7_000_000, 0)), Some(Mono(5_000_000)));
+        // Twelve seconds, the client having been stopped for as long.
+        assert_eq!(clock.mono(UNIX + 6_000_000, both(12_006_000_000, 300)), Some(Mono(6_000_000)));
+        assert_eq!(clock.mono(UNIX + 100, both(90, 0)), Some(Mono(90)), "never later than the reading");
+        assert_eq!(clock.mono(UNIX + 1_000_000, both(90, 0)), None, "not received yet");
+        assert_eq!(clock.mono(0, both(90, 0)), None);
+    }
+
+    #[test]
+    fn after_the_clock_was_set_no_stamp_from_before_is_taken() {
+        for step in [1_000_000_000, -1_000_000_000, 100_000, -100_000] {
+            let mut clock = Realtime::new(Some(both(0, 0)));
+            let set = |mono: u64| both(mono, step);
+            assert_eq!(clock.mono(UNIX + 10_000_000, set(11_000_000)), None, "read after the step");
+            assert_eq!(clock.mono(UNIX + 10_500_000, set(11_200_000)), None, "another connection's");
+            assert_eq!(clock.mono(set(12_000_000).unix_ns, set(13_000_000)), Some(Mono(12_000_000)));
+        }
+    }
+
+    #[test]
+    fn clocks_that_could_not_be_read_at_first_are_read_with_the_first_stamp() {
+        let mut clock = Realtime::new(None);
+        assert_eq!(clock.mono(UNIX + 1_000, both(2_000, 0)), None);
+        assert_eq!(clock.mono(UNIX + 3_000, both(4_000, 0)), Some(Mono(3_000)));
+    }
+}
