@@ -242,7 +242,7 @@ fn measure(plan: &Plan, load: &LoadPlan, mode: Mode, sink: &Sink) -> Result<u8, 
         sending::drive(drive, signals.recv()).await
     })?;
 
-    notes.extend(said_of(driver.resent()));
+    notes.extend(said_of(&driver));
     let gpu = gpu.finish();
     let observation = observer.and_then(|o| {
         let observation = o.finish();

@@ -7,7 +7,7 @@
 use std::ops::ControlFlow;
 
 use crate::clock::Origin;
-use crate::event::{ClientLog, PhaseLog, RequestLog};
+use crate::event::{Calibration, ClientLog, PhaseLog, RequestLog};
 use crate::plan::{LoadPlan, Shape, Slo};
 use crate::report::model;
 use crate::units::Nanos;
@@ -48,6 +48,7 @@ pub struct Measured {
     pub(super) sums: Sums,
     pub(super) client: ClientLog,
     pub(super) resent: u64,
+    pub(super) calibration: Option<Calibration>,
     ended_early: bool,
 }
 
@@ -86,8 +87,14 @@ impl Measured {
             sums: Sums::default(),
             client: ClientLog::default(),
             resent: 0,
+            calibration: None,
             ended_early: false,
         }
+    }
+
+    /// Prompts are made to a length that the server counted.
+    pub const fn calibrated(&mut self, by: Calibration) {
+        self.calibration = Some(by);
     }
 
     /// A request has ended.

@@ -50,7 +50,14 @@ pub(super) fn validity(inputs: &Inputs<'_>, processes: &model::Processes) -> Vec
                 format!("the server is saturated: {why}; its latencies grow with the length of the run"),
             );
         }
-        input_tokens(&mut all, inputs, &measured.sums);
+        input_tokens(&mut all, inputs, measured);
+        let again = measured.done.iter().flat_map(|d| &d.phases).map(|p| p.prompts_again).sum::<u64>();
+        if again > 0 {
+            all.warn(
+                "prompts_repeated",
+                format!("{again} prompts were sent again, as the file holds fewer: a prefix cache may have had them"),
+            );
+        }
     }
     match inputs.observation {
         Some(observation) => set::observed(&mut all, inputs, observation, processes),
@@ -148,12 +155,24 @@ fn served_model(all: &mut Entries, inputs: &Inputs<'_>, sums: &Sums) {
 }
 
 /// Made prompts are counted in words; what the server counts is the truth.
-fn input_tokens(all: &mut Entries, inputs: &Inputs<'_>, sums: &Sums) {
+fn input_tokens(all: &mut Entries, inputs: &Inputs<'_>, measured: &Measured) {
+    if let Some(by) = measured.calibration {
+        all.ok(
+            "input_tokens_calibrated",
+            format!(
+                "{} requests before the load told how the server counts made prompts: {:.2} tokens a word, and {:.0} \
+                 beside them",
+                by.requests, by.tokens_a_word, by.tokens_beside
+            ),
+        );
+    }
     let Some(PromptPlan::Synthetic { tokens, .. }) = inputs.plan.load.as_ref().map(|l| &l.prompts) else {
         return;
     };
     let asked = f64::from(*tokens);
-    if let Some(mean) = sums.prompt.mean().filter(|mean| (mean - asked).abs() > INPUT_TOLERANCE * asked) {
+    if let Some(mean) =
+        measured.sums.prompt.mean().filter(|mean| (mean - asked).abs() > INPUT_TOLERANCE * asked)
+    {
         all.warn(
             "input_tokens_differ",
             format!("prompts of {tokens} tokens were asked for; the server counted {mean:.0} on average"),

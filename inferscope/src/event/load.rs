@@ -40,6 +40,16 @@ pub struct InFlight {
     pub max: u32,
 }
 
+/// How the server counts made prompts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Calibration {
+    /// That were sent to find out; they are in no figure.
+    pub requests: u32,
+    pub tokens_a_word: f64,
+    /// A chat template's.
+    pub tokens_beside: f64,
+}
+
 /// What the client tells of itself.
 #[derive(Debug, Clone, Default)]
 pub struct ClientLog {

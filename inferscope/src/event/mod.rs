@@ -8,7 +8,9 @@ mod load;
 mod process;
 
 pub use gpu::{GpuDevice, GpuLog, GpuReading};
-pub use load::{Chunk, ChunkKind, ClientLog, Failure, FailureKind, InFlight, PhaseLog, RequestLog, Usage};
+pub use load::{
+    Calibration, Chunk, ChunkKind, ClientLog, Failure, FailureKind, InFlight, PhaseLog, RequestLog, Usage,
+};
 pub use process::{
     Birth, CgroupAccounting, Counts, CpuTime, ExitStatus, Loss, LostRecords, Observation, ProcessEvent,
     ProcessEventKind, ProcessRecord, SetSample, TrackerKind,

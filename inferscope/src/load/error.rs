@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LoadError {
+    #[error("can't use {what}: {why}")]
+    Prompts { what: String, why: String },
     #[error("can't use --cacert {}: {why}\n  give a readable file with certificates in PEM", path.display())]
     Cacert { path: PathBuf, why: String },
     #[error(
@@ -54,7 +56,7 @@ impl LoadError {
     /// Whether the arguments are at fault (exit 2) and not the server (exit 3).
     #[must_use]
     pub const fn is_usage(&self) -> bool {
-        matches!(self, Self::Cacert { .. } | Self::Header { .. } | Self::ApiKey)
+        matches!(self, Self::Prompts { .. } | Self::Cacert { .. } | Self::Header { .. } | Self::ApiKey)
     }
 
     /// Whether a server that is still starting may say so.

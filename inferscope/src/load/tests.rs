@@ -3,8 +3,9 @@
 use std::sync::{Arc, Mutex};
 
 use super::*;
+use crate::clock::Mono;
 use crate::event::ChunkKind;
-use crate::plan::{Endpoint, HttpPlan, Secret};
+use crate::plan::{Endpoint, HttpPlan, PromptPlan, Secret};
 use crate::units::Nanos;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -160,9 +161,14 @@ fn plan(port: u16) -> LoadPlan {
 struct LoadLog {
     requests: Vec<RequestLog>,
     phases: Vec<PhaseLog>,
+    calibrated: Option<Calibration>,
 }
 
 impl Receiver for LoadLog {
+    fn calibrated(&mut self, by: Calibration) {
+        self.calibrated = Some(by);
+    }
+
     fn request(&mut self, log: RequestLog) {
         self.requests.push(log);
     }

@@ -70,7 +70,7 @@ pub fn run(plan: &Plan) -> Result<u8, RunError> {
 
     let gpu = gpu.finish();
     let observation = observer.finish();
-    let mut notes: Vec<Validity> = driver.as_ref().and_then(|d| said_of(d.resent())).into_iter().collect();
+    let mut notes: Vec<Validity> = driver.as_ref().map(said_of).unwrap_or_default();
     if observation.is_none() {
         notes.push(note("observer_panicked", "the observing thread panicked: what it saw is lost"));
     }

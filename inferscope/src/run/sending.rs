@@ -9,8 +9,8 @@ use super::RunError;
 use super::output::Progress;
 use crate::analysis::Measured;
 use crate::clock::Origin;
-use crate::event::{PhaseLog, RequestLog};
-use crate::load::{Driver, Receiver, Resent, Served};
+use crate::event::{Calibration, PhaseLog, RequestLog};
+use crate::load::{Driver, Receiver, Served};
 use crate::plan::LoadPlan;
 use crate::report::model::{ErrorKind, Level, Validity};
 use crate::units::Nanos;
@@ -18,15 +18,27 @@ use crate::units::Nanos;
 /// Below this, sending twice changes no latency that anybody acts on.
 const RESENT_MATTERS: Nanos = Nanos::from_millis(1);
 
-pub(super) fn said_of(resent: Resent) -> Option<Validity> {
-    let message = format!(
-        "{} requests met a connection that the server had just closed and were sent once more: that is in their \
-         times, {:.2} ms at most",
-        resent.requests,
-        resent.longest.as_secs_f64() * 1e3
-    );
+/// What a reader should know of the sending.
+pub(super) fn said_of(driver: &Driver) -> Vec<Validity> {
+    let resent = driver.resent();
     let level = if resent.longest < RESENT_MATTERS { Level::Ok } else { Level::Warn };
-    (resent.requests > 0).then(|| Validity { level, code: "requests_resent".to_owned(), message })
+    let resent = (resent.requests > 0).then(|| Validity {
+        level,
+        code: "requests_resent".to_owned(),
+        message: format!(
+            "{} requests met a connection that the server had just closed and were sent once more: that is in their \
+             times, {:.2} ms at most",
+            resent.requests,
+            resent.longest.as_secs_f64() * 1e3
+        ),
+    });
+    let passed_over = driver.passed_over();
+    let passed_over = (passed_over > 0).then(|| Validity {
+        level: Level::Ok,
+        code: "entries_passed_over".to_owned(),
+        message: format!("{passed_over} entries of the data set hold no question and were not sent"),
+    });
+    resent.into_iter().chain(passed_over).collect()
 }
 
 /// What a load is driven with.
@@ -45,6 +57,10 @@ struct Intake<'a> {
 }
 
 impl Receiver for Intake<'_> {
+    fn calibrated(&mut self, by: Calibration) {
+        self.measured.calibrated(by);
+    }
+
     fn request(&mut self, log: RequestLog) {
         self.progress.advance(&log);
         self.measured.request(&log);

@@ -1,0 +1,179 @@
+//! One phase of a load: the loop that sends and reads.
+//!
+//! Owns the requests under way, the timer and the count over time. When what is due is the schedule's to say, what is
+//! in it `ask`'s, and what comes of it `http`'s. Called by the driver.
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use hdrhistogram::Histogram;
+use rustix::time::{ClockId, clock_gettime};
+use tokio::sync::watch;
+
+use super::error::LoadError;
+use super::gauge::Gauge;
+use super::prompts::Prompts;
+use super::request::Slot;
+use super::schedule::{Next, Phase, Schedule, Turn};
+use super::timer::Timer;
+use super::{Driver, Receiver, Served};
+use crate::clock::Mono;
+use crate::event::{PhaseLog, RequestLog};
+use crate::plan::Shape;
+use crate::units::Nanos;
+
+/// How often the loop looks how late its own timer is.
+const BEAT: Nanos = Nanos::from_millis(20);
+/// A timer that is later than this is not told exactly.
+const MOST_LAG_NS: u64 = 60_000_000_000;
+
+/// Which phase it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) step: usize,
+    pub(super) repetition: u32,
+    pub(super) shape: Shape,
+    pub(super) server: &'a Served,
+    pub(super) prompts: &'a Prompts,
+}
+
+impl Driver {
+    /// Sends one phase; `ids` counts over all of them.
+    pub(super) async fn phase(
+        &self,
+        place: Place<'_>,
+        ids: &mut u64,
+        timer: &mut Timer,
+        mut stop: watch::Receiver<bool>,
+        receiver: &mut dyn Receiver,
+    ) -> Result<PhaseLog, LoadError> {
+        let started = Mono::now();
+        let cpu_before = thread_cpu();
+        let mut schedule = Schedule::new(self.plan_of(place));
+        let mut gauge = Gauge::new(started);
+        let mut lag = Histogram::new_with_bounds(1, MOST_LAG_NS, 3).expect("these are bounds that it takes");
+        let mut under_way = FuturesUnordered::new();
+        let (mut measured, mut last_sent) = (0, started);
+        let mut beat = started.plus(BEAT);
+        loop {
+            let mut due = None;
+            let mut over = *stop.borrow();
+            while !over {
+                let now = Mono::now();
+                match schedule.next(now, u32::try_from(under_way.len()).unwrap_or(u32::MAX)) {
+                    Next::Now(turn) => {
+                        if !turn.warmup {
+                            measured += 1;
+                            gauge.set(now, measured);
+                            last_sent = now;
+                        }
+                        under_way.push(self.one(turn, *ids, place, stop.clone()));
+                        *ids += 1;
+                    }
+                    Next::At(t) => {
+                        due = Some(t);
+                        break;
+                    }
+                    Next::AfterOne => break,
+                    Next::Over => over = true,
+                }
+            }
+            if under_way.is_empty() && (over || due.is_none()) {
+                break;
+            }
+            let wake = due.map_or(beat, |due| due.min(beat));
+            // What has arrived is read before anything else is begun.
+            tokio::select! {
+                biased;
+                Some(log) = under_way.next() => {
+                    if !log.warmup {
+                        measured -= 1;
+                        gauge.set(log.done, measured);
+                    }
+                    schedule.ended(&log);
+                    receiver.request(log);
+                }
+                woken = timer.until(wake) => {
+                    woken.map_err(|e| LoadError::Client { why: e.to_string() })?;
+                    let now = Mono::now();
+                    if now >= beat {
+                        lag.saturating_record(now.since(beat).0.max(1));
+                        beat = now.plus(BEAT);
+                    }
+                }
+                _ = stop.changed(), if !over => {}
+            }
+        }
+        let ended = Mono::now();
+        Ok(PhaseLog {
+            step: place.step,
+            repetition: place.repetition,
+            started,
+            measured_from: schedule.measured_from(),
+            sent_all: last_sent,
+            ended,
+            measured_sent: schedule.sent(),
+            in_flight: gauge.finish(ended),
+            thread_cpu: thread_cpu().saturating_sub(cpu_before),
+            timer_lag: lag,
+            prompts_again: place.prompts.again(schedule.sent()),
+        })
+    }
+
+    fn plan_of(&self, place: Place<'_>) -> Phase {
+        let plan = &self.plan;
+        let mut offsets = Vec::new();
+        let shape = match place.shape {
+            Shape::Trace => match place.prompts.timed() {
+                Some(times) => {
+                    offsets = times;
+                    Shape::Trace
+                }
+                None => Shape::Closed { concurrency: 1 },
+            },
+            shape => shape,
+        };
+        // Each prompt of a file once, where nobody says when to end.
+        let each_once = || plan.duration.is_none().then(|| place.prompts.len().unwrap_or(1));
+        Phase {
+            shape,
+            warmup: plan.warmup,
+            requests: plan.requests.or_else(each_once),
+            duration: plan.duration,
+            ramp_up: plan.ramp_up,
+            max_in_flight: plan.max_in_flight,
+            // Other arrivals in each repetition, or there would be nothing to repeat.
+            seed: plan.load_seed ^ (u64::from(place.repetition) << 32),
+            offsets,
+        }
+    }
+
+    async fn one(
+        &self,
+        turn: Turn,
+        id: u64,
+        place: Place<'_>,
+        mut stop: watch::Receiver<bool>,
+    ) -> RequestLog {
+        let prompt = place.prompts.get(place.number(turn, id));
+        let (body, max_tokens) = self.ask(&prompt, self.plan.max_tokens, place.server);
+        let slot = Slot { id, warmup: turn.warmup, scheduled: turn.scheduled };
+        self.http.exchange(&self.completions(), body, slot, max_tokens, &mut stop).await
+    }
+}
+
+impl Place<'_> {
+    /// Which prompt. A file's are the same in each repetition, with warm-up from its other end so that no cache has
+    /// the measured ones; those that are made are never sent twice.
+    fn number(&self, turn: Turn, id: u64) -> u64 {
+        match self.prompts.len() {
+            None => id,
+            Some(n) if turn.warmup => n - 1 - turn.index % n,
+            Some(_) => turn.index,
+        }
+    }
+}
+
+fn thread_cpu() -> Nanos {
+    let t = clock_gettime(ClockId::ThreadCPUTime);
+    Nanos(t.tv_sec.unsigned_abs() * 1_000_000_000 + t.tv_nsec.unsigned_abs())
+}
