@@ -1,0 +1,285 @@
+//! What each request asks.
+//!
+//! Owns the prompts of a run, by number: one text, a file's lines, a data set's entries, or texts that are made.
+//! Pure: a file's bytes are handed in, the same number always gives the same prompt, and nothing is sent. Called
+//! by the driver.
+//!
+//! Numbers beyond the end of a file begin again at its start; [`Prompts::again`] tells how often. Made prompts
+//! have no end and no two are alike, from the first word on, so that no prefix cache flatters the server.
+
+use std::borrow::Cow;
+
+use serde_json::{Value, json};
+
+use crate::units::Nanos;
+use dataset::Dataset;
+pub(super) use fault::PromptError;
+use fault::{Fault, Place};
+use made::Key;
+
+mod dataset;
+mod fault;
+mod made;
+mod words;
+
+/// Most prompts of a file.
+const MOST_PROMPTS: usize = 1 << 20;
+/// Longest line of a file, and longest entry of one that is an array, in bytes. No model reads so much.
+const LONGEST_BYTES: usize = 16 << 20;
+/// Most tokens of a made prompt.
+const MOST_TOKENS: u64 = 10_000_000;
+/// Tokens of a trace's block, as Mooncake's traces have them.
+const BLOCK_TOKENS: u64 = 512;
+
+/// Families of a trace's texts.
+const BLOCKS: u64 = 1;
+const ENTRIES: u64 = 2;
+/// The text that all made prompts begin with: a number that no request has.
+const SHARED: u64 = u64::MAX;
+
+/// One prompt.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Prompt<'a> {
+    says: Says<'a>,
+    /// The data set's own; goes before `--max-tokens`.
+    pub(super) max_tokens: Option<u32>,
+    /// When the trace has it, counted from its first request.
+    pub(super) at: Option<Nanos>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Says<'a> {
+    Text(Cow<'a, str>),
+    /// A list of messages, as JSON.
+    Messages(&'a str),
+}
+
+impl Prompt<'_> {
+    /// The chat API's `messages`.
+    pub(super) fn chat(&self) -> Value {
+        match &self.says {
+            Says::Text(text) => json!([{"role": "user", "content": text}]),
+            Says::Messages(json) => messages(json),
+        }
+    }
+
+    /// The completions API's `prompt`: of messages the texts, with an empty line between them, as there is no
+    /// template here that would say more.
+    pub(super) fn plain(&self) -> String {
+        match &self.says {
+            Says::Text(text) => text.clone().into_owned(),
+            Says::Messages(json) => dataset::texts(&messages(json)).join("\n\n"),
+        }
+    }
+}
+
+fn messages(json: &str) -> Value {
+    serde_json::from_str(json).expect("what was JSON when it was kept is JSON")
+}
+
+/// The prompts of a run.
+#[derive(Debug)]
+pub(super) struct Prompts {
+    source: Source,
+    words_per_token: f64,
+}
+
+#[derive(Debug)]
+enum Source {
+    One(Box<str>),
+    /// A file's, at least one, and how many more had nothing to ask.
+    Entries {
+        entries: Vec<Entry>,
+        passed_over: u64,
+    },
+    /// Tokens that are the same for all, and those of each prompt's own.
+    Made {
+        shared: u64,
+        own: u64,
+        family: u64,
+    },
+}
+
+/// One of a file.
+#[derive(Debug, PartialEq)]
+struct Entry {
+    kept: Kept,
+    max_tokens: Option<u32>,
+    at: Option<Nanos>,
+}
+
+/// What is kept of an entry: its text, or how to make it.
+#[derive(Debug, PartialEq)]
+enum Kept {
+    Text(Box<str>),
+    /// As in [`Says::Messages`]: parsed it would take ten times the room.
+    Messages(Box<str>),
+    /// A trace's: so many tokens, which begin with these blocks and are else like no other entry's.
+    Traced {
+        tokens: u64,
+        blocks: Box<[u64]>,
+    },
+}
+
+impl Prompts {
+    /// Always the same text.
+    pub(super) fn one(text: &str) -> Self {
+        Self::of(Source::One(text.into()))
+    }
+
+    /// One a line; blank lines are none.
+    ///
+    /// # Errors
+    /// The file is not UTF-8, has no prompt, too many, or one that is too long.
+    pub(super) fn lines(file: &[u8]) -> Result<Self, PromptError> {
+        let mut entries = Vec::new();
+        for (place, line) in lines(file) {
+            let text = text(line).map_err(|fault| PromptError::At { place, fault })?;
+            entries.push(Entry { kept: Kept::Text(text.into()), max_tokens: None, at: None });
+            if entries.len() > MOST_PROMPTS {
+                return Err(PromptError::TooMany);
+            }
+        }
+        if entries.is_empty() {
+            Err(PromptError::Empty)
+        } else {
+            Ok(Self::of(Source::Entries { entries, passed_over: 0 }))
+        }
+    }
+
+    /// JSON lines, or one JSON array; see [`dataset`] for the forms of an entry.
+    ///
+    /// # Errors
+    /// An entry is of no form that is known, only some have a timestamp, there is none, or there are too many.
+    pub(super) fn dataset(file: &[u8]) -> Result<Self, PromptError> {
+        let Dataset { entries, passed_over } = dataset::parse(file)?;
+        Ok(Self::of(Source::Entries { entries, passed_over }))
+    }
+
+    /// About `tokens` tokens each, the first `shared_prefix` of them the same for all. Other seeds give others.
+    ///
+    /// # Errors
+    /// More tokens than any model reads.
+    pub(super) fn synthetic(tokens: u32, shared_prefix: u32, seed: u64) -> Result<Self, PromptError> {
+        let (tokens, shared) = (u64::from(tokens), u64::from(shared_prefix.min(tokens)));
+        if tokens > MOST_TOKENS {
+            return Err(PromptError::TooManyTokens { tokens });
+        }
+        Ok(Self::of(Source::Made { shared, own: tokens - shared, family: seed }))
+    }
+
+    const fn of(source: Source) -> Self {
+        Self { source, words_per_token: 1.0 }
+    }
+
+    /// The same prompts, but those that are made as long as a server's count of a first one says.
+    ///
+    /// # Errors
+    /// No tokenizer has such words.
+    pub(super) fn scaled(self, words_per_token: f64) -> Result<Self, PromptError> {
+        if !(0.05..=20.0).contains(&words_per_token) {
+            return Err(PromptError::Scale { words_per_token });
+        }
+        Ok(Self { words_per_token, ..self })
+    }
+
+    /// The prompt with this number.
+    pub(super) fn get(&self, id: u64) -> Prompt<'_> {
+        match &self.source {
+            Source::One(text) => Prompt { says: Says::Text(Cow::Borrowed(text)), max_tokens: None, at: None },
+            Source::Entries { entries, .. } => {
+                let place = id % entries.len() as u64;
+                let entry = &entries[usize::try_from(place).expect("it is below a length")];
+                let says = match &entry.kept {
+                    Kept::Text(text) => Says::Text(Cow::Borrowed(text)),
+                    Kept::Messages(json) => Says::Messages(json),
+                    Kept::Traced { tokens, blocks } => {
+                        Says::Text(Cow::Owned(self.traced(place, *tokens, blocks)))
+                    }
+                };
+                Prompt { says, max_tokens: entry.max_tokens, at: entry.at }
+            }
+            Source::Made { shared, own, family } => {
+                let mut text = String::new();
+                Key::new(*family, SHARED).write(self.words(*shared), &mut text);
+                Key::new(*family, id).write(self.words(*own), &mut text);
+                Prompt { says: Says::Text(Cow::Owned(text)), max_tokens: None, at: None }
+            }
+        }
+    }
+
+    fn traced(&self, entry: u64, tokens: u64, blocks: &[u64]) -> String {
+        let mut text = String::new();
+        let mut left = tokens;
+        for &block in blocks {
+            let tokens = left.min(BLOCK_TOKENS);
+            Key::new(BLOCKS, block).write(self.words(tokens), &mut text);
+            left -= tokens;
+        }
+        Key::new(ENTRIES, entry).write(self.words(left), &mut text);
+        text
+    }
+
+    /// At least one for any token, so that no scale makes two prompts alike.
+    fn words(&self, tokens: u64) -> u64 {
+        // At most MOST_TOKENS times 20, which f64 holds exactly.
+        let words = (tokens as f64 * self.words_per_token).round() as u64;
+        words.max(tokens.min(1))
+    }
+
+    /// How many different prompts there are; `None`: without end.
+    pub(super) fn len(&self) -> Option<u64> {
+        match &self.source {
+            Source::One(_) => Some(1),
+            Source::Entries { entries, .. } => Some(entries.len() as u64),
+            Source::Made { .. } => None,
+        }
+    }
+
+    /// Of `sent` prompts in a row, those that were sent before, because the file holds fewer. One prompt that was
+    /// given by itself is meant to be sent again.
+    pub(super) fn again(&self, sent: u64) -> u64 {
+        match &self.source {
+            Source::Entries { entries, .. } => sent.saturating_sub(entries.len() as u64),
+            Source::One(_) | Source::Made { .. } => 0,
+        }
+    }
+
+    /// Entries of the data set that are not sent, because they hold no question.
+    pub(super) fn passed_over(&self) -> u64 {
+        match &self.source {
+            Source::Entries { passed_over, .. } => *passed_over,
+            Source::One(_) | Source::Made { .. } => 0,
+        }
+    }
+
+    /// When each prompt is due, in rising order from zero; `None` where the data set has no timestamps.
+    pub(super) fn timed(&self) -> Option<Vec<Nanos>> {
+        match &self.source {
+            Source::Entries { entries, .. } => entries.iter().map(|entry| entry.at).collect(),
+            Source::One(_) | Source::Made { .. } => None,
+        }
+    }
+}
+
+/// The lines of a file that are not blank.
+fn lines(file: &[u8]) -> impl Iterator<Item = (Place, &[u8])> {
+    let lines = without_bom(file).split(|&b| b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let placed = lines.enumerate().map(|(i, line)| (Place::Line(i + 1), line));
+    placed.filter(|(_, line)| !line.trim_ascii().is_empty())
+}
+
+fn without_bom(file: &[u8]) -> &[u8] {
+    file.strip_prefix(b"\xef\xbb\xbf").unwrap_or(file)
+}
+
+/// A line as text.
+fn text(line: &[u8]) -> Result<&str, Fault> {
+    if line.len() > LONGEST_BYTES {
+        return Err(Fault::TooLong);
+    }
+    std::str::from_utf8(line).map_err(|e| Fault::NotUtf8 { byte: e.valid_up_to() + 1 })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,51 @@
+//! Prompts that are made here, so many tokens long.
+//!
+//! Owns the text behind a key: the same key gives the same words, two keys differ within the first eight. Never
+//! keeps a text. Called by `prompts`.
+//!
+//! There is no tokenizer here. One of the list's words is one token for the tokenizers in use, and where the
+//! server counts otherwise (a chat template, another tokenizer) `words_per_token` corrects the length.
+
+use super::words::WORDS;
+
+/// Words that one 64-bit number names.
+const GROUP: u64 = 8;
+/// Odd, so that it maps numbers to numbers one to one, and the lowest bytes too: 256 ids in a row all differ in
+/// their first word.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// What text it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Key(u64);
+
+impl Key {
+    /// Of the `n`th text of a family; those of one family are all different.
+    pub(super) const fn new(family: u64, n: u64) -> Self {
+        Self(n.wrapping_mul(SPREAD).wrapping_add(mix(family)))
+    }
+
+    /// The first `words` words of the text, put behind what `out` holds.
+    pub(super) fn write(self, words: u64, out: &mut String) {
+        let mut bytes = [0; 8];
+        for i in 0..words {
+            if i % GROUP == 0 {
+                let group = i / GROUP;
+                // The first group is the key itself, so that no two keys begin alike.
+                let number = if group == 0 { self.0 } else { mix(self.0 ^ group.wrapping_mul(SPREAD)) };
+                bytes = number.to_le_bytes();
+            }
+            if !out.is_empty() {
+                out.push(' ');
+            }
+            out.push_str(WORDS[usize::from(bytes[(i % GROUP) as usize])]);
+        }
+    }
+}
+
+/// `SplitMix64`'s output function: one to one, and the same in every release, as a library's generator need not be.
+const fn mix(n: u64) -> u64 {
+    let n = n.wrapping_add(SPREAD);
+    let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let n = (n ^ (n >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    n ^ (n >> 31)
+}
