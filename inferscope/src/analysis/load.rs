@@ -16,7 +16,8 @@ use super::saturation::{self, Height};
 
 pub(super) fn load(inputs: &Inputs<'_>, plan: &LoadPlan, measured: &Measured) -> model::Load {
     let sums = &measured.sums;
-    let shape = plan.steps.first().copied().unwrap_or(Shape::Closed { concurrency: 1 });
+    let done = measured.done.first().map(|d| d.shape);
+    let shape = done.or(plan.steps.first().copied()).unwrap_or(Shape::Closed { concurrency: 1 });
     let only = measured.only();
     let phases = || measured.done.iter().flat_map(|d| &d.phases);
     let (concurrency, rate_per_s) = if plan.sweep.is_some() { (None, None) } else { heights(shape) };

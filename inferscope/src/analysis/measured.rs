@@ -128,6 +128,11 @@ impl Measured {
     fn end_step(&mut self, index: usize) -> ControlFlow<()> {
         let Some(shape) = self.steps.get(index).copied() else { return ControlFlow::Break(()) };
         let fold = std::mem::replace(&mut self.step, Fold::new());
+        // A data set without timestamps is sent one after another.
+        let shape = match shape {
+            Shape::Trace if fold.lag.mean().is_none() => Shape::Closed { concurrency: 1 },
+            shape => shape,
+        };
         let repeat = confidence::repeat(&std::mem::take(&mut self.runs), self.repeat);
         let timing = super::timing::timing(&fold, self.slo.as_ref(), repeat);
         let phases = std::mem::take(&mut self.phases);
