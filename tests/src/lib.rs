@@ -12,6 +12,7 @@ pub mod clock;
 pub mod container;
 pub mod counted;
 pub mod cpu;
+pub mod emitter;
 pub mod gunicorn;
 pub mod needs;
 pub mod process;
