@@ -15,6 +15,7 @@ mod pipe;
 mod pool;
 mod socket;
 mod stamp;
+mod stamping;
 mod wire;
 
 use std::sync::Arc;
@@ -355,3 +356,6 @@ fn certificates(plan: &HttpPlan) -> Result<Vec<reqwest::Certificate>, LoadError>
     }
     Ok(certificates)
 }
+
+#[cfg(test)]
+mod tests;

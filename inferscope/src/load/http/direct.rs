@@ -23,6 +23,7 @@ use super::conn::{Conn, Had, Whole};
 use super::meter::{Meter, Stamp};
 use super::pool::Pool;
 use super::socket::Socket;
+use super::stamping::Stamping;
 use super::wire::{Outgoing, WireError};
 use crate::clock::Mono;
 
@@ -35,6 +36,7 @@ pub(super) struct Direct {
     addresses: Mutex<Vec<SocketAddr>>,
     pool: Arc<Pool>,
     meter: Arc<Meter>,
+    _stamping: Stamping,
 }
 
 /// The head of a response.
@@ -60,6 +62,7 @@ impl Direct {
             addresses: Mutex::new(Vec::new()),
             pool: Arc::new(Pool::default()),
             meter,
+            _stamping: Stamping::begin(),
         }
     }
 

@@ -1,7 +1,8 @@
 //! A connected stream socket whose reads tell when the kernel received what they return.
 //!
 //! Owns connecting, the `recvmsg(2)` with its control message, and what the kernel knows of a connection.
-//! Never waits but in `poll_…` and [`Socket::connect`], never looks at a clock. Used by `conn` and `pool`.
+//! Never waits but in `poll_…` and [`Socket::connect`], never looks at a clock. Used by `conn`, `direct` and
+//! `stamping`.
 //!
 //! For TCP the stamp of a read is that of the last packet that it touched, and the kernel merges small packets
 //! that wait to be read: of what lay there together only the last has its own time. How long it lay there is
@@ -100,7 +101,8 @@ impl Socket {
     }
 }
 
-fn stamp_receives(fd: BorrowedFd<'_>) -> io::Result<()> {
+/// Asks for the kernel's stamps.
+pub(super) fn stamp_receives(fd: BorrowedFd<'_>) -> io::Result<()> {
     let on: libc::c_int = 1;
     let size = libc::socklen_t::try_from(size_of_val(&on)).expect("an int is small");
     // SAFETY: the value is an int of the size that is given, alive during the call.
@@ -113,7 +115,8 @@ fn stamp_receives(fd: BorrowedFd<'_>) -> io::Result<()> {
 /// Room for control messages, aligned as the kernel writes them. One stamp takes 32 bytes.
 const CONTROL_WORDS: usize = 8;
 
-fn recvmsg(fd: BorrowedFd<'_>, into: &mut Vec<u8>) -> io::Result<Received> {
+/// One read without waiting, added to `into`.
+pub(super) fn recvmsg(fd: BorrowedFd<'_>, into: &mut Vec<u8>) -> io::Result<Received> {
     into.reserve(READ_BYTES);
     let mut part =
         libc::iovec { iov_base: into.spare_capacity_mut().as_mut_ptr().cast(), iov_len: READ_BYTES };

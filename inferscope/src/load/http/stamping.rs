@@ -1,0 +1,48 @@
+//! The kernel's stamping of packets, kept on.
+//!
+//! Owns a socket that asks for stamps, from before the first request until the client is gone. The kernel
+//! stamps only while any socket asks, and begins some hundred microseconds after the first one did; what a
+//! quick server answers until then would have no stamp. Used by `direct`.
+
+use std::io::{self, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsFd as _;
+use std::thread;
+use std::time::Duration;
+
+use super::socket;
+
+/// How often it is tried whether packets are stamped already, and the pause in between: 20 ms in all.
+const TRIES: usize = 100;
+const PAUSE: Duration = Duration::from_micros(200);
+
+#[derive(Debug)]
+pub(super) struct Stamping {
+    _asks: Option<TcpStream>,
+}
+
+impl Stamping {
+    /// Returns when packets are stamped, or when that is not to be had; then reads are unstamped and counted.
+    pub(super) fn begin() -> Self {
+        let asks =
+            begin().inspect_err(|e| tracing::debug!(%e, "packets on the loopback are not stamped")).ok();
+        Self { _asks: asks }
+    }
+}
+
+fn begin() -> io::Result<TcpStream> {
+    let listener = TcpListener::bind(("127.0.0.1", 0))?;
+    let asks = TcpStream::connect(listener.local_addr()?)?;
+    socket::stamp_receives(asks.as_fd())?;
+    let (mut other, _) = listener.accept()?;
+    let mut read = Vec::new();
+    for _ in 0..TRIES {
+        other.write_all(b"?")?;
+        let received = socket::recvmsg(asks.as_fd(), &mut read);
+        if received.is_ok_and(|received| received.kernel_ns.is_some()) {
+            return Ok(asks);
+        }
+        thread::sleep(PAUSE);
+    }
+    Err(io::ErrorKind::TimedOut.into())
+}

@@ -1,0 +1,566 @@
+//! Against servers of a thread each, which say what a test wants whatever the client is doing.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::thread::{self, JoinHandle};
+
+use super::conn::{Conn, Had, Whole};
+use super::socket::Socket;
+use super::*;
+use crate::event::ChunkKind;
+
+/// No test waits longer for anything.
+const PATIENCE: Duration = Duration::from_secs(20);
+const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+const TEXT: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"ab\"}}]}\n\n";
+const DONE: &str = "data: [DONE]\n\n";
+const LAST: &str = "0\r\n\r\n";
+
+fn piece(data: &str) -> String {
+    format!("{:x}\r\n{data}\r\n", data.len())
+}
+
+fn whole() -> String {
+    [CHUNKED, &piece(TEXT), &piece(DONE), LAST].concat()
+}
+
+/// The server's end of a connection.
+struct Peer(TcpStream);
+
+impl Peer {
+    fn accept(listener: &TcpListener) -> Self {
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self(stream)
+    }
+
+    /// The next request; `None` where there is none to come.
+    fn request(&mut self) -> Option<String> {
+        let head = self.head()?;
+        let length =
+            head.lines().find_map(|l| l.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+        let mut body = vec![0; length.unwrap_or(0)];
+        self.0.read_exact(&mut body).ok()?;
+        Some(head + &String::from_utf8(body).unwrap())
+    }
+
+    fn head(&mut self) -> Option<String> {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            self.0.read_exact(&mut byte).ok()?;
+            head.push(byte[0]);
+        }
+        Some(String::from_utf8(head).unwrap())
+    }
+
+    fn say(&mut self, text: &str) {
+        self.0.write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Ends with a reset.
+    fn reset(self) {
+        let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+        let size = libc::socklen_t::try_from(size_of_val(&linger)).unwrap();
+        // SAFETY: the value is a linger of the size that is given.
+        let done = unsafe {
+            let fd = std::os::fd::AsRawFd::as_raw_fd(&self.0);
+            libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_LINGER, (&raw const linger).cast(), size)
+        };
+        assert_eq!(done, 0);
+    }
+}
+
+/// A server that does this with its listener, at this address.
+fn serve_at<T: Send + 'static>(
+    address: &str,
+    script: impl FnOnce(TcpListener) -> T + Send + 'static,
+) -> (u16, JoinHandle<T>) {
+    let listener = TcpListener::bind(address).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    (port, thread::spawn(move || script(listener)))
+}
+
+fn serve<T: Send + 'static>(script: impl FnOnce(TcpListener) -> T + Send + 'static) -> (u16, JoinHandle<T>) {
+    serve_at("127.0.0.1:0", script)
+}
+
+/// One connection, on which every request gets its answer; what they were.
+fn answering(answers: Vec<String>) -> (u16, JoinHandle<Vec<String>>) {
+    serve(move |listener| {
+        let mut peer = Peer::accept(&listener);
+        let mut requests = Vec::new();
+        for answer in answers {
+            let Some(request) = peer.request() else { break };
+            requests.push(request);
+            peer.say(&answer);
+        }
+        requests
+    })
+}
+
+fn plan(timeout_ms: u64) -> HttpPlan {
+    HttpPlan {
+        timeout: Nanos::from_millis(timeout_ms),
+        headers: Vec::new(),
+        api_key: None,
+        cacert: None,
+        insecure: false,
+    }
+}
+
+/// A client that waits `timeout_ms` for an answer.
+struct Client {
+    http: Http,
+    endpoint: Endpoint,
+    next_id: u64,
+}
+
+impl Client {
+    fn new(endpoint: &str, plan: &HttpPlan) -> Self {
+        let endpoint = Endpoint::parse(endpoint).unwrap();
+        Self { http: Http::new(plan, &endpoint, "1a-2b").unwrap(), endpoint, next_id: 0 }
+    }
+
+    fn direct(port: u16) -> Self {
+        let client = Self::new(&format!("127.0.0.1:{port}"), &plan(5_000));
+        assert!(matches!(client.http.transport, Transport::Direct(_)));
+        client
+    }
+
+    /// Through reqwest, which a plain endpoint has only behind a proxy.
+    fn general(port: u16) -> Self {
+        let mut client = Self::direct(port);
+        let meter = Arc::clone(&client.http.meter);
+        let general =
+            General::new(&plan(5_000), &client.endpoint, Vec::new(), CONNECT_TIMEOUT, meter).unwrap();
+        client.http.transport = Transport::General(Box::new(general));
+        client
+    }
+
+    async fn post(&mut self, body: impl Into<Vec<u8>>) -> RequestLog {
+        let slot = Slot { id: self.next_id, warmup: false, scheduled: None };
+        self.next_id += 1;
+        let url = self.endpoint.join("chat/completions");
+        let (_keep, mut stop) = watch::channel(false);
+        let exchange = self.http.exchange(&url, body.into(), slot, 8, &mut stop);
+        tokio::time::timeout(PATIENCE, exchange).await.expect("it ends in time")
+    }
+
+    fn connections(&self) -> u64 {
+        self.http.client_log().connections_opened
+    }
+}
+
+/// One request to a server that answers so, through the one and the other transport.
+async fn both(answer: &str) -> [RequestLog; 2] {
+    let (port, direct) = answering(vec![answer.to_owned()]);
+    let first = Client::direct(port).post("{}").await;
+    let (port, general) = answering(vec![answer.to_owned()]);
+    let second = Client::general(port).post("{}").await;
+    direct.join().unwrap();
+    general.join().unwrap();
+    [first, second]
+}
+
+fn times(log: &RequestLog) -> Vec<Mono> {
+    log.chunks.iter().filter(|c| c.kind == ChunkKind::Content).map(|c| c.t).collect()
+}
+
+/// The clocks of the two sides are one, but a stamp goes through CLOCK_REALTIME.
+const CONVERSION: Nanos = crate::clock::BothClocks::APART;
+
+#[tokio::test]
+async fn a_stamp_is_the_kernels_however_late_the_client_reads() {
+    let (port, server) = serve(|listener| {
+        let mut peer = Peer::accept(&listener);
+        peer.request().unwrap();
+        peer.say(CHUNKED);
+        let mut wrote = Vec::new();
+        for _ in 0..5 {
+            thread::sleep(Duration::from_millis(100));
+            let before = Mono::now();
+            peer.say(&piece(TEXT));
+            wrote.push((before, Mono::now()));
+        }
+        peer.say(&(piece(DONE) + LAST));
+        wrote
+    });
+    let mut client = Client::direct(port);
+    // Another task that holds the thread again and again.
+    let busy = async {
+        for _ in 0..15 {
+            thread::sleep(Duration::from_millis(60));
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let (log, ()) = tokio::join!(client.post("{}"), busy);
+    let wrote = server.join().unwrap();
+    assert_eq!(log.failure, None);
+    let times = times(&log);
+    assert_eq!(times.len(), 5);
+    let mut late = 0;
+    for (t, (before, after)) in times.iter().zip(wrote) {
+        assert!(t.plus(CONVERSION) >= before, "{t:?} not before {before:?}");
+        // The packet is received while it is written, or right after by a soft interrupt.
+        late += usize::from(*t > after.plus(Nanos::from_millis(5)));
+    }
+    assert!(late <= 1, "{late} of 5 stamps are later than the writing");
+    let own = client.http.client_log();
+    let lag = own.read_lag.unwrap();
+    assert!(lag.max() > 20_000_000, "the reads were late: {}", lag.max());
+    assert_eq!(own.unstamped_reads, 0);
+}
+
+#[tokio::test]
+async fn each_piece_has_the_stamp_of_the_read_that_completed_it() {
+    let (port, server) = serve(|listener| {
+        let mut peer = Peer::accept(&listener);
+        peer.request().unwrap();
+        let mut before = Vec::new();
+        let mut say = |text: &str, pause_ms: u64| {
+            thread::sleep(Duration::from_millis(pause_ms));
+            before.push(Mono::now());
+            peer.say(text);
+        };
+        let (text, cut) = (piece(TEXT), piece(TEXT));
+        // The head with half an event; its other half with a whole one and the beginning of the next; the rest of
+        // that alone; then two in quick succession.
+        say(&format!("{CHUNKED}{}", &text[..20]), 0);
+        say(&format!("{}{text}{}", &text[20..], &cut[..2]), 40);
+        say(&cut[2..], 40);
+        say(&text, 40);
+        say(&text, 0);
+        say(&(piece(DONE) + LAST), 40);
+        before
+    });
+    let mut client = Client::direct(port);
+    let log = client.post("{}").await;
+    let before = server.join().unwrap();
+    assert_eq!(log.failure, None);
+    let times = times(&log);
+    assert_eq!(times.len(), 5);
+    assert!(times[0] == times[1], "they came together");
+    let headers = log.headers.unwrap();
+    // Each after its writing began and before the next one did.
+    for (t, from, to) in [
+        (headers, 0, 1),
+        (times[0], 1, 2),
+        (times[2], 2, 3),
+        (times[3], 3, 5),
+        (times[4], 4, 5),
+        (log.done, 5, 6),
+    ] {
+        assert!(t.plus(CONVERSION) >= before[from], "{from}: {t:?}, {before:?}");
+        assert!(before.get(to).is_none_or(|next| t < *next), "{to}: {t:?}, {before:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_is_used_again_and_requests_carry_their_id() {
+    for general in [false, true] {
+        let (port, server) = answering(vec![whole(); 3]);
+        let mut client = if general { Client::general(port) } else { Client::direct(port) };
+        for _ in 0..3 {
+            assert_eq!(client.post("{\"a\":1}").await.failure, None);
+        }
+        assert_eq!(client.connections(), 1);
+        let requests = server.join().unwrap();
+        for (n, request) in requests.iter().enumerate() {
+            assert!(request.starts_with("POST /v1/chat/completions HTTP/1.1\r\n"), "{request}");
+            assert!(request.ends_with("\r\n\r\n{\"a\":1}"), "{request}");
+            let lower = request.to_ascii_lowercase();
+            assert!(lower.contains(&format!("\r\nx-request-id: inferscope-1a-2b-{n}\r\n")), "{request}");
+            assert!(lower.contains(&format!("\r\nhost: 127.0.0.1:{port}\r\n")), "{request}");
+        }
+        let own = client.http.client_log();
+        assert_eq!(own.read_lag.is_none(), general, "only sockets of one's own give stamps");
+        assert_eq!(own.unstamped_reads > 0, general);
+    }
+}
+
+#[tokio::test]
+async fn headers_of_the_user_win() {
+    let (port, server) = answering(vec![whole()]);
+    let mut plan = plan(5_000);
+    plan.headers = vec![("X-Request-ID".into(), "mine".into()), ("Host".into(), "other.example".into())];
+    let mut client = Client::new(&format!("http://127.0.0.1:{port}/api"), &plan);
+    assert_eq!(client.post("{}").await.failure, None);
+    let request = server.join().unwrap()[0].to_ascii_lowercase();
+    assert!(request.starts_with("post /api/v1/chat/completions "), "{request}");
+    assert!(request.contains("x-request-id: mine\r\n") && !request.contains("inferscope-"), "{request}");
+    assert!(request.contains("host: other.example\r\n") && !request.contains("127.0.0.1"), "{request}");
+}
+
+#[tokio::test]
+async fn answers_framed_in_every_way_are_read() {
+    let events = format!("{TEXT}{DONE}");
+    for answer in [
+        format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{events}", events.len()),
+        format!("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{events}"),
+        format!("HTTP/1.0 200 OK\r\n\r\n{events}"),
+        format!("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n{}", whole()),
+        // Trailers, an extension, and a size in upper case with zeros before it.
+        format!("{CHUNKED}00{:X};a=b\r\n{TEXT}\r\n{}0\r\nx-sum: 1\r\n\r\n", TEXT.len(), piece(DONE)),
+        // No [DONE], but an end of the connection.
+        format!("HTTP/1.1 200 OK\r\n\r\n{}", TEXT.replace("}}]", "},\"finish_reason\":\"stop\"}]")),
+    ] {
+        for log in both(&answer).await {
+            assert_eq!((log.failure, log.chunks.len()), (None, 1), "{answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_the_answer_ends_is_not_used_again() {
+    let events = format!("{TEXT}{DONE}");
+    for head in [
+        format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", events.len()),
+        format!("HTTP/1.0 200 OK\r\ncontent-length: {}\r\n\r\n", events.len()),
+    ] {
+        let answer = head + &events;
+        let (port, server) = serve(move |listener| {
+            // Left open by a server that said it would close.
+            let mut open = Vec::new();
+            for _ in 0..2 {
+                let mut peer = Peer::accept(&listener);
+                peer.request().unwrap();
+                peer.say(&answer);
+                open.push(peer);
+            }
+            open
+        });
+        let mut client = Client::direct(port);
+        for _ in 0..2 {
+            assert_eq!(client.post("{}").await.failure, None);
+        }
+        assert_eq!(client.connections(), 2);
+        drop(server.join().unwrap());
+    }
+}
+
+/// A connection that has had one answer and is idle, and the server's end of it.
+async fn idle() -> (Conn, Peer, Meter) {
+    let (port, server) = serve(|listener| {
+        let mut peer = Peer::accept(&listener);
+        peer.request().unwrap();
+        peer.say(&whole());
+        peer
+    });
+    let meter = Meter::new();
+    let socket = Socket::connect(([127, 0, 0, 1], port).into()).await.unwrap();
+    let mut conn = Conn::new(socket).await.unwrap();
+    let mut body = conn.send(request(), &meter).await.unwrap().into_body();
+    while conn.piece(&mut body, &meter).await.unwrap().is_some() {}
+    assert!(conn.settle() && conn.is_quiet());
+    (conn, server.join().unwrap(), meter)
+}
+
+fn request() -> hyper::Request<Whole> {
+    let mut request = hyper::Request::new(Whole::new("{}".into()));
+    *request.method_mut() = Method::POST;
+    request.headers_mut().insert("host", HeaderValue::from_static("x"));
+    request
+}
+
+/// Sends a request that gets no answer; whether the server may have had it.
+async fn had(conn: &mut Conn, meter: &Meter) -> Had {
+    let sent = tokio::time::timeout(PATIENCE, conn.send(request(), meter)).await.expect("it ends in time");
+    sent.expect_err("there is no answer").1
+}
+
+#[tokio::test]
+async fn whether_the_server_had_a_request_is_told_by_the_kernels() {
+    // Closed before the request was sent, which the pool would see.
+    let (mut conn, peer, meter) = idle().await;
+    drop(peer);
+    while conn.is_quiet() {
+        thread::yield_now();
+    }
+    assert_eq!(had(&mut conn, &meter).await, Had::No);
+    let (mut conn, peer, meter) = idle().await;
+    peer.reset();
+    while conn.is_quiet() {
+        thread::yield_now();
+    }
+    assert_eq!(had(&mut conn, &meter).await, Had::No);
+
+    // Closed with the request unread.
+    let (mut conn, peer, meter) = idle().await;
+    let server = thread::spawn(move || {
+        while peer.0.peek(&mut [0]).is_err() {}
+        drop(peer);
+    });
+    assert_eq!(had(&mut conn, &meter).await, Had::No);
+    server.join().unwrap();
+
+    // Read, then closed.
+    let (mut conn, mut peer, meter) = idle().await;
+    let server = thread::spawn(move || peer.request().map(drop));
+    assert_eq!(had(&mut conn, &meter).await, Had::Perhaps);
+    assert!(server.join().unwrap().is_some());
+}
+
+#[tokio::test]
+async fn an_idle_connection_on_which_something_came_is_not_used() {
+    let (port, server) = serve(|listener| {
+        let mut first = Peer::accept(&listener);
+        first.request().unwrap();
+        first.say(&whole());
+        thread::sleep(Duration::from_millis(30));
+        first.say("HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n\r\n");
+        let mut second = Peer::accept(&listener);
+        second.request().unwrap();
+        second.say(&whole());
+    });
+    let mut client = Client::direct(port);
+    assert_eq!(client.post("{}").await.failure, None);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(client.post("{}").await.failure, None);
+    assert_eq!((client.connections(), client.http.resent().requests), (2, 0));
+    server.join().unwrap();
+}
+
+#[tokio::test]
+async fn a_finished_request_does_not_wait_for_the_bodys_end_but_its_connection_does() {
+    let (port, server) = serve(|listener| {
+        let mut peer = Peer::accept(&listener);
+        peer.request().unwrap();
+        peer.say(&[CHUNKED, &piece(TEXT), &piece(DONE)].concat());
+        thread::sleep(Duration::from_millis(100));
+        peer.say(LAST);
+        peer.request().unwrap();
+        // And here it never comes.
+        peer.say(&[CHUNKED, &piece(TEXT), &piece(DONE)].concat());
+        let end = peer.request();
+        let mut next = Peer::accept(&listener);
+        next.request().unwrap();
+        next.say(&whole());
+        end
+    });
+    let mut client = Client::direct(port);
+    let begin = Mono::now();
+    let log = client.post("{}").await;
+    assert_eq!(log.failure, None);
+    assert!(Mono::now().since(begin) < Nanos::from_millis(90), "it waits for the end");
+    tokio::time::sleep(Duration::from_millis(220)).await;
+    assert_eq!(client.post("{}").await.failure, None);
+    assert_eq!(client.connections(), 1, "the end came in time");
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert_eq!(client.post("{}").await.failure, None);
+    assert_eq!(client.connections(), 2);
+    assert_eq!(server.join().unwrap(), None, "the connection without an end was closed");
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_before_the_request_is_sent_counts() {
+    let (port, server) = serve(|listener| {
+        let mut peer = Peer::accept(&listener);
+        peer.head().unwrap();
+        let said = r#"{"error":"too long"}"#;
+        peer.say(&format!(
+            "HTTP/1.1 413 Payload Too Large\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{said}",
+            said.len()
+        ));
+        // Unread bytes make the closing a reset.
+    });
+    let log = Client::direct(port).post(vec![b' '; 16 << 20]).await;
+    assert_eq!(log.http_status, Some(413), "{:?}", log.failure);
+    assert_eq!(log.failure.unwrap().message, "HTTP 413: too long");
+    server.join().unwrap();
+}
+
+#[tokio::test]
+async fn a_large_request_is_sent_while_the_server_reads_it() {
+    let (port, server) = answering(vec![whole()]);
+    let body = "x".repeat(3 << 20);
+    assert_eq!(Client::direct(port).post(body.clone()).await.failure, None);
+    assert!(server.join().unwrap()[0].ends_with(&body));
+}
+
+#[tokio::test]
+async fn a_server_that_sends_no_more_may_still_be_read_from() {
+    let (port, server) = serve(|listener| {
+        let mut peer = Peer::accept(&listener);
+        peer.request().unwrap();
+        peer.say(&format!("HTTP/1.1 200 OK\r\n\r\n{TEXT}"));
+        peer.0.shutdown(std::net::Shutdown::Write).unwrap();
+        peer.request()
+    });
+    let log = Client::direct(port).post("{}").await;
+    assert_eq!(log.failure.unwrap().kind, FailureKind::Disconnect, "neither [DONE] nor a finish_reason");
+    assert_eq!((server.join().unwrap(), log.chunks.len()), (None, 1));
+}
+
+#[tokio::test]
+async fn heads_without_measure_fail_and_do_not_hang() {
+    let huge = format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "y".repeat(600 << 10));
+    let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "x: y\r\n".repeat(20_000));
+    for head in [huge, many] {
+        let (port, server) = serve(move |listener| {
+            let mut peer = Peer::accept(&listener);
+            peer.request().unwrap();
+            let _ = peer.0.write_all(head.as_bytes());
+        });
+        let failure = Client::direct(port).post("{}").await.failure.unwrap();
+        assert_eq!(failure.kind, FailureKind::Malformed, "{}", failure.message);
+        server.join().unwrap();
+    }
+    // Each line comes in time, the end never does.
+    let (port, server) = serve(|listener| {
+        let mut peer = Peer::accept(&listener);
+        peer.request().unwrap();
+        peer.say("HTTP/1.1 200 OK\r\n");
+        while peer.0.write_all(b"x: y\r\n").is_ok() {
+            thread::sleep(Duration::from_millis(20));
+        }
+    });
+    let mut client = Client::new(&format!("127.0.0.1:{port}"), &plan(300));
+    let failure = client.post("{}").await.failure.unwrap();
+    assert_eq!((failure.kind, failure.message.as_str()), (FailureKind::Timeout, "no answer within 300ms"));
+    server.join().unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_never_pauses_leaves_others_their_time() {
+    let (port, server) = serve(|listener| {
+        let mut peer = Peer::accept(&listener);
+        peer.request().unwrap();
+        peer.say(CHUNKED);
+        let comment = piece(&": keep on\n\n".repeat(1000));
+        while peer.0.write_all(comment.as_bytes()).is_ok() {}
+    });
+    let mut client = Client::new(&format!("127.0.0.1:{port}"), &plan(300));
+    let other = async {
+        let begin = Mono::now();
+        for _ in 0..10 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Mono::now().since(begin)
+    };
+    let (log, other) = tokio::join!(client.post("{}"), other);
+    assert_eq!(log.failure.unwrap().kind, FailureKind::Timeout);
+    assert!(other < Nanos::from_millis(1_500), "{other:?} for 100 ms of sleep");
+    drop(client);
+    server.join().unwrap();
+}
+
+#[tokio::test]
+async fn every_address_of_the_host_is_tried() {
+    for (at, name) in [("[::1]:0", "[::1]"), ("127.0.0.1:0", "localhost")] {
+        let (port, server) = serve_at(at, |listener| {
+            let mut peer = Peer::accept(&listener);
+            let request = peer.request().unwrap();
+            peer.say(&whole());
+            request
+        });
+        let mut client = Client::new(&format!("http://{name}:{port}"), &plan(5_000));
+        assert_eq!(client.post("{}").await.failure, None);
+        let request = server.join().unwrap();
+        assert!(request.contains(&format!("host: {name}:{port}\r\n")), "{request}");
+    }
+    let mut client = Client::new("http://no-such-host.invalid:1", &plan(5_000));
+    assert_eq!(client.post("{}").await.failure.unwrap().kind, FailureKind::Connect);
+}
