@@ -19,8 +19,8 @@ use super::meter::{Meter, Stamp};
 use super::pipe::Pipe;
 use super::socket::Socket;
 
-/// Turns in one poll. A server that writes faster than it is read must let others have theirs.
-const TURNS: usize = 64;
+/// Reads until others get a turn. A server that writes faster than it is read would keep the thread.
+const READS_AT_ONCE: u32 = 8;
 
 /// A request's body, in one piece.
 #[derive(Debug)]
@@ -78,6 +78,8 @@ pub(super) struct Conn {
     waker: Waker,
     /// Of the last read.
     stamp: Stamp,
+    /// Reads since the socket last had nothing.
+    reads: u32,
     request: Exchange,
     /// The socket takes no more. What it still holds to be read comes first, then this.
     write_error: Option<io::Error>,
@@ -114,6 +116,7 @@ impl Conn {
             again,
             waker,
             stamp: Stamp::unstamped(),
+            reads: 0,
             request: Exchange::default(),
             write_error: None,
         })
@@ -190,7 +193,7 @@ impl Conn {
         meter: &Meter,
         look: &mut dyn FnMut(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
-        for _ in 0..TURNS {
+        loop {
             if self.again.0.swap(false, Ordering::Relaxed) {
                 self.turn();
                 if let Poll::Ready(found) = look(&mut Context::from_waker(&self.waker)) {
@@ -199,15 +202,20 @@ impl Conn {
                     return Poll::Ready(found);
                 }
             }
+            if self.reads >= READS_AT_ONCE {
+                self.reads = 0;
+                self.again.wake_by_ref();
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             let (sent, read) = (self.send_on(cx), self.read_on(cx, meter));
             if sent || read {
                 self.again.wake_by_ref();
             } else if !self.again.0.load(Ordering::Relaxed) {
+                self.reads = 0;
                 return Poll::Pending;
             }
         }
-        cx.waker().wake_by_ref();
-        Poll::Pending
     }
 
     /// Sends what waits; whether anything changed.
@@ -236,6 +244,7 @@ impl Conn {
     /// Reads once, where hyper has had all that was read before; whether anything changed.
     fn read_on(&mut self, cx: &mut Context<'_>, meter: &Meter) -> bool {
         let mut bytes = self.pipe.bytes();
+        self.reads += 1;
         if !bytes.is_taken() {
             // A turn ended before it had them all.
             return true;
