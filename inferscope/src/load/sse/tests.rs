@@ -93,6 +93,26 @@ fn a_line_or_event_over_the_limit_is_an_error_after_the_events_before_it() {
 }
 
 #[test]
+fn hostile_bodies_take_no_more_than_the_limits() {
+    let mebibyte = vec![b'x'; LIMIT_BYTES];
+    let name = [b"event: ".as_slice(), &mebibyte[16..], b"\n"].concat();
+    let data = [b"data: ".as_slice(), &mebibyte[16..], b"\n"].concat();
+    let unended = [b"data: ".as_slice(), &mebibyte[16..]].concat();
+    let mut parser = SseParser::default();
+    let mut most = 0;
+    for _ in 0..4 {
+        // The largest name, the largest data and the largest pending line at once, in small reads.
+        for read in [&name[..], &data, &unended, b"\n", b"\n"].iter().flat_map(|body| body.chunks(1000)) {
+            // The second data is too much for the event; the parser is used on, which nobody does.
+            let _ = parser.feed(read, |_| ControlFlow::Continue(()));
+            most = most.max(parser.room());
+        }
+    }
+    assert!(most > 2 * LIMIT_BYTES, "the test fills no buffers: {most}");
+    assert!(most <= 3 * 2 * LIMIT_BYTES, "{most}");
+}
+
+#[test]
 fn a_break_drops_what_follows() {
     let mut parser = SseParser::default();
     let mut seen = 0;
