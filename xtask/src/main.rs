@@ -9,6 +9,7 @@ mod ci;
 mod debian;
 mod demo;
 mod engine;
+mod fuzz;
 mod layers;
 mod peers;
 mod schema;
@@ -62,6 +63,14 @@ enum Task {
     },
     /// Run every check: fmt, layers, clippy, docs, tests, schema, cargo-deny
     Ci,
+    /// Fuzz what reads a server's bytes and a data set: sse, interpret, dataset, request; needs a C++ compiler
+    Fuzz {
+        /// One of them; all in turn where left out
+        target: Option<String>,
+        /// How long each
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+    },
     /// Check that dependencies between inferscope's modules point one way
     Layers,
     /// Write inferscope/schema/report.v1.json
@@ -90,6 +99,7 @@ fn run(task: Task) -> Result<()> {
         Task::Test { args } => ci::test(&workspace, &args),
         Task::Bench { bench } => bench::run(&workspace, bench),
         Task::Ci => ci::ci(&workspace),
+        Task::Fuzz { target, seconds } => fuzz::run(&workspace, target.as_deref(), seconds),
         Task::Layers => layers::check(&workspace),
         Task::Schema { check } => {
             setup::toolchain(&workspace)?;

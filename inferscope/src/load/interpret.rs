@@ -7,8 +7,11 @@
 //! - A chunk has one kind, also where it holds several: Content before Tool before Reasoning, so that
 //!   the first chunk that is not reasoning is found where the answer begins. Its bytes are all of them.
 //! - An empty text is no text: a role, `content: ""` or an empty tool call is Other.
-//! - `reasoning` and `reasoning_content` in one delta are one text under two names; the longer counts.
-//! - Text given as a list of parts counts the parts' `text`, `content` and `thinking`.
+//! - `reasoning` and `reasoning_content` in one delta are one text under two names; the longer counts. So are a
+//!   choice's `delta`, `message` and `text`; the delta counts.
+//! - Text given as a list of parts counts the parts' `text` and `content`; `thinking` is reasoning.
+//! - A finish reason of `""` or `"null"` is none, and a count of no generated tokens is unknown: servers that
+//!   don't count send 0 with every chunk, and an answer without a token is a failure in any case.
 
 use std::borrow::Cow;
 
@@ -71,6 +74,9 @@ pub(super) fn event<'a>(event: Event<'a>) -> Result<Held<'a>, NotUnderstood> {
 
 /// `data` as a completion object, a chunk's or a whole answer's.
 pub(super) fn completion(data: &[u8]) -> Result<Held<'_>, NotUnderstood> {
+    if data.starts_with(b"[") {
+        return list(data);
+    }
     match serde_json::from_slice::<json::Object<'_>>(data) {
         Ok(object) => Ok(understand(object)),
         Err(error) => retry_lossy(data).ok_or_else(|| NotUnderstood {
@@ -80,11 +86,26 @@ pub(super) fn completion(data: &[u8]) -> Result<Held<'_>, NotUnderstood> {
     }
 }
 
-/// A server that cuts a character in two between events writes invalid UTF-8; the standard wants a
-/// replacement character in its place.
+/// No completion object; but Gemini's errors come in a list.
+#[cold]
+fn list(data: &[u8]) -> Result<Held<'_>, NotUnderstood> {
+    let items = serde_json::from_slice::<Vec<Value>>(data);
+    let errors = items.iter().flatten().filter(|item| item.get("error").is_some());
+    match errors.filter_map(said::in_value).next() {
+        Some(message) => Ok(Held::Error(message)),
+        None => Err(NotUnderstood {
+            why: format!("an event is no completion object (it is a list): {}", said::excerpt(data)),
+            truncated: items.is_err_and(|error| error.is_eof()),
+        }),
+    }
+}
+
+/// A server that cuts a character in two between events writes invalid UTF-8, or one that counts in UTF-16 half
+/// of a pair of escapes; the standard wants a replacement character in their place.
 #[cold]
 fn retry_lossy(data: &[u8]) -> Option<Held<'static>> {
-    let Cow::Owned(text) = String::from_utf8_lossy(data) else { return None };
+    let text = whole_pairs(String::from_utf8_lossy(data));
+    let Cow::Owned(text) = text else { return None };
     match understand(serde_json::from_str(&text).ok()?) {
         Held::Chunk(c) => Some(Held::Chunk(Completion {
             model: c.model.map(|m| Cow::Owned(m.into_owned())),
@@ -101,15 +122,50 @@ fn retry_lossy(data: &[u8]) -> Option<Held<'static>> {
     }
 }
 
-fn understand(object: json::Object<'_>) -> Held<'_> {
-    let empty_error = |e: &Value| matches!(e, Value::Null | Value::Bool(false)) || e.as_str() == Some("");
-    if let Some(error) = object.error.filter(|e| !empty_error(e)) {
+/// JSON whose `\ud800` to `\udfff` stand in pairs; `\ufffd` takes the place of each that stands alone.
+fn whole_pairs(json: Cow<'_, str>) -> Cow<'_, str> {
+    let half = |at: usize| {
+        let escape = json.as_bytes().get(at..at + 6).filter(|e| e.starts_with(b"\\u"))?;
+        u16::from_str_radix(std::str::from_utf8(&escape[2..]).ok()?, 16).ok()
+    };
+    let mut alone = Vec::new();
+    let mut at = 0;
+    while let Some(next) = json.get(at..).and_then(|rest| rest.find('\\')) {
+        at += next;
+        at += match (half(at), half(at + 6)) {
+            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 12,
+            (Some(0xd800..=0xdfff), _) => {
+                alone.push(at);
+                6
+            }
+            // Over what a backslash escapes, which may be one.
+            _ => 2,
+        };
+    }
+    if alone.is_empty() {
+        return json;
+    }
+    let mut whole = json.into_owned();
+    for at in alone {
+        whole.replace_range(at..at + 6, "\\ufffd");
+    }
+    Cow::Owned(whole)
+}
+
+fn understand(mut object: json::Object<'_>) -> Held<'_> {
+    let of_choice = object.choices.as_mut().and_then(|choices| choices.error.take());
+    let is_error = |e: &Value| !matches!(e, Value::Null | Value::Bool(false)) && e.as_str() != Some("");
+    if let Some(error) = [object.error, of_choice].into_iter().flatten().find(is_error) {
         return Held::Error(said::in_value(&error).unwrap_or_else(|| said::one_line(&error.to_string())));
     }
-    let usage = object.usage.map(|u| Usage { prompt_tokens: u.prompt.0, completion_tokens: u.completion.0 });
+    let usage = object.usage.map(|u| Usage {
+        prompt_tokens: u.prompt.0.filter(|n| *n > 0),
+        completion_tokens: u.completion.0.filter(|n| *n > 0),
+    });
+    let usage = usage.filter(|u| u.prompt_tokens.or(u.completion_tokens).is_some());
     let Some(choices) = object.choices else {
-        if object.object.0.as_deref() == Some("error") {
-            let message = object.message.as_ref().and_then(said::in_value);
+        if object.object.0.as_deref() == Some("error") || object.detail.is_some() {
+            let message = object.message.or(object.detail).as_ref().and_then(said::in_value);
             return Held::Error(message.unwrap_or_else(|| "the server gave no message".to_owned()));
         }
         return match usage {
@@ -148,7 +204,8 @@ fn chunk<'a>(
 }
 
 /// Tokens a chunk from usage that comes with every chunk: what the count grew by since the last chunk
-/// with text.
+/// with text. With several choices it tells nothing: servers count each choice by itself, and a chunk's text is of
+/// any.
 ///
 /// A token without text of its own (half a character, held back by the server) is counted in the chunk
 /// that shows it. Usage beside no choices is the total of the answer, not a chunk's; and so is usage
@@ -157,11 +214,13 @@ fn chunk<'a>(
 pub(super) struct TokenCount {
     /// The server's count up to the last chunk with text; `None` where it did not tell.
     before: Option<u64>,
+    /// Bits of the choices seen, as in [`Completion`].
+    choices: u64,
 }
 
 impl Default for TokenCount {
     fn default() -> Self {
-        Self { before: Some(0) }
+        Self { before: Some(0), choices: 0 }
     }
 }
 
@@ -169,7 +228,8 @@ impl TokenCount {
     /// Generated tokens in the next chunk. `None` where the server does not tell, and where its count
     /// went back.
     pub(super) fn of(&mut self, chunk: &Completion<'_>) -> Option<u32> {
-        if !chunk.kind.has_tokens() {
+        self.choices |= chunk.choices;
+        if !chunk.kind.has_tokens() || self.choices.count_ones() > 1 {
             return None;
         }
         let now = chunk.usage.and_then(|u| u.completion_tokens);

@@ -13,6 +13,9 @@
 mod ask;
 mod cause;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gauge;
 mod http;
 mod interpret;

@@ -107,6 +107,12 @@ impl SseParser {
         Ok(())
     }
 
+    /// Bytes that the buffers take.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn room(&self) -> usize {
+        self.line.capacity() + self.name.capacity() + self.data.capacity()
+    }
+
     fn take_line(
         &mut self,
         line: &[u8],

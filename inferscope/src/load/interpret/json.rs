@@ -26,6 +26,9 @@ pub(super) struct Object<'a> {
     /// Beside `"object": "error"`.
     #[serde(default)]
     pub(super) message: Option<Value>,
+    /// FastAPI's word for an error.
+    #[serde(default)]
+    pub(super) detail: Option<Value>,
 }
 
 #[derive(serde::Deserialize)]
@@ -43,6 +46,7 @@ pub(super) struct Choices<'a> {
     pub(super) finish_reason: Option<Cow<'a, str>>,
     pub(super) present: u64,
     pub(super) finished: u64,
+    pub(super) error: Option<Value>,
 }
 
 /// Bytes of generated text by kind.
@@ -64,21 +68,26 @@ struct Choice<'a> {
     message: Option<Delta>,
     /// The completions API's.
     #[serde(default)]
-    text: Bytes,
+    text: Text,
     #[serde(borrow, default)]
     finish_reason: Word<'a>,
+    /// OpenRouter's, of the provider behind it.
+    #[serde(default)]
+    error: Option<Value>,
 }
 
 #[derive(serde::Deserialize, Default)]
 struct Delta {
     #[serde(default)]
-    content: Bytes,
+    content: Text,
     #[serde(default)]
-    refusal: Bytes,
+    refusal: Text,
     #[serde(default)]
-    reasoning_content: Bytes,
+    reasoning_content: Text,
     #[serde(default)]
-    reasoning: Bytes,
+    reasoning: Text,
+    #[serde(default)]
+    reasoning_details: Text,
     #[serde(default)]
     tool_calls: ToolCalls,
     /// The form before `tool_calls`.
@@ -95,22 +104,37 @@ struct ToolCall {
 #[derive(serde::Deserialize)]
 struct Function {
     #[serde(default)]
-    name: Bytes,
+    name: Text,
     #[serde(default)]
-    arguments: Bytes,
+    arguments: Text,
 }
 
 impl Function {
     fn bytes(&self) -> u64 {
-        self.name.0.saturating_add(self.arguments.0)
+        self.name.all() + self.arguments.all()
     }
 }
 
 impl Delta {
-    fn add_to(&self, text: &mut TextBytes) {
-        text.content += self.content.0 + self.refusal.0;
-        text.reasoning += self.reasoning_content.0.max(self.reasoning.0);
-        text.tool += self.tool_calls.0 + self.function_call.as_ref().map_or(0, Function::bytes);
+    fn text(&self) -> TextBytes {
+        let named = [self.reasoning_content, self.reasoning, self.reasoning_details].map(|t| t.all());
+        TextBytes {
+            content: self.content.said + self.refusal.all(),
+            tool: self.tool_calls.0 + self.function_call.as_ref().map_or(0, Function::bytes),
+            reasoning: named.into_iter().fold(self.content.thought, u64::max),
+        }
+    }
+}
+
+impl Choice<'_> {
+    /// One text under several names: Together repeats the delta as `text`, and Perplexity sends the whole
+    /// `message` up to here beside it.
+    fn text(&self) -> TextBytes {
+        match (self.delta.as_ref().map(Delta::text), &self.message) {
+            (Some(delta), _) if delta.content + delta.tool + delta.reasoning > 0 => delta,
+            (None, Some(message)) => message.text(),
+            _ => TextBytes { content: self.text.said, reasoning: self.text.thought, tool: 0 },
+        }
     }
 }
 
@@ -128,13 +152,15 @@ impl<'de: 'a, 'a> Deserialize<'de> for Choices<'a> {
                     // An answer with more choices than bits has them share the last one.
                     let bit = 1 << choice.index.0.unwrap_or(0).min(63);
                     all.present |= bit;
-                    if let Some(reason) = choice.finish_reason.0 {
+                    let text = choice.text();
+                    all.text.content += text.content;
+                    all.text.tool += text.tool;
+                    all.text.reasoning += text.reasoning;
+                    all.error = all.error.or(choice.error);
+                    if let Some(reason) = choice.finish_reason.0.filter(|r| !matches!(&**r, "" | "null")) {
                         all.finished |= bit;
                         all.finish_reason.get_or_insert(reason);
                     }
-                    all.text.content += choice.text.0;
-                    choice.delta.unwrap_or_default().add_to(&mut all.text);
-                    choice.message.unwrap_or_default().add_to(&mut all.text);
                 }
                 Ok(all)
             }
@@ -153,7 +179,17 @@ pub(super) struct Count(pub(super) Option<u64>);
 
 /// The length of a text, or of the texts in a list of parts.
 #[derive(Default, Clone, Copy)]
-struct Bytes(u64);
+struct Text {
+    said: u64,
+    /// In parts that hold thinking, as Mistral's models send it within the content.
+    thought: u64,
+}
+
+impl Text {
+    const fn all(self) -> u64 {
+        self.said + self.thought
+    }
+}
 
 /// The length of what is generated in a list of tool calls.
 #[derive(Default, Clone, Copy)]
@@ -232,32 +268,39 @@ impl<'de> Deserialize<'de> for Count {
     }
 }
 
-impl<'de> Deserialize<'de> for Bytes {
+impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Measure;
         impl<'de> Visitor<'de> for Measure {
-            type Value = Bytes;
+            type Value = Text;
             absent!(visit_u64: u64, visit_i64: i64, visit_f64: f64);
             fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Bytes(text.len() as u64))
+                Ok(Text { said: text.len() as u64, thought: 0 })
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-                let mut sum = 0;
-                while let Some(part) = seq.next_element::<Bytes>()? {
-                    sum += part.0;
+                let mut sum = Text::default();
+                while let Some(part) = seq.next_element::<Text>()? {
+                    sum.said += part.said;
+                    sum.thought += part.thought;
                 }
-                Ok(Bytes(sum))
+                Ok(sum)
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut sum = 0;
+                let mut sum = Text::default();
                 while let Some(key) = map.next_key::<Word<'de>>()? {
-                    if matches!(key.0.as_deref(), Some("text" | "content" | "thinking")) {
-                        sum += map.next_value::<Bytes>()?.0;
-                    } else {
-                        map.next_value::<IgnoredAny>()?;
+                    match key.0.as_deref() {
+                        Some("text" | "content") => {
+                            let text = map.next_value::<Text>()?;
+                            sum.said += text.said;
+                            sum.thought += text.thought;
+                        }
+                        Some("thinking") => sum.thought += map.next_value::<Text>()?.all(),
+                        _ => {
+                            map.next_value::<IgnoredAny>()?;
+                        }
                     }
                 }
-                Ok(Bytes(sum))
+                Ok(sum)
             }
         }
         deserializer.deserialize_any(Measure)

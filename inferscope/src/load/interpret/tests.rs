@@ -33,6 +33,9 @@ fn only_generated_text_makes_a_chunk_more_than_other() {
             Content,
             3,
         ),
+        // Magistral's way to think.
+        (r#"{"content":[{"type":"thinking","thinking":[{"type":"text","text":"abc"}]}]}"#, Reasoning, 3),
+        (r#"{"reasoning":"abc","reasoning_details":[{"type":"reasoning.text","text":"abc"}]}"#, Reasoning, 3),
         (r#"{"refusal":"no"}"#, Content, 2),
         (r#"{"content":null,"reasoning_content":"abc"}"#, Reasoning, 3),
         (r#"{"reasoning":"abc"}"#, Reasoning, 3),
@@ -65,6 +68,31 @@ fn the_completions_api_and_whole_messages_are_understood() {
 }
 
 #[test]
+fn one_text_under_several_names_counts_once() {
+    let of = |choice: &str| {
+        let data = format!(r#"{{"choices":[{choice}]}}"#);
+        let chunk = chunk_of(&data);
+        (chunk.kind, chunk.bytes)
+    };
+    assert_eq!(of(r#"{"text":"ab","delta":{"content":"ab"}}"#), (Content, 2), "Together");
+    assert_eq!(of(r#"{"text":"","delta":{"reasoning":"ab"}}"#), (Reasoning, 2));
+    let so_far = r#""message":{"role":"assistant","content":"all up to here"}"#;
+    assert_eq!(of(&format!(r#"{{{so_far},"delta":{{"content":"ab"}}}}"#)), (Content, 2), "Perplexity");
+    assert_eq!(of(&format!(r#"{{{so_far},"delta":{{"content":""}},"finish_reason":"stop"}}"#)), (Other, 0));
+    assert_eq!(of(&format!(r#"{{{so_far},"delta":null}}"#)), (Content, 14));
+    assert_eq!(of(r#"{"text":"ab","delta":{}}"#), (Content, 2));
+}
+
+#[test]
+fn a_finish_reason_without_a_word_is_none() {
+    for (reason, finished) in [(r#""stop""#, 1), (r#""""#, 0), (r#""null""#, 0), ("null", 0), ("7", 0)] {
+        let data = format!(r#"{{"choices":[{{"delta":{{"content":"a"}},"finish_reason":{reason}}}]}}"#);
+        let chunk = chunk_of(&data);
+        assert_eq!((chunk.finished, chunk.finish_reason.is_some()), (finished, finished == 1), "{reason}");
+    }
+}
+
+#[test]
 fn several_choices_add_up_and_finish_each_for_itself() {
     let chunk = chunk_of(
         r#"{"choices":[{"index":0,"delta":{"content":"a"}},{"index":2,"delta":{"content":"bc"},"finish_reason":"stop"},{"index":900,"delta":{}}]}"#,
@@ -83,9 +111,11 @@ fn usage_and_model_are_taken_and_what_is_no_count_is_unknown() {
     assert!(matches!(chunk.model, Some(Cow::Borrowed("m/x"))));
     let usage = |text: &str| chunk_of(&format!(r#"{{"choices":[],"usage":{text}}}"#)).usage;
     assert_eq!(usage("null"), None);
-    let unknown = Some(Usage { prompt_tokens: None, completion_tokens: None });
-    assert_eq!(usage(r#"{"prompt_tokens":-1,"completion_tokens":"3"}"#), unknown);
-    assert_eq!(usage("{}"), unknown);
+    let prompt_alone = Some(Usage { prompt_tokens: Some(7), completion_tokens: None });
+    assert_eq!(usage(r#"{"prompt_tokens":-1,"completion_tokens":"3"}"#), None);
+    assert_eq!(usage(r#"{"prompt_tokens":7,"completion_tokens":0}"#), prompt_alone, "not counted yet");
+    assert_eq!(usage(r#"{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}"#), None);
+    assert_eq!(usage("{}"), None);
 }
 
 #[test]
@@ -97,6 +127,13 @@ fn an_error_is_found_whatever_its_shape() {
         (r#"{"error":{"message":"m"},"choices":[]}"#, "m"),
         (r#"{"object":"error","message":"m","code":400}"#, "m"),
         (r#"{"object":"error"}"#, "the server gave no message"),
+        (r#"{"type":"error","error":{"type":"overloaded_error","message":"m"}}"#, "m"),
+        (r#"{"detail":"m"}"#, "m"),
+        (r#"[{"error":{"code":400,"message":"m","status":"INVALID_ARGUMENT"}}]"#, "m"),
+        (
+            r#"{"choices":[{"delta":{"content":""},"error":{"code":502,"message":"m"},"finish_reason":"error"}]}"#,
+            "m",
+        ),
     ] {
         assert_eq!(held(data), Held::Error(said.into()), "{data}");
     }
@@ -119,7 +156,9 @@ fn done_and_pings_are_no_chunks() {
 
 #[test]
 fn what_is_no_object_is_not_understood_and_quoted() {
-    for data in ["hello", "7", "null", "{\"choices\":7}", "{\"choices\":[{}", "[1]x", "{\"a\":\"\u{1}\"}"] {
+    for data in
+        ["hello", "7", "null", "{\"choices\":7}", "{\"choices\":[{}", "[1]x", "[[]]", "{\"a\":\"\u{1}\"}"]
+    {
         let error = event(Event { name: b"", data: data.as_bytes() }).unwrap_err();
         assert!(error.why.contains("no completion object"), "{data}: {}", error.why);
         assert_eq!(error.truncated, data == "{\"choices\":[{}", "{data}");
@@ -133,6 +172,18 @@ fn a_character_cut_in_two_between_events_does_not_fail_the_request() {
     data.extend_from_slice(br#""},"finish_reason":"stop"}]}"#);
     let Ok(Held::Chunk(chunk)) = event(Event { name: b"", data: &data }) else { panic!() };
     assert_eq!((chunk.kind, chunk.finish_reason.as_deref()), (Content, Some("stop")));
+}
+
+#[test]
+fn half_a_pair_of_escapes_does_not_fail_the_request() {
+    let bytes =
+        |text: &str| chunk_of(&format!(r#"{{"choices":[{{"delta":{{"content":"{text}"}}}}]}}"#)).bytes;
+    assert_eq!(bytes(r"a\\ud83d"), 7, "no escape, but a backslash and letters");
+    assert_eq!(bytes(r"a\\ud83d\ud83d"), 7 + 3);
+    assert_eq!(bytes(r"\ud83d\ude00"), 4);
+    assert_eq!(bytes(r"a\ud83d"), 4);
+    assert_eq!(bytes(r"\ude00\ud83d\ud83d\ude00\n"), 3 + 3 + 4 + 1);
+    assert!(event(Event { name: b"", data: br#"{"choices":"\ud83d"}"# }).is_err());
 }
 
 fn tokens(stream: &[(&str, Option<u64>)]) -> Vec<Option<u32>> {
@@ -170,6 +221,23 @@ fn usage_of_the_whole_answer_is_no_chunks_usage() {
         [Some(1), None, None, Some(1)]
     );
     assert_eq!(tokens(&[("all of it", Some(9))]), [Some(9)], "one chunk is the whole answer");
+}
+
+#[test]
+fn a_server_that_counts_nothing_tells_no_tokens() {
+    assert_eq!(tokens(&[("a", Some(0)), ("b", Some(0)), ("c", Some(3)), ("-", Some(3))]), [None; 4]);
+}
+
+#[test]
+fn with_several_choices_no_count_is_a_chunks() {
+    let mut count = TokenCount::default();
+    let mut of = |choice: u32, so_far: u32| {
+        let data = format!(
+            r#"{{"choices":[{{"index":{choice},"delta":{{"content":"a"}}}}],"usage":{{"completion_tokens":{so_far}}}}}"#
+        );
+        count.of(&chunk_of(&data))
+    };
+    assert_eq!([of(0, 1), of(1, 1), of(0, 2), of(1, 3)], [Some(1), None, None, None]);
 }
 
 #[test]

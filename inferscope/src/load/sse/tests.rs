@@ -93,6 +93,29 @@ fn a_line_or_event_over_the_limit_is_an_error_after_the_events_before_it() {
 }
 
 #[test]
+fn hostile_bodies_take_no_more_room_than_the_limits() {
+    let field = |name: &str, bytes: usize| [name.as_bytes(), &vec![b'x'; bytes - name.len()]].concat();
+    let (name, data) = (field("event: ", LIMIT_BYTES), field("data: ", LIMIT_BYTES - 1));
+    let largest_of_each = [&name[..], b"\n", &data, b"\n", &data].concat();
+    let lines = [field("data: ", LIMIT_BYTES / 4), b"\n".to_vec()].concat().repeat(32);
+    for (body, least) in [
+        (largest_of_each, 3 * LIMIT_BYTES - 32),
+        (field("data: ", 8 * LIMIT_BYTES), LIMIT_BYTES / 2),
+        (field("event: ", 8 * LIMIT_BYTES), LIMIT_BYTES / 2),
+        (lines, LIMIT_BYTES / 2),
+    ] {
+        let mut parser = SseParser::default();
+        for read in body.chunks(1000) {
+            // Nobody goes on after an error; here it must do no harm.
+            let _ = parser.feed(read, |_| ControlFlow::Continue(()));
+        }
+        // Each of the three buffers may be doubled once too often when it grows to its limit.
+        let room = parser.room();
+        assert!((least..=3 * 2 * LIMIT_BYTES).contains(&room), "{room}");
+    }
+}
+
+#[test]
 fn a_break_drops_what_follows() {
     let mut parser = SseParser::default();
     let mut seen = 0;
