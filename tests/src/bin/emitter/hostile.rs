@@ -9,6 +9,8 @@ use crate::schedule::{Step, What, nanos};
 /// Beyond what inferscope takes as one line or event, which is 1 MiB.
 const HUGE: usize = 2 << 20;
 const DEEP: usize = 10_000;
+/// Sooner, it would look like a kept-alive connection that was closed just before the request.
+const LATE_NS: u64 = 400_000_000;
 /// Between two pieces of what never ends.
 const EVERY_NS: u64 = 20_000_000;
 
@@ -119,9 +121,9 @@ pub(crate) fn steps(kind: Kind, options: &Options) -> Vec<Step> {
             vec![raw(head.as_bytes()), raw(b"Content-Length: 0\r\n\r\n")]
         }
         // The body is longer than it says: what is beyond belongs to no request.
-        Kind::ShortLength => vec![raw(&of_length("20"))],
-        Kind::LongLength => vec![raw(&of_length("2000")), at(first, What::Close)],
-        Kind::NegativeLength => vec![raw(&of_length("-5"))],
+        Kind::ShortLength => vec![raw(&of_length("20", b"data: [DONE]\n\n"))],
+        Kind::LongLength => vec![raw(&of_length("2000", b"")), at(first, What::Close)],
+        Kind::NegativeLength => vec![raw(&of_length("-5", b"data: [DONE]\n\n"))],
         Kind::BadChunkSize => begun(vec![What::Raw(b"zz\r\ndata: {}\n\n\r\n".to_vec()), What::LastChunk]),
         Kind::HugeChunkSize => begun(vec![What::Raw(b"ffffffffffffffffff\r\ndata: {}\n\n\r\n".to_vec())]),
         Kind::BrokenGzip => {
@@ -151,7 +153,7 @@ pub(crate) fn steps(kind: Kind, options: &Options) -> Vec<Step> {
             let status = "429 Too Many Requests\r\nRetry-After: 1";
             vec![raw(&whole(status, "application/json", br#"{"error": {"message": "rate limited"}}"#))]
         }
-        Kind::CloseBeforeHead => vec![at(first, What::Close)],
+        Kind::CloseBeforeHead => vec![at(LATE_NS, What::Close)],
         Kind::SlowHead => {
             vec![raw(b"HTTP/1.1 200 OK\r\nX-Slow: "), now(What::Forever { bytes: b"x".to_vec(), every_ns: EVERY_NS })]
         }
@@ -173,12 +175,12 @@ fn whole(status: &str, kind: &str, body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-/// A good answer of one token, whose head tells that length.
-fn of_length(length: &str) -> Vec<u8> {
+/// A stream of one token, whose head tells that length.
+fn of_length(length: &str, ending: &[u8]) -> Vec<u8> {
     let head =
         format!("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: {length}\r\n\r\n");
-    let event = br#"data: {"choices":[{"index":0,"delta":{"content":" tok"},"finish_reason":"stop"}]}"#;
-    [head.as_bytes(), event, b"\n\ndata: [DONE]\n\n"].concat()
+    let event = br#"data: {"choices":[{"index":0,"delta":{"content":" tok"}}]}"#;
+    [head.as_bytes(), event, b"\n\n", ending].concat()
 }
 
 fn usage(prompt: &str, completion: &str) -> Vec<u8> {

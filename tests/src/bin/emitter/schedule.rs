@@ -52,6 +52,8 @@ pub(crate) enum What {
 pub(crate) struct Script {
     /// What the log calls it where all of it was written.
     pub(crate) outcome: String,
+    /// A client that closes the connection does what it should.
+    pub(crate) is_garbage: bool,
     pub(crate) steps: Vec<Step>,
 }
 
@@ -64,13 +66,14 @@ pub(crate) fn script(options: &Options, ask: Ask, index: u64) -> Script {
     };
     let tokens = ask.max_tokens.map_or(options.tokens, |most| most.min(options.tokens)).max(1);
     if let Mode::Garbage(kind) = mode {
-        return Script { outcome: format!("garbage:{}", kind.name()), steps: hostile::steps(kind, options) };
+        let outcome = format!("garbage:{}", kind.name());
+        return Script { outcome, is_garbage: true, steps: hostile::steps(kind, options) };
     }
     let mut steps = tokens_of(options, mode, tokens, index);
     if !ask.stream {
         let at_ns = steps.last().map_or(0, |step| step.at_ns);
         let steps = vec![Step { at_ns, what: What::Document { tokens } }];
-        return Script { outcome: "ok".to_owned(), steps };
+        return Script { outcome: "ok".to_owned(), is_garbage: false, steps };
     }
     let head_ns = if mode == Mode::SlowStart { steps[0].at_ns } else { 0 };
     let mut before = vec![Step { at_ns: head_ns, what: What::StreamHead }];
@@ -88,7 +91,8 @@ pub(crate) fn script(options: &Options, ask: Ask, index: u64) -> Script {
     }
     let at_ns = steps.last().map_or(0, |step| step.at_ns);
     let ending = ending.iter().map(|what| Step { at_ns, what: what.clone() });
-    Script { outcome: outcome.to_owned(), steps: before.into_iter().chain(steps).chain(ending).collect() }
+    let steps = before.into_iter().chain(steps).chain(ending).collect();
+    Script { outcome: outcome.to_owned(), is_garbage: false, steps }
 }
 
 fn tokens_of(options: &Options, mode: Mode, tokens: u32, index: u64) -> Vec<Step> {

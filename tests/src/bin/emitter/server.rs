@@ -338,7 +338,7 @@ impl Server {
     fn close(&mut self, fd: usize) {
         let Some(connection) = self.connections.get_mut(fd).and_then(Option::take) else { return };
         let Some(answer) = connection.answer else { return };
-        let is_its_end = answer.next >= answer.script.steps.len();
+        let is_its_end = answer.script.is_garbage || answer.next >= answer.script.steps.len();
         let outcome = if is_its_end { answer.script.outcome } else { "client_closed".to_owned() };
         self.log[answer.number].outcome = Some(outcome);
         match answer.from_ns {

@@ -1,0 +1,110 @@
+//! An open loop against a server with a capacity.
+//!
+//! The emitter answers so many requests at once, and lets the others wait in order: what it can do in a second
+//! is known. Beyond it, each request waits longer than the one before by what the queue has grown in between,
+//! and that must show: an open loop's latency counts from the intended time, whatever the server does.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, and clippy does not see helpers as tests"
+)]
+
+use std::sync::{Mutex, PoisonError};
+
+use inferscope_tests::binary;
+use inferscope_tests::emitter::{Emitter, Served, by_id};
+use inferscope_tests::needs::say;
+use serde_json::Value;
+
+/// 4 at once, each 200 ms (50 ms and 15 gaps of 10 ms): 20 requests a second.
+const SERVER: [&str; 8] = ["--slots", "4", "--first-token", "50ms", "--interval", "10ms", "--tokens", "16"];
+const SERVICE_NS: f64 = 200e6;
+const SLOTS: f64 = 4.0;
+/// How far the mean of the latencies may be from the truth on a machine that others use: a server that
+/// is put aside has a longer service time than its schedule.
+const LOADED: f64 = 1.3;
+
+/// These tests measure time: one after another.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("not a number: {value}"))
+}
+
+fn run(rate: &str, requests: &str) -> (Value, Vec<Served>) {
+    let _guard = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let emitter = Emitter::start(&SERVER);
+    let mut args = vec!["--endpoint", &emitter.endpoint, "--json", "--gpu", "off"];
+    args.extend(["--rate", rate, "--arrival", "constant", "--requests", requests]);
+    let report = binary::run(&args).report();
+    (report, emitter.end())
+}
+
+/// From the time at which the schedule wanted it sent to its first token, in order of sending.
+fn waits(report: &Value) -> Vec<f64> {
+    let mut requests: Vec<&Value> = report["requests"].as_array().unwrap().iter().collect();
+    requests.sort_by_key(|request| request["scheduled_ns"].as_u64().unwrap());
+    assert!(requests.iter().all(|request| request["ok"] == true), "none fails, all wait");
+    requests.iter().map(|r| number(&r["first_token_ns"]) - number(&r["scheduled_ns"])).collect()
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+fn codes(report: &Value) -> Vec<&str> {
+    report["validity"].as_array().unwrap().iter().map(|entry| entry["code"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn beyond_the_capacity_latency_grows_with_the_backlog_and_the_report_says_why() {
+    // 60 a second for 2 s to a server of 20 a second.
+    let (rate, requests) = (60.0, 120);
+    let (report, log) = run("60", "120");
+    let waits = waits(&report);
+    assert_eq!(waits.len(), requests);
+    let quarter = requests / 4;
+    let (early, late) = (mean(&waits[..quarter]), mean(&waits[requests - quarter..]));
+    // A request waits for those before it, which leave at the server's pace and came at the load's.
+    let wait_for = |n: f64| n * (SERVICE_NS / SLOTS - 1e9 / rate);
+    let grown = wait_for((requests - quarter) as f64);
+    say(&format!(
+        "beyond capacity: first token after {:.0} ms in the first quarter and {:.0} ms in the last, {:.0} ms of backlog between; {:?}",
+        early / 1e6,
+        late / 1e6,
+        grown / 1e6,
+        codes(&report)
+    ));
+    assert!(late - early > grown * 0.9, "{early} to {late} is less than the backlog's {grown}");
+    assert!(codes(&report).contains(&"server_saturated"), "{:?}", report["validity"]);
+    // What the summary tells is this, not the time from a late sending.
+    assert!((number(&report["timing"]["ttft_ns"]["mean"]) / mean(&waits) - 1.0).abs() < 1e-3);
+    // And it is the truth: the server's own record of each, from arrival.
+    let served = by_id(&log);
+    let truths: Vec<f64> = served.values().map(|served| served.ttft_ns() as f64).collect();
+    assert_eq!(truths.len(), requests);
+    let lag = number(&report["load"]["schedule_lag_ns"]["mean"]);
+    let error = mean(&waits) - mean(&truths) - lag;
+    assert!(error.abs() < 10e6, "{error} ns of the mean are neither the server's nor late sending");
+}
+
+#[test]
+fn below_the_capacity_nothing_is_saturated_and_sending_is_in_time() {
+    // 10 a second to a server of 20 a second: none waits for another.
+    let (report, log) = run("10", "30");
+    let waits = waits(&report);
+    let lag = &report["load"]["schedule_lag_ns"];
+    say(&format!(
+        "below capacity: first token after {:.1} ms, sent {:.2} ms late in the median, {:.2} ms at p90; {:?}",
+        mean(&waits) / 1e6,
+        number(&lag["p50"]) / 1e6,
+        number(&lag["p90"]) / 1e6,
+        codes(&report)
+    ));
+    assert!(!codes(&report).contains(&"server_saturated"), "{:?}", report["validity"]);
+    assert_eq!(lag["count"], 30);
+    assert!(number(&lag["p50"]) < 5e6, "{lag}");
+    // The server's own lateness on a busy machine is in its log.
+    let truths: Vec<f64> = log.iter().map(|served| served.ttft_ns() as f64).collect();
+    assert!(mean(&truths) < 50e6 * LOADED, "requests waited in the server below its capacity: {truths:?}");
+}
