@@ -149,8 +149,8 @@ mod tests {
             assert_eq!(received.bytes, 3);
             assert!(received.read_ns >= after);
             let Some(arrived) = received.arrived_ns else { continue };
-            // On loopback the receipt is within the write; 1 µs for two clocks that are not read at once.
-            assert!(arrived + 1_000 >= before && arrived <= after + 1_000, "{before} {arrived} {after}");
+            // On loopback the receipt is within the write; 20 µs for two clocks that are not read at once.
+            assert!(arrived + 20_000 >= before && arrived <= after + 20_000, "{before} {arrived} {after}");
             return;
         }
         panic!("the kernel told no receive time");
