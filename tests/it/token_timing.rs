@@ -4,8 +4,8 @@
 //! inferscope stamps with the kernel's receive time of each read. Neither depends on when the other side is
 //! scheduled, but for three moments: the emitter put aside between its clock and its write, inferscope between
 //! its clock and its send, and inferscope put aside for so long that the next token comes in, as the kernel
-//! tells one time for what is read together. They are the machine's: of five attempts one has to hold the
-//! tolerance. What no machine excuses (counts, matched requests, a stamp before its write) has to hold in each.
+//! tells one time for what is read together. They are the machine's: of eight attempts, ever further apart, one has
+//! to hold the tolerance. What no machine excuses (counts, matched requests, a stamp before its write) has to hold in each.
 //! All figures of all attempts are printed.
 
 #![expect(
@@ -14,6 +14,7 @@
 )]
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use inferscope_tests::binary;
 use inferscope_tests::emitter::{Emitter, Served, by_id};
@@ -24,12 +25,12 @@ use serde_json::Value;
 const TOLERANCE_NS: f64 = 200e3;
 /// Three significant digits.
 const HISTOGRAM: f64 = 1e-3;
-const ATTEMPTS: usize = 5;
+const ATTEMPTS: u64 = 8;
 /// Kernel stamps are CLOCK_REALTIME and are converted by reading both clocks.
 const CONVERSION_NS: f64 = 10e3;
 const LOADS: [Load; 3] = [
-    Load { concurrency: 1, requests: 8, interval: "10ms" },
-    Load { concurrency: 4, requests: 24, interval: "10ms" },
+    Load { concurrency: 1, requests: 12, interval: "25ms" },
+    Load { concurrency: 4, requests: 24, interval: "25ms" },
     // 1,600 tokens/s: what a debug build on a shared CPU keeps up with.
     Load { concurrency: 64, requests: 128, interval: "40ms" },
 ];
@@ -80,7 +81,7 @@ fn percentile(sorted: &[f64], p: f64) -> f64 {
 }
 
 fn run(mode: &[&str], load: Load, code: i32) -> Run {
-    let pace = ["--first-token", "30ms", "--tokens", "16", "--interval", load.interval, "--mode"];
+    let pace = ["--first-token", "30ms", "--tokens", "12", "--interval", load.interval, "--mode"];
     let emitter = Emitter::start(&[&pace, mode].concat());
     let [concurrency, warmup, requests] =
         [load.concurrency, load.concurrency, load.requests].map(|n| n.to_string());
@@ -168,6 +169,8 @@ fn check(mode: &[&str], extra: impl Fn(&Run)) {
     for load in LOADS {
         let name = format!("{} at concurrency {}", mode.join(" "), load.concurrency);
         let held = (1..=ATTEMPTS).any(|attempt| {
+            // What kept the machine busy may be over by then.
+            std::thread::sleep(Duration::from_secs(attempt - 1));
             let run = run(mode, load, 0);
             run.check_tokens(load.requests);
             extra(&run);
@@ -196,7 +199,7 @@ fn jitter_is_told_as_it_was() {
 
 #[test]
 fn several_tokens_a_chunk_are_one_gap() {
-    check(&["chunks", "--tokens", "32"], |run| {
+    check(&["chunks", "--tokens", "36"], |run| {
         // How they were cut is not told, so there is no gap of one token.
         assert_eq!(run.report["timing"]["inter_token_ns"]["count"], 0);
     });
@@ -204,7 +207,7 @@ fn several_tokens_a_chunk_are_one_gap() {
 
 #[test]
 fn the_tokens_of_each_chunk_are_known_where_the_server_tells_them() {
-    let mode = ["chunks", "--usage", "continuous", "--tokens", "30"];
+    let mode = ["chunks", "--usage", "continuous", "--tokens", "34"];
     check(&mode, |run| {
         for (request, served) in run.measured() {
             let chunks = request["chunks"].as_array().unwrap().iter();
@@ -227,8 +230,8 @@ fn reasoning_is_a_first_token_and_no_first_output() {
     check(&["reasoning-first"], |run| {
         let timing = &run.report["timing"];
         let [ttft, ttfo] = ["ttft_ns", "ttfo_ns"].map(|name| number(&timing[name]["mean"]));
-        // Eight gaps of 10 ms; the exact truth is compared with the other figures.
-        assert!(ttfo - ttft > 70e6, "{ttft} and {ttfo}");
+        // Six gaps of 25 ms; the exact truth is compared with the other figures.
+        assert!(ttfo - ttft > 140e6, "{ttft} and {ttfo}");
     });
 }
 
@@ -240,7 +243,7 @@ fn a_slow_start_is_in_the_first_token_alone() {
 #[test]
 fn stalls_are_in_the_percentiles() {
     check(&["stalls", "--stall", "80ms"], |run| {
-        // One gap of fifteen: a mean a request would hide it.
+        // One gap of eleven: a mean a request would hide it.
         assert!(number(&run.report["timing"]["inter_chunk_ns"]["p95"]) > 70e6);
     });
 }
@@ -256,7 +259,7 @@ fn check_failing(mode: &str, kind: &str) {
         for (request, served) in measured {
             assert_eq!(served.outcome, mode.replace('-', "_"));
             assert_eq!((&request["ok"], &request["error_kind"]), (&false.into(), &kind.into()), "{request}");
-            assert_eq!(served.writes.len(), 8, "half of what was to be sent");
+            assert_eq!(served.writes.len(), 6, "half of what was to be sent");
             run.check_stamps(request, served, origin);
         }
         let (told, timing) = (&run.report["load"], &run.report["timing"]);
