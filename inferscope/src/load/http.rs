@@ -8,6 +8,7 @@
 
 mod conn;
 mod connects;
+mod decode;
 mod direct;
 mod general;
 mod meter;
@@ -18,6 +19,7 @@ mod stamp;
 mod stamping;
 mod wire;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +38,7 @@ use crate::event::{ClientLog, Failure, FailureKind, RequestLog};
 use crate::plan::{Endpoint, HttpPlan};
 use crate::units::Nanos;
 
+use decode::Decoder;
 use direct::Direct;
 use general::General;
 use meter::Meter;
@@ -177,28 +180,30 @@ impl Http {
         if !answer.status().is_success() {
             return End::Failed(status_failure(answer, url).await);
         }
-        if let Some(coding) = answer.headers().get(header::CONTENT_ENCODING).filter(|c| *c != "identity") {
-            let coding = said::excerpt(coding.as_bytes());
-            let message = format!("the answer is encoded ({coding}), which was not asked for");
-            return End::Failed(Failure { kind: FailureKind::Malformed, message });
-        }
+        let mut decoder = match decoder(&answer) {
+            Ok(decoder) => decoder,
+            Err(failure) => return End::Failed(failure),
+        };
         let mut last = None;
         loop {
-            match answer.piece().await {
-                Ok(Some(bytes)) => {
-                    let stamp = answer.stamp();
-                    // One read may hold several pieces.
-                    if last.replace(stamp) != Some(stamp) {
-                        self.meter.read(stamp);
-                    }
-                    match state.read(stamp.t, &bytes) {
-                        Wanted::More => {}
-                        Wanted::NoMore => break,
-                        Wanted::Failed => return End::Eof,
-                    }
-                }
+            let bytes = match answer.piece().await {
+                Ok(Some(bytes)) => bytes,
                 Ok(None) => break,
                 Err(e) => return End::Failed(self.failure(&e)),
+            };
+            let stamp = answer.stamp();
+            // One read may hold several pieces.
+            if last.replace(stamp) != Some(stamp) {
+                self.meter.read(stamp);
+            }
+            match read(&mut decoder, stamp.t, &bytes, state) {
+                Ok(Wanted::More) => {}
+                Ok(Wanted::NoMore) => {
+                    answer.finish().await;
+                    return End::Eof;
+                }
+                Ok(Wanted::Failed) => return End::Eof,
+                Err(failure) => return End::Failed(failure),
             }
         }
         answer.finish().await;
@@ -266,12 +271,58 @@ async fn status_failure(answer: Answer, url: &Url) -> Failure {
     Failure { kind: FailureKind::Status, message }
 }
 
+/// What undoes the answer's coding.
+fn decoder(answer: &Answer) -> Result<Option<Decoder>, Failure> {
+    let Some(coding) = answer.headers().get(header::CONTENT_ENCODING) else { return Ok(None) };
+    Decoder::of(coding.as_bytes()).map_err(|_| {
+        let coding = said::excerpt(coding.as_bytes());
+        let message = format!("the answer is encoded ({coding}), which was not asked for");
+        Failure { kind: FailureKind::Malformed, message }
+    })
+}
+
+/// Hands a piece of the body, received at `t`, to the state.
+fn read(
+    decoder: &mut Option<Decoder>,
+    t: Mono,
+    bytes: &[u8],
+    state: &mut RequestState,
+) -> Result<Wanted, Failure> {
+    let Some(decoder) = decoder else { return Ok(state.read(t, bytes)) };
+    let mut wanted = Wanted::More;
+    let fed = decoder.feed(bytes, |plain| {
+        wanted = state.read(t, plain);
+        if wanted == Wanted::More { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    });
+    fed.map(|()| wanted).map_err(|e| {
+        let message = format!("the answer is not encoded as it says: {e}");
+        Failure { kind: FailureKind::Malformed, message }
+    })
+}
+
 /// The first `most` bytes of the body.
 async fn body(mut answer: Answer, most: usize) -> Result<Vec<u8>, WireError> {
+    // A coding that is not understood is told by what the body then looks like.
+    let mut decoder = decoder(&answer).ok().flatten();
     let mut body = Vec::new();
-    while let Some(bytes) = answer.piece().await? {
+    let mut take = |bytes: &[u8]| {
         body.extend_from_slice(&bytes[..bytes.len().min(most - body.len())]);
-        if body.len() >= most {
+        if body.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    };
+    while let Some(bytes) = answer.piece().await? {
+        let mut enough = false;
+        match &mut decoder {
+            None => enough = take(&bytes).is_break(),
+            Some(decoder) => {
+                let fed = decoder.feed(&bytes, |plain| {
+                    let flow = take(plain);
+                    enough = flow.is_break();
+                    flow
+                });
+                enough |= fed.is_err();
+            }
+        }
+        if enough {
             return Ok(body);
         }
     }
@@ -357,5 +408,7 @@ fn certificates(plan: &HttpPlan) -> Result<Vec<reqwest::Certificate>, LoadError>
     Ok(certificates)
 }
 
+#[cfg(test)]
+mod cost;
 #[cfg(test)]
 mod tests;

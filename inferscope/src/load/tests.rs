@@ -299,9 +299,9 @@ async fn malformed_answers_are_failures_with_their_cause() {
             "one JSON document instead of a stream",
         ),
         (
-            vec![write("HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 2\r\n\r\nxx")],
+            vec![write("HTTP/1.1 200 OK\r\ncontent-encoding: br\r\ncontent-length: 2\r\n\r\nxx")],
             Malformed,
-            "encoded (gzip)",
+            "encoded (br)",
         ),
     ];
     for (i, (acts, kind, said)) in cases.into_iter().enumerate() {

@@ -4,6 +4,9 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::thread::{self, JoinHandle};
 
+use flate2::Compression;
+use flate2::write::{GzEncoder, ZlibEncoder};
+
 use super::conn::{Conn, Had, Whole};
 use super::socket::Socket;
 use super::*;
@@ -11,12 +14,12 @@ use crate::event::ChunkKind;
 
 /// No test waits longer for anything.
 const PATIENCE: Duration = Duration::from_secs(20);
-const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+pub(super) const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
 const TEXT: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"ab\"}}]}\n\n";
-const DONE: &str = "data: [DONE]\n\n";
-const LAST: &str = "0\r\n\r\n";
+pub(super) const DONE: &str = "data: [DONE]\n\n";
+pub(super) const LAST: &str = "0\r\n\r\n";
 
-fn piece(data: &str) -> String {
+pub(super) fn piece(data: &str) -> String {
     format!("{:x}\r\n{data}\r\n", data.len())
 }
 
@@ -25,10 +28,10 @@ fn whole() -> String {
 }
 
 /// The server's end of a connection.
-struct Peer(TcpStream);
+pub(super) struct Peer(TcpStream);
 
 impl Peer {
-    fn accept(listener: &TcpListener) -> Self {
+    pub(super) fn accept(listener: &TcpListener) -> Self {
         let (stream, _) = listener.accept().unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
@@ -37,7 +40,7 @@ impl Peer {
     }
 
     /// The next request; `None` where there is none to come.
-    fn request(&mut self) -> Option<String> {
+    pub(super) fn request(&mut self) -> Option<String> {
         let head = self.head()?;
         let length =
             head.lines().find_map(|l| l.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
@@ -56,7 +59,7 @@ impl Peer {
         Some(String::from_utf8(head).unwrap())
     }
 
-    fn say(&mut self, text: &str) {
+    pub(super) fn say(&mut self, text: &str) {
         self.0.write_all(text.as_bytes()).unwrap();
     }
 
@@ -83,7 +86,9 @@ fn serve_at<T: Send + 'static>(
     (port, thread::spawn(move || script(listener)))
 }
 
-fn serve<T: Send + 'static>(script: impl FnOnce(TcpListener) -> T + Send + 'static) -> (u16, JoinHandle<T>) {
+pub(super) fn serve<T: Send + 'static>(
+    script: impl FnOnce(TcpListener) -> T + Send + 'static,
+) -> (u16, JoinHandle<T>) {
     serve_at("127.0.0.1:0", script)
 }
 
@@ -112,9 +117,9 @@ fn plan(timeout_ms: u64) -> HttpPlan {
 }
 
 /// A client that waits `timeout_ms` for an answer.
-struct Client {
-    http: Http,
-    endpoint: Endpoint,
+pub(super) struct Client {
+    pub(super) http: Http,
+    pub(super) endpoint: Endpoint,
     next_id: u64,
 }
 
@@ -124,14 +129,14 @@ impl Client {
         Self { http: Http::new(plan, &endpoint, "1a-2b").unwrap(), endpoint, next_id: 0 }
     }
 
-    fn direct(port: u16) -> Self {
+    pub(super) fn direct(port: u16) -> Self {
         let client = Self::new(&format!("127.0.0.1:{port}"), &plan(5_000));
         assert!(matches!(client.http.transport, Transport::Direct(_)));
         client
     }
 
     /// Through reqwest, which a plain endpoint has only behind a proxy.
-    fn general(port: u16) -> Self {
+    pub(super) fn general(port: u16) -> Self {
         let mut client = Self::direct(port);
         let meter = Arc::clone(&client.http.meter);
         let general =
@@ -546,6 +551,74 @@ async fn a_server_that_never_pauses_leaves_others_their_time() {
     tokio::time::timeout(PATIENCE, reading).await.expect("it goes on");
     assert_eq!(bytes.get(), 1_000_000);
     server.join().unwrap();
+}
+
+#[tokio::test]
+async fn events_of_a_compressed_stream_are_stamped_as_they_come() {
+    for coding in ["gzip", "deflate"] {
+        let (port, server) = serve(move |listener| {
+            let mut peer = Peer::accept(&listener);
+            let request = peer.request().unwrap().to_ascii_lowercase();
+            assert!(!request.contains("accept-encoding"), "{request}");
+            peer.say(&CHUNKED.replace("\r\n\r\n", &format!("\r\ncontent-encoding: {coding}\r\n\r\n")));
+            let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+            let mut zlib = ZlibEncoder::new(Vec::new(), Compression::default());
+            let mut before = Vec::new();
+            for event in [TEXT, TEXT, TEXT, DONE] {
+                let flushed = if coding == "gzip" {
+                    gzip.write_all(event.as_bytes()).and_then(|()| gzip.flush()).unwrap();
+                    std::mem::take(gzip.get_mut())
+                } else {
+                    zlib.write_all(event.as_bytes()).and_then(|()| zlib.flush()).unwrap();
+                    std::mem::take(zlib.get_mut())
+                };
+                let piece = [format!("{:x}\r\n", flushed.len()).as_bytes(), &flushed, b"\r\n"].concat();
+                before.push(Mono::now());
+                peer.0.write_all(&piece).unwrap();
+                thread::sleep(Duration::from_millis(30));
+            }
+            peer.say(LAST);
+            before
+        });
+        let log = Client::direct(port).post("{}").await;
+        let before = server.join().unwrap();
+        assert_eq!(log.failure, None);
+        let times = times(&log);
+        assert_eq!(times.len(), 3);
+        for (n, t) in times.iter().enumerate() {
+            assert!(t.plus(CONVERSION) >= before[n] && *t < before[n + 1], "{coding}: {times:?}, {before:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn compressed_answers_that_are_none_or_swell_fail() {
+    let sized = |coding: &str, body: &[u8]| {
+        let head = format!(
+            "HTTP/1.1 200 OK\r\ncontent-encoding: {coding}\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        [head.as_bytes(), body].concat()
+    };
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
+    gzip.write_all(&vec![b'x'; 8 << 20]).unwrap();
+    let bomb = gzip.finish().unwrap();
+    for (answer, said) in [
+        (sized("gzip", b"data: [DONE]\n\n"), "the answer is not encoded as it says"),
+        (sized("br", b"xx"), "the answer is encoded (br), which was not asked for"),
+        (sized("gzip", &bomb), "a line of the stream is longer than"),
+    ] {
+        let (port, server) = serve(move |listener| {
+            let mut peer = Peer::accept(&listener);
+            peer.request().unwrap();
+            // Whether the client reads it all is its affair.
+            let _ = peer.0.write_all(&answer);
+        });
+        let failure = Client::direct(port).post("{}").await.failure.unwrap();
+        assert_eq!(failure.kind, FailureKind::Malformed, "{}", failure.message);
+        assert!(failure.message.starts_with(said), "{}", failure.message);
+        server.join().unwrap();
+    }
 }
 
 #[tokio::test]
