@@ -74,7 +74,7 @@ fn shape(load: &Load, sweep: Option<&Sweep>) -> String {
     match (sweep, load.concurrency, load.rate_per_s) {
         (Some(sweep), ..) => format!("{} loop, sweep over {}{arrival}", load.shape, sweep.over),
         (None, Some(n), _) => format!("{} loop of {}", load.shape, count(n.into())),
-        (None, None, Some(rate)) => format!("{} loop at {}/s{arrival}", load.shape, humanize::number(rate)),
+        (None, None, Some(rate)) => format!("{} loop at {}/s{arrival}", load.shape, humanize::plain(rate)),
         (None, None, None) => load.shape.clone(),
     }
 }

@@ -95,8 +95,8 @@ fn goodput(load: &Load, timing: &Timing, good: u64) -> String {
         None => format!("unknown ({})", timing.goodput_per_s_reason.as_deref().unwrap_or("no reason given")),
     };
     let all = load.requests_sent.saturating_sub(cut_off(load));
-    let part = share(good, all).map(|share| format!(", {share}")).unwrap_or_default();
-    format!("{rate}: {} of {}{part}, kept {}", count(good), count(all), levels(load))
+    let part = share(good, all).map(|share| format!(" ({share})")).unwrap_or_default();
+    format!("{rate}: {} of {}{part} kept {}", count(good), count(all), levels(load))
 }
 
 /// The service level, as it was asked for.

@@ -29,6 +29,11 @@ pub(crate) fn number(x: f64) -> String {
     }
 }
 
+/// As it was given: a whole number without decimals.
+pub(crate) fn plain(x: f64) -> String {
+    if x.fract() == 0.0 && (0.0..1e15).contains(&x) { count(x as u64) } else { number(x) }
+}
+
 /// A count with thousands separators.
 pub(crate) fn count(n: u64) -> String {
     let digits = n.to_string();
@@ -162,6 +167,11 @@ mod tests {
             [0.0, 0.1234, 9.996, 99.96, 123.4, 1_234.4, 1_234_567.0].map(number).to_vec();
         assert_eq!(shown, ["0", "0.123", "10.0", "100", "123", "1,234", "1,234,567"]);
         assert_eq!((count(999), count(1_000)), ("999".into(), "1,000".into()));
+    }
+
+    #[test]
+    fn what_was_given_as_a_whole_number_is_shown_as_one() {
+        assert_eq!([0.5, 2.0, 1_600.0, 12.25].map(plain), ["0.500", "2", "1,600", "12.2"]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Owns their table: which are shown, by which name, and which are one and the same. Called by `text`.
 
-use super::humanize::{UNKNOWN, count, duration, nanos, or_dash};
+use super::humanize::{UNKNOWN, count, duration, nanos, or_dash, plain};
 use super::layout::{Align, Ink, Page};
 use crate::report::model::{Dist, Report, Timing, TokenSource};
 
@@ -16,7 +16,7 @@ pub(super) fn latencies(page: &mut Page, report: &Report) {
     let Some(knee) = &sweep.knee else { return };
     let step = usize::try_from(knee.step).ok().and_then(|step| sweep.steps.get(step));
     let Some(step) = step else { return };
-    page.heading(&format!("Latencies at the knee, {} {}", sweep.over, super::humanize::number(knee.value)));
+    page.heading(&format!("Latencies at the knee, {} {}", sweep.over, plain(knee.value)));
     table(page, &step.timing);
 }
 
@@ -35,7 +35,7 @@ fn table(page: &mut Page, timing: &Timing) {
     let same = timing.inter_chunk_ns == timing.inter_token_ns;
     let inter_token = match timing.token_source {
         Some(TokenSource::Chunks) => "inter-token (assumed)",
-        _ if same => "inter-token = -chunk",
+        _ if same => "inter-token and -chunk",
         _ => "inter-token",
     };
     shown.push((inter_token, &timing.inter_token_ns));

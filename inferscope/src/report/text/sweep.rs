@@ -3,7 +3,7 @@
 //! Owns the table of the steps and what is said of it. Called by `client`.
 
 use super::client::{levels, no_tokens, prompts, requests};
-use super::humanize::{UNKNOWN, count, counted, nanos, number, or_dash};
+use super::humanize::{UNKNOWN, count, counted, nanos, number, or_dash, plain};
 use super::layout::{Align, Ink, Page};
 use crate::report::model::{Interval, Load, Step, Sweep};
 
@@ -65,8 +65,8 @@ fn row(step: &Step, knee: bool, with_slo: bool) -> Vec<String> {
     let mark = if knee { "knee " } else { "" };
     let mut cells = vec![
         format!("{mark}{}", value(step)),
-        format!("{}/{}", count(step.requests_ok), count(step.requests_failed)),
-        or_dash(timing.output_tokens_per_s, number),
+        format!("{}/{}", compact_count(step.requests_ok), compact_count(step.requests_failed)),
+        or_dash(timing.output_tokens_per_s, compact),
         millis(timing.ttft_ns.p50),
         millis(timing.ttft_ns.p99),
         millis(timing.inter_chunk_ns.p50),
@@ -83,18 +83,23 @@ fn row(step: &Step, knee: bool, with_slo: bool) -> Vec<String> {
 
 /// In one unit, so that the eye can follow a column.
 fn millis(ns: Option<u64>) -> String {
-    or_dash(ns, |ns| {
-        let ms = ns as f64 / 1e6;
-        // A column holds five digits.
-        if ms < 99_999.5 { number(ms) } else { format!("{}k", number(ms / 1e3)) }
-    })
+    or_dash(ns, |ns| compact(ns as f64 / 1e6))
+}
+
+/// A column holds five digits.
+fn compact(x: f64) -> String {
+    if x < 99_999.5 { number(x) } else { format!("{}k", number(x / 1e3)) }
+}
+
+fn compact_count(n: u64) -> String {
+    if n < 100_000 { count(n) } else { compact(n as f64) }
 }
 
 /// What the step was of.
 fn value(step: &Step) -> String {
     match (step.concurrency, step.rate_per_s) {
         (Some(n), _) => count(n.into()),
-        (None, rate) => or_dash(rate, number),
+        (None, rate) => or_dash(rate, plain),
     }
 }
 
@@ -146,7 +151,7 @@ fn knee(page: &mut Page, sweep: &Sweep) {
             let step = usize::try_from(knee.step).ok().and_then(|n| sweep.steps.get(n));
             let rate = step.and_then(|step| step.timing.output_tokens_per_s);
             let rate = rate.map(|rate| format!(", {} tokens/s", number(rate))).unwrap_or_default();
-            format!("{} {}{rate}: the last step below saturation", sweep.over, number(knee.value))
+            format!("{} {}{rate}: the last step below saturation", sweep.over, plain(knee.value))
         }
         None => format!("none: {}", sweep.knee_reason.as_deref().unwrap_or("no reason given")),
     };

@@ -10,7 +10,7 @@ use hdrhistogram::Histogram;
 use crate::clock::Mono;
 use crate::event::{ChunkKind, RequestLog};
 use crate::plan::{LoadPlan, Shape};
-use crate::report::humanize::{count, nanos, number};
+use crate::report::humanize::{count, nanos, number, plain};
 use crate::units::Nanos;
 
 /// The rate is over this long, or over twice what an answer takes where that is longer: what a request brings is
@@ -53,7 +53,7 @@ impl Course {
         if self.steps.len() > 1 {
             let value = match self.steps.get(step) {
                 Some(Shape::Closed { concurrency }) => format!(", concurrency {concurrency}"),
-                Some(Shape::Open { per_second, .. }) => format!(", {}/s", number(*per_second)),
+                Some(Shape::Open { per_second, .. }) => format!(", {}/s", plain(*per_second)),
                 Some(Shape::Trace) | None => String::new(),
             };
             parts.push(format!("step {} of {}{value}", step + 1, self.steps.len()));

@@ -45,7 +45,7 @@ fn the_bar_tells_the_phase_the_rate_the_latencies_and_the_end() {
     assert_eq!(t.part(ms(2_000)), 0.25);
     let late = RequestBuilder::new(4).sent(2_000).failed(FailureKind::Timeout, "late").done(2_500).build();
     t.ended(&late);
-    assert!(t.line(ms(2_500)).contains("3/8 · 80.0 tok/s"), "{}", t.line(ms(2_500)));
+    assert!(t.line(ms(2_500)).contains("3/8 · 100 tok/s"), "{}", t.line(ms(2_500)));
     assert!(t.line(ms(2_500)).contains("1 FAILED · 1 in flight"), "{}", t.line(ms(2_500)));
     // What ended long ago is no rate of now.
     assert!(t.line(ms(9_000)).contains(" 0 tok/s"), "{}", t.line(ms(9_000)));
