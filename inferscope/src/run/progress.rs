@@ -24,8 +24,6 @@ use tally::{Course, Tally};
 
 /// Time between two drawings.
 const REDRAW: Duration = Duration::from_millis(250);
-/// Parts of the bar.
-const PARTS: u64 = 1_000;
 
 /// A bar on a terminal, lines elsewhere, nothing where it is not wanted.
 pub(super) struct Progress {
@@ -127,22 +125,17 @@ struct Bar {
 impl Bar {
     /// `None`: there is no thread to be had, and lines will do.
     fn start(tally: Tally) -> Option<Self> {
-        // The drawing thread keeps the pace; here is no second limit.
-        let shown = ProgressBar::with_draw_target(Some(PARTS), ProgressDrawTarget::stderr());
-        let style = ProgressStyle::with_template("{bar:16} {wide_msg}").ok()?;
+        let shown = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        let style = ProgressStyle::with_template("{wide_msg}").ok()?;
         shown.set_style(style);
         let tally = Arc::new(Mutex::new(tally));
         let (over, ending) = channel::<()>();
         let (of_drawer, drawn) = (Arc::clone(&tally), shown.clone());
         let draw = move || {
             while ending.recv_timeout(REDRAW) == Err(RecvTimeoutError::Timeout) {
-                let (part, line) = {
-                    let tally = locked(&of_drawer);
-                    let now = Mono::now();
-                    (tally.part(now), tally.line(now))
-                };
+                // Not while it is drawn: the load would wait for the terminal.
+                let line = locked(&of_drawer).line(Mono::now());
                 drawn.set_message(line);
-                drawn.set_position((part * PARTS as f64) as u64);
             }
             drawn.finish_and_clear();
         };

@@ -21,7 +21,7 @@ pub(super) fn answer(page: &mut Page, load: &Load, sweep: &Sweep) {
     page.blank();
     knee(page, sweep);
     repeated(page, sweep);
-    page.pair("requests", &format!("{} in all steps", requests(load, None)));
+    page.pair("requests", &format!("in all steps {}", requests(load, None)));
     prompts(page, load);
     if with_slo {
         page.pair("goodput", &format!("requests a second that kept {}", levels(load)));

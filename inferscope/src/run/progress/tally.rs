@@ -17,6 +17,8 @@ use crate::units::Nanos;
 /// known when it has ended.
 const LATELY: Nanos = Nanos::from_millis(2_000);
 const LONGEST: Nanos = Nanos::from_millis(30_000);
+/// Characters of the bar.
+const BAR: usize = 10;
 /// A first token later than this is shown as this.
 const SLOWEST_NS: u64 = 3_600_000_000_000;
 
@@ -56,10 +58,10 @@ impl Course {
                 Some(Shape::Open { per_second, .. }) => format!(", {}/s", plain(*per_second)),
                 Some(Shape::Trace) | None => String::new(),
             };
-            parts.push(format!("step {} of {}{value}", step + 1, self.steps.len()));
+            parts.push(format!("step {}/{}{value}", step + 1, self.steps.len()));
         }
         if repeat > 1 {
-            parts.push(format!("run {} of {repeat}", run + 1));
+            parts.push(format!("run {}/{repeat}", run + 1));
         }
         parts.join(", ")
     }
@@ -169,7 +171,7 @@ impl Tally {
     }
 
     /// How much of the whole load is over.
-    pub(super) fn part(&self, now: Mono) -> f64 {
+    fn part(&self, now: Mono) -> f64 {
         let phases = self.course.phases().max(1) as f64;
         ((self.phase as f64 + self.part_of_phase(now).unwrap_or(0.0)) / phases).min(1.0)
     }
@@ -182,11 +184,17 @@ impl Tally {
         let further = self.course.phases().saturating_sub(self.phase + 1);
         let alike = self.course.steps.len() == 1 || self.course.duration.is_some();
         let phases = if alike { further as f64 } else { 0.0 };
-        let step = if further > 0 && !alike { " (this step)" } else { "" };
-        Some(format!("ETA {}{step}", clock(whole - spent + phases * whole)))
+        let what = if further > 0 && !alike { "step ETA" } else { "ETA" };
+        Some(format!("{what} {}", clock(whole - spent + phases * whole)))
     }
 
+    /// A bar and all that is known; the last parts are the first that a narrow terminal cuts.
     pub(super) fn line(&self, now: Mono) -> String {
+        let full = (self.part(now) * BAR as f64) as usize;
+        format!("{}{} {}", "█".repeat(full), "░".repeat(BAR - full), self.words(now))
+    }
+
+    fn words(&self, now: Mono) -> String {
         let course = &self.course;
         let mut parts = Vec::new();
         parts.extend(Some(course.name(self.phase)).filter(|name| !name.is_empty()));
@@ -203,16 +211,16 @@ impl Tally {
             }
             (Some(_), None, None) => parts.push(format!("{} done", count(self.done))),
         }
-        parts.extend(self.tokens_per_s(now).map(|rate| format!("{} tok/s", number(rate))));
-        if !self.ttft.is_empty() {
-            let [p50, p99] = [0.5, 0.99].map(|q| nanos(self.ttft.value_at_quantile(q)));
-            parts.push(format!("TTFT {p50} p50, {p99} p99"));
-        }
+        parts.extend(self.left(now));
         if self.failed > 0 {
             parts.push(format!("{} FAILED", count(self.failed)));
         }
+        parts.extend(self.tokens_per_s(now).map(|rate| format!("{} tok/s", number(rate))));
+        if !self.ttft.is_empty() {
+            let [p50, p99] = [0.5, 0.99].map(|q| nanos(self.ttft.value_at_quantile(q)));
+            parts.push(format!("TTFT {p50}, p99 {p99}"));
+        }
         parts.push(format!("{} in flight", count(self.under_way)));
-        parts.extend(self.left(now));
         parts.join(" · ")
     }
 }

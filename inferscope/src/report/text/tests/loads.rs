@@ -49,7 +49,7 @@ fn a_sweep_with_a_knee() {
             "knee                concurrency 2, 100 tokens/s: the last step below saturation",
             "saturated at 4      100% more concurrency than the step before changed the throughput by +0.0%",
             "left out            2 steps",
-            "7 ok, 0 failed in all steps",
+            "in all steps 7 ok, 0 failed",
             "Latencies at the knee, concurrency 2",
             "over all steps",
         ],

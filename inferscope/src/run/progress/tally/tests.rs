@@ -27,7 +27,7 @@ fn the_bar_tells_the_phase_the_rate_the_latencies_and_the_end() {
     });
     t.sent(true, ms(0));
     t.sent(true, ms(0));
-    assert_eq!(t.line(ms(500)), "warm-up 0/2 · 2 in flight");
+    assert_eq!(t.words(ms(500)), "warm-up 0/2 · 2 in flight");
     assert_eq!(t.part(ms(500)), 0.0);
     for id in 0..2 {
         t.ended(&RequestLog { warmup: true, ..answer(id, 0) });
@@ -35,18 +35,19 @@ fn the_bar_tells_the_phase_the_rate_the_latencies_and_the_end() {
     t.sent(false, ms(1_000));
     t.sent(false, ms(1_000));
     // The warm-up's tokens came, but its latencies are none of the load's.
-    assert_eq!(t.line(ms(1_500)), "0/8 · 66.7 tok/s · 2 in flight");
+    assert_eq!(t.words(ms(1_500)), "0/8 · 66.7 tok/s · 2 in flight");
     t.ended(&answer(2, 1_000));
     t.ended(&answer(3, 1_000));
     t.sent(false, ms(2_000));
     t.sent(false, ms(2_000));
     // 200 tokens in two seconds; a quarter of the load in a second of its own.
-    assert_eq!(t.line(ms(2_000)), "2/8 · 100 tok/s · TTFT 40.1 ms p50, 40.1 ms p99 · 2 in flight · ETA 3s");
+    assert_eq!(t.words(ms(2_000)), "2/8 · ETA 3s · 100 tok/s · TTFT 40.1 ms, p99 40.1 ms · 2 in flight");
+    assert!(t.line(ms(2_000)).starts_with("██░░░░░░░░ 2/8"), "{}", t.line(ms(2_000)));
     assert_eq!(t.part(ms(2_000)), 0.25);
     let late = RequestBuilder::new(4).sent(2_000).failed(FailureKind::Timeout, "late").done(2_500).build();
     t.ended(&late);
-    assert!(t.line(ms(2_500)).contains("3/8 · 100 tok/s"), "{}", t.line(ms(2_500)));
-    assert!(t.line(ms(2_500)).contains("1 FAILED · 1 in flight"), "{}", t.line(ms(2_500)));
+    assert!(t.line(ms(2_500)).contains("3/8 · ETA 3s · 1 FAILED · 100 tok/s"), "{}", t.line(ms(2_500)));
+    assert!(t.line(ms(2_500)).ends_with(" · 1 in flight"), "{}", t.line(ms(2_500)));
     // What ended long ago is no rate of now.
     assert!(t.line(ms(9_000)).contains(" 0 tok/s"), "{}", t.line(ms(9_000)));
 }
@@ -60,15 +61,15 @@ fn a_sweep_tells_its_step_and_a_repetition_its_run() {
     t.sent(false, ms(0));
     t.ended(&answer(0, 0));
     assert_eq!(
-        t.line(ms(1_000)),
-        "step 1 of 2, concurrency 1, run 1 of 2 · 1/4 · 50.0 tok/s · TTFT 40.1 ms p50, 40.1 ms p99 · 0 in flight \
-         · ETA 3s (this step)"
+        t.words(ms(1_000)),
+        "step 1/2, concurrency 1, run 1/2 · 1/4 · step ETA 3s · 50.0 tok/s · TTFT 40.1 ms, p99 40.1 ms · \
+         0 in flight"
     );
     t.next_phase(ms(4_000));
     // The same step goes on, and so do its latencies; the next begins with none.
-    assert!(t.line(ms(4_000)).starts_with("step 1 of 2, concurrency 1, run 2 of 2 · warm-up · TTFT 40.1 ms"));
+    assert!(t.words(ms(4_000)).starts_with("step 1/2, concurrency 1, run 2/2 · warm-up · TTFT 40.1 ms"));
     t.next_phase(ms(8_000));
-    assert_eq!(t.line(ms(8_000)), "step 2 of 2, concurrency 8, run 1 of 2 · warm-up · 0 in flight");
+    assert_eq!(t.words(ms(8_000)), "step 2/2, concurrency 8, run 1/2 · warm-up · 0 in flight");
     assert_eq!(t.part(ms(8_000)), 0.5);
 }
 
@@ -80,8 +81,8 @@ fn a_duration_counts_from_the_first_measured_request_and_its_end_holds_for_all_s
         (load.requests, load.duration) = (None, Some(Nanos::from_millis(30_000)));
     });
     t.sent(false, ms(5_000));
-    let line = t.line(ms(15_000));
-    assert_eq!(line, "step 1 of 2, 0.500/s · 10s/30s, 0 done · 1 in flight · ETA 50s");
+    let words = t.words(ms(15_000));
+    assert_eq!(words, "step 1/2, 0.500/s · 10s/30s, 0 done · ETA 50s · 1 in flight");
     assert!((t.part(ms(15_000)) - 1.0 / 6.0).abs() < 1e-9);
     // What is under way when the time is over takes longer.
     assert!(t.line(ms(40_000)).contains("30s/30s, 0 done"), "{}", t.line(ms(40_000)));
