@@ -4,6 +4,7 @@
 //! Parsed by `main`.
 
 mod load;
+mod usage;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -14,16 +15,35 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::plan;
 
 pub use load::{ApiArg, ArrivalArg, LoadArgs};
+pub use usage::parse;
+
+const NOTES: &str = "\
+`inferscope --help` has every flag, and examples.";
 
 const EXAMPLES: &str = "\
+Each flag is an environment variable, too: --max-tokens is INFERSCOPE_MAX_TOKENS. The flag wins.
+
 Examples:
-  inferscope demo                                        see it work, with a built-in server
-  inferscope --endpoint http://127.0.0.1:8000            one request; the listening server's tree is found
-  inferscope --endpoint http://127.0.0.1:8000 --pid 4242 --requests 20 --warmup 2 -o run.json
+  See it work, on a built-in server
+    inferscope demo
+  One request; the process that listens there is found, and observed with all below it
+    inferscope --endpoint http://127.0.0.1:8000
+  Closed loop: 8 requests under way at any time, 200 in all, 8 before them as warm-up
+    inferscope --endpoint http://127.0.0.1:8000 --concurrency 8 --requests 200 --warmup 8 -o run.json
+  Open loop: 5 requests a second for a minute, whether or not the server keeps up
+    inferscope --endpoint http://127.0.0.1:8000 --rate 5 --duration 60s
+  Sweep: up to where more concurrency gives no more tokens; prompts of 512 tokens, none beginning alike
+    inferscope --endpoint http://127.0.0.1:8000 --sweep concurrency=1,2,4,8,16 --duration 30s --input-tokens 512
+  Data set: each of its prompts once, 4 at a time
+    inferscope --endpoint http://127.0.0.1:8000 --dataset sharegpt.jsonl --concurrency 4
+  Service level: exit 4 where a request misses it
+    inferscope --endpoint http://127.0.0.1:8000 --rate 5 --duration 60s --slo ttft=200ms,itl=30ms --fail-on-slo
+  How far runs agree: five of them, with 95% intervals
+    inferscope --endpoint http://127.0.0.1:8000 --concurrency 8 --requests 100 --repeat 5
 
 Exit codes:
-  0 ok · 1 internal failure · 2 usage · 3 nothing measured · 5 a privilege asked for by name is missing
-  130 interrupted, the report of what was measured still written";
+  0 ok · 1 internal failure · 2 usage · 3 nothing measured · 4 service level missed (--fail-on-slo)
+  5 a privilege asked for by name is missing · 130 interrupted, the report of what was measured still written";
 
 const EXEC_NOTES: &str = "\
 Without --endpoint the command is observed until it ends, or for --duration. With it, the load begins when the
@@ -36,8 +56,8 @@ run too, and a second one kills the command. Where inferscope itself is killed, 
 Standard output is the report's alone: the command's goes to standard error, or where --command-output says.
 
 Exit codes: 0 when the run was measured, however the command ended (see target.exit in the report, and stderr);
-2 when it can't be run; 3 when it ended, or the time was up, before the endpoint answered; 130 after SIGINT or
-SIGTERM, the report still written.
+2 when it can't be run; 3 when it ended, or the time was up, before the endpoint answered; 4 where --fail-on-slo was
+missed; 130 after SIGINT or SIGTERM, the report still written.
 
 Examples:
   inferscope exec -- make -j8
@@ -45,7 +65,14 @@ Examples:
 
 /// Profile an LLM inference server: every token, the whole process tree and the GPUs on one clock.
 #[derive(Debug, Parser)]
-#[command(name = "inferscope", version, about, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+#[command(
+    name = "inferscope",
+    version,
+    about,
+    after_help = NOTES,
+    after_long_help = EXAMPLES,
+    args_conflicts_with_subcommands = true
+)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -56,15 +83,16 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Drive an OpenAI-compatible server and observe it (the default command)
+    #[command(after_help = NOTES, after_long_help = EXAMPLES)]
     Profile(Box<ProfileArgs>),
-    /// Observe only, send nothing: any fork-heavy server, until Ctrl-C, --duration or the target's end
+    /// Observe only, send nothing, until Ctrl-C, --duration or the target's end
     Observe(Box<ObserveCommandArgs>),
-    /// Start a command and observe it from its first instruction to its end; with --endpoint, drive it
+    /// Start a command and observe it from its first instruction; with --endpoint, drive it
     #[command(after_help = EXEC_NOTES)]
     Exec(Box<ExecArgs>),
     /// The whole thing on a built-in fork-heavy server; nothing else needed
     Demo(Box<DemoArgs>),
-    /// Tell what works here: privileges, BTF, namespaces, cgroups, NVML, clock; each with its remedy
+    /// Tell what works here and what would help: privileges, BTF, cgroups, NVML, clock
     Doctor(DoctorArgs),
     /// Print the report's JSON Schema
     Schema,
@@ -144,10 +172,12 @@ pub struct ExecArgs {
 
 #[derive(Debug, Clone, Args)]
 pub struct TargetArgs {
-    /// Watch the process tree rooted at N [default: the process that listens on a loopback endpoint]
+    /// Watch the process tree rooted at N [default: what listens at --endpoint]
     #[arg(long, value_name = "N", env = "INFERSCOPE_PID", help_heading = "Target")]
     pub pid: Option<u32>,
-    /// Watch every process in this cgroup and below: a path, absolute or relative to the cgroup mount
+    /// Watch every process in this cgroup and below
+    ///
+    /// A path, absolute or relative to the cgroup mount.
     #[arg(
         long,
         value_name = "PATH",
@@ -166,23 +196,23 @@ pub struct TargetArgs {
     )]
     pub cgroup_of: Option<u32>,
     /// Leave processes that are moved out of the cgroup, with all that they fork from then on
-    #[arg(long, env = "INFERSCOPE_STRICT_CGROUP", help_heading = "Target")]
+    #[arg(long, env = "INFERSCOPE_STRICT_CGROUP", hide_short_help = true, help_heading = "Target")]
     pub strict_cgroup: bool,
     /// Accepted for users of the older flag: the whole tree is the default
     #[arg(long, conflicts_with = "no_descendants", hide_short_help = true, help_heading = "Target")]
     pub include_descendants: bool,
     /// Watch --pid alone
-    #[arg(long, env = "INFERSCOPE_NO_DESCENDANTS", help_heading = "Target")]
+    #[arg(long, env = "INFERSCOPE_NO_DESCENDANTS", hide_short_help = true, help_heading = "Target")]
     pub no_descendants: bool,
 }
 
 #[derive(Debug, Clone, Args)]
 pub struct ObserveArgs {
-    /// How to follow the process set
+    /// How to follow the processes
     #[arg(long, value_enum, default_value = "auto", env = "INFERSCOPE_TRACKER", help_heading = "Target")]
     pub tracker: TrackerArg,
     /// Time between two looks at /proc and NVML
-    #[arg(long, value_name = "T", value_parser = humantime::parse_duration, default_value = "50ms", env = "INFERSCOPE_SAMPLE_INTERVAL", help_heading = "Target")]
+    #[arg(long, value_name = "T", value_parser = humantime::parse_duration, default_value = "50ms", env = "INFERSCOPE_SAMPLE_INTERVAL", hide_short_help = true, help_heading = "Target")]
     pub sample_interval: Duration,
     /// Size of the kernel's event ring; raise it when the report says that records were lost
     #[arg(
@@ -214,7 +244,13 @@ pub struct ObserveArgs {
     )]
     pub gpu: String,
     /// Load NVML from this file
-    #[arg(long, value_name = "FILE", env = "INFERSCOPE_NVML_LIB", help_heading = "Target")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "INFERSCOPE_NVML_LIB",
+        hide_short_help = true,
+        help_heading = "Target"
+    )]
     pub nvml_lib: Option<PathBuf>,
 }
 
@@ -229,7 +265,15 @@ pub struct OutputArgs {
     /// Print no progress and no hints
     #[arg(long, env = "INFERSCOPE_QUIET", help_heading = "Output")]
     pub quiet: bool,
-    #[arg(long, value_enum, default_value = "auto", env = "INFERSCOPE_COLOR", help_heading = "Output")]
+    /// Colours; auto: on a terminal, unless NO_COLOR is set
+    #[arg(
+        long,
+        value_enum,
+        default_value = "auto",
+        env = "INFERSCOPE_COLOR",
+        hide_short_help = true,
+        help_heading = "Output"
+    )]
     pub color: ColorArg,
 }
 

@@ -3,14 +3,17 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
-use inferscope::cli::{Cli, Command, DemoArgs, DoctorArgs, ExecArgs, ObserveCommandArgs, ProfileArgs};
+use clap::CommandFactory;
+use inferscope::cli::{self, Cli, Command, DemoArgs, DoctorArgs, ExecArgs, ObserveCommandArgs, ProfileArgs};
 use inferscope::plan::{self, Environment, PlanError};
 use inferscope::run::{self, RunError, exit};
 use inferscope::{demo, report};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match cli::parse() {
+        Ok(cli) => cli,
+        Err(code) => return ExitCode::from(code),
+    };
     let argv: Vec<String> = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
     let code = match cli.command {
         None => profile(&cli.profile, &argv),

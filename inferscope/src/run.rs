@@ -9,6 +9,7 @@ mod exec;
 mod gathered;
 mod host;
 mod output;
+mod progress;
 mod sending;
 
 use crate::analysis::{self, TargetFound};

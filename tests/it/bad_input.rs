@@ -181,3 +181,26 @@ fn a_ca_file_that_cannot_be_read_is_a_usage_error() {
     let (error, _) = refusal(&run(&args), USAGE);
     assert!(error.contains("/nonexistent/ca.pem"), "{error}");
 }
+
+#[test]
+fn flags_that_contradict_each_other_are_refused_with_a_way_out() {
+    for (flags, named, way_out) in [
+        (&["--concurrency", "4", "--rate", "5"][..], "'--rate <R>'", "leave one of them out"),
+        (&["--rate", "5", "--sweep", "rate=1,2"], "'--sweep <STEPS>'", "leave one of them out"),
+        (&["--fail-on-slo"], "--slo <LEVELS>", "add what is named"),
+        (&["--rate", "5"], "--rate without --requests", "--duration 30s"),
+        (&["--prompt", "a", "--input-tokens", "9"], "--input-tokens", "in one way"),
+        (&["--input-tokens", "9", "--shared-prefix", "9"], "--shared-prefix 9", "less than --input-tokens"),
+        (&["--sweep", "concurrency=4,2"], "do not rise", "--sweep concurrency=1,2,4,8"),
+        (&["--sweep", "users=1,2"], "'users'", "--sweep concurrency=1,2,4,8"),
+        (&["--slo", "latency=1s"], "'latency' is no level", "--slo ttft=200ms"),
+        (&["--slo", "ttft=fast"], "'fast'", "--slo ttft=200ms"),
+        (&["--rate", "0"], "--rate 0", "0.001"),
+        (&["--repeat", "0"], "--repeat 0", "from 1"),
+        (&["--concurency", "4"], "'--concurency'", "'--concurrency'"),
+    ] {
+        let args = [&["--endpoint", "http://127.0.0.1:1"], flags].concat();
+        let (error, remedy) = refusal(&run(&args), USAGE);
+        assert!(error.contains(named) && remedy.contains(way_out), "{flags:?}: {error}\n{remedy}");
+    }
+}

@@ -114,6 +114,12 @@ pub fn start_as(mut command: Command) -> Running {
     let [stdout, stderr] = [(); 2].map(|()| tempfile::tempfile().expect("there is room for temporary files"));
     let share = |file: &File| Stdio::from(file.try_clone().expect("a descriptor is free"));
     command.stdin(Stdio::null()).stdout(share(&stdout)).stderr(share(&stderr));
+    clean(&mut command);
+    Running { process: Group::start(&mut command), stdout, stderr }
+}
+
+/// Leaves nothing of the user's in its environment.
+pub fn clean(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let shown = name.to_string_lossy().to_ascii_uppercase();
         if shown.starts_with("INFERSCOPE_") || shown.starts_with("OPENAI_") || shown.ends_with("_PROXY") {
@@ -122,7 +128,6 @@ pub fn start_as(mut command: Command) -> Running {
     }
     // A backtrace that could be shown would be: no test wants to see one.
     command.env("RUST_BACKTRACE", "1").env_remove("RUST_LOG");
-    Running { process: Group::start(&mut command), stdout, stderr }
 }
 
 impl Running {

@@ -22,4 +22,5 @@ pub mod script;
 pub mod served;
 pub mod stats;
 pub mod storm;
+pub mod terminal;
 pub mod timed_server;

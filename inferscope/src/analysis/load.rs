@@ -3,9 +3,11 @@
 //! Owns the filling of `load` and `sweep` from what was measured. Computes no latency (`timing` does). Called by
 //! `analysis`.
 
+use std::collections::BTreeMap;
+
 use crate::clock::Origin;
 use crate::event::PhaseLog;
-use crate::plan::{Arrival, LoadPlan, PromptPlan, Shape, Sweep, SweepOver};
+use crate::plan::{Arrival, LoadPlan, PromptPlan, Shape, Slo, Sweep, SweepOver};
 use crate::report::model;
 
 use super::Inputs;
@@ -66,7 +68,14 @@ pub(super) fn load(inputs: &Inputs<'_>, plan: &LoadPlan, measured: &Measured) ->
                 "no measured request was sent"
             }),
         },
+        slo_ns: plan.slo.map(slo),
     }
+}
+
+fn slo(slo: Slo) -> BTreeMap<String, u64> {
+    let Slo { ttft, ttfo, itl, tpot, e2e } = slo;
+    let levels = [("ttft", ttft), ("ttfo", ttfo), ("itl", itl), ("tpot", tpot), ("e2e", e2e)];
+    levels.into_iter().filter_map(|(name, level)| Some((name.to_owned(), level?.0))).collect()
 }
 
 pub(super) fn sweep(inputs: &Inputs<'_>, plan: &LoadPlan, measured: &Measured) -> Option<model::Sweep> {

@@ -16,6 +16,7 @@ use super::confidence::{self, Run};
 use super::fold::{Fold, Sums};
 use super::requests::{Answer, listed};
 use super::saturation::{self, Height};
+use super::summary::Summary;
 use super::tokens::Tokens;
 
 /// Chunks listed over all requests; some 5 MB here, three times that as JSON.
@@ -42,6 +43,8 @@ pub struct Measured {
     /// The current step's phases; of a load that is no sweep, the whole of it.
     step: Fold,
     runs: Vec<Run>,
+    /// Of the last phase that ended.
+    summary: Summary,
     /// The current step's phases as the driver saw them.
     phases: Vec<PhaseLog>,
     pub(super) done: Vec<StepDone>,
@@ -82,6 +85,7 @@ impl Measured {
             phase: Fold::new(),
             step: Fold::new(),
             runs: Vec::new(),
+            summary: Summary::default(),
             phases: Vec::new(),
             done: Vec::new(),
             sums: Sums::default(),
@@ -119,6 +123,7 @@ impl Measured {
         let phase = std::mem::replace(&mut self.phase, Fold::new());
         self.sums.merge(&phase.sums);
         self.runs.push(Run::of(&phase));
+        self.summary = Summary::of(&phase);
         self.step.merge(&phase);
         let (step, last) = (log.step, log.repetition + 1 >= self.repeat);
         self.phases.push(log);
@@ -189,6 +194,18 @@ impl Measured {
     #[must_use]
     pub fn failures(&self) -> Vec<model::FailureGroup> {
         self.sums.failures.report()
+    }
+
+    /// Of the last phase that ended.
+    #[must_use]
+    pub const fn summary(&self) -> &Summary {
+        &self.summary
+    }
+
+    /// Why the server had no more to give in the last step that ended.
+    #[must_use]
+    pub fn saturated(&self) -> Option<&str> {
+        self.done.last()?.saturated.as_deref()
     }
 
     pub(super) const fn is_sweep(&self) -> bool {

@@ -27,6 +27,7 @@ mod roles;
 mod saturation;
 mod slots;
 mod stat;
+mod summary;
 mod timing;
 mod tokens;
 mod validity;
@@ -38,6 +39,7 @@ use crate::report::model;
 
 pub use idle::idle_target;
 pub use measured::Measured;
+pub use summary::Summary;
 
 use fold::Fold;
 

@@ -52,6 +52,8 @@ const MODELS_BYTES: usize = 8 << 20;
 pub trait Receiver {
     /// Prompts are made to a length that the server counted.
     fn calibrated(&mut self, by: Calibration);
+    /// A request is about to be sent.
+    fn sent(&mut self, _warmup: bool) {}
     /// A request has ended.
     fn request(&mut self, log: RequestLog);
     /// A phase has ended, and all of its requests have been handed over. `Break` leaves out the steps that

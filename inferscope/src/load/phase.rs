@@ -66,6 +66,7 @@ impl Driver {
                             gauge.set(now, measured);
                             last_sent = now;
                         }
+                        receiver.sent(turn.warmup);
                         under_way.push(self.one(turn, *ids, place, stop.clone()));
                         *ids += 1;
                     }

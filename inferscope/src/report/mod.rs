@@ -11,4 +11,5 @@ mod text;
 
 pub use json::to_json;
 pub use schema::json_schema;
+pub(crate) use text::humanize;
 pub use text::{Style, to_text};

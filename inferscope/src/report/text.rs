@@ -6,31 +6,39 @@
 //! to a terminal: colour is an argument. The same model gives the same text. Called through `report`.
 
 mod client;
+mod failures;
 mod gpus;
-mod humanize;
+pub(crate) mod humanize;
+mod latencies;
 mod layout;
+mod own;
 mod server;
+mod sweep;
 mod table;
 
 pub use layout::Style;
 
-use humanize::{bytes, count, duration, nanos};
+use humanize::{bytes, count, nanos};
 use layout::{Ink, Page};
 
-use super::model::{Insight, Level, Mode, Own, Report, Severity};
+use super::model::{Insight, Level, Load, Mode, Report, Severity, Sweep};
 
 /// At most 100 columns; ends in a newline.
 #[must_use]
 pub fn to_text(report: &Report, style: Style) -> String {
     let mut page = Page::new(style);
     head(&mut page, report);
+    verdict(&mut page, report);
     client::answer(&mut page, report);
+    latencies::latencies(&mut page, report);
     doubts(&mut page, report);
-    client::failures(&mut page, &report.requests);
+    if let Some(load) = &report.load {
+        failures::failures(&mut page, load);
+    }
     server::processes(&mut page, report);
     gpus::gpus(&mut page, report);
     insights(&mut page, &report.insights);
-    own(&mut page, &report.own);
+    own::own(&mut page, report);
     page.finish()
 }
 
@@ -44,13 +52,7 @@ fn head(page: &mut Page, report: &Report) {
     let mut facts = Vec::new();
     if let Some(load) = &report.load {
         facts.push(format!("model {}", load.model.as_deref().unwrap_or("unknown")));
-        facts.push(match (load.concurrency, load.rate_per_s) {
-            (Some(n), _) => format!("{}, {} loop of {n}", load.api, load.shape),
-            (None, Some(rate)) => {
-                format!("{}, {} loop at {}/s", load.api, load.shape, humanize::number(rate))
-            }
-            (None, None) => format!("{}, {} loop", load.api, load.shape),
-        });
+        facts.push(format!("{}, {}", load.api, shape(load, report.sweep.as_ref())));
     }
     facts.push(format!("run of {}", nanos(report.run.duration_ns)));
     facts.extend(host.hostname.clone().map(|name| format!("on {name}")));
@@ -67,21 +69,39 @@ fn head(page: &mut Page, report: &Report) {
     }
 }
 
-/// Warnings and worse; what is `ok` stays in the JSON, and what the head says is not said twice.
+fn shape(load: &Load, sweep: Option<&Sweep>) -> String {
+    let arrival = load.arrival.as_deref().map(|a| format!(", {a} arrivals")).unwrap_or_default();
+    match (sweep, load.concurrency, load.rate_per_s) {
+        (Some(sweep), ..) => format!("{} loop, sweep over {}{arrival}", load.shape, sweep.over),
+        (None, Some(n), _) => format!("{} loop of {}", load.shape, count(n.into())),
+        (None, None, Some(rate)) => format!("{} loop at {}/s{arrival}", load.shape, humanize::plain(rate)),
+        (None, None, None) => load.shape.clone(),
+    }
+}
+
+/// What takes the figures their meaning stands before them.
+fn verdict(page: &mut Page, report: &Report) {
+    let mut invalid = report.validity.iter().filter(|v| v.level == Level::Invalid).peekable();
+    if invalid.peek().is_none() {
+        return;
+    }
+    page.blank();
+    for v in invalid {
+        page.tagged(Ink::Bad, "INVALID", &format!("{} [{}]", v.message, v.code));
+    }
+}
+
+/// Warnings; what is `ok` stays in the JSON, and what the head says is not said twice.
 fn doubts(page: &mut Page, report: &Report) {
     let said = |code: &str| report.run.mode == Mode::Demo && code == "synthetic_tokens";
     let mut worth_saying =
-        report.validity.iter().filter(|v| v.level > Level::Ok && !said(&v.code)).peekable();
+        report.validity.iter().filter(|v| v.level == Level::Warn && !said(&v.code)).peekable();
     if worth_saying.peek().is_none() {
         return;
     }
     page.heading("Read with care");
     for v in worth_saying {
-        let (ink, tag) = match v.level {
-            Level::Invalid => (Ink::Bad, "INVALID"),
-            _ => (Ink::Warn, "warning"),
-        };
-        page.tagged(ink, tag, &format!("{} [{}]", v.message, v.code));
+        page.tagged(Ink::Warn, "warning", &format!("{} [{}]", v.message, v.code));
     }
 }
 
@@ -111,26 +131,6 @@ fn figure(name: &str, value: &serde_json::Value) -> String {
         (None, _) if value.is_null() => shown(name, "unknown".to_owned()),
         (None, _) => shown(name, value.as_str().map_or_else(|| value.to_string(), str::to_owned)),
     }
-}
-
-fn own(page: &mut Page, own: &Own) {
-    page.heading("inferscope itself");
-    let unknown = || "unknown".to_owned();
-    let cpu = own.cpu_ns.map_or_else(unknown, nanos);
-    let rss = own.max_rss_bytes.map_or_else(unknown, |n| bytes(n as f64));
-    page.pair("cost", &format!("{cpu} of CPU, {rss} at peak"));
-    let kernel = match (own.bpf_run_ns, own.bpf_run_count) {
-        (Some(ns), Some(runs)) => {
-            let each = if runs > 0 {
-                format!(" ({} each)", duration(ns as f64 / runs as f64))
-            } else {
-                String::new()
-            };
-            format!("{} in {} runs{each}", nanos(ns), count(runs))
-        }
-        _ => format!("unknown: {}", own.bpf_reason.as_deref().unwrap_or("not measured")),
-    };
-    page.pair("kernel program", &kernel);
 }
 
 #[cfg(test)]

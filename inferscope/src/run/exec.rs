@@ -11,7 +11,8 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use super::gathered::{Gathered, run_id};
-use super::output::{OutputError, Progress, Sink};
+use super::output::{OutputError, Sink};
+use super::progress::{self, Progress};
 use super::sending::{Drive, all_failed, said_of};
 use super::{RunError, exit, note, raise_file_limit, runtime};
 use crate::analysis::{self, Measured, TargetFound};
@@ -155,11 +156,7 @@ async fn drive(
     match session.ready(driver, command.ready_timeout).await {
         Ok(Some(server)) => {
             driven.ready = Some(Mono::now());
-            // The command's output and a bar would write over each other.
-            let progress = match command.output {
-                CommandOutput::Stderr => Progress::none(),
-                CommandOutput::Null | CommandOutput::File(_) => sink.progress(load),
-            };
+            let progress = if progress::has_room(command) { sink.progress(load) } else { Progress::none() };
             let drive = Drive { driver, plan: load, server: &server, origin, progress };
             match super::sending::drive(drive, session.interruption()).await {
                 Ok((log, _)) => driven.log = Some(log),

@@ -3,7 +3,7 @@
 //! Owns the facts that only this process knows: its version, its host, what it cost itself. Derives nothing
 //! (`analysis` does). Filled by `run` and `run::exec`.
 
-use super::host;
+use super::{host, progress};
 use crate::analysis::{self, Inputs, Measured, TargetFound};
 use crate::clock::{Mono, Origin};
 use crate::event::{GpuLog, Observation, TrackerKind};
@@ -30,7 +30,7 @@ pub(super) fn run_id(origin: Origin) -> String {
 
 impl Gathered {
     pub(super) fn report(self, plan: &Plan) -> Report {
-        let own = self.own();
+        let own = self.own(plan);
         analysis::report(Inputs {
             tool: Tool {
                 name: "inferscope".to_owned(),
@@ -54,15 +54,17 @@ impl Gathered {
         })
     }
 
-    fn own(&self) -> Own {
+    fn own(&self, plan: &Plan) -> Own {
         let (cpu_ns, max_rss_bytes) = host::own_usage();
         let kernel = self.observation.as_ref().filter(|o| o.tracker == TrackerKind::Ebpf);
         Own {
             cpu_ns,
             max_rss_bytes,
-            // The load's, which is the main one, the observer's, and NVML's where there is a device to ask.
+            // The load's, which is the main one; the observer's; NVML's where there is a device to ask; the bar's.
             threads: Some(
-                1 + u64::from(self.observation.is_some()) + u64::from(!self.gpu.devices.is_empty()),
+                1 + u64::from(self.observation.is_some())
+                    + u64::from(!self.gpu.devices.is_empty())
+                    + u64::from(progress::has_bar(plan)),
             ),
             bpf_run_ns: None,
             bpf_run_count: None,

@@ -1,17 +1,15 @@
-//! Where the report and the progress go.
+//! Where the report goes, and what is said beside it.
 //!
-//! Owns stdout (the report and nothing else), stderr (progress, warnings, hints) and the file of `-o`.
+//! Owns stdout (the report and nothing else), warnings and hints on stderr (progress is `progress`'s), and the
+//! file of `-o`.
 //! The file is opened for writing before the load is sent, so that a run is not lost to a bad path;
 //! an older report in it stays until the new one is complete.
 
 use std::fs::{File, OpenOptions};
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
-use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
-
-use crate::event::RequestLog;
+use super::progress::Progress;
 use crate::plan::{ColorChoice, LoadPlan, OutputPlan};
 use crate::report::model::Report;
 use crate::report::{Style, to_json, to_text};
@@ -102,17 +100,7 @@ impl Sink {
     }
 
     pub(super) fn progress(&self, load: &LoadPlan) -> Progress {
-        let phases = load.steps.len() as u64 * u64::from(load.repeat);
-        let requests = load.requests.unwrap_or(0).saturating_add(load.warmup).saturating_mul(phases);
-        if self.plan.quiet || !std::io::stderr().is_terminal() {
-            return Progress(None);
-        }
-        let bar = ProgressBar::new(requests);
-        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} requests  {msg}  {elapsed}") {
-            bar.set_style(style);
-        }
-        bar.enable_steady_tick(Duration::from_millis(250));
-        Progress(Some(bar))
+        Progress::of(load, &self.plan)
     }
 }
 
@@ -123,29 +111,4 @@ fn save(mut file: &File, text: &str) -> std::io::Result<()> {
         file.set_len(text.len() as u64)?;
     }
     file.flush()
-}
-
-/// A bar on a terminal, nothing elsewhere.
-pub(super) struct Progress(Option<ProgressBar>);
-
-impl Progress {
-    /// Where somebody else writes to the terminal.
-    pub(super) const fn none() -> Self {
-        Self(None)
-    }
-
-    pub(super) fn advance(&mut self, request: &RequestLog) {
-        if let Some(bar) = &self.0 {
-            if let Some(failure) = &request.failure {
-                bar.set_message(failure.message.clone());
-            }
-            bar.inc(1);
-        }
-    }
-
-    pub(super) fn end(&self) {
-        if let Some(bar) = &self.0 {
-            bar.finish_and_clear();
-        }
-    }
 }

@@ -6,7 +6,7 @@
 use std::ops::ControlFlow;
 
 use super::RunError;
-use super::output::Progress;
+use super::progress::Progress;
 use crate::analysis::Measured;
 use crate::clock::Origin;
 use crate::event::{Calibration, PhaseLog, RequestLog};
@@ -61,13 +61,20 @@ impl Receiver for Intake<'_> {
         self.measured.calibrated(by);
     }
 
+    fn sent(&mut self, warmup: bool) {
+        self.progress.sent(warmup);
+    }
+
     fn request(&mut self, log: RequestLog) {
         self.progress.advance(&log);
         self.measured.request(&log);
     }
 
     fn phase(&mut self, log: PhaseLog) -> ControlFlow<()> {
-        self.measured.phase(log)
+        let next = self.measured.phase(log);
+        let over = self.measured.saturated().filter(|_| next.is_break());
+        self.progress.phase(self.measured.summary(), over);
+        next
     }
 }
 
@@ -98,7 +105,8 @@ pub(super) async fn drive(
         }
     };
     let mut measured = intake.measured;
-    progress.end();
+    // Nothing is drawn from here on: the report comes.
+    drop(progress);
     result?;
     measured.end(driver.client_log(), driver.resent().requests);
     Ok((measured, interrupted))

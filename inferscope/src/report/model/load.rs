@@ -38,6 +38,9 @@ pub struct Load {
     pub in_flight: InFlight,
     /// Send time minus scheduled time; empty in a closed loop.
     pub schedule_lag_ns: Dist,
+    /// `--slo`, by the level's name; `null` without.
+    #[serde(default)]
+    pub slo_ns: Option<BTreeMap<String, u64>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

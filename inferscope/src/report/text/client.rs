@@ -1,42 +1,61 @@
-//! What the client saw: the answer, and the failures.
+//! The answer: what the client saw, in the lines that a reader looks for first.
 //!
-//! Owns the first table and the grouping of failures. Called by `text`.
+//! Owns these lines for a load that is no sweep, and the table of its repetitions; a sweep's answer is `sweep`'s,
+//! the distributions are `latencies`'. Called by `text`.
 
-use std::collections::BTreeMap;
-
-use super::humanize::{UNKNOWN, count, counted, duration, nanos, number, or_dash};
+use super::humanize::{UNKNOWN, count, counted, duration, nanos, number, or_dash, share};
 use super::layout::{Align, Ink, Page};
-use crate::report::model::{Dist, ErrorKind, Load, Report, Request, Timing, TokenSource};
-
-/// Groups of failures that are shown one by one.
-const FAILURE_GROUPS: usize = 8;
+use super::sweep;
+use crate::report::model::{Dist, ErrorKind, InFlight, Interval, Load, Repeat, Report, Timing, TokenSource};
 
 pub(super) fn answer(page: &mut Page, report: &Report) {
     page.blank();
-    let (Some(load), Some(timing)) = (&report.load, &report.timing) else {
+    let Some(load) = &report.load else {
         page.note(Ink::Plain, &format!("nothing was sent; observed for {}", nanos(report.run.duration_ns)));
         return;
     };
+    match (&report.sweep, &report.timing) {
+        (Some(sweep), _) => sweep::answer(page, load, sweep),
+        (None, Some(timing)) => single(page, load, timing),
+        (None, None) => {
+            let why = report.timing_reason.as_deref().unwrap_or("no reason given");
+            page.note(Ink::Bad, &format!("no figures: {why}"));
+        }
+    }
+}
+
+fn single(page: &mut Page, load: &Load, timing: &Timing) {
     page.pair_in(Ink::Bold, "output tokens/s", &token_rate(timing));
     if let Some(rate) = timing.decode_tokens_per_s {
         page.pair("decoding", &format!("{} tokens/s a stream, after its first token", number(rate)));
     }
-    page.pair("requests", &requests(load, timing, &report.requests));
-    page.blank();
-    if timing.e2e_ns.count == 0 {
-        let why = timing.e2e_ns.reason.as_deref().unwrap_or("no request was measured");
-        page.note(Ink::Bad, &format!("no latencies: {why}"));
-        return;
+    if let Some((rate, prompts)) = timing.total_tokens_per_s.zip(timing.prompt_tokens) {
+        let prompts = counted(prompts, "token", "tokens");
+        page.pair("total tokens/s", &format!("{}, with the prompts' {prompts}", number(rate)));
     }
-    latencies(page, timing);
+    page.pair("requests", &requests(load, timing.requests_per_s));
+    if let Some(good) = timing.good_requests {
+        page.pair_in(Ink::Bold, "goodput", &goodput(load, timing, good));
+    }
+    prompts(page, load);
+    page.pair("in flight", &in_flight(&load.in_flight, load.concurrency));
+    if load.shape != "closed" {
+        page.pair("schedule", &schedule(&load.schedule_lag_ns));
+    }
+    if let Some(repeat) = &timing.repeat {
+        page.blank();
+        repetitions(page, repeat);
+    }
+}
+
+/// Why there is no rate of tokens.
+pub(super) fn no_tokens(timing: &Timing) -> &str {
+    timing.e2e_ns.reason.as_deref().unwrap_or("no answer told its tokens")
 }
 
 fn token_rate(timing: &Timing) -> String {
     let (Some(rate), Some(tokens)) = (timing.output_tokens_per_s, timing.output_tokens) else {
-        return format!(
-            "unknown: {}",
-            timing.e2e_ns.reason.as_deref().unwrap_or("no answer told its tokens")
-        );
+        return format!("unknown: {}", no_tokens(timing));
     };
     let tokens = counted(tokens, "token", "tokens");
     let chunks = counted(timing.token_chunks, "chunk", "chunks");
@@ -48,18 +67,20 @@ fn token_rate(timing: &Timing) -> String {
     format!("{} ({source}, over {})", number(rate), or_dash(timing.window_ns, nanos))
 }
 
-fn requests(load: &Load, timing: &Timing, requests: &[Request]) -> String {
-    let cut_off =
-        requests.iter().filter(|r| !r.warmup && r.error_kind == Some(ErrorKind::Interrupted)).count() as u64;
-    let mut text = format!(
-        "{} ok, {} failed",
-        count(load.requests_ok),
-        count(load.requests_failed.saturating_sub(cut_off))
-    );
+/// Measured requests that Ctrl-C ended. Not from the requests listed, which may be some of them.
+fn cut_off(load: &Load) -> u64 {
+    let interrupted = load.failures.iter().filter(|g| g.kind == Some(ErrorKind::Interrupted));
+    interrupted.map(|g| g.count.saturating_sub(g.warmup)).sum()
+}
+
+pub(super) fn requests(load: &Load, per_second: Option<f64>) -> String {
+    let cut_off = cut_off(load);
+    let failed = load.requests_failed.saturating_sub(cut_off);
+    let mut text = format!("{} ok, {} failed", count(load.requests_ok), count(failed));
     if cut_off > 0 {
         text.push_str(&format!(", {} cut off by the interruption", count(cut_off)));
     }
-    if let Some(rate) = timing.requests_per_s {
+    if let Some(rate) = per_second {
         text.push_str(&format!(", {} a second", number(rate)));
     }
     if load.warmup > 0 {
@@ -68,95 +89,103 @@ fn requests(load: &Load, timing: &Timing, requests: &[Request]) -> String {
     text
 }
 
-fn latencies(page: &mut Page, timing: &Timing) {
-    let mut shown: Vec<(&str, &Dist)> = vec![("time to first token", &timing.ttft_ns)];
-    // Without reasoning the two are one.
-    if timing.ttfo_ns != timing.ttft_ns {
-        shown.push(("… that is no reasoning", &timing.ttfo_ns));
-    }
-    // With one token in each chunk these are one, too.
-    let same = timing.inter_chunk_ns == timing.inter_token_ns;
-    let inter_token = match timing.token_source {
-        Some(TokenSource::Chunks) => "inter-token (1 a chunk assumed)",
-        _ if same => "inter-token = inter-chunk",
-        _ => "inter-token",
+fn goodput(load: &Load, timing: &Timing, good: u64) -> String {
+    let rate = match timing.goodput_per_s {
+        Some(rate) => format!("{} requests a second", number(rate)),
+        None => format!("unknown ({})", timing.goodput_per_s_reason.as_deref().unwrap_or("no reason given")),
     };
-    shown.push((inter_token, &timing.inter_token_ns));
-    if !same {
-        shown.push(("inter-chunk", &timing.inter_chunk_ns));
-    }
-    shown.push(("end to end", &timing.e2e_ns));
-    let right = |title| (title, Align::Right);
-    let header = [
-        ("latency", Align::Left),
-        right("count"),
-        right("mean"),
-        right("p50"),
-        right("p90"),
-        right("p99"),
-        right("max"),
-    ];
-    let rows: Vec<Vec<String>> = shown.iter().map(|(name, dist)| row(name, dist)).collect();
-    page.table(&header, &rows);
-    for (name, dist) in shown {
-        if let Some(reason) = &dist.reason {
-            page.note(Ink::Dim, &format!("{UNKNOWN} {name}: {reason}"));
+    let all = load.requests_sent.saturating_sub(cut_off(load));
+    let part = share(good, all).map(|share| format!(" ({share})")).unwrap_or_default();
+    format!("{rate}: {} of {}{part} kept {}", count(good), count(all), levels(load))
+}
+
+/// The service level, as it was asked for.
+pub(super) fn levels(load: &Load) -> String {
+    let Some(slo) = load.slo_ns.as_ref().filter(|slo| !slo.is_empty()) else {
+        return "the service level".to_owned();
+    };
+    let levels: Vec<String> = slo.iter().map(|(name, ns)| format!("{name} ≤ {}", nanos(*ns))).collect();
+    levels.join(", ")
+}
+
+/// Where they are more than one text.
+pub(super) fn prompts(page: &mut Page, load: &Load) {
+    let mean =
+        load.input_tokens_mean.map(|mean| format!("{} tokens each by the server's usage", number(mean)));
+    let text = match load.prompts.as_str() {
+        "text" => return,
+        "synthetic" => {
+            format!("made here, {} tokens asked for", or_dash(load.input_tokens_asked, |n| count(n.into())))
         }
-    }
-}
-
-fn row(name: &str, dist: &Dist) -> Vec<String> {
-    let point = |p: Option<u64>| or_dash(p, nanos);
-    vec![
-        name.to_owned(),
-        count(dist.count),
-        or_dash(dist.mean, duration),
-        point(dist.p50),
-        point(dist.p90),
-        point(dist.p99),
-        point(dist.max),
-    ]
-}
-
-/// Failed requests by their cause, the most frequent first, each with its first message.
-pub(super) fn failures(page: &mut Page, requests: &[Request]) {
-    type Cause = (Option<ErrorKind>, Option<u16>);
-    let mut groups: BTreeMap<Cause, (u64, &str)> = BTreeMap::new();
-    for r in requests.iter().filter(|r| !r.ok) {
-        // The status tells failures apart only where it is the failure.
-        let status = r.http_status.filter(|_| r.error_kind == Some(ErrorKind::Status));
-        let message = r.error.as_deref().unwrap_or("no message");
-        groups.entry((r.error_kind, status)).or_insert((0, message)).0 += 1;
-    }
-    if groups.is_empty() {
-        return;
-    }
-    page.heading("Failures");
-    let mut groups: Vec<_> = groups.into_iter().collect();
-    groups.sort_by_key(|(cause, (n, _))| (std::cmp::Reverse(*n), *cause));
-    for ((kind, status), (n, message)) in groups.iter().take(FAILURE_GROUPS) {
-        page.pair(&format!("{} × {}", count(*n), cause(*kind, *status)), message);
-    }
-    if let Some(more) = groups.len().checked_sub(FAILURE_GROUPS).filter(|more| *more > 0) {
-        page.note(Ink::Dim, &format!("and {more} further causes, in the JSON report"));
-    }
-    if requests.iter().any(|r| !r.ok && r.warmup) {
-        page.note(Ink::Dim, "warm-up requests among them");
-    }
-}
-
-fn cause(kind: Option<ErrorKind>, status: Option<u16>) -> String {
-    let word = match (kind, status) {
-        (Some(ErrorKind::Status), Some(status)) => return format!("HTTP {status}"),
-        (Some(ErrorKind::Connect), _) => "not connected",
-        (Some(ErrorKind::Timeout), _) => "timed out",
-        (Some(ErrorKind::Status), None) => "HTTP status",
-        (Some(ErrorKind::ServerError), _) => "server error",
-        (Some(ErrorKind::Malformed), _) => "malformed",
-        (Some(ErrorKind::Disconnect), _) => "cut off",
-        (Some(ErrorKind::Empty), _) => "empty answer",
-        (Some(ErrorKind::Interrupted), _) => "interrupted",
-        (None, _) => "failed",
+        "dataset" => "of the data set".to_owned(),
+        "lines" => "of the file".to_owned(),
+        other => other.to_owned(),
     };
-    word.to_owned()
+    let mean = mean.unwrap_or_else(|| "how many tokens the server counted is unknown".to_owned());
+    page.pair("prompts", &format!("{text}; {mean}"));
+}
+
+fn in_flight(reached: &InFlight, asked: Option<u32>) -> String {
+    let (Some(mean), Some(max)) = (reached.mean, reached.max) else {
+        return "unknown: no measured request took any time".to_owned();
+    };
+    let asked = asked.map(|n| format!(", of {} asked for", count(n.into()))).unwrap_or_default();
+    format!("{} requests on average, {} at most{asked}", number(mean), count(max.into()))
+}
+
+fn schedule(lag: &Dist) -> String {
+    const FROM: &str = "latencies count from the intended send time";
+    let (Some(p50), Some(p99), Some(max)) = (lag.p50, lag.p99, lag.max) else {
+        return format!("lag unknown: {}; {FROM}", lag.reason.as_deref().unwrap_or("no reason given"));
+    };
+    format!("sent late by {} (p50), {} (p99), {} at most; {FROM}", nanos(p50), nanos(p99), nanos(max))
+}
+
+/// The figures that are repeated, in the order of a reader's interest.
+const REPEATED: [(&str, &str); 9] = [
+    ("output_tokens_per_s", "output tokens/s"),
+    ("requests_per_s", "requests/s"),
+    ("ttft_ns.mean", "TTFT, mean"),
+    ("ttft_ns.p50", "TTFT, p50"),
+    ("ttft_ns.p99", "TTFT, p99"),
+    ("inter_chunk_ns.p50", "inter-chunk, p50"),
+    ("inter_chunk_ns.p99", "inter-chunk, p99"),
+    ("e2e_ns.mean", "end to end, mean"),
+    ("e2e_ns.p99", "end to end, p99"),
+];
+
+fn repetitions(page: &mut Page, repeat: &Repeat) {
+    let runs = counted(repeat.runs.into(), "run", "runs");
+    let (title, interval) = (format!("over {runs}"), format!("± {:.0}%", repeat.confidence * 100.0));
+    let right = |title| (title, Align::Right);
+    let header =
+        [(title.as_str(), Align::Left), right("mean"), right(&interval), right("lowest"), right("highest")];
+    let named = |name: &str| REPEATED.iter().find(|(known, _)| *known == name).map(|(_, label)| *label);
+    let known = REPEATED.iter().filter_map(|(name, label)| Some((*name, *label, repeat.figures.get(*name)?)));
+    let further = repeat.figures.iter().filter(|(name, _)| named(name).is_none());
+    let all = known.chain(further.map(|(name, interval)| (name.as_str(), name.as_str(), interval)));
+    let rows: Vec<Vec<String>> = all.map(|(name, label, i)| repeated(name, label, i, repeat.runs)).collect();
+    page.table(&header, &rows);
+    if repeat.runs < 2 {
+        page.note(Ink::Dim, &format!("{UNKNOWN} one run says nothing of how far runs agree"));
+    }
+    page.note(
+        Ink::Dim,
+        "the interval is of the mean over the runs; the figures elsewhere are of all runs together",
+    );
+}
+
+fn repeated(name: &str, label: &str, interval: &Interval, runs: u32) -> Vec<String> {
+    let show = if name.contains("_ns") { duration } else { number };
+    let least = interval.values.iter().copied().reduce(f64::min);
+    let most = interval.values.iter().copied().reduce(f64::max);
+    let with = interval.values.len();
+    let label = if with == runs as usize { label.to_owned() } else { format!("{label} (of {with})") };
+    vec![
+        label,
+        show(interval.mean),
+        or_dash(interval.high, |high| show(high - interval.mean)),
+        or_dash(least, show),
+        or_dash(most, show),
+    ]
 }

@@ -1,18 +1,18 @@
 //! Figures for people: three significant digits and a unit.
 //!
 //! Owns the choice of the unit and the rounding. Never sees an unknown figure as a number: `None` is
-//! [`UNKNOWN`]. Called by the other files of `text`.
+//! [`UNKNOWN`]. Called by the other files of `text`, and by `run` for its progress.
 
 /// What stands for a figure that is not known.
 pub(super) const UNKNOWN: &str = "–";
 
 /// `f` of a known value, else a dash.
-pub(super) fn or_dash<T>(value: Option<T>, f: impl FnOnce(T) -> String) -> String {
+pub(crate) fn or_dash<T>(value: Option<T>, f: impl FnOnce(T) -> String) -> String {
     value.map_or_else(|| UNKNOWN.to_owned(), f)
 }
 
 /// Three significant digits below a thousand, whole numbers with separators from there.
-pub(super) fn number(x: f64) -> String {
+pub(crate) fn number(x: f64) -> String {
     match x.abs() {
         0.0 => "0".to_owned(),
         a if a < 0.000_999_5 => format!("{x:.1e}"),
@@ -29,8 +29,13 @@ pub(super) fn number(x: f64) -> String {
     }
 }
 
+/// As it was given: a whole number without decimals.
+pub(crate) fn plain(x: f64) -> String {
+    if x.fract() == 0.0 && (0.0..1e15).contains(&x) { count(x as u64) } else { number(x) }
+}
+
 /// A count with thousands separators.
-pub(super) fn count(n: u64) -> String {
+pub(crate) fn count(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, digit) in digits.chars().enumerate() {
@@ -43,12 +48,12 @@ pub(super) fn count(n: u64) -> String {
 }
 
 /// `1 process`, `2 processes`.
-pub(super) fn counted(n: u64, one: &str, many: &str) -> String {
+pub(crate) fn counted(n: u64, one: &str, many: &str) -> String {
     format!("{} {}", count(n), if n == 1 { one } else { many })
 }
 
 /// A length of time.
-pub(super) fn duration(ns: f64) -> String {
+pub(crate) fn duration(ns: f64) -> String {
     let (unit, size) = match ns.abs() {
         a if a < 999.5 => ("ns", 1.0),
         a if a < 999.5e3 => ("µs", 1e3),
@@ -67,7 +72,7 @@ fn minutes(ns: f64, large: &str, each: f64, small: &str) -> String {
 }
 
 /// A whole number of nanoseconds.
-pub(super) fn nanos(ns: u64) -> String {
+pub(crate) fn nanos(ns: u64) -> String {
     duration(ns as f64)
 }
 
@@ -162,6 +167,11 @@ mod tests {
             [0.0, 0.1234, 9.996, 99.96, 123.4, 1_234.4, 1_234_567.0].map(number).to_vec();
         assert_eq!(shown, ["0", "0.123", "10.0", "100", "123", "1,234", "1,234,567"]);
         assert_eq!((count(999), count(1_000)), ("999".into(), "1,000".into()));
+    }
+
+    #[test]
+    fn what_was_given_as_a_whole_number_is_shown_as_one() {
+        assert_eq!([0.5, 2.0, 1_600.0, 12.25].map(plain), ["0.500", "2", "1,600", "12.2"]);
     }
 
     #[test]

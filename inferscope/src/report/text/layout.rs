@@ -114,17 +114,23 @@ impl Page {
         }
     }
 
-    /// Rows under a dimmed header, as wide as their cells; a row may be shorter than the header. Text that
-    /// would make it wider than the page is cut, figures never are.
+    /// Rows under a dimmed header, as wide as their cells; a row may be shorter than the header, and a title may
+    /// have two lines. Text that would make it wider than the page is cut, figures never are.
     pub(super) fn table(&mut self, header: &[(&str, Align)], rows: &[Vec<String>]) {
         let rows: Vec<Vec<String>> = rows.iter().map(|r| r.iter().map(|c| clean(c)).collect()).collect();
         let cell = |row: &[String], i: usize| row.get(i).map_or(0, |c| c.chars().count());
         let mut widths: Vec<usize> = (0..header.len())
-            .map(|i| rows.iter().map(|r| cell(r, i)).max().unwrap_or(0).max(header[i].0.chars().count()))
+            .map(|i| rows.iter().map(|r| cell(r, i)).max().unwrap_or(0).max(title_width(header[i].0)))
             .collect();
         fit(header, &mut widths);
-        let titles: Vec<String> = header.iter().map(|(title, _)| (*title).to_owned()).collect();
-        for (ink, row) in std::iter::once((Ink::Dim, &titles)).chain(rows.iter().map(|r| (Ink::Plain, r))) {
+        let above = |title: &str| title.split_once('\n').map_or("", |(above, _)| above).to_owned();
+        let below = |title: &str| title.split_once('\n').map_or(title, |(_, below)| below).to_owned();
+        let mut titles: Vec<Vec<String>> = vec![header.iter().map(|(title, _)| below(title)).collect()];
+        if header.iter().any(|(title, _)| title.contains('\n')) {
+            titles.insert(0, header.iter().map(|(title, _)| above(title)).collect());
+        }
+        let titles = titles.iter().map(|r| (Ink::Dim, r));
+        for (ink, row) in titles.chain(rows.iter().map(|r| (Ink::Plain, r))) {
             let mut line = String::new();
             for (i, (_, align)) in header.iter().enumerate() {
                 let width = widths[i];
@@ -155,6 +161,10 @@ impl Page {
             None => self.out.push_str(text),
         }
     }
+}
+
+fn title_width(title: &str) -> usize {
+    title.split('\n').map(|line| line.chars().count()).max().unwrap_or(0)
 }
 
 /// Narrows columns of text until the table fits: the elastic first, then the others, the widest in turn.
@@ -258,6 +268,13 @@ mod tests {
             );
         });
         assert_eq!(text, "    pid  name\n      1  a\n  12345  bash\n");
+    }
+
+    #[test]
+    fn a_title_of_two_lines_stands_over_one_of_one() {
+        let header = [("n", Align::Left), ("TTFT\np50", Align::Right), ("\np99", Align::Right)];
+        let text = page(|p| p.table(&header, &[vec!["1".into(), "2".into(), "3".into()]]));
+        assert_eq!(text, "     TTFT\n  n   p50  p99\n  1     2    3\n");
     }
 
     #[test]

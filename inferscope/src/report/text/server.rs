@@ -29,7 +29,8 @@ pub(super) fn processes(page: &mut Page, report: &Report) {
         page.pair_in(if differs { Ink::Warn } else { Ink::Plain }, "against the cgroup", &against(&p.cpu));
     }
     if report.load.is_some() {
-        page.pair("CPU a token", &efficiency(&report.efficiency));
+        let steps = if report.sweep.is_some() { ", over all steps" } else { "" };
+        page.pair("CPU a token", &format!("{}{steps}", efficiency(&report.efficiency)));
     }
     memory(page, &report.resources, in_cgroup);
     page.pair("peak threads", &peak(&report.resources.threads, |v| count(v as u64)));

@@ -1,0 +1,140 @@
+//! The reading of the arguments, and how a mistake in them is told.
+//!
+//! Owns the form of clap's errors: one line that says what is wrong and one that says what to do, as all errors
+//! here. Decides nothing. Called by `main`.
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, FromArgMatches};
+
+use super::Cli;
+
+/// The arguments of this process; or the code to exit with, after all has been said.
+///
+/// # Errors
+/// Help and version were printed (0), or the arguments make no sense (2).
+pub fn parse() -> Result<Cli, u8> {
+    let parsed = command().try_get_matches().and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
+    parsed.map_err(|e| {
+        if e.use_stderr() {
+            eprintln!("{}", told(e.kind(), &e.render().to_string()));
+        } else {
+            // A closed stdout (`| head`) is no failure.
+            let _ = e.print();
+        }
+        u8::try_from(e.exit_code()).unwrap_or(1)
+    })
+}
+
+/// The names of the variables are derived from the flags', and would make every line of the help twice as long;
+/// the manual has them.
+fn command() -> clap::Command {
+    let hidden = |command: clap::Command| command.mut_args(|arg| arg.hide_env(true));
+    hidden(Cli::command()).mut_subcommands(hidden)
+}
+
+/// Of clap's paragraphs the first, in one line, and a remedy.
+fn told(kind: ErrorKind, rendered: &str) -> String {
+    let mut lines = rendered.lines().map(str::trim);
+    let first = lines.next().unwrap_or("error: the arguments make no sense");
+    let further: Vec<&str> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
+    let tip = lines.find_map(|line| line.strip_prefix("tip: "));
+    let remedy = match kind {
+        ErrorKind::ArgumentConflict => "leave one of them out; an INFERSCOPE_… variable counts as its flag",
+        ErrorKind::MissingRequiredArgument => "add what is named; `inferscope --help` has examples",
+        _ => tip.unwrap_or("`inferscope --help` lists the flags and what they take"),
+    };
+    let space = if further.is_empty() { "" } else { " " };
+    format!("{first}{space}{}\n  {remedy}", further.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(args: &[&str]) -> String {
+        let e = command().try_get_matches_from(std::iter::once(&"inferscope").chain(args)).unwrap_err();
+        assert_eq!(e.exit_code(), 2);
+        told(e.kind(), &e.render().to_string())
+    }
+
+    #[test]
+    fn a_mistake_is_one_line_and_its_remedy_another() {
+        let conflict = "leave one of them out; an INFERSCOPE_… variable counts as its flag";
+        let add = "add what is named; `inferscope --help` has examples";
+        let lists = "`inferscope --help` lists the flags and what they take";
+        for (args, said, remedy) in [
+            (
+                &["--concurrency", "4", "--rate", "5"][..],
+                "the argument '--concurrency <N>' cannot be used with '--rate <R>'",
+                conflict,
+            ),
+            (
+                &["--rate", "5", "--sweep", "rate=1,2"],
+                "the argument '--rate <R>' cannot be used with '--sweep <STEPS>'",
+                conflict,
+            ),
+            (
+                &["--concurrency", "4", "--rate", "5", "--sweep", "rate=1,2"],
+                "the argument '--concurrency <N>' cannot be used with: --rate <R>, --sweep <STEPS>",
+                conflict,
+            ),
+            (&["--fail-on-slo"], "the following required arguments were not provided: --slo <LEVELS>", add),
+            (&["--sweep-all"], "the following required arguments were not provided: --sweep <STEPS>", add),
+            (
+                &["--api", "grpc"],
+                "invalid value 'grpc' for '--api <API>' [possible values: chat, completions]",
+                lists,
+            ),
+            (
+                &["--duration", "soon"],
+                "invalid value 'soon' for '--duration <T>': expected number at 0",
+                lists,
+            ),
+            (
+                &["--concurency", "4"],
+                "unexpected argument '--concurency' found",
+                "a similar argument exists: '--concurrency'",
+            ),
+        ] {
+            assert_eq!(refusal(args), format!("error: {said}\n  {remedy}"));
+        }
+    }
+
+    #[test]
+    fn every_flag_has_the_variable_that_the_help_promises() {
+        // What has none: secrets would be in it, or it is only there for users of an older flag.
+        const WITHOUT: [&str; 3] = ["headers", "include_descendants", "help"];
+        let mut seen = 0;
+        for arg in Cli::command().get_arguments().filter(|arg| !WITHOUT.contains(&arg.get_id().as_str())) {
+            let Some(long) = arg.get_long().filter(|long| *long != "version") else { continue };
+            let expected = format!("INFERSCOPE_{}", long.to_uppercase().replace('-', "_"));
+            assert_eq!(arg.get_env().and_then(|env| env.to_str()), Some(expected.as_str()), "--{long}");
+            seen += 1;
+        }
+        assert!(seen > 30, "{seen}");
+    }
+
+    #[test]
+    fn the_short_help_fits_a_screen_and_is_grouped() {
+        let help = command().term_width(100).render_help().to_string();
+        let lines = help.lines().count();
+        assert!(lines <= 56, "{lines} lines\n{help}");
+        let at = |heading: &str| {
+            help.find(&format!("\n{heading}:\n")).unwrap_or_else(|| panic!("{heading}\n{help}"))
+        };
+        let headings = ["Server", "Load", "Prompts", "Target", "Output"].map(at);
+        assert!(headings.is_sorted(), "{headings:?}\n{help}");
+        assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");
+        let long = command().term_width(100).render_long_help().to_string();
+        for said in [
+            "--rate 5 --duration 60s",
+            "--sweep ",
+            "--dataset ",
+            "--slo ",
+            "4 service level missed",
+            "--repeat 5",
+        ] {
+            assert!(long.contains(said), "{said}");
+        }
+    }
+}

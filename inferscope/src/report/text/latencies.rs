@@ -1,0 +1,81 @@
+//! The distributions of latencies.
+//!
+//! Owns their table: which are shown, by which name, and which are one and the same. Called by `text`.
+
+use super::humanize::{UNKNOWN, count, duration, nanos, or_dash, plain};
+use super::layout::{Align, Ink, Page};
+use crate::report::model::{Dist, Report, Timing, TokenSource};
+
+/// Of the load; of a sweep, those of the step that it was to find.
+pub(super) fn latencies(page: &mut Page, report: &Report) {
+    if let Some(timing) = &report.timing {
+        page.blank();
+        return table(page, timing);
+    }
+    let Some(sweep) = &report.sweep else { return };
+    let Some(knee) = &sweep.knee else { return };
+    let step = usize::try_from(knee.step).ok().and_then(|step| sweep.steps.get(step));
+    let Some(step) = step else { return };
+    page.heading(&format!("Latencies at the knee, {} {}", sweep.over, plain(knee.value)));
+    table(page, &step.timing);
+}
+
+fn table(page: &mut Page, timing: &Timing) {
+    if timing.e2e_ns.count == 0 {
+        let why = timing.e2e_ns.reason.as_deref().unwrap_or("no request was measured");
+        page.note(Ink::Bad, &format!("no latencies: {why}"));
+        return;
+    }
+    let mut shown: Vec<(&str, &Dist)> = vec![("time to first token", &timing.ttft_ns)];
+    // Without reasoning the two are one.
+    if timing.ttfo_ns != timing.ttft_ns {
+        shown.push(("… that is no reasoning", &timing.ttfo_ns));
+    }
+    // With one token in each chunk these are one, too.
+    let same = timing.inter_chunk_ns == timing.inter_token_ns;
+    let inter_token = match timing.token_source {
+        Some(TokenSource::Chunks) => "inter-token (assumed)",
+        _ if same => "inter-token and -chunk",
+        _ => "inter-token",
+    };
+    shown.push((inter_token, &timing.inter_token_ns));
+    if !same {
+        shown.push(("inter-chunk", &timing.inter_chunk_ns));
+    }
+    shown.push(("TPOT (a request's mean)", &timing.tpot_ns));
+    shown.push(("end to end", &timing.e2e_ns));
+    let right = |title| (title, Align::Right);
+    let header = [
+        ("latency", Align::Left),
+        right("count"),
+        right("mean"),
+        right("p50"),
+        right("p90"),
+        right("p95"),
+        right("p99"),
+        right("p99.9"),
+        right("max"),
+    ];
+    let rows: Vec<Vec<String>> = shown.iter().map(|(name, dist)| row(name, dist)).collect();
+    page.table(&header, &rows);
+    for (name, dist) in shown {
+        if let Some(reason) = &dist.reason {
+            page.note(Ink::Dim, &format!("{UNKNOWN} {name}: {reason}"));
+        }
+    }
+}
+
+fn row(name: &str, dist: &Dist) -> Vec<String> {
+    let point = |p: Option<u64>| or_dash(p, nanos);
+    vec![
+        name.to_owned(),
+        count(dist.count),
+        or_dash(dist.mean, duration),
+        point(dist.p50),
+        point(dist.p90),
+        point(dist.p95),
+        point(dist.p99),
+        point(dist.p999),
+        point(dist.max),
+    ]
+}

@@ -1,0 +1,192 @@
+//! What a person sees while the load runs.
+//!
+//! Owns the bar on a terminal and the lines at the phases' ends, both on stderr. Fed where a request is sent and
+//! where it has ended, so that a token costs nothing, and drawn by a thread of its own, so that a slow terminal
+//! holds up no request. A phase's result is `analysis`'s; what the bar shows is in no report. Called by `sending`.
+
+mod tally;
+
+use std::io::{IsTerminal, Write};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::analysis::Summary;
+use crate::clock::Mono;
+use crate::event::RequestLog;
+use crate::plan::{CommandOutput, CommandPlan, LoadPlan, OutputPlan, Plan};
+use crate::report::humanize::{count, nanos, number, or_dash};
+
+use tally::{Course, Tally};
+
+/// Time between two drawings.
+const REDRAW: Duration = Duration::from_millis(250);
+
+/// A bar on a terminal, lines elsewhere, nothing where it is not wanted.
+pub(super) struct Progress {
+    course: Option<Course>,
+    phases_ended: usize,
+    bar: Option<Bar>,
+}
+
+/// Whether a run of `plan` draws a bar, which takes a thread.
+pub(super) fn has_bar(plan: &Plan) -> bool {
+    plan.load.is_some() && plan.exec.as_ref().is_none_or(has_room) && on_terminal(&plan.output)
+}
+
+/// A command's output and the progress would write over each other.
+pub(super) fn has_room(command: &CommandPlan) -> bool {
+    command.output != CommandOutput::Stderr
+}
+
+fn on_terminal(plan: &OutputPlan) -> bool {
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    !plan.quiet && !dumb && std::io::stderr().is_terminal()
+}
+
+impl Progress {
+    /// Where somebody else writes to the terminal.
+    pub(super) const fn none() -> Self {
+        Self { course: None, phases_ended: 0, bar: None }
+    }
+
+    pub(super) fn of(load: &LoadPlan, output: &OutputPlan) -> Self {
+        if output.quiet {
+            return Self::none();
+        }
+        let course = Course::of(load);
+        let bar = on_terminal(output).then(|| Bar::start(Tally::new(course.clone(), Mono::now()))).flatten();
+        Self { course: Some(course), phases_ended: 0, bar }
+    }
+
+    /// A request is being sent.
+    pub(super) fn sent(&self, warmup: bool) {
+        if let Some(bar) = &self.bar {
+            bar.tally().sent(warmup, Mono::now());
+        }
+    }
+
+    /// A request has ended.
+    pub(super) fn advance(&self, request: &RequestLog) {
+        if let Some(bar) = &self.bar {
+            bar.tally().ended(request);
+        }
+    }
+
+    /// A phase has ended; `saturated`: why it was the last.
+    pub(super) fn phase(&mut self, summary: &Summary, saturated: Option<&str>) {
+        let Some(course) = &self.course else { return };
+        let name = course.name(self.phases_ended);
+        self.phases_ended += 1;
+        if let Some(bar) = &self.bar {
+            bar.tally().next_phase(Mono::now());
+        }
+        // The end of a single phase is that of the run, and the report says it.
+        if name.is_empty() {
+            return;
+        }
+        self.say(&format!("{name}: {}", result(summary)));
+        if let Some(why) = saturated {
+            self.say(&format!("the sweep ends here: {why}"));
+        }
+    }
+
+    fn say(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.shown.println(line),
+            // Who closed stderr wants to hear nothing.
+            None => drop(writeln!(std::io::stderr(), "{line}")),
+        }
+    }
+}
+
+fn result(s: &Summary) -> String {
+    format!(
+        "{} ok, {} failed; {} tokens/s; TTFT p50 {}, p99 {}",
+        count(s.ok),
+        count(s.failed),
+        or_dash(s.output_tokens_per_s, number),
+        or_dash(s.ttft_p50, |t| nanos(t.0)),
+        or_dash(s.ttft_p99, |t| nanos(t.0)),
+    )
+}
+
+/// The bar and the thread that draws it, until it is dropped: nothing is written after that.
+struct Bar {
+    tally: Arc<Mutex<Tally>>,
+    shown: ProgressBar,
+    over: Option<Sender<()>>,
+    drawer: Option<JoinHandle<()>>,
+}
+
+impl Bar {
+    /// `None`: there is no thread to be had, and lines will do.
+    fn start(tally: Tally) -> Option<Self> {
+        let shown = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        let style = ProgressStyle::with_template("{wide_msg}").ok()?;
+        shown.set_style(style);
+        let tally = Arc::new(Mutex::new(tally));
+        let (over, ending) = channel::<()>();
+        let (of_drawer, drawn) = (Arc::clone(&tally), shown.clone());
+        let draw = move || {
+            while ending.recv_timeout(REDRAW) == Err(RecvTimeoutError::Timeout) {
+                // Not while it is drawn: the load would wait for the terminal.
+                let line = locked(&of_drawer).line(Mono::now());
+                drawn.set_message(line);
+            }
+            drawn.finish_and_clear();
+        };
+        let drawer = std::thread::Builder::new().name("progress".to_owned()).spawn(draw).ok()?;
+        Some(Self { tally, shown, over: Some(over), drawer: Some(drawer) })
+    }
+
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        locked(&self.tally)
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        drop(self.over.take());
+        if let Some(drawer) = self.drawer.take() {
+            // Its panic has been printed; a run is not lost to a bar.
+            let _ = drawer.join();
+        }
+    }
+}
+
+/// What a thread that panicked left is good enough to be shown.
+fn locked(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
+    tally.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Endpoint, Shape};
+    use crate::units::Nanos;
+
+    #[test]
+    fn a_phases_result_has_a_dash_for_what_is_unknown() {
+        let summary = Summary {
+            ok: 1_200,
+            failed: 3,
+            output_tokens_per_s: Some(412.3),
+            ttft_p50: Some(Nanos::from_millis(41)),
+            ttft_p99: None,
+        };
+        assert_eq!(result(&summary), "1,200 ok, 3 failed; 412 tokens/s; TTFT p50 41.0 ms, p99 –");
+    }
+
+    #[test]
+    fn quiet_shows_nothing() {
+        let mut load = LoadPlan::to(Endpoint::parse("http://h").unwrap());
+        load.steps = [1, 2].map(|concurrency| Shape::Closed { concurrency }).to_vec();
+        let output = OutputPlan { quiet: true, ..crate::analysis::fixture::plan().output };
+        let progress = Progress::of(&load, &output);
+        assert!(progress.course.is_none() && progress.bar.is_none());
+    }
+}
