@@ -3,17 +3,23 @@
 //! Owns the loaded programs; they end with it, also when this process is killed, since nothing is
 //! pinned. Decides nothing about processes (`observe::table` does). Used by `observe::observer`.
 
+mod btf;
 mod decode;
+mod object;
 mod offsets;
+mod syscall;
 
+use std::fs;
 use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
-use aya::programs::{BtfTracePoint, Iter};
-use aya::{Btf, Ebpf, EbpfLoader};
+use aya::maps::{Array, Map, MapData, PerCpuArray, RingBuf};
+use aya_obj::generated::bpf_attach_type;
 use inferscope_common::{Control, MAX_ROOTS, Settings, TaskRecord, Totals, mode};
 
+use self::btf::{Btf, Named};
+use self::object::{Object, ObjectError, Patch};
+use self::offsets::Resolved;
 use super::target::Found;
 
 pub(crate) use decode::{Alive, GroupUsage, Id, Record, What, cpu_of, cputime_adjust};
@@ -76,8 +82,10 @@ pub fn probe() -> Result<(), EbpfError> {
 }
 
 pub(crate) struct Tracker {
-    // Held for the programs and their links.
-    ebpf: Ebpf,
+    /// Each attached tracepoint's program by its name; closing its link detaches it.
+    links: Vec<(&'static str, OwnedFd)>,
+    /// The task iterator.
+    snapshot: OwnedFd,
     ring: RingBuf<MapData>,
     totals: PerCpuArray<MapData, [u64; TOTALS]>,
     control: Array<MapData, [u32; 6]>,
@@ -113,15 +121,18 @@ impl Tracker {
             settings.cgroup_id = cgroup.id;
             settings.strict = u32::from(cgroup.strict);
         }
-        let Loaded { mut ebpf, kernel } = load(&settings, ring_bytes)?;
-        let ring = RingBuf::try_from(take(&mut ebpf, "EVENTS")?).map_err(refused)?;
-        let totals = PerCpuArray::try_from(take(&mut ebpf, "TOTALS")?).map_err(refused)?;
-        let control = Array::try_from(take(&mut ebpf, "CONTROL")?).map_err(refused)?;
-        let mut tracker = Self { ebpf, ring, totals, control, page_bytes, kernel };
+        let Loaded { mut object, programs, snapshot, kernel } = load(&settings, ring_bytes)?;
+        let ring = RingBuf::try_from(Map::RingBuf(object.take_map("EVENTS")?)).map_err(refused)?;
+        let totals = Map::PerCpuArray(object.take_map("TOTALS")?);
+        let totals = PerCpuArray::try_from(totals).map_err(refused)?;
+        let control = Array::try_from(Map::Array(object.take_map("CONTROL")?)).map_err(refused)?;
+        let links = Vec::new();
+        let mut tracker = Self { links, snapshot, ring, totals, control, page_bytes, kernel };
         tracker.identify(target.cgroup.as_ref().map(|c| c.below_own))?;
         tracker.set_mode(mode::MARK)?;
-        for (name, _) in tracepoints(kernel) {
-            tracepoint(&mut tracker.ebpf, name)?.attach().map_err(refused)?;
+        for (name, program) in programs {
+            let link = syscall::attach_tracepoint(program.as_fd()).map_err(refused)?;
+            tracker.links.push((name, link));
         }
         tracker.mark(on_alive)?;
         Ok(tracker)
@@ -173,11 +184,9 @@ impl Tracker {
     }
 
     fn iterate(&mut self, mut on_record: impl FnMut(Record)) -> Result<usize, EbpfError> {
-        let iter: &mut Iter = program(&mut self.ebpf, "snapshot")?;
-        let link = iter.attach().map_err(refused)?;
-        let link = iter.take_link(link).map_err(refused)?;
         let mut bytes = Vec::new();
-        link.into_file().map_err(refused)?.read_to_end(&mut bytes).map_err(EbpfError::Snapshot)?;
+        let mut run = syscall::iterate(self.snapshot.as_fd()).map_err(refused)?;
+        run.read_to_end(&mut bytes).map_err(EbpfError::Snapshot)?;
         let mut told = 0;
         for record in bytes.chunks_exact(size_of::<TaskRecord>()) {
             if let Ok(record) = decode::decode(record, self.page_bytes) {
@@ -251,46 +260,63 @@ impl Tracker {
     }
 
     fn detach(&mut self, tracepoints: &[Tracepoint]) {
-        for (name, _) in tracepoints {
-            if let Ok(program) = tracepoint(&mut self.ebpf, name) {
-                // Dropping the program's links detaches; a failure leaves it to the process's end.
-                let _ = program.unload();
-            }
-        }
+        self.links.retain(|(name, _)| !tracepoints.iter().any(|(detached, _)| detached == name));
     }
 }
 
 struct Loaded {
-    ebpf: Ebpf,
+    object: Object,
+    /// Those for tracepoints, in the order in which they are attached.
+    programs: Vec<(&'static str, OwnedFd)>,
+    snapshot: OwnedFd,
     kernel: KernelTells,
 }
 
 fn load(settings: &Settings, ring_bytes: u32) -> Result<Loaded, EbpfError> {
-    let resolver =
-        btf_rs::Btf::from_file("/sys/kernel/btf/vmlinux").map_err(|e| EbpfError::NoBtf(e.to_string()))?;
-    let resolved = offsets::resolve(&resolver).map_err(|e| EbpfError::Offsets(OffsetsError(e)))?;
-    drop(resolver);
-    let kernel = KernelTells { oom: resolved.oom_tells_task, state: resolved.switch_tells_state };
+    let told = read_btf()?;
     let settings = Settings {
-        exit_tells_group_dead: u32::from(resolved.exit_tells_group_dead),
-        switch_tells_state: u32::from(kernel.state),
+        exit_tells_group_dead: u32::from(told.resolved.exit_tells_group_dead),
+        switch_tells_state: u32::from(told.kernel.state),
         ..*settings
     };
-    let btf = Btf::from_sys_fs().map_err(|e| EbpfError::NoBtf(e.to_string()))?;
-    let mut ebpf = EbpfLoader::new()
-        .btf(Some(&btf))
-        .override_global("LAYOUT", bytemuck::bytes_of(&resolved.layout), true)
-        .override_global("SETTINGS", bytemuck::bytes_of(&settings), true)
-        .map_max_entries("EVENTS", ring_bytes)
-        .allow_unsupported_maps()
-        .load(OBJECT)
-        .map_err(refused)?;
-    for (name, at) in tracepoints(kernel) {
-        tracepoint(&mut ebpf, name)?.load(at, &btf).map_err(refused)?;
-    }
-    let iter: &mut Iter = program(&mut ebpf, "snapshot")?;
-    iter.load("task", &btf).map_err(refused)?;
-    Ok(Loaded { ebpf, kernel })
+    let patch = Patch {
+        globals: &[
+            ("LAYOUT", bytemuck::bytes_of(&told.resolved.layout)),
+            ("SETTINGS", bytemuck::bytes_of(&settings)),
+        ],
+        ring: ("EVENTS", ring_bytes),
+    };
+    let object = Object::create(OBJECT, &patch)?;
+    let programs = told
+        .tracepoints
+        .iter()
+        .map(|&(name, id)| Ok((name, object.load(name, bpf_attach_type::BPF_TRACE_RAW_TP, id)?)))
+        .collect::<Result<_, ObjectError>>()?;
+    let snapshot = object.load("snapshot", bpf_attach_type::BPF_TRACE_ITER, told.task_iterator)?;
+    Ok(Loaded { object, programs, snapshot, kernel: told.kernel })
+}
+
+/// What the kernel's BTF tells; the file itself, some megabytes, is not kept.
+struct Told {
+    resolved: Resolved,
+    kernel: KernelTells,
+    /// Programs, each with the id of what it attaches to.
+    tracepoints: Vec<(&'static str, u32)>,
+    task_iterator: u32,
+}
+
+fn read_btf() -> Result<Told, EbpfError> {
+    let bytes = fs::read("/sys/kernel/btf/vmlinux").map_err(|e| EbpfError::NoBtf(e.to_string()))?;
+    let btf = Btf::parse(&bytes).map_err(|e| EbpfError::NoBtf(e.to_string()))?;
+    let resolved = offsets::resolve(&btf).map_err(|e| EbpfError::Offsets(OffsetsError(e)))?;
+    let kernel = KernelTells { oom: resolved.oom_tells_task, state: resolved.switch_tells_state };
+    let find = |kind, name: &str| {
+        btf.find(kind, name).ok_or_else(|| EbpfError::Refused(format!("its BTF has no {name}")))
+    };
+    let tracepoints = tracepoints(kernel)
+        .map(|(program, at)| Ok((program, find(Named::Typedef, &format!("btf_trace_{at}"))?)))
+        .collect::<Result<_, EbpfError>>()?;
+    Ok(Told { resolved, kernel, tracepoints, task_iterator: find(Named::Func, "bpf_iter_task")? })
 }
 
 /// In the order in which they are attached: what ends a process before what begins one, so that of each
@@ -300,23 +326,10 @@ fn tracepoints(kernel: KernelTells) -> impl Iterator<Item = Tracepoint> {
     optional.chain(DEATHS).chain(BIRTHS)
 }
 
-fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, EbpfError>
-where
-    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = aya::programs::ProgramError>,
-{
-    ebpf.program_mut(name).ok_or_else(|| missing(name))?.try_into().map_err(refused)
-}
-
-fn tracepoint<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut BtfTracePoint, EbpfError> {
-    program(ebpf, name)
-}
-
-fn take(ebpf: &mut Ebpf, map: &str) -> Result<aya::maps::Map, EbpfError> {
-    ebpf.take_map(map).ok_or_else(|| missing(map))
-}
-
-fn missing(what: &str) -> EbpfError {
-    EbpfError::Refused(format!("its object has no {what}"))
+impl From<ObjectError> for EbpfError {
+    fn from(error: ObjectError) -> Self {
+        refused(error)
+    }
 }
 
 fn refused(error: impl std::error::Error) -> EbpfError {

@@ -1,16 +1,16 @@
 //! Field offsets of the running kernel, from its BTF.
 //!
-//! Owns the list of fields that the kernel program reads. Pure but for the BTF file that
-//! [`resolve`] is handed. Called by the loader. Takes about 0.2 s (FACTS.md).
+//! Owns the list of fields that the kernel program reads. Pure. Called by the loader.
 
-use btf_rs::{Btf, Type};
 use inferscope_common::Layout;
 
-/// A field that this kernel lacks or BTF that can't be read.
+use super::btf::{Btf, Named};
+
+/// A struct or field that this kernel lacks.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OffsetError {
-    #[error("the kernel's BTF can't be read: {0}")]
-    Btf(String),
+    #[error("this kernel's BTF has no struct {0}")]
+    NoStruct(&'static str),
     #[error("this kernel's struct {of} has no field {field}")]
     Missing { of: &'static str, field: &'static str },
     #[error("this kernel's task_struct does not keep {0} side by side")]
@@ -28,9 +28,13 @@ pub(crate) struct Resolved {
     pub(crate) switch_tells_state: bool,
 }
 
-pub(crate) fn resolve(btf: &Btf) -> Result<Resolved, OffsetError> {
-    let task = |field| offset(btf, "task_struct", &[field]);
-    let signal = |field| offset(btf, "signal_struct", &[field]);
+pub(crate) fn resolve(btf: &Btf<'_>) -> Result<Resolved, OffsetError> {
+    let holder = |of| Holder::find(btf, of);
+    let (task_struct, signal_struct) = (holder("task_struct")?, holder("signal_struct")?);
+    let task = |field| task_struct.offset(&[field]);
+    let signal = |field| signal_struct.offset(&[field]);
+    let (cgroup, mm, upid) = (holder("cgroup")?, holder("mm_struct")?, holder("upid")?);
+    let pid = holder("pid")?;
     let layout = Layout {
         task_pid: task("pid")?,
         task_tgid: task("tgid")?,
@@ -45,7 +49,7 @@ pub(crate) fn resolve(btf: &Btf) -> Result<Resolved, OffsetError> {
         task_exit_code: task("exit_code")?,
         task_utime: task("utime")?,
         task_stime: task("stime")?,
-        task_sum_exec_runtime: offset(btf, "task_struct", &["se", "sum_exec_runtime"])?,
+        task_sum_exec_runtime: task_struct.offset(&["se", "sum_exec_runtime"])?,
         task_nvcsw: task("nvcsw")?,
         task_nivcsw: task("nivcsw")?,
         task_min_flt: task("min_flt")?,
@@ -67,23 +71,24 @@ pub(crate) fn resolve(btf: &Btf) -> Result<Resolved, OffsetError> {
         signal_nivcsw: signal("nivcsw")?,
         signal_thread_head: signal("thread_head")?,
         // Without it a look at a group that changes meanwhile is not repeated.
-        signal_stats_seq: offset(btf, "signal_struct", &["stats_lock", "seqcount", "seqcount", "sequence"])
+        signal_stats_seq: signal_struct
+            .offset(&["stats_lock", "seqcount", "seqcount", "sequence"])
             .unwrap_or(0),
-        css_set_dfl_cgrp: offset(btf, "css_set", &["dfl_cgrp"])?,
-        cgroup_kn: offset(btf, "cgroup", &["kn"])?,
-        cgroup_level: offset(btf, "cgroup", &["level"])?,
+        css_set_dfl_cgrp: holder("css_set")?.offset(&["dfl_cgrp"])?,
+        cgroup_kn: cgroup.offset(&["kn"])?,
+        cgroup_level: cgroup.offset(&["level"])?,
         // Pointers since 6.1; before there were only their ids.
-        cgroup_ancestors: offset(btf, "cgroup", &["ancestors"])?,
-        kernfs_node_id: offset(btf, "kernfs_node", &["id"])?,
-        mm_arg_start: offset(btf, "mm_struct", &["arg_start"])?,
-        mm_arg_end: offset(btf, "mm_struct", &["arg_end"])?,
-        binprm_filename: offset(btf, "linux_binprm", &["filename"])?,
-        pid_level: offset(btf, "pid", &["level"])?,
-        pid_numbers: offset(btf, "pid", &["numbers"])?,
-        upid_nr: offset(btf, "upid", &["nr"])?,
-        upid_ns: offset(btf, "upid", &["ns"])?,
-        upid_size: size(btf, "upid")?,
-        pid_namespace_inum: offset(btf, "pid_namespace", &["ns", "inum"])?,
+        cgroup_ancestors: cgroup.offset(&["ancestors"])?,
+        kernfs_node_id: holder("kernfs_node")?.offset(&["id"])?,
+        mm_arg_start: mm.offset(&["arg_start"])?,
+        mm_arg_end: mm.offset(&["arg_end"])?,
+        binprm_filename: holder("linux_binprm")?.offset(&["filename"])?,
+        pid_level: pid.offset(&["level"])?,
+        pid_numbers: pid.offset(&["numbers"])?,
+        upid_nr: upid.offset(&["nr"])?,
+        upid_ns: upid.offset(&["ns"])?,
+        upid_size: upid.size_bytes()?,
+        pid_namespace_inum: holder("pid_namespace")?.offset(&["ns", "inum"])?,
     };
     // The kernel program reads these in pairs.
     for (of, first, second) in [
@@ -103,77 +108,39 @@ pub(crate) fn resolve(btf: &Btf) -> Result<Resolved, OffsetError> {
     })
 }
 
-fn size(btf: &Btf, of: &'static str) -> Result<u32, OffsetError> {
-    let types = btf.resolve_types_by_name(of).map_err(|e| OffsetError::Btf(e.to_string()))?;
-    let found = types.into_iter().find_map(|t| if let Type::Struct(s) = t { Some(s) } else { None });
-    let size = found.map(|s| s.size()).ok_or_else(|| OffsetError::Btf(format!("no struct {of}")))?;
-    u32::try_from(size).map_err(|e| OffsetError::Btf(e.to_string()))
+/// A struct and its name.
+struct Holder<'a> {
+    btf: &'a Btf<'a>,
+    of: &'static str,
+    id: u32,
 }
 
-/// Byte offset of the field that `path` leads to, through structs held by value.
-fn offset(btf: &Btf, of: &'static str, path: &[&'static str]) -> Result<u32, OffsetError> {
-    let types = btf.resolve_types_by_name(of).map_err(|e| OffsetError::Btf(e.to_string()))?;
-    let mut holder = types
-        .into_iter()
-        .find(|t| matches!(t, Type::Struct(_)))
-        .ok_or_else(|| OffsetError::Btf(format!("no struct {of}")))?;
-    let mut bytes = 0;
-    for &field in path {
-        let missing = OffsetError::Missing { of, field };
-        let (at, inner) = find(btf, &holder, field, 0).ok_or(missing)?;
-        bytes += at;
-        holder = inner;
+impl<'a> Holder<'a> {
+    fn find(btf: &'a Btf<'a>, of: &'static str) -> Result<Self, OffsetError> {
+        let id = btf.find(Named::Struct, of).ok_or(OffsetError::NoStruct(of))?;
+        Ok(Self { btf, of, id })
     }
-    Ok(bytes)
-}
 
-/// A member by name, looked for in anonymous structs and unions too; with its type.
-fn find(btf: &Btf, holder: &Type, field: &str, depth: u32) -> Option<(u32, Type)> {
-    let members = match holder {
-        Type::Struct(s) | Type::Union(s) => &s.members,
-        _ => return None,
-    };
-    for member in members {
-        let name = btf.resolve_name(member).unwrap_or_default();
-        let at = member.bit_offset() / 8;
-        if name == field {
-            return Some((at, strip(btf, btf.resolve_chained_type(member).ok()?)));
-        }
-        if name.is_empty() && depth < 8 {
-            let inner = strip(btf, btf.resolve_chained_type(member).ok()?);
-            if let Some((within, ty)) = find(btf, &inner, field, depth + 1) {
-                return Some((at + within, ty));
-            }
-        }
+    fn size_bytes(&self) -> Result<u32, OffsetError> {
+        self.btf.size_bytes(self.id).ok_or(OffsetError::NoStruct(self.of))
     }
-    None
-}
 
-/// The type behind typedefs and qualifiers.
-fn strip(btf: &Btf, mut ty: Type) -> Type {
-    for _ in 0..8 {
-        let next = match &ty {
-            Type::Typedef(t) | Type::TypeTag(t) => btf.resolve_chained_type(t),
-            Type::Volatile(t) | Type::Const(t) => btf.resolve_chained_type(t),
-            _ => return ty,
-        };
-        match next {
-            Ok(next) => ty = next,
-            Err(_) => return ty,
+    /// Byte offset of the field that `path` leads to, through structs held by value.
+    fn offset(&self, path: &[&'static str]) -> Result<u32, OffsetError> {
+        let mut bytes = 0_u32;
+        let mut holder = self.id;
+        for &field in path {
+            let missing = OffsetError::Missing { of: self.of, field };
+            let member = self.btf.member(holder, field).ok_or(missing)?;
+            bytes = bytes.saturating_add(member.offset_bytes);
+            holder = member.ty;
         }
+        Ok(bytes)
     }
-    ty
 }
 
 /// A tracepoint's `btf_trace_…` is a typedef of a pointer to the function; its first parameter is the
 /// tracepoint's private data. `None`: this kernel has no such tracepoint.
-fn parameters(btf: &Btf, tracepoint: &str) -> Option<usize> {
-    let typedef = btf
-        .resolve_types_by_name(tracepoint)
-        .ok()?
-        .into_iter()
-        .find_map(|t| if let Type::Typedef(t) = t { Some(t) } else { None })?;
-    let Type::Ptr(pointer) = btf.resolve_chained_type(&typedef).ok()? else { return None };
-    let Type::FuncProto(function) = btf.resolve_chained_type(&pointer).ok()? else { return None };
-    Some(function.parameters.len())
+fn parameters(btf: &Btf<'_>, tracepoint: &str) -> Option<usize> {
+    btf.parameters(btf.find(Named::Typedef, tracepoint)?)
 }
