@@ -27,7 +27,7 @@ use inferscope_common::{
     Settings, TaskRecord, Totals, Usage, UsageRecord, ending, kind, member, mode,
 };
 
-use crate::task::Task;
+use crate::task::{Signal, Task};
 
 /// Patched before loading.
 #[unsafe(no_mangle)]
@@ -70,14 +70,14 @@ fn on_fork(ctx: BtfTracePointContext) -> i32 {
     {
         return 0;
     }
-    let Some(mark) = members::mark_group(child, NOTHING) else { return 0 };
+    let Some(mark) = members::mark_group(child, 1, NOTHING) else { return 0 };
     let tgid = mark.tgid;
     members::count(|t| t.forks += 1);
     emit::record::<ForkRecord>(
         |t| t.lost_forks += 1,
         |record| {
             emit::header(record, kind::FORK, child, tgid);
-            let parent_tgid = members::visible_tgid(parent.group_leader());
+            let parent_tgid = members::visible_tgid(parent);
             // SAFETY: `record` is a reserved ring entry of that size.
             unsafe { (*record).parent_tgid = parent_tgid };
             // SAFETY: as above.
@@ -149,8 +149,9 @@ fn on_exit(ctx: BtfTracePointContext) -> i32 {
     let Some(mark) = members::of_group(task) else { return 0 };
     // Before 6.17 the tracepoint doesn't say whether the group is dead; its count of live threads
     // does, and the leader's mark takes care of two threads that see zero at once.
+    let signal = task.signal();
     let group_dead =
-        if settings!(exit_tells_group_dead) != 0 { ctx.arg::<u8>(1) != 0 } else { task.signal().live() == 0 };
+        if settings!(exit_tells_group_dead) != 0 { ctx.arg::<u8>(1) != 0 } else { signal.live() == 0 };
     let told = !matches!(mark.ending, ending::LIVES | ending::LATE);
     if !group_dead || told || members::control().mode == mode::CLOSED {
         return 0;
@@ -160,13 +161,13 @@ fn on_exit(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: a helper without arguments.
     mark.ended_ns = unsafe { bpf_ktime_get_ns() };
     // A leader that is the last of its group has used everything when it leaves the CPU for good.
-    if settings!(switch_tells_state) != 0 && task.pid() == task.tgid() && task.signal().nr_threads() == 1 {
+    if settings!(switch_tells_state) != 0 && task.pid() == task.tgid() && signal.nr_threads() == 1 {
         mark.ending = ending::PENDING;
     } else {
         mark.ending = ending::PROVISIONAL;
-        let usage = task.group_usage();
+        let usage = signal.group_usage(task);
         members::tell_run(mark, usage.run);
-        tell_end(mark, leader, usage, false);
+        tell_end(mark, leader, signal, usage, false);
     }
     0
 }
@@ -183,28 +184,31 @@ fn on_switch(ctx: BtfTracePointContext) -> i32 {
     }
     let task = Task::new(ctx.arg(1));
     let Some(mark) = members::of_task(task) else { return 0 };
-    match mark.ending {
-        ending::PENDING => {
-            mark.ending = ending::FINAL;
-            let usage = task.group_usage();
-            members::tell_run(mark, usage.run);
-            tell_end(mark, task, usage, true);
-        }
-        ending::LATE if task.pid() == task.tgid() && members::control().mode != mode::CLOSED => {
-            let is_final = task.signal().nr_threads() <= 1;
-            mark.ending = if is_final { ending::FINAL } else { ending::PROVISIONAL };
-            // SAFETY: a helper without arguments.
-            mark.ended_ns = unsafe { bpf_ktime_get_ns() };
-            let usage = task.group_usage();
-            members::count(|t| t.exits += 1);
-            members::tell_run(mark, usage.run);
-            tell_end(mark, task, usage, is_final);
-        }
-        ending::PROVISIONAL if task.signal().nr_threads() <= 1 => {
-            mark.ending = ending::FINAL;
-            tell_final(mark, task, task.group_usage());
-        }
-        _ => {}
+    let is_late =
+        mark.ending == ending::LATE && task.pid() == task.tgid() && members::control().mode != mode::CLOSED;
+    let is_end = is_late || mark.ending == ending::PENDING;
+    if !is_end && mark.ending != ending::PROVISIONAL {
+        return 0;
+    }
+    // Of a group whose leader went before it, the end is told and the rest follows.
+    let signal = task.signal();
+    let is_final = mark.ending == ending::PENDING || signal.nr_threads() <= 1;
+    if !is_end && !is_final {
+        return 0;
+    }
+    mark.ending = if is_final { ending::FINAL } else { ending::PROVISIONAL };
+    if is_late {
+        // SAFETY: a helper without arguments.
+        mark.ended_ns = unsafe { bpf_ktime_get_ns() };
+        members::count(|t| t.exits += 1);
+    }
+    // In one place: the verifier looks at each anew.
+    let usage = signal.group_usage(task);
+    if is_end {
+        members::tell_run(mark, usage.run);
+        tell_end(mark, task, signal, usage, is_final);
+    } else {
+        tell_final(mark, task, usage);
     }
     0
 }
@@ -228,12 +232,12 @@ fn on_free(ctx: BtfTracePointContext) -> i32 {
         _ => {}
     }
     mark.ending = ending::FINAL;
-    tell_final(mark, task, task.released_usage());
+    tell_final(mark, task, task.signal().released_usage());
     0
 }
 
 #[inline(always)]
-fn tell_end(mark: &Mark, leader: Task, usage: Usage, is_final: bool) {
+fn tell_end(mark: &Mark, leader: Task, signal: Signal, usage: Usage, is_final: bool) {
     emit::record::<ExitRecord>(
         |t| t.lost_exits += 1,
         |record| {
@@ -241,7 +245,7 @@ fn tell_end(mark: &Mark, leader: Task, usage: Usage, is_final: bool) {
             // SAFETY: `record` is a reserved ring entry of that size.
             unsafe { (*record).header.t_ns = mark.ended_ns };
             // SAFETY: as above.
-            unsafe { (*record).status = leader.wait_status() };
+            unsafe { (*record).status = leader.wait_status(signal) };
             // SAFETY: as above.
             unsafe { (*record).peak_threads = if mark.peak_threads > 1 { mark.peak_threads } else { 1 } };
             // SAFETY: as above.
@@ -279,15 +283,16 @@ fn on_cgroup_attach(ctx: BtfTracePointContext) -> i32 {
     let inside = members::is_in_target_cgroup(task);
     match members::of_group(task) {
         None if inside && task.tgid() != members::control().own_host_tgid => {
-            let used = task.group_usage().run;
-            let Some(mark) = members::mark_group(task, used) else { return 0 };
+            let signal = task.signal();
+            let used = signal.group_usage(task).run;
+            let Some(mark) = members::mark_group(task, signal.nr_threads(), used) else { return 0 };
             let tgid = mark.tgid;
             members::count(|t| t.moved_in += 1);
             emit::record::<TaskRecord>(
                 |t| t.lost_others += 1,
                 |record| {
                     emit::header(record, kind::MOVE_IN, task, tgid);
-                    let parent_tgid = members::visible_tgid(task.real_parent().group_leader());
+                    let parent_tgid = members::visible_tgid(task.real_parent());
                     // SAFETY: `record` is a reserved ring entry of that size.
                     unsafe { (*record).is_leader = 1 };
                     // SAFETY: as above.
@@ -304,7 +309,7 @@ fn on_cgroup_attach(ctx: BtfTracePointContext) -> i32 {
         Some(mark) if !inside && settings!(strict) != 0 => {
             mark.member = member::NONE;
             let (tgid, base) = (mark.tgid, mark.base);
-            let usage = task.group_usage();
+            let usage = task.signal().group_usage(task);
             members::tell_run(mark, usage.run);
             members::count(|t| t.moved_out += 1);
             emit_usage(kind::MOVE_OUT, task, tgid, usage, base, cgroup_id, |t| t.lost_others += 1);

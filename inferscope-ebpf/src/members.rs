@@ -74,11 +74,11 @@ pub(crate) fn set_identity(own_host_tgid: u32, ns_level: u32, ns_inode: u32, own
     }
 }
 
-/// The task's pid in the tracer's namespace; 0 where it has none.
+/// The id of the task's group in the tracer's namespace; 0 where it has none.
 #[inline(always)]
-pub(crate) fn visible_tgid(leader: Task) -> u32 {
+pub(crate) fn visible_tgid(task: Task) -> u32 {
     let control = control();
-    if control.ns_level == 0 { leader.tgid() } else { leader.pid_in(control.ns_level, control.ns_inode) }
+    if control.ns_level == 0 { task.tgid() } else { task.tgid_in(control.ns_level, control.ns_inode) }
 }
 
 /// False where the target is a tree.
@@ -136,10 +136,10 @@ pub(crate) fn is_member(task: Task) -> bool {
     of_group(task).is_some()
 }
 
-/// Makes `leader`'s group a member that had used `base` before. `None` when the kernel had no memory for
-/// the mark (counted).
+/// Makes `leader`'s group a member, of that many threads, that had used `base` before. `None` when the kernel had
+/// no memory for the mark (counted).
 #[inline(always)]
-pub(crate) fn mark_group(leader: Task, base: Run) -> Option<&'static mut Mark> {
+pub(crate) fn mark_group(leader: Task, threads: u32, base: Run) -> Option<&'static mut Mark> {
     let Some(mark) = create(leader) else {
         count(|t| t.unmarked += 1);
         return None;
@@ -148,7 +148,7 @@ pub(crate) fn mark_group(leader: Task, base: Run) -> Option<&'static mut Mark> {
     mark.base = base;
     mark.told = base;
     mark.ending = ending::LIVES;
-    mark.peak_threads = leader.signal().nr_threads();
+    mark.peak_threads = threads;
     mark.member = member::INSIDE;
     Some(mark)
 }

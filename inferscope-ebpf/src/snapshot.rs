@@ -5,10 +5,13 @@
 //! tracepoint then looks up the chain of parents for a member, so that there is no hole between the
 //! snapshot and the events.
 
+use core::ffi::c_void;
+
 use aya_ebpf::{
     bindings::seq_file,
     helpers::{
-        bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_kernel_buf, generated::bpf_seq_write,
+        bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_kernel_buf,
+        generated::{bpf_loop, bpf_seq_write},
     },
 };
 use inferscope_common::{COMM_LEN, Header, MAX_ROOTS, Mark, TaskRecord, ending, kind, member, mode};
@@ -57,22 +60,40 @@ pub(crate) fn descends_from_member(task: Task) -> bool {
     if control.mode != mode::MARK || settings!(roots[0]) == 0 {
         return false;
     }
-    let mut at = task.group_leader();
-    let mut depth = 0;
-    while depth < MAX_DEPTH {
-        if at.tgid() == control.own_host_tgid {
-            return false;
-        }
-        if is_root(at) || members::is_member(at) {
-            return true;
-        }
-        if at.pid() <= 1 {
-            return false;
-        }
-        at = at.real_parent().group_leader();
-        depth += 1;
+    let mut climb = Climb { at: task.group_leader(), own: control.own_host_tgid, found: 0 };
+    let step: extern "C" fn(u32, *mut Climb) -> i64 = step;
+    // SAFETY: the callback takes what is handed over here, which outlives the call.
+    unsafe { bpf_loop(MAX_DEPTH, step as *mut c_void, (&raw mut climb).cast(), 0) };
+    climb.found != 0
+}
+
+/// A way up the chain of parents, from leader to leader; a callback, as the verifier would unroll a plain loop
+/// and search all kernel types at each turn.
+#[repr(C)]
+struct Climb {
+    at: Task,
+    own: u32,
+    found: u32,
+}
+
+extern "C" fn step(_turn: u32, climb: *mut Climb) -> i64 {
+    const GO_ON: i64 = 0;
+    const STOP: i64 = 1;
+    // SAFETY: the pointer that `descends_from_member` hands over.
+    let climb = unsafe { &mut *climb };
+    let at = climb.at;
+    if at.tgid() == climb.own {
+        return STOP;
     }
-    false
+    if is_root(at) || members::of_task(at).is_some() {
+        climb.found = 1;
+        return STOP;
+    }
+    if at.pid() <= 1 {
+        return STOP;
+    }
+    climb.at = at.real_parent().group_leader();
+    GO_ON
 }
 
 /// `iter/task`: for every thread of the tracer's pid namespace, each group's leader first.
@@ -90,11 +111,23 @@ extern "C" fn snapshot(ctx: *const IterTask) -> i32 {
     let seq = unsafe { (*meta).seq };
     let task = Task::new(task);
     let control = members::control();
-    match control.mode {
-        mode::IDENTIFY => identify(task),
-        mode::MARK => mark(seq, task, control.own_host_tgid),
-        mode::SWEEP => sweep(seq, task),
-        _ => {}
+    let told = match control.mode {
+        mode::IDENTIFY => {
+            identify(task);
+            None
+        }
+        mode::MARK => mark(task, control.own_host_tgid),
+        mode::SWEEP => sweep(task),
+        _ => None,
+    };
+    // One place that writes: the verifier looks at each anew.
+    if let Some(group) = told
+        && !write(seq, task, &group)
+        && control.mode == mode::MARK
+        && let Some(mark) = members::of_task(task)
+    {
+        // A full buffer makes the kernel call again for the same task, which must not be a member by then.
+        mark.member = member::NONE;
     }
     0
 }
@@ -111,24 +144,19 @@ fn identify(task: Task) {
     }
 }
 
+/// The mark of the task's group, where the task was not marked before.
 #[inline(always)]
-fn mark(seq: *mut seq_file, task: Task, own: u32) {
+fn mark(task: Task, own: u32) -> Option<Mark> {
     // A tracer below its own target would measure itself: a harness that serves and starts it.
     // A zombie has told its end already.
-    if task.tgid() == own || task.signal().live() == 0 || members::of_task(task).is_some() {
-        return;
-    }
-    let leader = task.group_leader();
-    if let Some(group) = members::of_group(leader) {
-        let group = *group;
-        if members::mark_thread(task, &group) {
-            write(seq, task, leader, &group);
-        }
-        return;
+    let signal = task.signal();
+    if task.tgid() == own || signal.live() == 0 || members::of_task(task).is_some() {
+        return None;
     }
     // The leader is looked at before its threads; one that belongs is a member by now.
     if task.pid() != task.tgid() {
-        return;
+        let group = *members::of_group(task)?;
+        return members::mark_thread(task, &group).then_some(group);
     }
     let belongs = if settings!(cgroup_id) != 0 {
         members::is_in_target_cgroup(task)
@@ -136,34 +164,28 @@ fn mark(seq: *mut seq_file, task: Task, own: u32) {
         is_root(task) || members::is_member(task.real_parent())
     };
     if !belongs {
-        return;
+        return None;
     }
-    let used = task.group_usage().run;
-    let Some(group) = members::mark_group(task, used) else { return };
-    if task.signal().live() == 0 && group.ending == ending::LIVES {
+    let used = signal.group_usage(task).run;
+    let group = members::mark_group(task, signal.nr_threads(), used)?;
+    if signal.live() == 0 && group.ending == ending::LIVES {
         group.ending = ending::LATE;
     }
-    let copy = *group;
-    // A full buffer makes the kernel call again for the same task, which must not be a member by then.
-    if !write(seq, task, leader, &copy) {
-        group.member = member::NONE;
-    }
+    Some(*group)
 }
 
+/// The mark of a member that lives, by its leader.
 #[inline(always)]
-fn sweep(seq: *mut seq_file, task: Task) {
+fn sweep(task: Task) -> Option<Mark> {
     if task.pid() != task.tgid() {
-        return;
+        return None;
     }
-    let Some(group) = members::of_group(task) else { return };
-    if group.ending == ending::LIVES {
-        let copy = *group;
-        write(seq, task, task, &copy);
-    }
+    members::of_task(task).filter(|group| group.ending == ending::LIVES).map(|group| *group)
 }
 
 #[inline(always)]
-fn write(seq: *mut seq_file, task: Task, leader: Task, group: &Mark) -> bool {
+fn write(seq: *mut seq_file, task: Task, group: &Mark) -> bool {
+    let leader = task.group_leader();
     let mut record = TaskRecord {
         header: Header {
             kind: kind::TASK,
@@ -175,7 +197,7 @@ fn write(seq: *mut seq_file, task: Task, leader: Task, group: &Mark) -> bool {
             start_boottime_ns: leader.start_boottime(),
         },
         is_leader: u32::from(task.pid() == task.tgid()),
-        parent_tgid: members::visible_tgid(leader.real_parent().group_leader()),
+        parent_tgid: members::visible_tgid(leader.real_parent()),
         cgroup_id: leader.cgroup_id(),
         base: group.base,
         comm: [0; COMM_LEN],

@@ -2,7 +2,8 @@
 //!
 //! Owns every offset-based load. A [`Task`] wraps a pointer that the verifier knows as a
 //! `task_struct`, so its fields are plain loads; never keeps one across a program run. What the verifier
-//! can't type (flexible arrays, list links) is read through the helper that checks the address.
+//! can't type (flexible arrays, list links) is read through the helper that checks the address (some 20 ns); so are
+//! pointers that few events need, as for each load of a pointer the verifier searches all of the kernel's types.
 
 use aya_ebpf::{
     bindings::task_struct,
@@ -155,15 +156,28 @@ impl Task {
         read_ptr(set, layout!(css_set_dfl_cgrp))
     }
 
+    /// The same, where the verifier need not know what it is.
+    #[inline(always)]
+    fn probe_cgroup(self) -> *const u8 {
+        let set = self.probe_ptr(layout!(task_cgroups));
+        probe_or_zero::<u64>(set, layout!(css_set_dfl_cgrp)) as *const u8
+    }
+
+    #[inline(always)]
+    fn probe_ptr(self, offset: u32) -> *const u8 {
+        probe_or_zero::<u64>(self.0, offset) as *const u8
+    }
+
     #[inline(always)]
     pub(crate) fn cgroup_id(self) -> u64 {
-        cgroup_id(self.cgroup())
+        let kn = probe_or_zero::<u64>(self.probe_cgroup(), layout!(cgroup_kn)) as *const u8;
+        probe_or_zero(kn, layout!(kernfs_node_id))
     }
 
     /// The depth of its cgroup below the hierarchy's root.
     #[inline(always)]
     pub(crate) fn cgroup_level(self) -> u32 {
-        read_u32(self.cgroup(), layout!(cgroup_level))
+        probe_or_zero(self.probe_cgroup(), layout!(cgroup_level))
     }
 
     /// Whether it is in the cgroup of that id and depth, or below. `cgroup.ancestors` ends in the cgroup
@@ -180,11 +194,12 @@ impl Task {
         probe::<u64>(kn, layout!(kernfs_node_id)) == Some(id)
     }
 
-    /// Its pid in the namespace of that depth and inode; 0 where it has none there. A freed task has
-    /// none anywhere.
+    /// Its group's id in the pid namespace of that depth and inode; 0 where it has none there. A freed task
+    /// has none anywhere.
     #[inline(always)]
-    pub(crate) fn pid_in(self, level: u32, inode: u32) -> u32 {
-        let Some((pid, depth)) = self.pid_struct() else { return 0 };
+    pub(crate) fn tgid_in(self, level: u32, inode: u32) -> u32 {
+        let leader = Self(self.probe_ptr(layout!(task_group_leader)));
+        let Some((pid, depth)) = leader.pid_struct() else { return 0 };
         // Nesting deeper than the kernel's MAX_PID_NS_LEVEL does not exist.
         if depth < level || level > 32 {
             return 0;
@@ -211,7 +226,7 @@ impl Task {
 
     #[inline(always)]
     fn pid_struct(self) -> Option<(*const u8, u32)> {
-        let pid = read_ptr(self.0, layout!(task_thread_pid));
+        let pid = self.probe_ptr(layout!(task_thread_pid));
         if pid.is_null() {
             return None;
         }
@@ -232,9 +247,8 @@ impl Task {
 
     /// The status that wait(2) will report for a dying leader (kernel/exit.c, `wait_task_zombie`).
     #[inline(always)]
-    pub(crate) fn wait_status(self) -> u32 {
+    pub(crate) fn wait_status(self, signal: Signal) -> u32 {
         const SIGNAL_GROUP_EXIT: u32 = 4;
-        let signal = self.signal();
         if signal.flags() & SIGNAL_GROUP_EXIT != 0 {
             signal.group_exit_code()
         } else {

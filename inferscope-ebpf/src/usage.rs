@@ -20,37 +20,6 @@ const MAX_THREADS: u32 = 65_536;
 const MAX_LOOKS: u32 = 4;
 
 impl Task {
-    /// What the group's `signal_struct` holds: of a freed group everything.
-    #[inline(always)]
-    pub(crate) fn released_usage(self) -> Usage {
-        self.signal().released_usage()
-    }
-
-    /// Of the whole group of a living or dying task. A running thread's figure is as of the last tick or
-    /// switch; that of a leader which has left the CPU for good is what wait(2) tells, or will.
-    #[inline(always)]
-    pub(crate) fn group_usage(self) -> Usage {
-        let signal = self.signal();
-        let mut usage = signal.released_usage();
-        // A thread that is released in between moves from the list into the struct, under a sequence lock.
-        let mut look = 0;
-        while look < MAX_LOOKS {
-            let before = signal.released_sequence();
-            usage = signal.released_usage();
-            match signal.nr_threads() {
-                // Reaped already: the struct has it all.
-                0 => {}
-                1 => self.add_own(&mut usage),
-                _ => signal.add_threads(&mut usage),
-            }
-            if signal.released_sequence() == before && before & 1 == 0 {
-                break;
-            }
-            look += 1;
-        }
-        usage
-    }
-
     #[inline(always)]
     fn add_own(self, usage: &mut Usage) {
         usage.run.add(Run {
@@ -66,8 +35,33 @@ impl Task {
 }
 
 impl Signal {
+    /// Of the whole group of `task`, whose this is, living or dying. A running thread's figure is as of the last
+    /// tick or switch; that of a leader which has left the CPU for good is what wait(2) tells, or will.
     #[inline(always)]
-    fn released_usage(self) -> Usage {
+    pub(crate) fn group_usage(self, task: Task) -> Usage {
+        let mut usage = self.released_usage();
+        // A thread that is released in between moves from the list into the struct, under a sequence lock.
+        let mut look = 0;
+        while look < MAX_LOOKS {
+            let before = self.released_sequence();
+            usage = self.released_usage();
+            match self.nr_threads() {
+                // Reaped already: the struct has it all.
+                0 => {}
+                1 => task.add_own(&mut usage),
+                _ => self.add_threads(&mut usage),
+            }
+            if self.released_sequence() == before && before & 1 == 0 {
+                break;
+            }
+            look += 1;
+        }
+        usage
+    }
+
+    /// What the struct itself holds: of a freed group everything.
+    #[inline(always)]
+    pub(crate) fn released_usage(self) -> Usage {
         Usage {
             run: Run { exec_ns: self.sum_sched_runtime(), utime_ns: self.utime(), stime_ns: self.stime() },
             maxrss_pages: self.maxrss(),
