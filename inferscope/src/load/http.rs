@@ -11,6 +11,7 @@ mod connects;
 mod decode;
 mod direct;
 mod general;
+mod headers;
 mod meter;
 mod pipe;
 mod pool;
@@ -100,7 +101,7 @@ impl Http {
             std::iter::once(value.clone()).chain(token)
         });
         let secrets = key.chain(values).filter(|s| s.len() >= SECRET_BYTES).collect();
-        let headers = headers(plan)?;
+        let headers = headers::of(plan)?;
         Ok(Self {
             transport: transport(plan, endpoint, timeout.min(CONNECT_TIMEOUT), &meter)?,
             run_id: (!headers.contains_key(REQUEST_ID)).then(|| run_id.to_owned()),
@@ -364,37 +365,6 @@ fn transport(
         _ => General::new(plan, endpoint, certificates, connect_timeout, meter)
             .map(|general| Transport::General(Box::new(general))),
     }
-}
-
-fn headers(plan: &HttpPlan) -> Result<HeaderMap, LoadError> {
-    let mut map = HeaderMap::new();
-    map.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream, application/json"));
-    map.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    map.insert(
-        header::USER_AGENT,
-        HeaderValue::from_static(concat!("inferscope/", env!("CARGO_PKG_VERSION"))),
-    );
-    if let Some(key) = &plan.api_key {
-        let mut value =
-            HeaderValue::try_from(format!("Bearer {}", key.reveal())).map_err(|_| LoadError::ApiKey)?;
-        value.set_sensitive(true);
-        map.insert(header::AUTHORIZATION, value);
-    }
-    // What was given by hand replaces what is ours, and adds to itself.
-    let mut own: Vec<HeaderName> = map.keys().cloned().collect();
-    for (name, value) in &plan.headers {
-        let error = || LoadError::Header { name: name.clone() };
-        let header_name = HeaderName::try_from(name.as_str()).map_err(|_| error())?;
-        let mut value = HeaderValue::try_from(value.as_str()).map_err(|_| error())?;
-        value.set_sensitive(true);
-        if let Some(at) = own.iter().position(|n| *n == header_name) {
-            own.swap_remove(at);
-            map.insert(header_name, value);
-        } else {
-            map.append(header_name, value);
-        }
-    }
-    Ok(map)
 }
 
 fn certificates(plan: &HttpPlan) -> Result<Vec<reqwest::Certificate>, LoadError> {

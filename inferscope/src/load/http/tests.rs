@@ -174,6 +174,17 @@ fn times(log: &RequestLog) -> Vec<Mono> {
     log.chunks.iter().filter(|c| c.kind == ChunkKind::Content).map(|c| c.t).collect()
 }
 
+/// A client that is put aside for longer than a server pauses reads two pieces at once, and the kernel tells one
+/// time for them: the machine's doing, so one attempt of five has to come out.
+async fn once_in_five(mut attempt: impl AsyncFnMut() -> bool) {
+    for _ in 0..5 {
+        if attempt().await {
+            return;
+        }
+    }
+    panic!("it came out in none of five attempts");
+}
+
 /// The clocks of the two sides are one, but a stamp goes through CLOCK_REALTIME.
 const CONVERSION: Nanos = crate::clock::BothClocks::APART;
 
@@ -221,6 +232,11 @@ async fn a_stamp_is_the_kernels_however_late_the_client_reads() {
 
 #[tokio::test]
 async fn each_piece_has_the_stamp_of_the_read_that_completed_it() {
+    once_in_five(pieces_in_time).await;
+}
+
+/// Whether each was read before the next was written.
+async fn pieces_in_time() -> bool {
     let (port, server) = serve(|listener| {
         let mut peer = Peer::accept(&listener);
         peer.request().unwrap();
@@ -249,6 +265,7 @@ async fn each_piece_has_the_stamp_of_the_read_that_completed_it() {
     assert_eq!(times.len(), 5);
     assert!(times[0] == times[1], "they came together");
     let headers = log.headers.unwrap();
+    let mut in_time = true;
     // Each after its writing began and before the next one did.
     for (t, from, to) in [
         (headers, 0, 1),
@@ -259,8 +276,9 @@ async fn each_piece_has_the_stamp_of_the_read_that_completed_it() {
         (log.done, 5, 6),
     ] {
         assert!(t.plus(CONVERSION) >= before[from], "{from}: {t:?}, {before:?}");
-        assert!(before.get(to).is_none_or(|next| t < *next), "{to}: {t:?}, {before:?}");
+        in_time &= before.get(to).is_none_or(|next| t < *next);
     }
+    in_time
 }
 
 #[tokio::test]
@@ -430,33 +448,41 @@ async fn an_idle_connection_on_which_something_came_is_not_used() {
 
 #[tokio::test]
 async fn a_finished_request_does_not_wait_for_the_bodys_end_but_its_connection_does() {
-    let (port, server) = serve(|listener| {
+    once_in_five(ends_beside_requests).await;
+}
+
+/// Whether the first request was quick and its connection there for the second.
+async fn ends_beside_requests() -> bool {
+    let (finished, has_finished) = std::sync::mpsc::channel();
+    let (port, server) = serve(move |listener| {
         let mut peer = Peer::accept(&listener);
         peer.request().unwrap();
         peer.say(&[CHUNKED, &piece(TEXT), &piece(DONE)].concat());
-        thread::sleep(Duration::from_millis(100));
-        peer.say(LAST);
-        peer.request().unwrap();
+        has_finished.recv().unwrap();
+        peer.0.write_all(LAST.as_bytes()).ok()?;
+        peer.request()?;
         // And here it never comes.
         peer.say(&[CHUNKED, &piece(TEXT), &piece(DONE)].concat());
         let end = peer.request();
         let mut next = Peer::accept(&listener);
         next.request().unwrap();
         next.say(&whole());
-        end
+        Some(end)
     });
     let mut client = Client::direct(port);
     let begin = Mono::now();
-    let log = client.post("{}").await;
-    assert_eq!(log.failure, None);
-    assert!(Mono::now().since(begin) < Nanos::from_millis(90), "it waits for the end");
-    tokio::time::sleep(Duration::from_millis(220)).await;
     assert_eq!(client.post("{}").await.failure, None);
-    assert_eq!(client.connections(), 1, "the end came in time");
+    let quick = Mono::now().since(begin) < Nanos::from_millis(90);
+    finished.send(()).unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    if client.post("{}").await.failure.is_some() || client.connections() != 1 {
+        return false;
+    }
     tokio::time::sleep(Duration::from_millis(600)).await;
     assert_eq!(client.post("{}").await.failure, None);
     assert_eq!(client.connections(), 2);
-    assert_eq!(server.join().unwrap(), None, "the connection without an end was closed");
+    assert_eq!(server.join().unwrap(), Some(None), "the connection without an end was closed");
+    quick
 }
 
 #[tokio::test]
@@ -555,6 +581,12 @@ async fn a_server_that_never_pauses_leaves_others_their_time() {
 
 #[tokio::test]
 async fn events_of_a_compressed_stream_are_stamped_as_they_come() {
+    once_in_five(decoded_in_time).await;
+}
+
+/// Whether each event was there before the next was written.
+async fn decoded_in_time() -> bool {
+    let mut in_time = true;
     for coding in ["gzip", "deflate"] {
         let (port, server) = serve(move |listener| {
             let mut peer = Peer::accept(&listener);
@@ -586,9 +618,11 @@ async fn events_of_a_compressed_stream_are_stamped_as_they_come() {
         let times = times(&log);
         assert_eq!(times.len(), 3);
         for (n, t) in times.iter().enumerate() {
-            assert!(t.plus(CONVERSION) >= before[n] && *t < before[n + 1], "{coding}: {times:?}, {before:?}");
+            assert!(t.plus(CONVERSION) >= before[n], "{coding}: {times:?}, {before:?}");
+            in_time &= *t < before[n + 1];
         }
     }
+    in_time
 }
 
 #[tokio::test]
