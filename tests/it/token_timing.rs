@@ -4,15 +4,17 @@
 //! inferscope stamps with the kernel's receive time of each read. Neither depends on when the other side is
 //! scheduled, but for three moments: the emitter put aside between its clock and its write, inferscope between
 //! its clock and its send, and inferscope put aside for so long that the next token comes in, as the kernel
-//! tells one time for what is read together. They are the machine's: of eight attempts, ever further apart, one has
-//! to hold the tolerance. What no machine excuses (counts, matched requests, a stamp before its write) has to hold in each.
-//! All figures of all attempts are printed.
+//! tells one time for what is read together. They are the machine's, and come now in one figure, now in
+//! another; an error of inferscope's comes each time. So each figure has to hold the tolerance in one of up to
+//! eight attempts, ever further apart. What no machine excuses (counts, matched requests, a stamp before its
+//! write) has to hold in each. All figures of all attempts are printed.
 
 #![expect(
     clippy::unwrap_used,
     reason = "a test fails by panicking, and clippy does not see helpers as tests"
 )]
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -168,23 +170,36 @@ fn check(mode: &[&str], extra: impl Fn(&Run)) {
     let _guard = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     for load in LOADS {
         let name = format!("{} at concurrency {}", mode.join(" "), load.concurrency);
-        let held = (1..=ATTEMPTS).any(|attempt| {
+        let mut missed = None;
+        for attempt in 1..=ATTEMPTS {
             // What kept the machine busy may be over by then.
             std::thread::sleep(Duration::from_secs(attempt - 1));
             let run = run(mode, load, 0);
             run.check_tokens(load.requests);
             extra(&run);
             let compared = run.compare();
-            let figures = compared.iter().map(|figure| {
-                let mark = if figure.holds() { "" } else { " (!)" };
-                let (truth, error) = (figure.truth / 1e6, (figure.told - figure.truth) / 1e3);
-                format!("{} {truth:.3} ms {error:+.0} µs{mark}", figure.what)
-            });
-            say(&format!("{name}, attempt {attempt}: {}", figures.collect::<Vec<_>>().join(", ")));
-            compared.iter().all(Compared::holds)
-        });
-        assert!(held, "{name}: no attempt of {ATTEMPTS} was within the tolerance");
+            say(&format!("{name}, attempt {attempt}: {}", told(&compared)));
+            let misses: BTreeSet<String> =
+                compared.into_iter().filter(|figure| !figure.holds()).map(|figure| figure.what).collect();
+            let each_time = missed.map_or_else(|| misses.clone(), |missed| &misses & &missed);
+            let all_held = each_time.is_empty();
+            missed = Some(each_time);
+            if all_held {
+                break;
+            }
+        }
+        let missed = missed.unwrap();
+        assert!(missed.is_empty(), "{name}: in none of {ATTEMPTS} attempts within the tolerance: {missed:?}");
     }
+}
+
+fn told(compared: &[Compared]) -> String {
+    let figures = compared.iter().map(|figure| {
+        let mark = if figure.holds() { "" } else { " (!)" };
+        let (truth, error) = (figure.truth / 1e6, (figure.told - figure.truth) / 1e3);
+        format!("{} {truth:.3} ms {error:+.0} µs{mark}", figure.what)
+    });
+    figures.collect::<Vec<_>>().join(", ")
 }
 
 #[test]
