@@ -34,14 +34,19 @@ pub(crate) enum Bench {
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(4..=500))]
         requests: u32,
     },
+    /// 100 to 2,000 streams of 50 tokens/s at once: how late inferscope's stamps are, and what it takes
+    Streams,
 }
 
 pub(crate) fn run(workspace: &Workspace, bench: Bench) -> Result<()> {
     setup::toolchain(workspace)?;
     // Where inferscope's peers are, told to the bench in the variable that it looks for them in.
     let peers = match bench {
-        Bench::Tracker { .. } | Bench::Gunicorn => (PEERS_VAR, setup::peers_of_benches(workspace)?.json),
-        Bench::Client { .. } => (CLIENTS_VAR, clients::prepare(workspace)?),
+        Bench::Tracker { .. } | Bench::Gunicorn => {
+            Some((PEERS_VAR, setup::peers_of_benches(workspace)?.json))
+        }
+        Bench::Client { .. } => Some((CLIENTS_VAR, clients::prepare(workspace)?)),
+        Bench::Streams => None,
     };
     say("building inferscope and the benches");
     let build = ["build", "--release", "--package", "inferscope", "--package", "inferscope-tests", "--bins"];
@@ -53,6 +58,7 @@ pub(crate) fn run(workspace: &Workspace, bench: Bench) -> Result<()> {
         Bench::Client { rounds, requests } => {
             command.args(["client", &rounds.to_string(), &requests.to_string()])
         }
+        Bench::Streams => command.arg("streams"),
     };
-    visibly(command.envs([peers]))
+    visibly(command.envs(peers))
 }

@@ -4,7 +4,7 @@
 //! standard error. What is not installed is left out, with a word. Run by `xtask/src/bench.rs`, which builds and
 //! sets up everything; run in an optimised build only, as inferscope's own cost is measured.
 //!
-//! Usage: `bench tracker ROUNDS | bench gunicorn | bench client ROUNDS REQUESTS`
+//! Usage: `bench tracker ROUNDS | bench gunicorn | bench client ROUNDS REQUESTS | bench streams`
 
 mod bpf;
 mod client;
@@ -12,6 +12,7 @@ mod cost;
 mod gunicorn;
 mod sampler;
 mod storm;
+mod streams;
 mod tracers;
 mod tracker;
 
@@ -40,12 +41,13 @@ fn main() {
             (Ok(rounds @ 1..), Ok(requests @ 1..)) => client::run(rounds, requests),
             _ => usage(),
         },
+        ["streams"] => streams::run(),
         _ => usage(),
     }
 }
 
 fn usage() -> ! {
-    eprintln!("usage: bench tracker ROUNDS | bench gunicorn | bench client ROUNDS REQUESTS");
+    eprintln!("usage: bench tracker ROUNDS | bench gunicorn | bench client ROUNDS REQUESTS | bench streams");
     exit(2);
 }
 
