@@ -8,6 +8,7 @@ use std::process::Command;
 use anyhow::Result;
 use clap::Subcommand;
 
+use crate::clients::{self, CLIENTS_VAR};
 use crate::peers::PEERS_VAR;
 use crate::setup;
 use crate::steps::{say, visibly};
@@ -23,11 +24,30 @@ pub(crate) enum Bench {
     },
     /// A gunicorn that recycles workers and spawns helpers, as inferscope, psrecord and pidstat see it (as root)
     Gunicorn,
+    /// Error, CPU, memory and overhead of inferscope, aiperf, guidellm and inference-perf against one server whose
+    /// times are known; the others are installed under target/clients (8 GB)
+    Client {
+        /// Medians are of this many rounds
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+        rounds: u32,
+        /// Requests of each run, four at a time
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(4..=500))]
+        requests: u32,
+    },
+    /// 100 to 2,000 streams of 50 tokens/s at once: how late inferscope's stamps are, and what it takes
+    Streams,
 }
 
 pub(crate) fn run(workspace: &Workspace, bench: Bench) -> Result<()> {
     setup::toolchain(workspace)?;
-    let peers = setup::peers_of_benches(workspace)?;
+    // Where inferscope's peers are, told to the bench in the variable that it looks for them in.
+    let peers = match bench {
+        Bench::Tracker { .. } | Bench::Gunicorn => {
+            Some((PEERS_VAR, setup::peers_of_benches(workspace)?.json))
+        }
+        Bench::Client { .. } => Some((CLIENTS_VAR, clients::prepare(workspace)?)),
+        Bench::Streams => None,
+    };
     say("building inferscope and the benches");
     let build = ["build", "--release", "--package", "inferscope", "--package", "inferscope-tests", "--bins"];
     visibly(workspace.cargo().args(build))?;
@@ -35,6 +55,10 @@ pub(crate) fn run(workspace: &Workspace, bench: Bench) -> Result<()> {
     match bench {
         Bench::Tracker { rounds } => command.args(["tracker", &rounds.to_string()]),
         Bench::Gunicorn => command.arg("gunicorn"),
+        Bench::Client { rounds, requests } => {
+            command.args(["client", &rounds.to_string(), &requests.to_string()])
+        }
+        Bench::Streams => command.arg("streams"),
     };
-    visibly(command.env(PEERS_VAR, &peers.json))
+    visibly(command.envs(peers))
 }

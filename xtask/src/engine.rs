@@ -2,7 +2,7 @@
 //!
 //! Owns the private venv, the model file, `engine.json` that tells tests where both are, and starting and ending
 //! an engine process behind a shell. Never installs into the user's Python. Called by `setup.rs` and `demo.rs`;
-//! `peers.rs` makes its venv the same way.
+//! `peers.rs` and `clients.rs` make theirs the same way.
 
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind};
@@ -100,8 +100,13 @@ fn remove_file(path: &Path) -> Result<()> {
 
 /// `python3 -m venv` is a package of its own on Debian; virtualenv does as well where it is there.
 pub(crate) fn make_venv(venv: &Path) -> Result<()> {
+    make_venv_with(Path::new("python3"), venv)
+}
+
+/// The same of an interpreter that is named.
+pub(crate) fn make_venv_with(python: &Path, venv: &Path) -> Result<()> {
     let make =
-        |module: &str| captured(Command::new("python3").args(["-m", module, "--clear"]).arg(venv)).map(drop);
+        |module: &str| captured(Command::new(python).args(["-m", module, "--clear"]).arg(venv)).map(drop);
     make("venv").or_else(|error| {
         make("virtualenv").map_err(|_| {
             error.context(

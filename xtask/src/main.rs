@@ -6,6 +6,7 @@
 mod apt;
 mod bench;
 mod ci;
+mod clients;
 mod debian;
 mod demo;
 mod engine;

@@ -1,15 +1,18 @@
-//! `cargo xtask bench …`: what observing costs, and what it sees, beside other tools.
+//! `cargo xtask bench …`: what observing and timing cost, and what they see, beside other tools.
 //!
 //! Owns the command line. Each bench has its module; all print Markdown on standard output and what they are at on
 //! standard error. What is not installed is left out, with a word. Run by `xtask/src/bench.rs`, which builds and
 //! sets up everything; run in an optimised build only, as inferscope's own cost is measured.
 //!
-//! Usage: `bench tracker ROUNDS | bench gunicorn`
+//! Usage: `bench tracker ROUNDS | bench gunicorn | bench client ROUNDS REQUESTS | bench streams`
 
 mod bpf;
+mod client;
+mod cost;
 mod gunicorn;
 mod sampler;
 mod storm;
+mod streams;
 mod tracers;
 mod tracker;
 
@@ -34,11 +37,18 @@ fn main() {
             sampler::run();
         }
         ["gunicorn"] => gunicorn::run(),
-        _ => {
-            eprintln!("usage: bench tracker ROUNDS | bench gunicorn");
-            exit(2);
-        }
+        ["client", rounds, requests] => match (rounds.parse(), requests.parse()) {
+            (Ok(rounds @ 1..), Ok(requests @ 1..)) => client::run(rounds, requests),
+            _ => usage(),
+        },
+        ["streams"] => streams::run(),
+        _ => usage(),
     }
+}
+
+fn usage() -> ! {
+    eprintln!("usage: bench tracker ROUNDS | bench gunicorn | bench client ROUNDS REQUESTS | bench streams");
+    exit(2);
 }
 
 /// What else runs would disturb more than a tracer does. With autogroups, the kernel's default, nice values count
