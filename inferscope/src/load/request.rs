@@ -18,6 +18,8 @@ use crate::plan::{Api, LoadPlan};
 const CHUNKS_BESIDE_TOKENS: usize = 4;
 /// Most chunks made room for ahead; a longer answer grows its list.
 const PREALLOCATED_CHUNKS: usize = 16_384;
+/// A byte order mark is three; what has more before its first brace is no JSON.
+const LEAD_BYTES: usize = 64;
 /// Most chunks of one answer. A server that sends more doesn't stop at `max_tokens`.
 const MOST_CHUNKS: usize = 1 << 20;
 
@@ -106,11 +108,10 @@ pub(super) struct RequestState {
 /// What the body turned out to be, by its first byte that is not blank.
 #[derive(Debug, PartialEq)]
 enum Body {
-    Unknown,
+    /// Blanks and parts of a byte order mark, from the first that is none of the former.
+    Unknown { lead: Vec<u8> },
     /// An event stream, or whatever else is not JSON; its first bytes, for a message.
-    Stream {
-        head: Vec<u8>,
-    },
+    Stream { head: Vec<u8> },
     /// JSON without framing.
     Document(Vec<u8>),
 }
@@ -141,7 +142,7 @@ impl RequestState {
             headers: None,
             http_status: None,
             parser: SseParser::default(),
-            body: Body::Unknown,
+            body: Body::Unknown { lead: Vec::new() },
             last_read: None,
             answer: Answer { chunks, ..Answer::default() },
         }
@@ -167,10 +168,14 @@ impl RequestState {
     }
 
     fn take(&mut self, t: Mono, bytes: &[u8]) {
-        if self.body == Body::Unknown {
+        if let Body::Unknown { lead } = &mut self.body {
             match bytes.iter().find(|b| !b.is_ascii_whitespace() && !b"\xef\xbb\xbf".contains(b)) {
-                None => {}
-                Some(b'{' | b'[') => self.body = Body::Document(Vec::new()),
+                // However a byte order mark is cut, it stays with what follows it.
+                None => {
+                    let more = if lead.is_empty() { bytes.trim_ascii_start() } else { bytes };
+                    lead.extend(more.iter().take(LEAD_BYTES.saturating_sub(lead.len())));
+                }
+                Some(b'{' | b'[') => self.body = Body::Document(std::mem::take(lead)),
                 Some(_) => self.body = Body::Stream { head: bytes.iter().copied().take(256).collect() },
             }
         }
