@@ -11,7 +11,7 @@ use super::tests::{CHUNKED, Client, DONE, LAST, Peer, piece, serve};
 use super::*;
 
 const STREAMS: usize = 400;
-const TOKENS: usize = 100;
+const TOKENS: usize = 50;
 const EVENT: &str = "data: {\"id\":\"chatcmpl-0123456789\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\
     \"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\" tok\"},\"finish_reason\":null}]}\n\n";
 

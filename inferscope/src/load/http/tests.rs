@@ -473,6 +473,7 @@ async fn ends_beside_requests() -> bool {
     let begin = Mono::now();
     assert_eq!(client.post("{}").await.failure, None);
     let quick = Mono::now().since(begin) < Nanos::from_millis(90);
+    tokio::time::sleep(Duration::from_millis(40)).await;
     finished.send(()).unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
     if client.post("{}").await.failure.is_some() || client.connections() != 1 {
