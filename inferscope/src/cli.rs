@@ -15,7 +15,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::plan;
 
 pub use load::{ApiArg, ArrivalArg, LoadArgs};
-pub use usage::parse;
+pub use usage::{manual, parse};
 
 const NOTES: &str = "\
 `inferscope --help` has every flag, and examples.";

@@ -30,7 +30,7 @@ fn main() -> ExitCode {
         }
         Some(Command::Man) => {
             let mut page = Vec::new();
-            match clap_mangen::Man::new(Cli::command()).render(&mut page) {
+            match clap_mangen::Man::new(cli::manual()).render(&mut page) {
                 Ok(()) => print(&page),
                 Err(e) => fail(&e, exit::INTERNAL),
             }

@@ -32,6 +32,17 @@ fn command() -> clap::Command {
     hidden(Cli::command()).mut_subcommands(hidden)
 }
 
+/// For the manual page, which leaves out what the short help does not have, and the variables.
+#[must_use]
+pub fn manual() -> clap::Command {
+    Cli::command().mut_args(|arg| {
+        let help =
+            arg.get_long_help().or_else(|| arg.get_help()).map(ToString::to_string).unwrap_or_default();
+        let variable = arg.get_env().map(|env| format!(" [env: {}]", env.display())).unwrap_or_default();
+        arg.hide_short_help(false).long_help(format!("{help}{variable}"))
+    })
+}
+
 /// Of clap's paragraphs the first, in one line, and a remedy.
 fn told(kind: ErrorKind, rendered: &str) -> String {
     let mut lines = rendered.lines().map(str::trim);
@@ -112,6 +123,20 @@ mod tests {
             seen += 1;
         }
         assert!(seen > 30, "{seen}");
+    }
+
+    #[test]
+    fn the_manual_has_the_help_and_the_variable_of_every_flag() {
+        for arg in manual().get_arguments().filter(|arg| arg.get_id() != "headers") {
+            let help = arg.get_long_help().map(ToString::to_string).unwrap_or_default();
+            let variable = arg.get_env().map(|env| format!("[env: {}]", env.display())).unwrap_or_default();
+            assert!(
+                help.len() > variable.len() + 10 && help.ends_with(&variable),
+                "{}: {help}",
+                arg.get_id()
+            );
+            assert!(!arg.is_hide_short_help_set(), "{}", arg.get_id());
+        }
     }
 
     #[test]
