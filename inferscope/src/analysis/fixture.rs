@@ -379,6 +379,8 @@ pub(crate) fn plan() -> Plan {
             sample_interval: Nanos::from_millis(50),
             gpu: GpuChoice::Auto,
             nvml_lib: None,
+            gpu_baseline: Nanos::ZERO,
+            prices: Vec::new(),
         },
         output: OutputPlan { json: false, file: None, quiet: false, color: ColorChoice::Never },
         argv: ["inferscope", "--endpoint", "http://127.0.0.1:8000"].map(str::to_owned).to_vec(),
@@ -461,7 +463,7 @@ impl Fixture {
             load: None,
             model: Some("smollm2".to_owned()),
             observation: None,
-            gpu: GpuLog { unavailable: Some("no NVML library".to_owned()), devices: Vec::new() },
+            gpu: GpuLog { unavailable: Some("no NVML library".to_owned()), ..GpuLog::default() },
             notes: Vec::new(),
         }
     }
