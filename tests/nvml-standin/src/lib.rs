@@ -207,6 +207,11 @@ pub extern "C" fn nvmlDeviceGetMaxClockInfo(device: Handle, kind: c_uint, value:
 }
 
 #[unsafe(no_mangle)]
+pub extern "C" fn nvmlDeviceGetArchitecture(device: Handle, value: *mut c_uint) -> Code {
+    fixed("nvmlDeviceGetArchitecture", device, value, |d| d.architecture)
+}
+
+#[unsafe(no_mangle)]
 pub extern "C" fn nvmlDeviceGetCurrentClocksThrottleReasons(device: Handle, mask: *mut c_ulonglong) -> Code {
     code(
         Asked::by("nvmlDeviceGetCurrentClocksThrottleReasons", device)
@@ -338,6 +343,14 @@ pub extern "C" fn nvmlDeviceGetGpuInstanceId(device: Handle, id: *mut c_uint) ->
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlDeviceGetComputeInstanceId(device: Handle, id: *mut c_uint) -> Code {
     fixed("nvmlDeviceGetComputeInstanceId", device, id, |d| d.compute_instance)
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn nvmlDeviceGetDeviceHandleFromMigDeviceHandle(device: Handle, parent: *mut Handle) -> Code {
+    code(Asked::by("nvmlDeviceGetDeviceHandleFromMigDeviceHandle", device).and_then(|asked| {
+        asked.instance.ok_or(abi::INVALID_ARGUMENT)?;
+        Ok(put(parent, handle(asked.index, None)))
+    }))
 }
 
 #[unsafe(no_mangle)]

@@ -81,6 +81,8 @@ pub(crate) struct Device {
     pub(crate) temperature: Option<Curve>,
     pub(crate) sm_clock: Option<Curve>,
     pub(crate) max_sm_clock: Option<u32>,
+    /// NVML_DEVICE_ARCH_…
+    pub(crate) architecture: Option<u32>,
     /// A mask of reasons.
     pub(crate) throttle: Option<Curve>,
     pub(crate) pcie_tx: Option<Curve>,
