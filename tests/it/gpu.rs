@@ -2,11 +2,6 @@
 //!
 //! Each published run and each known trap of NVML is a scenario of the stand-in (`tests/nvml-standin`).
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, and clippy does not see helpers as tests"
-)]
-
 #[path = "gpu/scenarios.rs"]
 mod scenarios;
 #[path = "gpu/traps.rs"]

@@ -23,6 +23,8 @@ pub(crate) enum Bench {
     },
     /// A gunicorn that recycles workers and spawns helpers, as inferscope, psrecord and pidstat see it (as root)
     Gunicorn,
+    /// Polling devices of a stand-in for NVIDIA's driver: its cost, and what a slow driver does to the tokens' stamps
+    Gpu,
 }
 
 pub(crate) fn run(workspace: &Workspace, bench: Bench) -> Result<()> {
@@ -31,10 +33,12 @@ pub(crate) fn run(workspace: &Workspace, bench: Bench) -> Result<()> {
     say("building inferscope and the benches");
     let build = ["build", "--release", "--package", "inferscope", "--package", "inferscope-tests", "--bins"];
     visibly(workspace.cargo().args(build))?;
+    visibly(workspace.cargo().args(["build", "--release", "--package", "inferscope-nvml-standin"]))?;
     let mut command = Command::new(workspace.binary("release", "bench"));
     match bench {
         Bench::Tracker { rounds } => command.args(["tracker", &rounds.to_string()]),
         Bench::Gunicorn => command.arg("gunicorn"),
+        Bench::Gpu => command.arg("gpu"),
     };
     visibly(command.env(PEERS_VAR, &peers.json))
 }

@@ -89,8 +89,8 @@ fn two_in_tensor_parallel_a_third_idle_and_a_fourth_of_others() {
     let summary = &ran.report["gpu_summary"];
     assert_eq!(summary["devices"], json!([0, 1]));
     assert_eq!(summary["target_memory_bytes"], 60 * GB);
-    for place in 0..4 {
-        check_energy(&ran, place, &powers[place]);
+    for (place, power) in powers.iter().enumerate() {
+        check_energy(&ran, place, power);
     }
     // Of the two alone.
     let truth = ran.truth_mj(&powers[0]) + ran.truth_mj(&powers[1]);

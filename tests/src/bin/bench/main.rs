@@ -4,9 +4,10 @@
 //! standard error. What is not installed is left out, with a word. Run by `xtask/src/bench.rs`, which builds and
 //! sets up everything; run in an optimised build only, as inferscope's own cost is measured.
 //!
-//! Usage: `bench tracker ROUNDS | bench gunicorn`
+//! Usage: `bench tracker ROUNDS | bench gunicorn | bench gpu`
 
 mod bpf;
+mod gpu;
 mod gunicorn;
 mod sampler;
 mod storm;
@@ -34,8 +35,9 @@ fn main() {
             sampler::run();
         }
         ["gunicorn"] => gunicorn::run(),
+        ["gpu"] => gpu::run(),
         _ => {
-            eprintln!("usage: bench tracker ROUNDS | bench gunicorn");
+            eprintln!("usage: bench tracker ROUNDS | bench gunicorn | bench gpu");
             exit(2);
         }
     }
