@@ -2,6 +2,7 @@
 //!
 //! Times are milliseconds on the run's timeline. Used by the tests of `analysis` and `report`.
 
+mod devices;
 mod loads;
 mod runs;
 mod sets;
@@ -19,6 +20,7 @@ use crate::units::Nanos;
 
 use super::{Inputs, Measured, TargetFound};
 
+pub(crate) use devices::{device, fixture, gpus, with};
 pub(crate) use loads::{client_late, open_loop, repeated, sweep, sweep_of_dashes};
 pub(crate) use runs::{demo, engine, everything_failed, no_target};
 pub(crate) use sets::{cgroup, losses, oom, recycled};

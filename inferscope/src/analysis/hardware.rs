@@ -18,6 +18,8 @@ const IDLE_PERCENT: f64 = 15.0;
 const HIGH_POWER: f64 = 0.5;
 /// Of the time: memory is accessed as good as always.
 const HIGH_MEMORY_PERCENT: f64 = 80.0;
+/// Of its memory: what it holds would fit one of half the size.
+const ROOMY: f64 = 0.5;
 /// Of one CPU: a thread of the server's that never waits.
 const BUSY_CPU_PERCENT: f64 = 90.0;
 
@@ -105,8 +107,16 @@ fn insight(gpu: &Gpu, limited_by: LimitedBy) -> Option<Insight> {
                 "{device} was used to about {} of the chip: {figures}",
                 in_words(power.unwrap_or(sm / 100.0))
             ),
-            "at this load a smaller device, a slice of this one, more requests at a time or a larger model would fit; how \
-             latency fares then was not measured",
+            match memory {
+                Some(m) if m <= ROOMY => {
+                    "at this load a smaller device, a slice of this one, more requests at a time or a larger model would \
+                     fit; how latency fares then was not measured"
+                }
+                _ => {
+                    "more requests at a time may fit, by its kernels and power; its memory, as far as the server does not \
+                     only reserve it, leaves no room for a smaller device"
+                }
+            },
         ),
     };
     let whole = |value: Option<f64>| json!(value.map(|v| v.round() as u64));
@@ -197,6 +207,10 @@ mod tests {
             "device 0 (NVIDIA H100 80GB HBM3) was used to about a quarter of the chip: kernels ran 48% of the time (48% at \
              most), 24% of its power limit, 7% of its memory"
         );
+        assert!(small[0].advice.starts_with("at this load a smaller device"));
+        let mut full = gpu(48.0, 20.0, 170.0);
+        full.memory_used_bytes = stat([72e9], "");
+        assert!(judged(full, 20.0).1[0].advice.contains("leaves no room for a smaller device"));
         let (_, large) = judged(gpu(88.0, 40.0, 439.0), 20.0);
         assert_eq!(large[0].code, "gpu_compute_bound");
         assert!(large[0].headline.contains("88% of the time"), "{}", large[0].headline);

@@ -150,7 +150,7 @@ fn processes_that_come_and_go_are_of_whom_they_are() {
         return;
     }
     let power = curve(60.0, 300.0);
-    let helper = Group::start(Command::new("sleep").arg("60"));
+    let helper = Group::start(Command::new("sleep").arg("60").env("CUDA_VISIBLE_DEVICES", "0,3"));
     let mut device = device("NVIDIA L4", 24 * GB, 2 * GB, &power, 400);
     device["processes"] = json!([
         {"name": "server", "memory": [[0, 2e9], [1_000, 2e9], [1_001, 3e9]], "sm": 50},
@@ -168,6 +168,8 @@ fn processes_that_come_and_go_are_of_whom_they_are() {
         all.iter().find(|p| p["host_pid"] == pid).unwrap_or_else(|| panic!("no {pid} in {all:?}"))
     };
     assert_eq!((&of(helper.pid())["target"], &of(1)["target"]), (&json!(true), &json!(false)));
+    let visible = &ran.report["gpu_summary"]["cuda_visible_devices"];
+    assert_eq!(visible[helper.pid().to_string()], "0,3");
     // What only draws shares nothing that is told of as another's work.
     assert_eq!(gpu["shared_with"], json!([]));
 }

@@ -1,64 +1,10 @@
 use super::*;
-use crate::analysis::fixture::{Fixture, LoadLog, ObservationBuilder, ProcessBuilder, RequestBuilder, ms};
-use crate::event::{EnergyReading, GpuProcess, ProcessLook, ProcessUse};
+use crate::analysis::fixture::{
+    LoadLog, ObservationBuilder, ProcessBuilder, RequestBuilder, device, fixture, ms, with,
+};
+use crate::event::ProcessUse;
 use crate::plan::Price;
 use crate::report::model::Report;
-use crate::units::Nanos;
-
-/// Polled every 50 ms for 4 s at `watts`, with a counter that is refreshed every 100 ms.
-fn device(index: u32, watts: u64) -> GpuDevice {
-    let times = || (0..80).map(|n| n * 50);
-    GpuDevice {
-        index,
-        name: Some("NVIDIA L4".into()),
-        answered: vec!["sm_percent", "energy_mj"],
-        memory_total_bytes: Some(1_000),
-        power_source: Some(PowerSource::Instant),
-        readings: times()
-            .map(|t| GpuReading {
-                sm_percent: Some(40),
-                power_mw: Some(watts * 1_000),
-                memory_used_bytes: Some(100),
-                ..GpuReading::empty(ms(t))
-            })
-            .collect(),
-        power: times().map(|t| PowerPoint { t: ms(t), mw: watts * 1_000 }).collect(),
-        energy: times()
-            .map(|t| EnergyReading {
-                before: ms(t),
-                after: ms(t).plus(Nanos(1_000)),
-                mj: t / 100 * 100 * watts,
-            })
-            .collect(),
-        processes_known: true,
-        ..GpuDevice::default()
-    }
-}
-
-fn with(mut device: GpuDevice, processes: &[(u32, Option<u64>)]) -> GpuDevice {
-    let all = processes.iter().map(|(pid, bytes)| GpuProcess { pid: *pid, graphics: false, bytes: *bytes });
-    device.processes.push(ProcessLook { t: ms(0), all: all.collect() });
-    device
-}
-
-/// One request of 2 s with 100 tokens; the target is host pid 900.
-fn fixture(devices: Vec<GpuDevice>) -> Fixture {
-    let mut o = ObservationBuilder::new().processes(vec![ProcessBuilder::new(10, 1, "server")]).build();
-    o.processes[0].host_pid = Some(900);
-    let tokens = (1..=100).map(|n| 1_000 + n * 20).collect::<Vec<_>>();
-    let request = RequestBuilder::new(0).sent(1_000).content(tokens).usage(1, 100).done(3_000).build();
-    Fixture {
-        observation: Some(o),
-        load: Some(LoadLog { requests: vec![request] }),
-        gpu: GpuLog {
-            devices,
-            polled: Some((ms(0), ms(3_950))),
-            baseline: Some((ms(200), ms(900))),
-            ..GpuLog::default()
-        },
-        ..Fixture::profile()
-    }
-}
 
 fn report(devices: Vec<GpuDevice>) -> Report {
     fixture(devices).report()
