@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use crate::report::model::{Gpu, GpuSummary, Insight, LimitedBy, Resources, Severity};
+use crate::report::model::{Gpu, GpuSummary, Insight, Level, LimitedBy, Resources, Severity, Validity};
 
 /// From here on kernels run nearly all of the time.
 const BUSY_PERCENT: f64 = 80.0;
@@ -24,20 +24,27 @@ const ROOMY: f64 = 0.5;
 const BUSY_CPU_PERCENT: f64 = 90.0;
 
 /// Fills in what limits the run, for the devices that count.
-pub(super) fn judge(gpus: &mut [Gpu], summary: Option<&GpuSummary>, resources: &Resources) {
+pub(super) fn judge(
+    gpus: &mut [Gpu],
+    summary: Option<&GpuSummary>,
+    resources: &Resources,
+    validity: &[Validity],
+) {
+    // The codes of `client`.
+    let client = validity.iter().any(|v| v.level == Level::Invalid && v.code.starts_with("client_"));
     for (i, gpu) in gpus.iter_mut().enumerate() {
         if !summary.is_some_and(|s| s.devices.contains(&i)) {
             gpu.limited_by_reason = Some("the target is not known to use it".to_owned());
             continue;
         }
-        match limit(gpu, resources) {
+        match limit(gpu, resources, client) {
             Ok(limit) => gpu.limited_by = Some(limit),
             Err(why) => gpu.limited_by_reason = Some(why),
         }
     }
 }
 
-fn limit(gpu: &Gpu, resources: &Resources) -> Result<LimitedBy, String> {
+fn limit(gpu: &Gpu, resources: &Resources, client: bool) -> Result<LimitedBy, String> {
     let sm = gpu.sm_percent.mean.ok_or_else(|| {
         format!("its utilisation is unknown ({})", gpu.sm_percent.reason.as_deref().unwrap_or("not told"))
     })?;
@@ -51,6 +58,9 @@ fn limit(gpu: &Gpu, resources: &Resources) -> Result<LimitedBy, String> {
             p if p >= HIGH_POWER => LimitedBy::Compute,
             _ => LimitedBy::KernelLatency,
         });
+    }
+    if client {
+        return Ok(LimitedBy::Client);
     }
     if resources.cpu_percent.mean.is_some_and(|cpu| cpu >= BUSY_CPU_PERCENT) {
         return Ok(LimitedBy::Host);
@@ -100,6 +110,11 @@ fn insight(gpu: &Gpu, limited_by: LimitedBy) -> Option<Insight> {
             "gpu_waits_for_host",
             format!("{device} waits while a CPU of the server is always busy: {figures}"),
             "the server's own threads suggest themselves as the limit: see the processes' CPU above",
+        ),
+        LimitedBy::Client => (
+            "gpu_waits_for_client",
+            format!("{device} waits while the client can't keep up: {figures}"),
+            "the load is inferscope's limit, not the server's: nothing is said of this hardware",
         ),
         LimitedBy::Idle | LimitedBy::Partial => (
             "gpu_part_of_chip",
@@ -183,7 +198,7 @@ mod tests {
         let mut resources = crate::analysis::fixture::Fixture::profile().report().resources;
         resources.cpu_percent = stat([cpu_percent], "");
         let mut gpus = [gpu];
-        judge(&mut gpus, Some(&counted), &resources);
+        judge(&mut gpus, Some(&counted), &resources, &[]);
         (gpus[0].limited_by, insights(&gpus))
     }
 
@@ -197,6 +212,22 @@ mod tests {
         assert_eq!(limit(gpu(48.0, 20.0, 170.0), 20.0), LimitedBy::Partial);
         assert_eq!(limit(gpu(48.0, 20.0, 170.0), 99.0), LimitedBy::Host);
         assert_eq!(limit(gpu(3.0, 1.0, 80.0), 20.0), LimitedBy::Idle);
+    }
+
+    #[test]
+    fn a_device_that_waits_for_a_client_that_cannot_keep_up_is_not_judged() {
+        let resources = crate::analysis::fixture::Fixture::profile().report().resources;
+        let slow = |level| {
+            let doubt = Validity { level, code: "client_busy".into(), message: String::new() };
+            let mut gpus = [gpu(48.0, 20.0, 170.0)];
+            let counted = GpuSummary { devices: vec![0], ..GpuSummary::default() };
+            judge(&mut gpus, Some(&counted), &resources, &[doubt]);
+            gpus[0].limited_by
+        };
+        assert_eq!(
+            (slow(Level::Invalid), slow(Level::Warn)),
+            (Some(LimitedBy::Client), Some(LimitedBy::Partial))
+        );
     }
 
     #[test]
@@ -222,13 +253,13 @@ mod tests {
         unknown.sm_percent = crate::analysis::stat::unknown("Not Supported");
         assert_eq!(judged(unknown.clone(), 20.0), (None, Vec::new()));
         assert!(
-            limit(&unknown, &crate::analysis::fixture::Fixture::profile().report().resources)
+            limit(&unknown, &crate::analysis::fixture::Fixture::profile().report().resources, false)
                 .unwrap_err()
                 .contains("Not Supported")
         );
         // Nor of a device that the target is not known to use.
         let mut foreign = [gpu(88.0, 40.0, 439.0)];
-        judge(&mut foreign, None, &crate::analysis::fixture::Fixture::profile().report().resources);
+        judge(&mut foreign, None, &crate::analysis::fixture::Fixture::profile().report().resources, &[]);
         assert_eq!(foreign[0].limited_by, None);
     }
 }

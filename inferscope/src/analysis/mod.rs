@@ -105,13 +105,13 @@ pub fn report(inputs: Inputs<'_>) -> model::Report {
     let windows = measured.map(|m| m.sums.windows.as_slice()).unwrap_or_default();
     let mut gpus = gpus::gpus(&inputs, windows, &processes);
     let gpu_summary = gpus::summary(&inputs, &gpus, &processes);
-    hardware::judge(&mut gpus, gpu_summary.as_ref(), &resources);
     let planned = || measured.zip(inputs.plan.load.as_ref());
     let load = planned().map(|(measured, plan)| load::load(&inputs, plan, measured));
     let sweep = planned().and_then(|(measured, plan)| load::sweep(&inputs, plan, measured));
     let efficiency = efficiency::efficiency(&inputs, measured);
     let efficiency = joules::beside(efficiency, &inputs, &gpus, gpu_summary.as_ref());
     let mut validity = validity::validity(&inputs, &processes);
+    hardware::judge(&mut gpus, gpu_summary.as_ref(), &resources, &validity);
     validity.extend(gpus::doubts(&gpus, gpu_summary.as_ref()));
     validity.sort_by_key(|v| std::cmp::Reverse(v.level));
     let mut insights = insights::insights(&inputs, &processes, &resources);

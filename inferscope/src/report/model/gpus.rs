@@ -121,6 +121,8 @@ pub enum LimitedBy {
     KernelLatency,
     /// The device waits for a busy CPU of the server's.
     Host,
+    /// The device waits for requests that the client could not send or read in time.
+    Client,
     /// The device waits for requests.
     Idle,
     /// Neither: it is in use for a part of the time.
