@@ -252,6 +252,12 @@ pub struct ObserveArgs {
         help_heading = "Target"
     )]
     pub nvml_lib: Option<PathBuf>,
+    /// Where there are GPUs, wait so long before the load: what they use at rest
+    #[arg(long, value_name = "T", value_parser = humantime::parse_duration, default_value = "1s", env = "INFERSCOPE_GPU_BASELINE", help_heading = "Target")]
+    pub gpu_baseline: Duration,
+    /// What a GPU costs for an hour, by a part of its name where there are several: 2.5, or H100=2.5 (repeatable)
+    #[arg(long, value_name = "[NAME=]PRICE", help_heading = "Target")]
+    pub price_per_hour: Vec<String>,
 }
 
 #[derive(Debug, Clone, Args)]

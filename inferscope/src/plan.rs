@@ -18,7 +18,7 @@ use crate::units::Nanos;
 pub use endpoint::Endpoint;
 pub use exec::{CommandOutput, CommandPlan};
 pub use load::{Api, Arrival, HttpPlan, LoadPlan, PromptPlan, Secret, Shape, Slo, Sweep, SweepOver};
-pub use observe::{GpuChoice, ObservePlan, TargetPlan, TrackerChoice};
+pub use observe::{GpuChoice, ObservePlan, Price, TargetPlan, TrackerChoice};
 
 use argv::{mask_argv, mask_with_command};
 
@@ -180,6 +180,8 @@ pub fn demo(args: &cli::DemoArgs, port: u16, wrapper_pid: u32, argv: &[String]) 
             sample_interval: Nanos::from_millis(50),
             gpu: GpuChoice::Auto,
             nvml_lib: None,
+            gpu_baseline: Nanos::from_millis(1_000),
+            prices: Vec::new(),
         },
         output: output(&args.output),
         argv: mask_argv(argv),

@@ -149,7 +149,7 @@ pub fn observe(plan: &Plan) -> Result<u8, RunError> {
         return Err(TargetError::NotFound(found.how).into());
     }
     let observer = Observer::start(&plan.observe, &found)?;
-    let gpu = Poller::start(&plan.observe)?;
+    let gpu = Poller::start(&plan.observe, &found.roots)?;
     let interrupted = runtime.block_on(watch(observer.target_ended(), plan.observe_for))?;
     let gpu = gpu.finish();
     let observation = observer.finish().ok_or(RunError::ObserverPanicked)?;
@@ -233,8 +233,10 @@ fn measure(plan: &Plan, load: &LoadPlan, mode: Mode, sink: &Sink) -> Result<u8, 
     // Before the observer, so that finding the model is in no figure.
     let server = runtime.block_on(driver.meet())?;
     let mut notes = Vec::new();
+    // Before the observer too, so that the wait at rest is in no figure of the processes.
+    let mut gpu = Poller::start(&plan.observe, &found.roots)?;
+    gpu.rest(plan.observe.gpu_baseline);
     let (observer, none_reason) = start_observer(plan, &found, &mut notes)?;
-    let gpu = Poller::start(&plan.observe)?;
 
     let (log, interrupted) = runtime.block_on(async {
         let mut signals = Signals::new()?;

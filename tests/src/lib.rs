@@ -13,6 +13,7 @@ pub mod container;
 pub mod counted;
 pub mod cpu;
 pub mod emitter;
+pub mod gpu;
 pub mod gunicorn;
 pub mod needs;
 pub mod process;

@@ -36,13 +36,15 @@ pub(crate) enum Bench {
     },
     /// 100 to 2,000 streams of 50 tokens/s at once: how late inferscope's stamps are, and what it takes
     Streams,
+    /// Polling devices of a stand-in for NVIDIA's driver: its cost, and what a slow driver does to the tokens' stamps
+    Gpu,
 }
 
 pub(crate) fn run(workspace: &Workspace, bench: Bench) -> Result<()> {
     setup::toolchain(workspace)?;
     // Where inferscope's peers are, told to the bench in the variable that it looks for them in.
     let peers = match bench {
-        Bench::Tracker { .. } | Bench::Gunicorn => {
+        Bench::Tracker { .. } | Bench::Gunicorn | Bench::Gpu => {
             Some((PEERS_VAR, setup::peers_of_benches(workspace)?.json))
         }
         Bench::Client { .. } => Some((CLIENTS_VAR, clients::prepare(workspace)?)),
@@ -51,6 +53,7 @@ pub(crate) fn run(workspace: &Workspace, bench: Bench) -> Result<()> {
     say("building inferscope and the benches");
     let build = ["build", "--release", "--package", "inferscope", "--package", "inferscope-tests", "--bins"];
     visibly(workspace.cargo().args(build))?;
+    visibly(workspace.cargo().args(["build", "--release", "--package", "inferscope-nvml-standin"]))?;
     let mut command = Command::new(workspace.binary("release", "bench"));
     match bench {
         Bench::Tracker { rounds } => command.args(["tracker", &rounds.to_string()]),
@@ -59,6 +62,7 @@ pub(crate) fn run(workspace: &Workspace, bench: Bench) -> Result<()> {
             command.args(["client", &rounds.to_string(), &requests.to_string()])
         }
         Bench::Streams => command.arg("streams"),
+        Bench::Gpu => command.arg("gpu"),
     };
     visibly(command.envs(peers))
 }

@@ -61,9 +61,15 @@ pub(crate) fn ci(workspace: &Workspace) -> Result<()> {
 pub(crate) fn test(workspace: &Workspace, args: &[String]) -> Result<()> {
     let engine = setup::with_engine(workspace)?;
     let peers = setup::peers_of_tests(workspace)?;
-    // The integration tests run the binary, which lies in another package than theirs, and take that of their own profile.
+    // The integration tests run the binary and load the stand-in for a driver, which lie in other packages than theirs, and
+    // take those of their own profile.
     let release = args.iter().take_while(|arg| *arg != "--").find(|arg| *arg == "--release" || *arg == "-r");
-    visibly(workspace.cargo().args(["build", "--package", "inferscope"]).args(release))?;
+    visibly(
+        workspace
+            .cargo()
+            .args(["build", "--package", "inferscope", "--package", "inferscope-nvml-standin"])
+            .args(release),
+    )?;
     let mut command = workspace.cargo();
     command.arg("test").args(HOST_PACKAGES).args(args).env(ENGINE_VAR, &engine.json);
     // It was set up just now, so a test that does not find it has a fault.

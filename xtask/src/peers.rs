@@ -21,10 +21,11 @@ use crate::workspace::Workspace;
 pub(crate) const PEERS_VAR: &str = "INFERSCOPE_PEERS_JSON";
 
 /// With all that they need, so that nothing moves under the tests. Wheels alone: a compiler may be missing.
-const PYTHON: [&str; 9] = [
+const PYTHON: [&str; 10] = [
     "click==8.5.1",
     "gunicorn==27.0.1",
     "h11==0.16.0",
+    "nvidia-ml-py==13.615.71",
     "psrecord==1.4",
     "psutil==7.2.2",
     "uvicorn==0.54.0",

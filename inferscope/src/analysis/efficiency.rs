@@ -1,6 +1,6 @@
 //! What a token and a request cost.
 //!
-//! Owns the division of the set's CPU over the load's window; joules wait for energy readings. Never
+//! Owns the division of the set's CPU over the load's window; joules and money are `joules`'s. Never
 //! gives a figure whose window is too short for the samples. Called by `analysis`.
 
 use crate::clock::Mono;
@@ -18,20 +18,11 @@ const LEAST_INTERVALS: u64 = 10;
 
 pub(super) fn efficiency(inputs: &Inputs<'_>, measured: Option<&Measured>) -> model::Efficiency {
     let sums = measured.map(|m| &m.sums);
-    let joules_reason = Some(if inputs.gpu.devices.is_empty() {
-        format!("no energy reading: {}", super::no_gpu(inputs.gpu))
-    } else {
-        "energy is not read by this version".to_owned()
-    });
     let windows = sums.map(|s| s.windows.as_slice()).unwrap_or_default();
     let cpu = match cpu_in_windows(inputs, windows) {
         Ok(cpu) => cpu.0 as f64,
         Err(why) => {
-            return model::Efficiency {
-                cpu_reason: Some(why),
-                joules_reason,
-                ..model::Efficiency::default()
-            };
+            return model::Efficiency { cpu_reason: Some(why), ..model::Efficiency::default() };
         }
     };
     let per = |n: Option<u64>| n.filter(|n| *n > 0).map(|n| cpu / n as f64);
@@ -46,7 +37,6 @@ pub(super) fn efficiency(inputs: &Inputs<'_>, measured: Option<&Measured>) -> mo
         cpu_ns_per_token: per_token,
         cpu_ns_per_request: per_request,
         cpu_reason,
-        joules_reason,
         ..model::Efficiency::default()
     }
 }
@@ -181,13 +171,6 @@ mod tests {
         o.samples.truncate(5);
         o.ended = ms(500);
         assert!(f.report().efficiency.cpu_reason.unwrap().contains("not observed over the whole"));
-    }
-
-    #[test]
-    fn joules_are_null_with_the_reason() {
-        let e = fixture(310, 1_310).report().efficiency;
-        assert_eq!((e.joules_per_token, e.tokens_per_joule), (None, None));
-        assert_eq!(e.joules_reason.as_deref(), Some("no energy reading: no NVML library"));
     }
 
     #[test]

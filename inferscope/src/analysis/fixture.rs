@@ -2,6 +2,7 @@
 //!
 //! Times are milliseconds on the run's timeline. Used by the tests of `analysis` and `report`.
 
+mod devices;
 mod loads;
 mod runs;
 mod sets;
@@ -19,6 +20,7 @@ use crate::units::Nanos;
 
 use super::{Inputs, Measured, TargetFound};
 
+pub(crate) use devices::{device, fixture, gpus, with};
 pub(crate) use loads::{client_late, open_loop, repeated, sweep, sweep_of_dashes};
 pub(crate) use runs::{demo, engine, everything_failed, no_target};
 pub(crate) use sets::{cgroup, losses, oom, recycled};
@@ -379,6 +381,8 @@ pub(crate) fn plan() -> Plan {
             sample_interval: Nanos::from_millis(50),
             gpu: GpuChoice::Auto,
             nvml_lib: None,
+            gpu_baseline: Nanos::ZERO,
+            prices: Vec::new(),
         },
         output: OutputPlan { json: false, file: None, quiet: false, color: ColorChoice::Never },
         argv: ["inferscope", "--endpoint", "http://127.0.0.1:8000"].map(str::to_owned).to_vec(),
@@ -461,7 +465,7 @@ impl Fixture {
             load: None,
             model: Some("smollm2".to_owned()),
             observation: None,
-            gpu: GpuLog { unavailable: Some("no NVML library".to_owned()), devices: Vec::new() },
+            gpu: GpuLog { unavailable: Some("no NVML library".to_owned()), ..GpuLog::default() },
             notes: Vec::new(),
         }
     }

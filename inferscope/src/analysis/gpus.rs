@@ -1,49 +1,257 @@
 //! The devices, as NVML told.
 //!
-//! Owns which device the target uses and how a device's memory divides; thin until energy and
-//! utilisation of processes are derived. Never turns a refused query into zero. Called by `analysis`.
+//! Owns each device's figures and their sums over the devices that the target uses. Never turns a refused query into
+//! zero, and counts nothing of a device that the target does not use. Called by `analysis`.
 
-use std::collections::{BTreeMap, HashSet};
+mod doubts;
+mod usage;
 
-use crate::clock::Origin;
-use crate::event::{GpuDevice, GpuLog, GpuReading};
+use std::collections::BTreeMap;
+
+use crate::clock::{Mono, Origin};
+use crate::event::{GpuDevice, GpuLog, GpuReading, PowerPoint, PowerSource};
+use crate::plan::GpuChoice;
 use crate::report::model;
 
-use super::stat::stat;
+use super::Inputs;
+use super::energy::{self, Energy};
+use super::requests::Window;
+use super::stat::{stat, unknown};
 
-pub(super) fn gpus(origin: Origin, log: &GpuLog, processes: &model::Processes) -> Vec<model::Gpu> {
-    log.devices.iter().map(|d| gpu(origin, d, processes)).collect()
+pub(super) use doubts::doubts;
+use usage::{Members, Usage, usage};
+
+/// When the figures are of: the load's windows, else the whole time of polling.
+#[derive(Debug, Clone)]
+struct Span(Vec<Window>);
+
+impl Span {
+    fn of(log: &GpuLog, load: &[Window]) -> Option<Self> {
+        if !load.is_empty() {
+            return Some(Self(load.to_vec()));
+        }
+        log.polled.map(|(from, to)| Self(vec![Window { from, to }]))
+    }
+
+    fn holds(&self, t: Mono) -> bool {
+        self.0.iter().any(|w| (w.from..=w.to).contains(&t))
+    }
+
+    /// Whether any of it lies in that stretch.
+    fn meets(&self, from: Mono, to: Mono) -> bool {
+        self.0.iter().any(|w| from <= w.to && to >= w.from)
+    }
+
+    fn seconds(&self) -> f64 {
+        self.0.iter().map(|w| w.length().as_secs_f64()).sum()
+    }
 }
 
-fn gpu(origin: Origin, device: &GpuDevice, processes: &model::Processes) -> model::Gpu {
-    let usage = usage(device, processes);
-    let of = |name: &str, get: fn(&GpuReading) -> Option<f64>| {
-        let why = device.refused.get(name).map_or("the device never told", String::as_str);
-        stat(device.readings.iter().filter_map(get), why)
+pub(super) fn gpus(inputs: &Inputs<'_>, load: &[Window], processes: &model::Processes) -> Vec<model::Gpu> {
+    let log = inputs.gpu;
+    let Some(span) = Span::of(log, load) else { return Vec::new() };
+    let members = Members::of(log, processes);
+    let one = |d| gpu(inputs.origin, log, d, &members, &span);
+    log.devices.iter().map(one).collect()
+}
+
+fn gpu(origin: Origin, log: &GpuLog, device: &GpuDevice, members: &Members, span: &Span) -> model::Gpu {
+    let usage = usage(origin, device, members, span);
+    let why = |query: &str| {
+        let refused = device.refused.get(query).or_else(|| device.refused.get("device"));
+        refused.map_or("it was not told within the window", String::as_str)
     };
+    let of = |query: &str, get: fn(&GpuReading) -> Option<f64>| {
+        stat(device.readings.iter().filter(|r| span.holds(r.t)).filter_map(get), why(query))
+    };
+    let power = energy_of(device, span);
+    let idle = idle_power(log, device);
+    let above = power.as_ref().ok().zip(idle.as_ref().ok()).map(|(spent, idle)| {
+        let seconds = span.seconds();
+        Energy {
+            mj: idle.mj.mul_add(-seconds, spent.energy.mj),
+            error_mj: idle.error_mj.mul_add(seconds, spent.energy.error_mj),
+        }
+    });
+    let whole = |mj: f64| mj.max(0.0).round() as u64;
     model::Gpu {
         index: device.index,
         uuid: device.uuid.clone(),
         name: device.name.clone(),
         driver: device.driver.clone(),
-        used_by_target: usage.used,
-        used_by_target_reason: usage.reason,
+        mig: device.mig.map(|m| model::MigInstance {
+            gpu_instance: m.gpu_instance,
+            compute_instance: m.compute_instance,
+        }),
+        mig_parent: device.mig_parent,
+        lost_ns: device.lost.map(|t| origin.at(t).0),
         capabilities: capabilities(device),
-        limits: model::GpuLimits { power_mw: device.power_limit_mw, memory_bytes: device.memory_total_bytes },
+        failed_queries: device
+            .failed
+            .iter()
+            .map(|(name, (count, reason))| {
+                (name.clone(), model::FailedQuery { count: *count, reason: reason.clone() })
+            })
+            .collect(),
+        dropped_values: device.insane.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect(),
+        limits: model::GpuLimits {
+            power_mw: device.power_limit_mw,
+            memory_bytes: device.memory_total_bytes,
+            sm_clock_mhz: device.sm_clock_max_mhz,
+        },
         samples: device.readings.iter().map(|r| sample(origin, r)).collect(),
-        target_memory_bytes: usage.target_bytes,
-        other_memory_bytes: usage.other_bytes,
+        driver_samples: model::DriverSamples {
+            power: device.power_sampled.iter().map(|p| (origin.at(p.t).0, p.mw)).collect(),
+            sm: device.sm_samples.iter().map(|(t, v)| (origin.at(*t).0, *v)).collect(),
+            clock_error_ns: device.sample_clock_error.map(|n| n.0),
+        },
         sm_percent: of("sm_percent", |r| r.sm_percent.map(f64::from)),
-        power_mw: of("power_mw", |r| r.power_mw.map(|v| v as f64)),
+        memory_percent: of("sm_percent", |r| r.memory_percent.map(f64::from)),
+        power_mw: power_stat(device, span, why("power_mw")),
+        power_source: device.power_source.map(|source| match source {
+            PowerSource::Instant => "instant".to_owned(),
+            PowerSource::Average => "average".to_owned(),
+        }),
         memory_used_bytes: of("memory_used_bytes", |r| r.memory_used_bytes.map(|v| v as f64)),
         temperature_c: of("temperature_c", |r| r.temperature_c.map(f64::from)),
-        energy_mj: None,
-        energy_source: None,
-        idle_power_mw: None,
+        sm_clock_mhz: of("sm_clock_mhz", |r| r.sm_clock_mhz.map(f64::from)),
+        pcie_tx_kb_per_s: of("pcie_tx_kb_per_s", |r| r.pcie_tx_kb_per_s.map(f64::from)),
+        pcie_rx_kb_per_s: of("pcie_rx_kb_per_s", |r| r.pcie_rx_kb_per_s.map(f64::from)),
+        nvlink_tx_kib_per_s: rate(device, span, |r| r.nvlink_tx_kib),
+        nvlink_rx_kib_per_s: rate(device, span, |r| r.nvlink_rx_kib),
+        throttle: throttle(device, span),
+        energy_refresh_ns: energy::refresh(&device.energy).map(|n| n.0),
+        energy_mj: power.as_ref().ok().map(|p| whole(p.energy.mj)),
+        energy_error_mj: power.as_ref().ok().map(|p| p.energy.error_mj.ceil() as u64),
+        energy_source: power.as_ref().ok().map(|p| p.source.to_owned()),
+        energy_reason: power.err(),
+        idle_power_mw: idle.as_ref().ok().map(|i| whole(i.mj)),
+        idle_power_reason: idle.err(),
+        energy_above_idle_mj: above.map(|e| whole(e.mj)),
+        energy_above_idle_error_mj: above.map(|e| e.error_mj.ceil() as u64),
+        ..of_usage(usage)
     }
 }
 
-const fn sample(origin: Origin, r: &GpuReading) -> model::GpuSample {
+fn of_usage(usage: Usage) -> model::Gpu {
+    let untold = usage.reason.as_deref().unwrap_or("the driver tells no process's share of the device");
+    model::Gpu {
+        target_sm_percent: match usage.used {
+            Some(true) => stat(usage.target_sm.iter().copied(), untold),
+            _ => unknown(usage.reason.as_deref().unwrap_or("the target does not use it")),
+        },
+        used_by_target: usage.used,
+        used_by_target_reason: usage.reason,
+        processes: usage.processes,
+        target_memory_bytes: usage.target_bytes,
+        other_memory_bytes: usage.other_bytes,
+        unattributed_memory_bytes: usage.unattributed_bytes,
+        target_memory_reason: usage.memory_reason,
+        shared_with: usage.shared_with,
+        ..model::Gpu::default()
+    }
+}
+
+/// The sum over all windows.
+fn over(span: &Span, of: impl Fn(&Window) -> Result<Energy, String>) -> Result<Energy, String> {
+    span.0.iter().map(of).try_fold(Energy { mj: 0.0, error_mj: 0.0 }, |sum, energy| {
+        let energy = energy?;
+        Ok(Energy { mj: sum.mj + energy.mj, error_mj: sum.error_mj + energy.error_mj })
+    })
+}
+
+struct Spent {
+    energy: Energy,
+    source: &'static str,
+}
+
+/// The counter's difference; where there is none, the area under whichever readings of power tell it best.
+fn energy_of(device: &GpuDevice, span: &Span) -> Result<Spent, String> {
+    if device.mig.is_some() {
+        return Err("the driver tells the energy of the whole device, not of a MIG instance".to_owned());
+    }
+    let counter = match device.refused.get("energy_mj") {
+        Some(reason) => Err(format!("it has no energy counter ({reason})")),
+        None => over(span, |w| energy::counted(&device.energy, w.from, w.to)),
+    };
+    let counter = match counter {
+        Ok(energy) => return Ok(Spent { energy, source: "counter" }),
+        Err(why) => why,
+    };
+    let averaged = device.power_source != Some(PowerSource::Instant);
+    // What the driver's own samples are is not told: taken for averages like the query beside them.
+    let ways = [(&device.power, averaged), (&device.power_sampled, true)];
+    let tried: Vec<Result<Energy, String>> = ways
+        .into_iter()
+        .map(|(points, averaged)| over(span, |w| energy::integrated(points, w.from, w.to, averaged)))
+        .collect();
+    let best = tried.iter().flatten().copied().min_by(|a, b| a.error_mj.total_cmp(&b.error_mj));
+    let why = || format!("{counter}; {}", tried[0].as_ref().err().map_or("", String::as_str));
+    best.map(|energy| Spent { energy, source: "integrated" }).ok_or_else(why)
+}
+
+/// Milliwatts over the wait before the load. Its error is that of the area, spread over the time.
+fn idle_power(log: &GpuLog, device: &GpuDevice) -> Result<Energy, String> {
+    let (from, to) = log.baseline.ok_or("power at rest was not sampled")?;
+    let seconds = to.since(from).as_secs_f64();
+    let averaged = device.power_source != Some(PowerSource::Instant);
+    let spent = energy::integrated(&device.power, from, to, averaged)
+        .or_else(|_| energy::counted(&device.energy, from, to))
+        .map_err(|_| "power was not read over the whole wait before the load".to_owned())?;
+    Ok(Energy { mj: spent.mj / seconds, error_mj: spent.error_mj / seconds })
+}
+
+/// The driver's own samples where the window holds more of them.
+fn power_stat(device: &GpuDevice, span: &Span, why: &str) -> model::Stat {
+    let within = |points: &[PowerPoint]| -> Vec<f64> {
+        let inside = points.iter().filter(|p| span.holds(p.t));
+        inside.map(|p| p.mw as f64).collect()
+    };
+    let (polled, sampled) = (within(&device.power), within(&device.power_sampled));
+    stat(if sampled.len() > polled.len() { sampled } else { polled }, why)
+}
+
+/// Of a counter, between the first and the last reading in each window.
+fn rate(device: &GpuDevice, span: &Span, get: fn(&GpuReading) -> Option<u64>) -> Option<f64> {
+    let (mut grown, mut seconds) = (0, 0.0);
+    for window in &span.0 {
+        let inside = device.readings.iter().filter(|r| (window.from..=window.to).contains(&r.t));
+        let told: Vec<_> = inside.filter_map(|r| Some((r.t, get(r)?))).collect();
+        let (first, last) = (told.first()?, told.last()?);
+        seconds += last.0.since(first.0).as_secs_f64();
+        grown += last.1.checked_sub(first.1)?;
+    }
+    (seconds > 0.0).then(|| grown as f64 / seconds)
+}
+
+/// nvml.h, `nvmlClocksEventReason…`
+const REASONS: [(u64, &str); 9] = [
+    (0x1, "gpu_idle"),
+    (0x2, "applications_clocks_setting"),
+    (0x4, "sw_power_cap"),
+    (0x8, "hw_slowdown"),
+    (0x10, "sync_boost"),
+    (0x20, "sw_thermal_slowdown"),
+    (0x40, "hw_thermal_slowdown"),
+    (0x80, "hw_power_brake_slowdown"),
+    (0x100, "display_clock_setting"),
+];
+
+fn reasons(mask: u64) -> impl Iterator<Item = &'static str> {
+    REASONS.into_iter().filter(move |(bit, _)| mask & bit != 0).map(|(_, name)| name)
+}
+
+fn throttle(device: &GpuDevice, span: &Span) -> BTreeMap<String, f64> {
+    let inside = device.readings.iter().filter(|r| span.holds(r.t));
+    let masks: Vec<u64> = inside.filter_map(|r| r.throttle).collect();
+    let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
+    for name in masks.iter().flat_map(|mask| reasons(*mask)) {
+        *counts.entry(name).or_default() += 1;
+    }
+    counts.into_iter().map(|(name, n)| (name.to_owned(), f64::from(n) / masks.len() as f64)).collect()
+}
+
+fn sample(origin: Origin, r: &GpuReading) -> model::GpuSample {
     model::GpuSample {
         t_ns: origin.at(r.t).0,
         memory_used_bytes: r.memory_used_bytes,
@@ -52,130 +260,89 @@ const fn sample(origin: Origin, r: &GpuReading) -> model::GpuSample {
         power_mw: r.power_mw,
         temperature_c: r.temperature_c,
         sm_clock_mhz: r.sm_clock_mhz,
-        throttle: None,
+        throttle: r.throttle.map(|mask| reasons(mask).map(str::to_owned).collect()),
     }
 }
 
-/// `ok` for what any reading told, NVML's words for what the device refuses.
+/// `ok` for what the device answers, NVML's words for what it refuses.
 fn capabilities(device: &GpuDevice) -> BTreeMap<String, String> {
-    type Told = fn(&GpuReading) -> bool;
-    let told: [(&str, Told); 6] = [
-        ("memory_used_bytes", |r| r.memory_used_bytes.is_some()),
-        ("sm_percent", |r| r.sm_percent.is_some()),
-        ("memory_percent", |r| r.memory_percent.is_some()),
-        ("power_mw", |r| r.power_mw.is_some()),
-        ("temperature_c", |r| r.temperature_c.is_some()),
-        ("sm_clock_mhz", |r| r.sm_clock_mhz.is_some()),
-    ];
-    let mut all: BTreeMap<String, String> = told
-        .into_iter()
-        .filter(|(_, told)| device.readings.iter().any(told))
-        .map(|(name, _)| (name.to_owned(), "ok".to_owned()))
-        .collect();
-    all.extend(device.refused.clone());
-    all
+    let ok = device.answered.iter().map(|name| ((*name).to_owned(), "ok".to_owned()));
+    ok.chain(device.refused.clone()).collect()
 }
 
-struct Usage {
-    used: Option<bool>,
-    reason: Option<String>,
-    target_bytes: Option<u64>,
-    other_bytes: Option<u64>,
-}
-
-/// NVML knows processes by their pid in the initial namespace, so only a known host pid can match.
-fn usage(device: &GpuDevice, processes: &model::Processes) -> Usage {
-    let unknown =
-        |why: &str| Usage { used: None, reason: Some(why.to_owned()), target_bytes: None, other_bytes: None };
-    if !device.processes_known {
-        return unknown("the device does not tell which processes use it");
+/// The devices that the target uses, together.
+pub(super) fn summary(
+    inputs: &Inputs<'_>,
+    gpus: &[model::Gpu],
+    processes: &model::Processes,
+) -> Option<model::GpuSummary> {
+    if gpus.is_empty() {
+        return None;
     }
-    if processes.tracker == model::Tracker::None {
-        return unknown("there is no target");
-    }
-    let hosts: HashSet<u32> = processes.list.iter().filter_map(|p| p.host_pid).collect();
-    let is_target = |pid: &u32| hosts.contains(pid);
-    let used = device.process_memory.keys().any(is_target);
-    // Not found is "not used" only where every process could have been found.
-    if !used && (!processes.complete || processes.list.iter().any(|p| p.host_pid.is_none())) {
-        return unknown("not every process of the target is known by its host pid");
-    }
-    let sum = |ours: bool| {
-        let of = device.process_memory.iter().filter(|(pid, _)| is_target(pid) == ours);
-        of.map(|(_, bytes)| *bytes).try_fold(0u64, |sum, bytes| Some(sum.saturating_add(bytes?)))
+    let log = inputs.gpu;
+    let poll = model::GpuPoll {
+        ticks: log.cost.ticks,
+        calls: log.cost.calls,
+        cpu_ns: log.cost.cpu.0,
+        call_ns: log.cost.in_calls.0,
+        slowest_call: log.cost.slowest.as_ref().map(|(name, _)| name.clone()),
+        slowest_call_ns: log.cost.slowest.as_ref().map(|(_, time)| time.0),
     };
-    Usage { used: Some(used), reason: None, target_bytes: sum(true), other_bytes: sum(false) }
+    let members = Members::of(log, processes);
+    let roots = &inputs.target.roots;
+    let theirs = log
+        .visible_devices
+        .iter()
+        .filter(|(pid, _)| roots.contains(pid) || members.ever_had(**pid))
+        .map(|(pid, value)| (*pid, value.clone()));
+    let base = model::GpuSummary { poll, cuda_visible_devices: theirs.collect(), ..Default::default() };
+    let devices = match counted_devices(inputs, gpus) {
+        Ok(devices) => devices,
+        Err(reason) => return Some(model::GpuSummary { reason: Some(reason), ..base }),
+    };
+    let used: Vec<&model::Gpu> = devices.iter().map(|i| &gpus[*i]).collect();
+    let sum = |get: fn(&model::Gpu) -> Option<u64>| {
+        used.iter().try_fold(0_u64, |sum, g| Some(sum.saturating_add(get(g)?)))
+    };
+    let reason = used.iter().find_map(|g| Some(format!("device {}: {}", g.index, g.energy_reason.as_ref()?)));
+    Some(model::GpuSummary {
+        reason,
+        target_memory_bytes: sum(|g| g.target_memory_bytes),
+        memory_bytes: sum(|g| g.limits.memory_bytes),
+        power_mw: used.iter().map(|g| g.power_mw.mean).sum(),
+        energy_mj: sum(|g| g.energy_mj),
+        energy_error_mj: sum(|g| g.energy_error_mj),
+        energy_above_idle_mj: sum(|g| g.energy_above_idle_mj),
+        energy_above_idle_error_mj: sum(|g| g.energy_above_idle_error_mj),
+        devices,
+        ..base
+    })
+}
+
+/// Whose figures are summed: the devices that the target uses. Where that can't be told, those that `--gpu` names.
+fn counted_devices(inputs: &Inputs<'_>, gpus: &[model::Gpu]) -> Result<Vec<usize>, String> {
+    let named = matches!(inputs.plan.observe.gpu, GpuChoice::These(_));
+    let mut devices = Vec::new();
+    for (i, gpu) in gpus.iter().enumerate() {
+        // A MIG instance is a part of the device before it.
+        if gpu.mig.is_some() && gpus.iter().any(|g| g.mig_parent && g.index == gpu.index) {
+            continue;
+        }
+        match gpu.used_by_target {
+            Some(true) => devices.push(i),
+            Some(false) => {}
+            None if named => devices.push(i),
+            None => {
+                let why = gpu.used_by_target_reason.as_deref().unwrap_or("not told");
+                return Err(format!(
+                    "whether the target uses device {} can't be told ({why}): name its devices with --gpu",
+                    gpu.index
+                ));
+            }
+        }
+    }
+    if devices.is_empty() { Err("the target uses none of the devices".to_owned()) } else { Ok(devices) }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::analysis::fixture::{Fixture, ORIGIN, ObservationBuilder, ProcessBuilder, ms};
-
-    fn reading(sm: Option<u32>, power: Option<u64>) -> GpuReading {
-        GpuReading {
-            t: ms(100),
-            memory_used_bytes: None,
-            sm_percent: sm,
-            memory_percent: None,
-            power_mw: power,
-            temperature_c: None,
-            sm_clock_mhz: None,
-        }
-    }
-
-    fn target(host_pid: Option<u32>) -> model::Processes {
-        let mut o = ObservationBuilder::new().processes(vec![ProcessBuilder::new(10, 1, "server")]).build();
-        o.processes[0].host_pid = host_pid;
-        Fixture { observation: Some(o), ..Fixture::profile() }.with(crate::analysis::processes::processes)
-    }
-
-    fn device(processes: &[(u32, Option<u64>)]) -> GpuDevice {
-        GpuDevice {
-            process_memory: processes.iter().copied().collect(),
-            processes_known: true,
-            ..GpuDevice::default()
-        }
-    }
-
-    #[test]
-    fn a_refused_query_is_null_with_nvmls_words() {
-        let mut d = device(&[]);
-        d.readings = vec![reading(Some(40), None), reading(Some(60), None)];
-        d.refused.insert("power_mw".into(), "Not Supported".into());
-        let g = gpu(ORIGIN, &d, &target(Some(10)));
-        assert_eq!((g.sm_percent.mean, g.power_mw.mean), (Some(50.0), None));
-        assert_eq!(g.power_mw.reason.as_deref(), Some("Not Supported"));
-        assert_eq!(g.capabilities["power_mw"], "Not Supported");
-        assert_eq!(g.capabilities["sm_percent"], "ok");
-        assert_eq!((g.samples[0].t_ns, g.energy_mj), (100_000_000, None));
-    }
-
-    #[test]
-    fn memory_divides_into_the_targets_and_the_others() {
-        let g = gpu(ORIGIN, &device(&[(900, Some(5)), (901, Some(7))]), &target(Some(900)));
-        assert_eq!(
-            (g.used_by_target, g.target_memory_bytes, g.other_memory_bytes),
-            (Some(true), Some(5), Some(7))
-        );
-    }
-
-    #[test]
-    fn an_unknown_share_makes_the_sum_unknown() {
-        let g = gpu(ORIGIN, &device(&[(900, None)]), &target(Some(900)));
-        assert_eq!(
-            (g.used_by_target, g.target_memory_bytes, g.other_memory_bytes),
-            (Some(true), None, Some(0))
-        );
-    }
-
-    #[test]
-    fn not_used_is_only_said_where_every_host_pid_is_known() {
-        assert_eq!(gpu(ORIGIN, &device(&[(7, None)]), &target(Some(900))).used_by_target, Some(false));
-        let missing = model::Processes { complete: false, ..target(Some(900)) };
-        assert_eq!(gpu(ORIGIN, &device(&[(7, None)]), &missing).used_by_target, None);
-        let g = gpu(ORIGIN, &device(&[(7, None)]), &target(None));
-        assert_eq!(g.used_by_target, None);
-        assert!(g.used_by_target_reason.is_some());
-    }
-}
+mod tests;

@@ -11,12 +11,15 @@ mod confidence;
 mod definitions;
 mod dist;
 mod efficiency;
+mod energy;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod fold;
 mod gpus;
+mod hardware;
 mod idle;
 mod insights;
+mod joules;
 mod lineage;
 mod load;
 mod measured;
@@ -99,13 +102,20 @@ pub fn report(inputs: Inputs<'_>) -> model::Report {
     let only = measured.and_then(Measured::only);
     let processes = processes::processes(&inputs);
     let resources = resources::resources(&inputs);
-    let gpus = gpus::gpus(inputs.origin, inputs.gpu, &processes);
+    let windows = measured.map(|m| m.sums.windows.as_slice()).unwrap_or_default();
+    let mut gpus = gpus::gpus(&inputs, windows, &processes);
+    let gpu_summary = gpus::summary(&inputs, &gpus, &processes);
     let planned = || measured.zip(inputs.plan.load.as_ref());
     let load = planned().map(|(measured, plan)| load::load(&inputs, plan, measured));
     let sweep = planned().and_then(|(measured, plan)| load::sweep(&inputs, plan, measured));
     let efficiency = efficiency::efficiency(&inputs, measured);
-    let validity = validity::validity(&inputs, &processes);
-    let insights = insights::insights(&inputs, &processes, &resources);
+    let efficiency = joules::beside(efficiency, &inputs, &gpus, gpu_summary.as_ref());
+    let mut validity = validity::validity(&inputs, &processes);
+    hardware::judge(&mut gpus, gpu_summary.as_ref(), &resources, &validity);
+    validity.extend(gpus::doubts(&gpus, gpu_summary.as_ref()));
+    validity.sort_by_key(|v| std::cmp::Reverse(v.level));
+    let mut insights = insights::insights(&inputs, &processes, &resources);
+    insights.extend(hardware::insights(&gpus));
     model::Report {
         schema_version: model::SCHEMA_VERSION,
         validity,
@@ -126,6 +136,7 @@ pub fn report(inputs: Inputs<'_>) -> model::Report {
         processes,
         resources,
         gpus,
+        gpu_summary,
         efficiency,
         stalls: None,
         stalls_reason: Some("this version does not explain slow tokens".to_owned()),

@@ -1,31 +1,109 @@
-//! What NVML told of the devices.
+//! What NVML told of the devices, and what the processors' own energy counters did.
 
 use std::collections::BTreeMap;
 
 use crate::clock::Mono;
+use crate::units::Nanos;
 
-/// One GPU poll log. `unavailable` says why there are no devices.
+/// One poll log. `unavailable` says why there are no devices.
 #[derive(Debug, Clone, Default)]
 pub struct GpuLog {
     pub unavailable: Option<String>,
     pub devices: Vec<GpuDevice>,
+    /// The wait before the load, from and to: nothing was sent in it.
+    pub baseline: Option<(Mono, Mono)>,
+    /// From when to when devices were polled.
+    pub polled: Option<(Mono, Mono)>,
+    /// What CUDA may see, as the environment of a process on a device or of the target's root says; by pid.
+    pub visible_devices: BTreeMap<u32, String>,
+    /// Whether NVML's pids are those that inferscope sees: both count in the initial pid namespace.
+    pub pids_are_ours: bool,
+    pub cost: PollCost,
+    pub packages: CpuPackages,
+}
+
+/// What polling cost.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PollCost {
+    /// Looks at all devices.
+    pub ticks: u64,
+    /// CPU time of the polling thread.
+    pub cpu: Nanos,
+    /// Time in the driver's calls.
+    pub in_calls: Nanos,
+    pub calls: u64,
+    /// The call that took longest, and how long.
+    pub slowest: Option<(String, Nanos)>,
+}
+
+/// RAPL: the energy of the CPU packages, where the kernel shows it.
+#[derive(Debug, Clone, Default)]
+pub struct CpuPackages {
+    /// Why there are no readings.
+    pub unavailable: Option<String>,
+    /// Millijoules of all packages since the first reading.
+    pub readings: Vec<EnergyReading>,
 }
 
 #[derive(Debug, Clone, Default)]
 pub struct GpuDevice {
+    /// Of a MIG instance: that of the device which it is cut from.
     pub index: u32,
     pub uuid: Option<String>,
     pub name: Option<String>,
     pub driver: Option<String>,
-    /// For each query that the device refuses: NVML's own words.
+    pub mig: Option<MigInstance>,
+    /// Cut into MIG instances, which follow as devices of their own.
+    pub mig_parent: bool,
+    /// For each query that the device answers.
+    pub answered: Vec<&'static str>,
+    /// For each query that it refuses: NVML's own words.
     pub refused: BTreeMap<String, String>,
+    /// Queries that failed now and then: how often, and the last reason.
+    pub failed: BTreeMap<String, (u64, String)>,
+    /// When it fell off the bus.
+    pub lost: Option<Mono>,
     pub memory_total_bytes: Option<u64>,
+    /// `memory_used_bytes` holds what the driver reserves: an older driver does not tell it apart.
+    pub used_includes_reserved: bool,
+    pub memory_reserved_bytes: Option<u64>,
     pub power_limit_mw: Option<u64>,
+    pub sm_clock_max_mhz: Option<u32>,
+    pub power_source: Option<PowerSource>,
     pub readings: Vec<GpuReading>,
-    /// Host pids that NVML saw with a context on it, with their memory where it told.
-    pub process_memory: BTreeMap<u32, Option<u64>>,
+    /// Power as it was polled.
+    pub power: Vec<PowerPoint>,
+    /// Power from the driver's buffer, at the times that it was sampled.
+    pub power_sampled: Vec<PowerPoint>,
+    pub energy: Vec<EnergyReading>,
+    /// Between two polls: utilisation from the driver's buffer.
+    pub sm_samples: Vec<(Mono, u32)>,
+    /// How far the driver's stamps may be from the one clock, where it gave any.
+    pub sample_clock_error: Option<Nanos>,
+    /// Looks at the processes that differ from the one before.
+    pub processes: Vec<ProcessLook>,
+    pub process_use: Vec<ProcessUse>,
     /// Whether the process query ever answered.
     pub processes_known: bool,
+    /// Values that could not be true, by what was wrong with them.
+    pub insane: BTreeMap<&'static str, u64>,
+    /// The process list has entries of 32 bytes where the header says 24 (first drivers of R535).
+    pub wide_processes: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MigInstance {
+    pub gpu_instance: Option<u32>,
+    pub compute_instance: Option<u32>,
+}
+
+/// What a reading of power is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PowerSource {
+    /// Of the moment.
+    Instant,
+    /// Averaged over a second, or it can't be told.
+    Average,
 }
 
 /// One poll of one device; `None` where it did not tell.
@@ -38,4 +116,69 @@ pub struct GpuReading {
     pub power_mw: Option<u64>,
     pub temperature_c: Option<u32>,
     pub sm_clock_mhz: Option<u32>,
+    /// NVML's mask of what holds the clocks back.
+    pub throttle: Option<u64>,
+    pub pcie_tx_kb_per_s: Option<u32>,
+    pub pcie_rx_kb_per_s: Option<u32>,
+    /// Counters, of all links together.
+    pub nvlink_tx_kib: Option<u64>,
+    pub nvlink_rx_kib: Option<u64>,
+}
+
+impl GpuReading {
+    #[must_use]
+    pub const fn empty(t: Mono) -> Self {
+        Self {
+            t,
+            memory_used_bytes: None,
+            sm_percent: None,
+            memory_percent: None,
+            power_mw: None,
+            temperature_c: None,
+            sm_clock_mhz: None,
+            throttle: None,
+            pcie_tx_kb_per_s: None,
+            pcie_rx_kb_per_s: None,
+            nvlink_tx_kib: None,
+            nvlink_rx_kib: None,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PowerPoint {
+    pub t: Mono,
+    pub mw: u64,
+}
+
+/// A counter, and the moments right before and after the call that read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EnergyReading {
+    pub before: Mono,
+    pub after: Mono,
+    pub mj: u64,
+}
+
+/// The processes on a device, from this moment on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcessLook {
+    pub t: Mono,
+    pub all: Vec<GpuProcess>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct GpuProcess {
+    /// In the initial pid namespace.
+    pub pid: u32,
+    pub graphics: bool,
+    /// `None`: it can't be told.
+    pub bytes: Option<u64>,
+}
+
+/// A process's share of the device in the driver's last window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProcessUse {
+    pub t: Mono,
+    pub pid: u32,
+    pub sm_percent: u32,
 }

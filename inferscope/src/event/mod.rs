@@ -7,7 +7,10 @@ mod gpu;
 mod load;
 mod process;
 
-pub use gpu::{GpuDevice, GpuLog, GpuReading};
+pub use gpu::{
+    CpuPackages, EnergyReading, GpuDevice, GpuLog, GpuProcess, GpuReading, MigInstance, PollCost, PowerPoint,
+    PowerSource, ProcessLook, ProcessUse,
+};
 pub use load::{
     Calibration, Chunk, ChunkKind, ClientLog, Failure, FailureKind, InFlight, PhaseLog, RequestLog, Usage,
 };

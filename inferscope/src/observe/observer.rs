@@ -490,7 +490,7 @@ fn apart(moved_out: u64, cgroup: Option<&CgroupTarget>, beside_own: bool) -> Opt
     })
 }
 
-fn own_thread_cpu() -> Nanos {
+pub(super) fn own_thread_cpu() -> Nanos {
     let t = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     let seconds = u64::try_from(t.tv_sec).unwrap_or(0);
     Nanos(seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(t.tv_nsec).unwrap_or(0)))

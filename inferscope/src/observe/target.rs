@@ -107,7 +107,7 @@ impl Unseen {
 /// `PROC_PID_INIT_INO` (include/linux/proc_ns.h).
 const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 
-fn in_inner_namespace() -> bool {
+pub(super) fn in_inner_namespace() -> bool {
     use std::os::unix::fs::MetadataExt;
     std::fs::metadata("/proc/self/ns/pid").is_ok_and(|namespace| namespace.ino() != INITIAL_PID_NAMESPACE)
 }

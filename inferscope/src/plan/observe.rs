@@ -18,6 +18,17 @@ pub struct ObservePlan {
     pub sample_interval: Nanos,
     pub gpu: GpuChoice,
     pub nvml_lib: Option<PathBuf>,
+    /// Where there are devices, nothing is sent for so long: what they use at rest.
+    pub gpu_baseline: Nanos,
+    pub prices: Vec<Price>,
+}
+
+/// What a device costs for an hour, in any currency.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Price {
+    /// A part of its name; `None`: any device.
+    pub device: Option<String>,
+    pub per_hour: f64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,7 +135,26 @@ pub(super) fn observe(args: &cli::ObserveArgs, target: TargetPlan) -> Result<Obs
         sample_interval,
         gpu: gpu(&args.gpu)?,
         nvml_lib: args.nvml_lib.clone(),
+        gpu_baseline: args.gpu_baseline.into(),
+        prices: args.price_per_hour.iter().map(|p| price(p)).collect::<Result<_, _>>()?,
     })
+}
+
+/// `2.5`, or `H100=2.5`.
+fn price(text: &str) -> Result<Price, PlanError> {
+    let (device, number) = match text.rsplit_once('=') {
+        Some((device, number)) => (Some(device.trim().to_owned()), number),
+        None => (None, text),
+    };
+    let per_hour = number.trim().parse().ok().filter(|p: &f64| p.is_finite() && *p >= 0.0);
+    match per_hour {
+        Some(per_hour) if device.as_deref() != Some("") => Ok(Price { device, per_hour }),
+        _ => Err(PlanError::Value {
+            what: format!("--price-per-hour {text}"),
+            why: "it is no price".into(),
+            remedy: "give a number such as 2.5, or a part of a device's name with it: H100=2.5",
+        }),
+    }
 }
 
 /// `512K`, `4M` or plain bytes, rounded up to the power of two that the kernel demands.

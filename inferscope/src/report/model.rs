@@ -16,7 +16,10 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use gpus::{Gpu, GpuLimits, GpuSample};
+pub use gpus::{
+    DriverSamples, FailedQuery, Gpu, GpuLimits, GpuPoll, GpuProcess, GpuSample, GpuSummary, LimitedBy,
+    MigInstance,
+};
 pub use load::{
     Chunk, ChunkKind, Dist, ErrorKind, FailureGroup, InFlight, InFlightSample, Interval, Knee, Load, Repeat,
     Request, Step, Sweep, Timing, TokenSource,
@@ -54,6 +57,9 @@ pub struct Report {
     /// Why `gpus` is empty.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub gpus_reason: Option<String>,
+    /// The devices that the target uses, together; `null` where there are none.
+    #[serde(default)]
+    pub gpu_summary: Option<GpuSummary>,
     pub efficiency: Efficiency,
     /// `null` until this version can explain a slow token.
     pub stalls: Option<Vec<Stall>>,
@@ -159,11 +165,37 @@ pub struct Efficiency {
     pub cpu_ns_per_request: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cpu_reason: Option<String>,
+    /// Of the devices that the target uses, over the load's window; the truth is within the error.
     pub joules_per_token: Option<f64>,
     pub joules_per_token_error: Option<f64>,
+    #[serde(default)]
+    pub joules_per_request: Option<f64>,
+    #[serde(default)]
+    pub joules_per_request_error: Option<f64>,
+    /// Without what the devices use at rest.
+    #[serde(default)]
+    pub joules_per_token_above_idle: Option<f64>,
+    #[serde(default)]
+    pub joules_per_token_above_idle_error: Option<f64>,
     pub tokens_per_joule: Option<f64>,
+    #[serde(default)]
+    pub tokens_per_joule_error: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub joules_reason: Option<String>,
+    /// All CPU packages of the machine (RAPL), over the load's window.
+    #[serde(default)]
+    pub cpu_package_joules: Option<f64>,
+    #[serde(default)]
+    pub cpu_package_joules_error: Option<f64>,
+    #[serde(default)]
+    pub cpu_joules_per_token: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cpu_joules_reason: Option<String>,
+    /// At the prices of `--price-per-hour`, in their currency, and at the measured output tokens/s.
+    #[serde(default)]
+    pub cost_per_million_tokens: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cost_reason: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

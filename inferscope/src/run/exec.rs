@@ -50,7 +50,7 @@ pub fn run(plan: &Plan) -> Result<u8, RunError> {
         nobody_answers(&load.endpoint)?;
     }
     let (observer, found) = observe(&plan.observe, found(&command))?;
-    let gpu = Poller::start(&plan.observe)?;
+    let gpu = Poller::start(&plan.observe, &found.roots)?;
     command.open_gate()?;
     let opened = Mono::now();
 

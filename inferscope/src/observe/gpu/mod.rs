@@ -1,27 +1,51 @@
-//! The devices, polled through NVML.
+//! The devices, polled through NVML, and beside them the energy of the CPU packages.
 //!
-//! Owns its thread: a driver that takes its time delays neither tokens nor /proc. A query that a
-//! device refuses is kept with NVML's reason and is `None` in every reading, never 0. Started and
-//! stopped by `run`. Proved on no hardware yet (README).
+//! Owns its thread: a driver that takes its time delays neither tokens nor /proc. A query that a device refuses is kept
+//! with NVML's reason and is `None` in every reading, never 0. Started and stopped by `run`. Proved against a stand-in
+//! for the driver (`tests/nvml-standin`), on no hardware yet (README).
+//!
+//! `device` is one device's queries, `ask` what they answer at all, `processes` and `buffered` make sense of two of them,
+//! `raw` holds the unsafe calls, `packages` reads RAPL.
 
+mod ask;
+mod buffered;
+mod device;
+mod packages;
+mod processes;
+mod raw;
+
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::Thread;
+use std::time::Duration;
 
-use nvml_wrapper::enum_wrappers::device::{Clock, TemperatureSensor};
-use nvml_wrapper::enums::device::UsedGpuMemory;
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, Nvml};
 
+use super::observer::own_thread_cpu;
 use super::series::Series;
+use super::target;
 use crate::clock::Mono;
-use crate::event::{GpuDevice, GpuLog, GpuReading};
+use crate::event::{CpuPackages, EnergyReading, GpuDevice, GpuLog, PollCost};
 use crate::plan::{GpuChoice, ObservePlan};
 use crate::units::Nanos;
 
-/// An hour at 50 ms; beyond, neighbours are merged (see `series`).
+use device::Watched;
+use packages::Packages;
+use processes::Pids;
+
+/// Refreshes of an energy counter come about every 100 ms; one that has not come by then is not waited for.
+const REFRESH_LIMIT: Nanos = Nanos::from_millis(500);
+const REFRESH_LOOK: Duration = Duration::from_millis(5);
+/// A driver that has not answered a look by then is left to itself.
+const DRIVER_LIMIT: Duration = Duration::from_secs(10);
+/// CPU energy: an hour at 50 ms; beyond, neighbours are merged (see `series`).
 const MAX_READINGS: usize = 72_000;
+/// The variable by which CUDA hides devices from a process.
+const VISIBLE_DEVICES: &[u8] = b"CUDA_VISIBLE_DEVICES=";
 
 #[derive(Debug, thiserror::Error)]
 pub enum GpuError {
@@ -32,55 +56,140 @@ pub enum GpuError {
 
 /// A running poll, or why there is none.
 pub struct Poller {
-    thread: Option<JoinHandle<GpuLog>>,
-    stop: Arc<AtomicBool>,
+    poll: Option<Poll>,
     unavailable: Option<String>,
+    /// Where nothing polls.
+    no_packages: Option<String>,
+    baseline: Option<(Mono, Mono)>,
+}
+
+struct Poll {
+    thread: Thread,
+    stop: Arc<AtomicBool>,
+    /// After the first look at all devices.
+    looked: Receiver<()>,
+    log: Receiver<GpuLog>,
+    has_devices: bool,
 }
 
 impl Poller {
+    /// `roots`: processes of the target whose environment may say which devices CUDA shows them.
+    ///
     /// # Errors
     /// Devices asked for by name (`--gpu all`, indices, UUIDs) that are not there.
-    pub fn start(plan: &ObservePlan) -> Result<Self, GpuError> {
+    pub fn start(plan: &ObservePlan, roots: &[u32]) -> Result<Self, GpuError> {
+        let (devices, unavailable) = match devices(plan) {
+            Ok(found) => (Some(found), None),
+            Err(why) if !matches!(plan.gpu, GpuChoice::Auto | GpuChoice::Off) => {
+                return Err(GpuError::Missing(why));
+            }
+            Err(why) => (None, Some(why)),
+        };
+        let packages = Packages::open(Path::new(packages::POWERCAP));
+        let has_devices = devices.is_some();
+        // Without either there is nothing to poll.
+        let none = |unavailable, no_packages| Self { poll: None, unavailable, no_packages, baseline: None };
+        let packages = match packages {
+            Err(why) if !has_devices => return Ok(none(unavailable, Some(why))),
+            packages => packages,
+        };
         let stop = Arc::new(AtomicBool::new(false));
-        let none = |why: String| Self { thread: None, stop: Arc::clone(&stop), unavailable: Some(why) };
-        if plan.gpu == GpuChoice::Off {
-            return Ok(none("--gpu off".to_owned()));
-        }
-        let by_name = plan.gpu != GpuChoice::Auto;
-        let nvml = match open(plan.nvml_lib.as_deref()) {
-            Ok(nvml) => nvml,
-            Err(why) if by_name => return Err(GpuError::Missing(why)),
-            Err(why) => return Ok(none(why)),
+        let (tell_look, looked) = channel();
+        let (tell_log, log) = channel();
+        let worker = Worker {
+            devices,
+            packages,
+            interval: plan.sample_interval,
+            stop: Arc::clone(&stop),
+            roots: roots.to_vec(),
         };
-        let indices = match chosen(&nvml, &plan.gpu) {
-            Ok(indices) if !indices.is_empty() => indices,
-            Ok(_) if by_name => return Err(GpuError::Missing("NVML lists no device".into())),
-            Ok(_) => return Ok(none("NVML lists no device".into())),
-            Err(why) if by_name => return Err(GpuError::Missing(why)),
-            Err(why) => return Ok(none(why)),
-        };
-        let (interval, theirs) = (plan.sample_interval, Arc::clone(&stop));
-        let spawned = std::thread::Builder::new()
-            .name("nvml".into())
-            .spawn(move || poll(&nvml, &indices, interval, &theirs));
+        let spawned = std::thread::Builder::new().name("nvml".into()).spawn(move || {
+            // Who asked may have gone on without it.
+            let _ = tell_log.send(worker.run(&tell_look));
+        });
         Ok(match spawned {
-            Ok(thread) => Self { thread: Some(thread), stop, unavailable: None },
-            Err(e) => none(format!("the NVML thread can't be started: {e}")),
+            Ok(thread) => {
+                let poll = Poll { thread: thread.thread().clone(), stop, looked, log, has_devices };
+                Self { poll: Some(poll), ..none(unavailable, None) }
+            }
+            Err(e) => {
+                let why = format!("the NVML thread can't be started: {e}");
+                none(Some(why.clone()), Some(why))
+            }
         })
+    }
+
+    /// Where there are devices, waits for the first look and then for `time`, in which nothing is to be sent: what they
+    /// use at rest.
+    pub fn rest(&mut self, time: Nanos) {
+        let Some(poll) = self.poll.as_ref().filter(|p| p.has_devices && time > Nanos::ZERO) else { return };
+        if poll.looked.recv_timeout(DRIVER_LIMIT).is_err() {
+            return;
+        }
+        let from = Mono::now();
+        std::thread::sleep(time.to_duration());
+        self.baseline = Some((from, Mono::now()));
     }
 
     #[must_use]
     pub fn finish(self) -> GpuLog {
-        self.stop.store(true, Ordering::Relaxed);
-        let Some(thread) = self.thread else {
-            return GpuLog { unavailable: self.unavailable, devices: Vec::new() };
+        let none = |unavailable, no_packages| GpuLog {
+            unavailable,
+            packages: CpuPackages { unavailable: no_packages, ..CpuPackages::default() },
+            ..GpuLog::default()
         };
-        thread.thread().unpark();
-        thread.join().unwrap_or_else(|_| GpuLog {
-            unavailable: Some("the NVML thread panicked; this is a bug".into()),
-            devices: Vec::new(),
-        })
+        let Some(poll) = self.poll else { return none(self.unavailable, self.no_packages) };
+        poll.stop.store(true, Ordering::Relaxed);
+        poll.thread.unpark();
+        match poll.log.recv_timeout(DRIVER_LIMIT) {
+            Ok(log) => GpuLog { baseline: self.baseline, unavailable: self.unavailable, ..log },
+            Err(_) => {
+                let why = format!(
+                    "the driver did not answer within {DRIVER_LIMIT:?} at the end: its readings are lost"
+                );
+                none(Some(why.clone()), Some(why))
+            }
+        }
     }
+}
+
+/// NVML with the devices that are to be polled.
+struct Chosen {
+    nvml: Nvml,
+    /// By UUID or index.
+    these: Vec<Which>,
+}
+
+#[derive(Debug, Clone)]
+enum Which {
+    Index(u32),
+    Uuid(String),
+}
+
+fn devices(plan: &ObservePlan) -> Result<Chosen, String> {
+    if plan.gpu == GpuChoice::Off {
+        return Err("--gpu off".to_owned());
+    }
+    let nvml = open(plan.nvml_lib.as_deref())?;
+    let count = nvml.device_count().map_err(|e| format!("NVML can't count the devices: {e}"))?;
+    let these: Vec<Which> = match &plan.gpu {
+        GpuChoice::These(names) => names
+            .iter()
+            .map(|name| match name.parse::<u32>() {
+                Ok(index) if index < count => Ok(Which::Index(index)),
+                Ok(index) => Err(format!("there is no device {index}, NVML lists {count}")),
+                Err(_) => nvml
+                    .device_by_uuid(name.as_str())
+                    .map(|_| Which::Uuid(name.clone()))
+                    .map_err(|e| format!("device {name}: {e}")),
+            })
+            .collect::<Result<_, _>>()?,
+        _ => (0..count).map(Which::Index).collect(),
+    };
+    if these.is_empty() {
+        return Err("NVML lists no device".into());
+    }
+    Ok(Chosen { nvml, these })
 }
 
 fn open(library: Option<&Path>) -> Result<Nvml, String> {
@@ -97,102 +206,145 @@ fn open(library: Option<&Path>) -> Result<Nvml, String> {
     })
 }
 
-fn chosen(nvml: &Nvml, choice: &GpuChoice) -> Result<Vec<u32>, String> {
-    let count = nvml.device_count().map_err(|e| format!("NVML can't count the devices: {e}"))?;
-    match choice {
-        GpuChoice::Auto | GpuChoice::All => Ok((0..count).collect()),
-        GpuChoice::Off => Ok(Vec::new()),
-        GpuChoice::These(names) => names
-            .iter()
-            .map(|name| match name.parse::<u32>() {
-                Ok(index) if index < count => Ok(index),
-                Ok(index) => Err(format!("there is no device {index}, NVML lists {count}")),
-                Err(_) => nvml
-                    .device_by_uuid(name.as_str())
-                    .and_then(|d| d.index())
-                    .map_err(|e| format!("device {name}: {e}")),
-            })
-            .collect(),
-    }
-}
-
-fn poll(nvml: &Nvml, indices: &[u32], interval: Nanos, stop: &AtomicBool) -> GpuLog {
-    let series = || Series::new(MAX_READINGS, |a: &GpuReading, b| weight(a) > weight(b));
-    let mut devices: Vec<_> = indices.iter().map(|&i| (describe(nvml, i), series())).collect();
-    let mut next = Mono::now();
-    loop {
-        for (log, readings) in &mut devices {
-            if let Some(reading) = read(nvml, log) {
-                readings.push(reading);
-            }
-        }
-        if stop.load(Ordering::Relaxed) {
-            let close = |(log, readings): (GpuDevice, Series<_>)| GpuDevice {
-                readings: readings.finish(None).0,
-                ..log
+impl Chosen {
+    /// Every chosen device, and after a device that is cut into MIG instances those; apart, what can't be had.
+    fn watched(&self) -> (Vec<Watched<'_>>, Vec<GpuDevice>) {
+        let driver = self.nvml.sys_driver_version().ok();
+        let (mut all, mut missing) = (Vec::new(), Vec::new());
+        for which in &self.these {
+            let (index, found) = match which {
+                Which::Index(index) => (*index, self.nvml.device_by_index(*index)),
+                Which::Uuid(uuid) => {
+                    let found = self.nvml.device_by_uuid(uuid.as_str());
+                    let parent = |d: &Device<'_>| d.mig_parent_device().and_then(|p| p.index());
+                    let index = found.as_ref().ok().and_then(|d| d.index().or_else(|_| parent(d)).ok());
+                    (index.unwrap_or_default(), found)
+                }
             };
-            return GpuLog { unavailable: None, devices: devices.into_iter().map(close).collect() };
-        }
-        next = next.plus(interval).max(Mono::now());
-        std::thread::park_timeout(next.since(Mono::now()).to_duration());
-    }
-}
-
-/// Which of two neighbours a long run keeps: memory decides whether a model fits, then power.
-fn weight(r: &GpuReading) -> (Option<u64>, Option<u64>) {
-    (r.memory_used_bytes, r.power_mw)
-}
-
-/// The answer, or `None` with NVML's reason kept under the query's name.
-fn ask<T>(log: &mut GpuDevice, query: &str, answer: Result<T, NvmlError>) -> Option<T> {
-    match answer {
-        Ok(value) => Some(value),
-        Err(e) => {
-            if !log.refused.contains_key(query) {
-                log.refused.insert(query.to_owned(), e.to_string());
+            let device = match found {
+                Ok(device) => device,
+                Err(e) => {
+                    let refused = BTreeMap::from([("device".to_owned(), e.to_string())]);
+                    missing.push(GpuDevice {
+                        index,
+                        driver: driver.clone(),
+                        refused,
+                        ..GpuDevice::default()
+                    });
+                    continue;
+                }
+            };
+            let is_mig = device.mig_is_mig_device_handle().unwrap_or(false);
+            let instances = if is_mig { Vec::new() } else { instances(&device) };
+            let mut parent = Watched::new(device, index, is_mig, driver.clone());
+            if !instances.is_empty() {
+                parent.cut_into_instances();
             }
-            None
+            all.push(parent);
+            all.extend(instances.into_iter().map(|i| Watched::new(i, index, true, driver.clone())));
+        }
+        (all, missing)
+    }
+}
+
+fn instances<'n>(device: &Device<'n>) -> Vec<Device<'n>> {
+    // NVML_DEVICE_MIG_ENABLE
+    if !device.mig_mode().is_ok_and(|mode| mode.current == 1) {
+        return Vec::new();
+    }
+    let most = device.mig_device_count().unwrap_or(0);
+    (0..most).filter_map(|i| device.mig_device_by_index(i).ok()).collect()
+}
+
+struct Worker {
+    devices: Option<Chosen>,
+    packages: Result<Packages, String>,
+    interval: Nanos,
+    stop: Arc<AtomicBool>,
+    roots: Vec<u32>,
+}
+
+impl Worker {
+    fn run(self, tell_look: &Sender<()>) -> GpuLog {
+        let pids = Pids { are_ours: !target::in_inner_namespace() };
+        let cpu = own_thread_cpu();
+        let (mut devices, mut logs) = self.devices.as_ref().map(Chosen::watched).unwrap_or_default();
+        let mut packages = self.packages;
+        let mut package_readings: Series<EnergyReading> =
+            Series::new(MAX_READINGS, |a, b| a.before > b.before);
+        let mut visible_devices = BTreeMap::new();
+        note_visible(&mut visible_devices, self.roots.iter().copied());
+        let began = Mono::now();
+        let mut next = began;
+        let mut ticks = 0;
+        loop {
+            let last = self.stop.load(Ordering::Relaxed);
+            if let Some(reading) = packages.as_mut().ok().and_then(Packages::read) {
+                package_readings.push(reading);
+            }
+            for device in &mut devices {
+                // The end of the run is not to wait for one more look at seven others.
+                if !last && self.stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                device.tick(&pids, last);
+                if pids.are_ours {
+                    note_visible(&mut visible_devices, device.pids());
+                }
+            }
+            ticks += 1;
+            if ticks == 1 {
+                let _ = tell_look.send(());
+            }
+            if last {
+                break;
+            }
+            next = next.plus(self.interval).max(Mono::now());
+            std::thread::park_timeout(next.since(Mono::now()).to_duration());
+        }
+        let ended = Mono::now();
+        wait_for_refresh(&mut devices);
+        let mut cost = PollCost { ticks, cpu: own_thread_cpu().saturating_sub(cpu), ..PollCost::default() };
+        for device in devices {
+            let (log, theirs) = device.finish();
+            cost.calls += theirs.calls;
+            cost.in_calls += theirs.in_calls;
+            cost.slowest = [cost.slowest.take(), theirs.slowest].into_iter().flatten().max_by_key(|s| s.1);
+            logs.push(log);
+        }
+        // A device stays before its instances.
+        logs.sort_by_key(|log| log.index);
+        GpuLog {
+            devices: logs,
+            polled: Some((began, ended)),
+            visible_devices: visible_devices.into_iter().filter_map(|(pid, v)| Some((pid, v?))).collect(),
+            pids_are_ours: pids.are_ours,
+            cost,
+            packages: CpuPackages { unavailable: packages.err(), readings: package_readings.finish(None).0 },
+            ..GpuLog::default()
         }
     }
 }
 
-fn describe(nvml: &Nvml, index: u32) -> GpuDevice {
-    let mut log = GpuDevice { index, driver: nvml.sys_driver_version().ok(), ..GpuDevice::default() };
-    let Some(device) = ask(&mut log, "device", nvml.device_by_index(index)) else { return log };
-    log.name = ask(&mut log, "name", device.name());
-    log.uuid = ask(&mut log, "uuid", device.uuid());
-    log.memory_total_bytes = ask(&mut log, "memory_total", device.memory_info()).map(|m| m.total);
-    log.power_limit_mw = ask(&mut log, "power_limit", device.enforced_power_limit()).map(u64::from);
-    log
+/// What a counter shows is known to be of after the end only once it has changed after it.
+fn wait_for_refresh(devices: &mut [Watched<'_>]) {
+    let deadline = Mono::now().plus(REFRESH_LIMIT);
+    let first: Vec<Option<u64>> = devices.iter_mut().map(Watched::read_energy).collect();
+    let mut waiting: Vec<usize> = (0..devices.len()).filter(|i| first[*i].is_some()).collect();
+    while !waiting.is_empty() && Mono::now() < deadline {
+        std::thread::sleep(REFRESH_LOOK);
+        waiting.retain(|&i| devices[i].read_energy() == first[i]);
+    }
 }
 
-fn read(nvml: &Nvml, log: &mut GpuDevice) -> Option<GpuReading> {
-    let device = ask(log, "device", nvml.device_by_index(log.index))?;
-    let t = Mono::now();
-    let memory = ask(log, "memory_used_bytes", device.memory_info());
-    let used = ask(log, "sm_percent", device.utilization_rates());
-    let reading = GpuReading {
-        t,
-        memory_used_bytes: memory.map(|m| m.used),
-        sm_percent: used.as_ref().map(|u| u.gpu),
-        memory_percent: used.as_ref().map(|u| u.memory),
-        power_mw: ask(log, "power_mw", device.power_usage()).map(u64::from),
-        temperature_c: ask(log, "temperature_c", device.temperature(TemperatureSensor::Gpu)),
-        sm_clock_mhz: ask(log, "sm_clock_mhz", device.clock_info(Clock::SM)),
-    };
-    processes(&device, log);
-    Some(reading)
-}
-
-fn processes(device: &Device<'_>, log: &mut GpuDevice) {
-    let Some(running) = ask(log, "processes", device.running_compute_processes()) else { return };
-    log.processes_known = true;
-    for process in running {
-        let bytes = match process.used_gpu_memory {
-            UsedGpuMemory::Used(bytes) => Some(bytes),
-            UsedGpuMemory::Unavailable => None,
-        };
-        let known = log.process_memory.entry(process.pid).or_default();
-        *known = (*known).max(bytes);
+/// Of each new process, what its environment shows CUDA; nothing else of it is kept.
+fn note_visible(known: &mut BTreeMap<u32, Option<String>>, pids: impl Iterator<Item = u32>) {
+    for pid in pids {
+        if known.contains_key(&pid) {
+            continue;
+        }
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let value = environment.split(|b| *b == 0).find_map(|line| line.strip_prefix(VISIBLE_DEVICES));
+        known.insert(pid, value.map(|value| String::from_utf8_lossy(value).into_owned()));
     }
 }

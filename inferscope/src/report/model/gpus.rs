@@ -1,6 +1,6 @@
 //! The devices.
 //!
-//! Owns the shape of `gpus`; no arithmetic. A part of `model`.
+//! Owns the shape of `gpus` and `gpu_summary`; no arithmetic. A part of `model`.
 
 use std::collections::BTreeMap;
 
@@ -9,34 +9,145 @@ use serde::{Deserialize, Serialize};
 
 use super::Stat;
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// One device, or one MIG instance. Where requests were sent, every [`Stat`] and every energy is of the load's window
+/// (first send to last byte), else of the whole run.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Gpu {
+    /// NVML's; of a MIG instance that of its device.
     pub index: u32,
     pub uuid: Option<String>,
     pub name: Option<String>,
     pub driver: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub mig: Option<MigInstance>,
+    /// Cut into MIG instances, which follow.
+    #[serde(default)]
+    pub mig_parent: bool,
+    /// When it fell off the bus.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub lost_ns: Option<u64>,
     pub used_by_target: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub used_by_target_reason: Option<String>,
     /// For each query: `ok`, or NVML's reason for refusing.
     pub capabilities: BTreeMap<String, String>,
+    /// Queries that the device answers, but not each time.
+    #[serde(default)]
+    pub failed_queries: BTreeMap<String, FailedQuery>,
+    /// Values that could not be true and were dropped, by what was wrong with them.
+    #[serde(default)]
+    pub dropped_values: BTreeMap<String, u64>,
     pub limits: GpuLimits,
     pub samples: Vec<GpuSample>,
+    /// What the driver sampled between two polls.
+    #[serde(default)]
+    pub driver_samples: DriverSamples,
+    #[serde(default)]
+    pub processes: Vec<GpuProcess>,
+    /// These three are of one moment: that at which the target held most.
     pub target_memory_bytes: Option<u64>,
     pub other_memory_bytes: Option<u64>,
+    /// Used, and of no process that the driver lists.
+    #[serde(default)]
+    pub unattributed_memory_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub target_memory_reason: Option<String>,
+    /// Share of the driver's window (1/6–1 s) in which any kernel ran.
     pub sm_percent: Stat,
+    /// The target's processes' share, summed, by the driver's own samples.
+    #[serde(default)]
+    pub target_sm_percent: Stat,
+    /// Share of the driver's window in which device memory was read or written.
+    #[serde(default)]
+    pub memory_percent: Stat,
     pub power_mw: Stat,
+    /// `instant`; `average`: over a second, or it can't be told.
+    #[serde(default)]
+    pub power_source: Option<String>,
     pub memory_used_bytes: Stat,
     pub temperature_c: Stat,
+    #[serde(default)]
+    pub sm_clock_mhz: Stat,
+    #[serde(default)]
+    pub pcie_tx_kb_per_s: Stat,
+    #[serde(default)]
+    pub pcie_rx_kb_per_s: Stat,
+    /// All links together.
+    #[serde(default)]
+    pub nvlink_tx_kib_per_s: Option<f64>,
+    #[serde(default)]
+    pub nvlink_rx_kib_per_s: Option<f64>,
+    /// Share of the samples in which the clocks were held back, by NVML's reasons.
+    #[serde(default)]
+    pub throttle: BTreeMap<String, f64>,
     pub energy_mj: Option<u64>,
+    /// The truth lies within `energy_mj` ± this, as far as the driver's figures are true.
+    #[serde(default)]
+    pub energy_error_mj: Option<u64>,
+    /// `counter`, or `integrated`: from readings of power.
     pub energy_source: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub energy_reason: Option<String>,
+    /// How often the counter was seen to move on.
+    #[serde(default)]
+    pub energy_refresh_ns: Option<u64>,
+    /// Mean power in the wait before the load (`--gpu-baseline`).
     pub idle_power_mw: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub idle_power_reason: Option<String>,
+    /// `energy_mj` without what the device would have used at rest.
+    #[serde(default)]
+    pub energy_above_idle_mj: Option<u64>,
+    #[serde(default)]
+    pub energy_above_idle_error_mj: Option<u64>,
+    /// Processes of others that may have used it in the same time: its energy is theirs too.
+    #[serde(default)]
+    pub shared_with: Vec<u32>,
+    /// What the evidence of this report says limits the run on this device.
+    #[serde(default)]
+    pub limited_by: Option<LimitedBy>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub limited_by_reason: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitedBy {
+    /// Kernels run nearly all of the time and the power is high.
+    Compute,
+    /// Kernels run nearly all of the time, and so do memory accesses.
+    MemoryBandwidth,
+    /// Kernels run nearly all of the time at low power: small or waiting kernels.
+    KernelLatency,
+    /// The device waits for a busy CPU of the server's.
+    Host,
+    /// The device waits for requests that the client could not send or read in time.
+    Client,
+    /// The device waits for requests.
+    Idle,
+    /// Neither: it is in use for a part of the time.
+    Partial,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MigInstance {
+    pub gpu_instance: Option<u32>,
+    pub compute_instance: Option<u32>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FailedQuery {
+    pub count: u64,
+    /// NVML's words for the last.
+    pub reason: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct GpuLimits {
     pub power_mw: Option<u64>,
     pub memory_bytes: Option<u64>,
+    #[serde(default)]
+    pub sm_clock_mhz: Option<u32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -49,6 +160,65 @@ pub struct GpuSample {
     pub power_mw: Option<u64>,
     pub temperature_c: Option<u32>,
     pub sm_clock_mhz: Option<u32>,
-    /// `null`: not queried.
+    /// `null`: not told.
     pub throttle: Option<Vec<String>>,
+}
+
+/// From the driver's buffers, at its own times.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct DriverSamples {
+    /// (`t_ns`, mW)
+    pub power: Vec<(u64, u64)>,
+    /// (`t_ns`, percent)
+    pub sm: Vec<(u64, u32)>,
+    /// How far the times may be off: the driver's stamps are of another clock.
+    pub clock_error_ns: Option<u64>,
+}
+
+/// A process that the driver listed on the device.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct GpuProcess {
+    /// In the initial pid namespace.
+    pub host_pid: u32,
+    /// `null`: not every process of the target is known by its host pid.
+    pub target: Option<bool>,
+    pub graphics: bool,
+    /// The most that it held.
+    pub memory_bytes: Option<u64>,
+    /// The mean of the driver's samples of it.
+    pub sm_percent: Option<f64>,
+}
+
+/// The devices that the target uses, together. Sums only: a mean over unlike devices says nothing.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct GpuSummary {
+    /// Which they are, by their place in `gpus`.
+    pub devices: Vec<usize>,
+    /// Why a sum is `null`, or why no device counts.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+    pub target_memory_bytes: Option<u64>,
+    pub memory_bytes: Option<u64>,
+    /// The sum of the devices' means.
+    pub power_mw: Option<f64>,
+    pub energy_mj: Option<u64>,
+    pub energy_error_mj: Option<u64>,
+    pub energy_above_idle_mj: Option<u64>,
+    pub energy_above_idle_error_mj: Option<u64>,
+    /// `CUDA_VISIBLE_DEVICES` of the target's processes, by pid: a hint, not a proof of use.
+    pub cuda_visible_devices: BTreeMap<u32, String>,
+    /// What polling cost.
+    pub poll: GpuPoll,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct GpuPoll {
+    pub ticks: u64,
+    pub calls: u64,
+    /// CPU time of the polling thread.
+    pub cpu_ns: u64,
+    /// Time within the driver's calls.
+    pub call_ns: u64,
+    pub slowest_call: Option<String>,
+    pub slowest_call_ns: Option<u64>,
 }

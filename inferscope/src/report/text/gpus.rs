@@ -2,9 +2,9 @@
 //!
 //! Owns the lines of the GPUs. Called by `text`.
 
-use super::humanize::{bytes, number};
+use super::humanize::{bytes, counted, duration, number};
 use super::layout::{Ink, Page};
-use crate::report::model::{Gpu, Report, Stat};
+use crate::report::model::{Gpu, GpuSummary, Report, Stat};
 
 pub(super) fn gpus(page: &mut Page, report: &Report) {
     page.heading("GPUs");
@@ -14,37 +14,164 @@ pub(super) fn gpus(page: &mut Page, report: &Report) {
             &format!("none: {}", report.gpus_reason.as_deref().unwrap_or("no reason given")),
         );
     }
-    for gpu in &report.gpus {
-        let name = gpu.name.as_deref().unwrap_or("unknown device");
-        page.pair(&format!("{} {name}", gpu.index), &device(gpu));
+    let (unused, shown): (Vec<&Gpu>, Vec<&Gpu>) =
+        report.gpus.iter().partition(|g| g.used_by_target == Some(false));
+    for gpu in shown {
+        device(page, gpu);
+    }
+    if !unused.is_empty() {
+        let names: Vec<String> = unused.iter().map(|g| label(g)).collect();
+        page.pair("not used", &format!("{}: {}", devices(unused.len()), names.join(", ")));
+    }
+    if let Some(summary) = &report.gpu_summary {
+        totals(page, report, summary);
     }
 }
 
-fn device(gpu: &Gpu) -> String {
-    let of = |limit: Option<u64>, show: fn(f64) -> String| {
-        limit.map_or(String::new(), |l| format!(" of {}", show(l as f64)))
-    };
-    let watts = |mw: f64| format!("{} W", number(mw / 1_000.0));
-    let stat = |name: &str, s: &Stat, show: fn(f64) -> String, limit: String| match (s.mean, s.max) {
-        (Some(mean), Some(max)) => format!("{name} {} on average, {} at most{limit}", show(mean), show(max)),
-        _ => format!("{name} unknown ({})", s.reason.as_deref().unwrap_or("not read")),
-    };
-    let used = match (gpu.used_by_target, gpu.target_memory_bytes) {
-        (Some(true), Some(n)) => format!("used by the target, {} of memory", bytes(n as f64)),
-        (Some(true), None) => "used by the target".to_owned(),
-        (Some(false), _) => "not used by the target".to_owned(),
-        (None, _) => {
-            format!(
-                "use by the target unknown ({})",
-                gpu.used_by_target_reason.as_deref().unwrap_or("not told")
-            )
+fn devices(n: usize) -> String {
+    counted(n as u64, "device", "devices")
+}
+
+fn label(gpu: &Gpu) -> String {
+    let name = gpu.name.as_deref().unwrap_or("unknown device");
+    match gpu.mig.and_then(|m| m.gpu_instance) {
+        Some(instance) => format!("{} {name} (instance {instance})", gpu.index),
+        None => format!("{} {name}", gpu.index),
+    }
+}
+
+fn watts(mw: f64) -> String {
+    format!("{} W", number(mw / 1_000.0))
+}
+
+fn joules(mj: f64) -> String {
+    format!("{} J", number(mj / 1_000.0))
+}
+
+fn device(page: &mut Page, gpu: &Gpu) {
+    page.note(Ink::Bold, &label(gpu));
+    if let Some(ns) = gpu.lost_ns {
+        page.pair_in(Ink::Bad, "lost", &format!("it fell off the bus {} into the run", duration(ns as f64)));
+    }
+    page.pair("memory", &memory(gpu));
+    page.pair("kernels ran", &of_time(&gpu.sm_percent, &gpu.target_sm_percent));
+    page.pair("power", &power(gpu));
+    let held_back: Vec<String> = gpu
+        .throttle
+        .iter()
+        .filter(|(name, _)| *name != "gpu_idle")
+        .map(|(name, share)| format!("{} {:.0}% of the time", name.replace('_', " "), share * 100.0))
+        .collect();
+    if !held_back.is_empty() {
+        page.pair("clocks held back", &held_back.join(", "));
+    }
+    page.pair("energy", &energy(gpu));
+}
+
+fn memory(gpu: &Gpu) -> String {
+    let mut parts = Vec::new();
+    let limit = gpu.limits.memory_bytes;
+    parts.push(match (gpu.memory_used_bytes.max, limit) {
+        (Some(used), Some(limit)) => {
+            let percent = used / limit as f64 * 100.0;
+            format!("{} at most of {} ({percent:.0}%)", bytes(used), bytes(limit as f64))
         }
+        (Some(used), None) => format!("{} at most", bytes(used)),
+        (None, _) => unknown(gpu.memory_used_bytes.reason.as_deref()),
+    });
+    let shown = |n: Option<u64>, whose: &str| n.map(|n| format!("{} {whose}", bytes(n as f64)));
+    match (gpu.used_by_target, gpu.target_memory_bytes) {
+        (Some(_), Some(n)) => {
+            parts.push(format!("{} the target's", bytes(n as f64)));
+            parts.extend(shown(gpu.other_memory_bytes.filter(|n| *n > 0), "of other processes"));
+            parts.extend(shown(gpu.unattributed_memory_bytes.filter(|n| *n > 0), "of no listed process"));
+        }
+        (Some(_), None) => {
+            parts.push(format!("the target's part {}", unknown(gpu.target_memory_reason.as_deref())));
+        }
+        (None, _) => {
+            parts.push(format!("use by the target {}", unknown(gpu.used_by_target_reason.as_deref())))
+        }
+    }
+    parts.join("; ")
+}
+
+fn unknown(reason: Option<&str>) -> String {
+    format!("unknown ({})", reason.unwrap_or("not told"))
+}
+
+fn of_time(all: &Stat, target: &Stat) -> String {
+    let (Some(mean), Some(max)) = (all.mean, all.max) else { return unknown(all.reason.as_deref()) };
+    let theirs = target.mean.map_or(String::new(), |t| format!("; the target's {t:.0}%"));
+    format!("{mean:.0}% of the time on average, {max:.0}% at most{theirs}")
+}
+
+fn power(gpu: &Gpu) -> String {
+    let (Some(mean), Some(max)) = (gpu.power_mw.mean, gpu.power_mw.max) else {
+        return unknown(gpu.power_mw.reason.as_deref());
     };
-    [
-        used,
-        stat("memory", &gpu.memory_used_bytes, bytes, of(gpu.limits.memory_bytes, bytes)),
-        stat("SM", &gpu.sm_percent, |v| format!("{v:.0}%"), String::new()),
-        stat("power", &gpu.power_mw, watts, of(gpu.limits.power_mw, watts)),
-    ]
-    .join("; ")
+    let limit = gpu
+        .limits
+        .power_mw
+        .map_or(String::new(), |l| format!(" of {} ({:.0}%)", watts(l as f64), mean / l as f64 * 100.0));
+    let idle = gpu.idle_power_mw.map_or(String::new(), |i| format!("; {} before the load", watts(i as f64)));
+    format!("{} on average{limit}, {} at most{idle}", watts(mean), watts(max))
+}
+
+fn energy(gpu: &Gpu) -> String {
+    let (Some(mj), Some(error)) = (gpu.energy_mj, gpu.energy_error_mj) else {
+        return unknown(gpu.energy_reason.as_deref());
+    };
+    let source = match gpu.energy_source.as_deref() {
+        Some("counter") => "by its counter",
+        _ => "from its power",
+    };
+    format!("{} ± {} {source}", joules(mj as f64), joules(error as f64))
+}
+
+fn totals(page: &mut Page, report: &Report, summary: &GpuSummary) {
+    if summary.devices.len() > 1 {
+        let mut parts = vec![devices(summary.devices.len())];
+        parts.extend(summary.power_mw.map(|mw| format!("{} on average", watts(mw))));
+        parts.extend(summary.energy_mj.map(|mj| joules(mj as f64)));
+        parts.extend(
+            summary.target_memory_bytes.map(|n| format!("{} of memory the target's", bytes(n as f64))),
+        );
+        page.pair("together", &parts.join(", "));
+    }
+    let e = &report.efficiency;
+    if report.load.is_some() {
+        page.pair("energy a token", &a_token(report));
+    }
+    if let Some(cost) = e.cost_per_million_tokens {
+        page.pair(
+            "cost",
+            &format!("{} for a million tokens at this load and the prices given", number(cost)),
+        );
+    } else if let Some(reason) =
+        e.cost_reason.as_deref().filter(|r| !r.starts_with("no --price-per-hour was"))
+    {
+        page.pair("cost", &unknown(Some(reason)));
+    }
+    for (pid, devices) in &summary.cuda_visible_devices {
+        page.pair(
+            "visible devices",
+            &format!("CUDA_VISIBLE_DEVICES={devices} in the environment of pid {pid}"),
+        );
+    }
+}
+
+fn a_token(report: &Report) -> String {
+    let e = &report.efficiency;
+    let (Some(joules), Some(error)) = (e.joules_per_token, e.joules_per_token_error) else {
+        return unknown(e.joules_reason.as_deref());
+    };
+    let mut parts = vec![format!("{} ± {} J", number(joules), number(error))];
+    parts.extend(e.joules_per_request.map(|j| format!("{} J a request", number(j))));
+    parts.extend(e.tokens_per_joule.map(|t| format!("{} tokens/J", number(t))));
+    parts.extend(
+        e.joules_per_token_above_idle
+            .map(|j| format!("{} J without what the devices use at rest", number(j))),
+    );
+    parts.join(", ")
 }

@@ -3,7 +3,7 @@ mod loads;
 use super::layout::WIDTH;
 use super::{Style, to_text};
 use crate::analysis::fixture::{
-    Fixture, cgroup, client_late, demo, engine, everything_failed, losses, no_target, oom, open_loop,
+    Fixture, cgroup, client_late, demo, engine, everything_failed, gpus, losses, no_target, oom, open_loop,
     recycled, repeated, sweep, sweep_of_dashes,
 };
 use crate::event::ExitStatus;
@@ -347,4 +347,33 @@ fn more_processes_than_the_table_holds_are_folded_by_command() {
     // Of 34 workers 8 have a line of their own; one process alone needs no folding.
     assert_has(&text, &["26 ×  worker   inferscope   940 ms", "    42  wrapper  bash           0 ns"]);
     assert_eq!(text.lines().filter(|l| l.contains("inferscope") && l.contains("worker")).count(), 9);
+}
+
+#[test]
+fn a_run_on_two_devices_of_four() {
+    let report = gpus().report();
+    let summary = report.gpu_summary.as_ref().unwrap();
+    assert_eq!((&summary.devices[..], summary.target_memory_bytes), (&[0, 1][..], Some(60 << 30)));
+    // 100 W by the counter, 200 W by the power, for 2 s and 100 tokens.
+    let joules = report.efficiency.joules_per_token.unwrap();
+    assert!((joules - 6.0).abs() <= report.efficiency.joules_per_token_error.unwrap(), "{joules}");
+    let text = plain(&report);
+    assert_has(
+        &text,
+        &[
+            "31.0 GiB at most of 80.0 GiB (39%); 30.0 GiB the target's; 64.0 MiB of other processes; 960 MiB of no listed process",
+            "40% of the time on average, 40% at most",
+            "100 W on average of 400 W (25%), 100 W at most; 100 W before the load",
+            "clocks held back sw power cap 100% of the time",
+            "400 J ± 0 J from its power",
+            "not used            2 devices: 2 NVIDIA L4, 3 NVIDIA L4",
+            "2 devices, 300 W on average",
+            "60.0 GiB of memory the target's",
+            "CUDA_VISIBLE_DEVICES=0,1 in the environment of pid 42",
+            "device 3 fell off the bus 0.70 s into the run",
+            "for a million tokens at this load and the prices given",
+            "device 0 (NVIDIA A100-SXM4-80GB) was used to about a quarter of the chip",
+        ],
+    );
+    insta::assert_snapshot!(text);
 }

@@ -4,11 +4,12 @@
 //! standard error. What is not installed is left out, with a word. Run by `xtask/src/bench.rs`, which builds and
 //! sets up everything; run in an optimised build only, as inferscope's own cost is measured.
 //!
-//! Usage: `bench tracker ROUNDS | bench gunicorn | bench client ROUNDS REQUESTS | bench streams`
+//! Usage: `bench tracker ROUNDS | bench gunicorn | bench gpu | bench client ROUNDS REQUESTS | bench streams`
 
 mod bpf;
 mod client;
 mod cost;
+mod gpu;
 mod gunicorn;
 mod sampler;
 mod storm;
@@ -37,6 +38,7 @@ fn main() {
             sampler::run();
         }
         ["gunicorn"] => gunicorn::run(),
+        ["gpu"] => gpu::run(),
         ["client", rounds, requests] => match (rounds.parse(), requests.parse()) {
             (Ok(rounds @ 1..), Ok(requests @ 1..)) => client::run(rounds, requests),
             _ => usage(),
@@ -47,7 +49,9 @@ fn main() {
 }
 
 fn usage() -> ! {
-    eprintln!("usage: bench tracker ROUNDS | bench gunicorn | bench client ROUNDS REQUESTS | bench streams");
+    eprintln!(
+        "usage: bench tracker ROUNDS | bench gunicorn | bench gpu | bench client ROUNDS REQUESTS | bench streams"
+    );
     exit(2);
 }
 

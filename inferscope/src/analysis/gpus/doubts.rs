@@ -1,0 +1,73 @@
+//! What makes which figure of a device doubtful.
+//!
+//! Owns the codes and words. A part of `gpus`, called for the report's `validity`.
+
+use crate::report::model::{Gpu, GpuSummary, Level, Validity};
+
+/// A driver that takes longer for one call is told of.
+const SLOW_CALL_NS: u64 = 50_000_000;
+
+pub(in crate::analysis) fn doubts(gpus: &[Gpu], summary: Option<&GpuSummary>) -> Vec<Validity> {
+    let mut all = Vec::new();
+    let mut say = |level, code: &str, message: String| {
+        all.push(Validity { level, code: code.to_owned(), message });
+    };
+    for gpu in gpus {
+        let index = gpu.index;
+        if let Some(ns) = gpu.lost_ns {
+            say(
+                Level::Warn,
+                "gpu_lost",
+                format!(
+                    "device {index} fell off the bus {:.2} s into the run: its figures end there",
+                    ns as f64 / 1e9
+                ),
+            );
+        }
+        // Of interest where the figures would be the target's.
+        if gpu.used_by_target == Some(true) && !gpu.shared_with.is_empty() {
+            say(
+                Level::Warn,
+                "gpu_shared",
+                format!(
+                    "device {index} was also used by {} of others: its utilisation, power and energy are theirs too",
+                    match gpu.shared_with.len() {
+                        1 => "a process".to_owned(),
+                        n => format!("{n} processes"),
+                    }
+                ),
+            );
+        }
+        for (query, failed) in gpu.failed_queries.iter().filter(|_| gpu.lost_ns.is_none()) {
+            say(
+                Level::Warn,
+                "gpu_query_failed",
+                format!("device {index} did not answer {query} {} times: {}", failed.count, failed.reason),
+            );
+        }
+        for (what, n) in &gpu.dropped_values {
+            say(
+                Level::Ok,
+                "gpu_values_dropped",
+                format!(
+                    "{n} values of device {index} could not be true and were dropped: {}",
+                    what.replace('_', " ")
+                ),
+            );
+        }
+    }
+    let poll = summary.map(|s| &s.poll);
+    if let Some((call, ns)) = poll.and_then(|p| p.slowest_call.as_ref().zip(p.slowest_call_ns))
+        && ns > SLOW_CALL_NS
+    {
+        say(
+            Level::Ok,
+            "gpu_driver_slow",
+            format!(
+                "the driver took up to {:.0} ms for a call ({call}): slow queries were made less often",
+                ns as f64 / 1e6
+            ),
+        );
+    }
+    all
+}
