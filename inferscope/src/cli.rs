@@ -253,10 +253,17 @@ pub struct ObserveArgs {
     )]
     pub nvml_lib: Option<PathBuf>,
     /// Where there are GPUs, wait so long before the load: what they use at rest
-    #[arg(long, value_name = "T", value_parser = humantime::parse_duration, default_value = "1s", env = "INFERSCOPE_GPU_BASELINE", help_heading = "Target")]
+    #[arg(long, value_name = "T", value_parser = humantime::parse_duration, default_value = "1s", env = "INFERSCOPE_GPU_BASELINE", hide_short_help = true, help_heading = "Target")]
     pub gpu_baseline: Duration,
-    /// What a GPU costs for an hour, by a part of its name where there are several: 2.5, or H100=2.5 (repeatable)
-    #[arg(long, value_name = "[NAME=]PRICE", help_heading = "Target")]
+    /// What a GPU costs an hour: 2.5, or by a part of its name H100=2.5,L4=0.8 (repeatable)
+    #[arg(
+        long,
+        value_name = "[NAME=]PRICE",
+        value_delimiter = ',',
+        env = "INFERSCOPE_PRICE_PER_HOUR",
+        hide_short_help = true,
+        help_heading = "Target"
+    )]
     pub price_per_hour: Vec<String>,
 }
 
