@@ -93,6 +93,7 @@ pub(super) fn sweep(inputs: &Inputs<'_>, plan: &LoadPlan, measured: &Measured) -
         knee: knee.map(|k| model::Knee { step: k as u64, value: heights[k].asked }),
         knee_reason: match (knee, first_saturated) {
             (Some(_), _) => None,
+            _ if measured.sums.ok == 0 => Some("no measured request succeeded".to_owned()),
             (None, true) => Some("the server is saturated in the first step: begin lower".to_owned()),
             (None, false) => Some("no step saturated the server: go on higher".to_owned()),
         },

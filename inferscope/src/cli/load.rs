@@ -122,16 +122,15 @@ pub struct LoadArgs {
         help_heading = "Load"
     )]
     pub max_in_flight: u32,
-    /// Seed of arrival times and of prompts that are made here; the same seed gives the same load
+    /// Seed of arrival times and of prompts that are made here [default: the same arrivals, other prompts each run]
     #[arg(
         long,
         value_name = "N",
-        default_value_t = 0,
         env = "INFERSCOPE_LOAD_SEED",
         hide_short_help = true,
         help_heading = "Load"
     )]
-    pub load_seed: u64,
+    pub load_seed: Option<u64>,
     /// Service level for goodput: ttft=200ms,itl=30ms
     ///
     /// Any of ttft, ttfo (first token that is no reasoning), itl (each gap between chunks: a mean would hide a

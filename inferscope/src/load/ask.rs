@@ -18,11 +18,11 @@ const CALIBRATING: [u64; 2] = [u64::MAX - 2, u64::MAX - 1];
 
 /// # Errors
 /// A file that can't be read, or that holds no prompts.
-pub(super) fn prompts(plan: &LoadPlan) -> Result<Prompts, LoadError> {
+pub(super) fn prompts(plan: &LoadPlan, seed: u64) -> Result<Prompts, LoadError> {
     let (flag, path, of): (_, _, fn(&[u8]) -> _) = match &plan.prompts {
         PromptPlan::Text(text) => return Ok(Prompts::one(text)),
         PromptPlan::Synthetic { tokens, shared_prefix } => {
-            return Prompts::synthetic(*tokens, *shared_prefix, plan.load_seed)
+            return Prompts::synthetic(*tokens, *shared_prefix, seed)
                 .map_err(|e| LoadError::Prompts { what: "--input-tokens".to_owned(), why: e.to_string() });
         }
         PromptPlan::Lines(path) => ("--prompt-file", path, Prompts::lines),
@@ -71,7 +71,7 @@ impl Driver {
         let words = [tokens.div_ceil(2), tokens];
         let mut counted = [0; 2];
         for ((words, id), counted) in words.into_iter().zip(CALIBRATING).zip(&mut counted) {
-            let prompts = Prompts::synthetic(words, 0, self.plan.load_seed).ok()?;
+            let prompts = Prompts::synthetic(words, 0, self.seed).ok()?;
             let (body, max_tokens) = self.ask(&prompts.get(id), 1, server);
             let slot = Slot { id, warmup: true, scheduled: None };
             let log =
@@ -83,7 +83,7 @@ impl Driver {
         let beside = line.tokens_beside.round() as u32;
         let shared = shared_prefix.saturating_sub(beside);
         let own = tokens.saturating_sub(beside).max(shared + 1);
-        let made = Prompts::synthetic(own, shared, self.plan.load_seed).ok()?;
+        let made = Prompts::synthetic(own, shared, self.seed).ok()?;
         let made = made.scaled(1.0 / line.tokens_a_word).ok()?;
         receiver.calibrated(line);
         Some(made)

@@ -28,6 +28,7 @@ mod schedule;
 mod sse;
 mod timer;
 
+use std::hash::{DefaultHasher, Hasher as _};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -76,6 +77,8 @@ pub struct Driver {
     plan: LoadPlan,
     http: http::Http,
     prompts: Prompts,
+    /// Of made prompts.
+    seed: u64,
 }
 
 impl Driver {
@@ -85,7 +88,12 @@ impl Driver {
     /// A prompt file, CA file, header or key that can't be used, or no TLS set-up for an https endpoint.
     pub fn new(plan: &LoadPlan, run_id: &str) -> Result<Self, LoadError> {
         let http = http::Http::new(&plan.http, &plan.endpoint, run_id)?;
-        Ok(Self { http, prompts: ask::prompts(plan)?, plan: plan.clone() })
+        let seed = plan.load_seed.unwrap_or_else(|| {
+            let mut hasher = DefaultHasher::new();
+            hasher.write(run_id.as_bytes());
+            hasher.finish()
+        });
+        Ok(Self { http, prompts: ask::prompts(plan, seed)?, seed, plan: plan.clone() })
     }
 
     /// Asks the server for its models, which also shows that it can be reached, and tells which one to

@@ -143,7 +143,7 @@ impl Driver {
             ramp_up: plan.ramp_up,
             max_in_flight: plan.max_in_flight,
             // Other arrivals in each repetition, or there would be nothing to repeat.
-            seed: plan.load_seed ^ (u64::from(place.repetition) << 32),
+            seed: plan.load_seed.unwrap_or(0) ^ (u64::from(place.repetition) << 32),
             offsets,
         }
     }

@@ -39,8 +39,9 @@ pub struct LoadPlan {
     pub ramp_up: Nanos,
     /// Requests under way at most, in an open loop.
     pub max_in_flight: u32,
-    /// Of arrival times and of prompts that are made here.
-    pub load_seed: u64,
+    /// Of arrival times and of prompts that are made here. `None`: the arrivals are those of seed 0, so that runs can be
+    /// compared, and the prompts are the run's own, so that no cache has them from the run before.
+    pub load_seed: Option<u64>,
     pub slo: Option<Slo>,
     /// Exit 4 where the level is missed.
     pub fail_on_slo: bool,
@@ -235,7 +236,7 @@ impl LoadPlan {
             duration: None,
             ramp_up: Nanos::ZERO,
             max_in_flight: 10_000,
-            load_seed: 0,
+            load_seed: None,
             slo: None,
             fail_on_slo: false,
             http: HttpPlan {

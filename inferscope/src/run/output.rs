@@ -5,9 +5,10 @@
 //! The file is opened for writing before the load is sent, so that a run is not lost to a bad path;
 //! an older report in it stays until the new one is complete.
 
+use std::cell::Cell;
 use std::fs::{File, OpenOptions};
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::progress::Progress;
 use crate::plan::{ColorChoice, LoadPlan, OutputPlan};
@@ -28,19 +29,14 @@ pub enum OutputError {
 
 pub struct Sink {
     plan: OutputPlan,
-    file: Option<(PathBuf, File)>,
+    file: Option<Target>,
 }
 
 impl Sink {
     /// # Errors
     /// The file can't be opened for writing.
     pub fn open(plan: &OutputPlan) -> Result<Self, OutputError> {
-        let open = |path: &PathBuf| {
-            let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
-            file.map(|f| (path.clone(), f))
-                .map_err(|source| OutputError::Unwritable { path: path.clone(), source })
-        };
-        Ok(Self { plan: plan.clone(), file: plan.file.as_ref().map(open).transpose()? })
+        Ok(Self { plan: plan.clone(), file: plan.file.as_deref().map(Target::open).transpose()? })
     }
 
     /// # Errors
@@ -50,7 +46,7 @@ impl Sink {
     }
 
     fn write_forms(&self, report: &Report, print: bool) -> Result<(), OutputError> {
-        let saved = self.file.as_ref().map(|(path, file)| (path, save(file, &to_json(report))));
+        let saved = self.file.as_ref().map(|target| (&target.path, target.save(&to_json(report))));
         let lost = match saved {
             Some((path, Err(source))) => Some(OutputError::Lost { path: path.clone(), source }),
             _ => None,
@@ -104,11 +100,62 @@ impl Sink {
     }
 }
 
-fn save(mut file: &File, text: &str) -> std::io::Result<()> {
-    file.write_all(text.as_bytes())?;
-    // A device or a pipe has no length to cut.
-    if file.metadata()?.is_file() {
-        file.set_len(text.len() as u64)?;
+/// The file of `-o`.
+struct Target {
+    path: PathBuf,
+    file: File,
+    /// It was made here, and nothing is in it yet: it goes again where no report comes.
+    is_bare: Cell<bool>,
+}
+
+impl Target {
+    fn open(path: &Path) -> Result<Self, OutputError> {
+        let new = OpenOptions::new().write(true).create_new(true).open(path);
+        let is_bare = Cell::new(new.is_ok());
+        // An older report stays until the new one is complete.
+        let file = new.or_else(|_| OpenOptions::new().write(true).create(true).truncate(false).open(path));
+        let file = file.map_err(|source| OutputError::Unwritable { path: path.to_owned(), source })?;
+        Ok(Self { path: path.to_owned(), file, is_bare })
     }
-    file.flush()
+
+    fn save(&self, text: &str) -> std::io::Result<()> {
+        let mut file = &self.file;
+        self.is_bare.set(false);
+        file.write_all(text.as_bytes())?;
+        // A device or a pipe has no length to cut.
+        if file.metadata()?.is_file() {
+            file.set_len(text.len() as u64)?;
+        }
+        file.flush()
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        if self.is_bare.get() {
+            // What can't be removed is empty.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_a_report_is_not_left_and_an_older_report_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let (new, old) = (dir.path().join("new"), dir.path().join("old"));
+        std::fs::write(&old, "an older report").unwrap();
+        for path in [&new, &old] {
+            drop(Target::open(path).unwrap());
+        }
+        assert!(!new.exists());
+        assert_eq!(std::fs::read_to_string(&old).unwrap(), "an older report");
+        for path in [&new, &old] {
+            Target::open(path).unwrap().save("{}").unwrap();
+            assert_eq!(std::fs::read_to_string(path).unwrap(), "{}");
+        }
+    }
 }
