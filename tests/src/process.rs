@@ -11,6 +11,20 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
+/// Whoever runs the tests with `nohup`, or in the background of a script, has them ignore signals, and what they
+/// start with them.
+fn heed_signals(command: &mut Command) {
+    let heed = || {
+        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
+            // SAFETY: SIG_DFL is a disposition, and signal(2) may be called between fork and exec.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+        Ok(())
+    };
+    // SAFETY: the closure calls signal(2) alone, which may be called there.
+    unsafe { command.pre_exec(heed) };
+}
+
 /// A child that leads a group; all of it is killed when this is dropped.
 #[derive(Debug)]
 pub struct Group {
@@ -25,6 +39,7 @@ impl Group {
     /// When it can't be started.
     #[must_use]
     pub fn start(command: &mut Command) -> Self {
+        heed_signals(command);
         let child =
             command.process_group(0).spawn().unwrap_or_else(|e| panic!("can't start {command:?}: {e}"));
         Self { child, stdout: None }
