@@ -195,38 +195,27 @@ impl Schedule {
                 None
             }
             Shape::Open { per_second, arrival } => {
-                let due = self.arrivals.peek(from, |arrivals| arrivals.spaced(per_second, arrival));
-                // What was due before the end is sent, however late.
-                if end.is_some_and(|end| due >= end) {
-                    return Next::Over;
-                }
-                if now < due {
-                    return Next::At(due);
-                }
-                if in_flight >= self.phase.max_in_flight {
-                    return Next::AfterOne;
-                }
-                self.arrivals.take();
-                Some(due)
+                Some(self.arrivals.peek(from, |arrivals| arrivals.spaced(per_second, arrival)))
             }
             Shape::Trace => {
-                let Some(offset) = usize::try_from(self.sent).ok().and_then(|n| self.phase.offsets.get(n))
-                else {
-                    return Next::Over;
-                };
-                let due = from.plus(*offset);
-                if end.is_some_and(|end| due >= end) {
-                    return Next::Over;
-                }
-                if now < due {
-                    return Next::At(due);
-                }
-                if in_flight >= self.phase.max_in_flight {
-                    return Next::AfterOne;
-                }
-                Some(due)
+                let offset = usize::try_from(self.sent).ok().and_then(|n| self.phase.offsets.get(n));
+                let Some(offset) = offset else { return Next::Over };
+                Some(from.plus(*offset))
             }
         };
+        if let Some(due) = due {
+            // What was due before the end is sent, however late.
+            if end.is_some_and(|end| due >= end) {
+                return Next::Over;
+            }
+            if now < due {
+                return Next::At(due);
+            }
+            if in_flight >= self.phase.max_in_flight {
+                return Next::AfterOne;
+            }
+            self.arrivals.take();
+        }
         self.sent += 1;
         Next::Now(Turn { index: self.sent - 1, warmup: false, scheduled: due })
     }
@@ -246,13 +235,11 @@ struct Arrivals {
     last: Option<Mono>,
     /// Drawn and not yet taken.
     pending: Option<Mono>,
-    /// Of those taken.
-    count: u64,
 }
 
 impl Arrivals {
     fn new(seed: u64) -> Self {
-        Self { random: SmallRng::seed_from_u64(seed), last: None, pending: None, count: 0 }
+        Self { random: SmallRng::seed_from_u64(seed), last: None, pending: None }
     }
 
     /// The next one; drawn by `gap` after the last, or at `from` where it is the first.
@@ -271,7 +258,6 @@ impl Arrivals {
 
     fn take(&mut self) {
         self.last = self.pending.take();
-        self.count += 1;
     }
 
     /// The next one where it is due at `now` and there is room for it.
