@@ -27,6 +27,8 @@ const TIMER: Limits = Limits { doubt: Nanos::from_millis(20), invalid: Nanos::fr
 const BUSY_PERCENT: f64 = 90.0;
 /// A hundredth of few values is none of them.
 const LEAST_VALUES: u64 = 100;
+/// A shorter phase is mostly the making and the folding of its requests.
+const LEAST_TIME: Nanos = Nanos::from_millis(200);
 
 /// What `self` says of the client.
 pub(super) fn own(measured: Option<&Measured>, own: model::Own) -> model::Own {
@@ -36,12 +38,17 @@ pub(super) fn own(measured: Option<&Measured>, own: model::Own) -> model::Own {
     let read = measured.client.read_lag.as_ref().filter(|h| !h.is_empty());
     model::Own {
         load_cpu_ns: Some(cpu.0),
-        load_cpu_percent: busy_percent(measured),
+        load_cpu_percent: busy_percent(cpu, time),
         read_lag_ns: read.map(|h| Distribution::of_histogram(h).report("")),
         read_lag_reason: read.is_none().then(|| {
-            "the kernel's receive times are not to be had on this connection: tokens are stamped when they are read"
-                .to_owned()
+            if measured.client.unstamped_reads == 0 {
+                "nothing was read".to_owned()
+            } else {
+                "the kernel's receive times are not to be had on this connection: tokens are stamped when they are read"
+                    .to_owned()
+            }
         }),
+        unstamped_reads: Some(measured.client.unstamped_reads),
         timer_lag_ns: (time > Nanos::ZERO)
             .then(|| Distribution::of_histogram(&timer).report("the load was over before the timer was looked at")),
         ..own
@@ -69,7 +76,14 @@ pub(super) fn in_the_way(measured: &Measured) -> Vec<InTheWay> {
         let why = format!("1% of {what} {:.1} ms late or more", p99.as_secs_f64() * 1e3);
         Some(InTheWay { level, code, why })
     };
-    let busy = busy_percent(measured).filter(|percent| *percent > BUSY_PERCENT).map(|percent| InTheWay {
+    // Each phase by itself: an idle step of a sweep does not make up for a busy one.
+    let phases = || measured.done.iter().flat_map(|d| &d.phases);
+    let long =
+        phases().map(|p| (p.thread_cpu, p.ended.since(p.started))).filter(|(_, time)| *time >= LEAST_TIME);
+    let busiest = long.filter_map(|(cpu, time)| busy_percent(cpu, time)).max_by(f64::total_cmp);
+    let timer = phases().filter_map(|p| quantile(Some(&p.timer_lag))).max();
+    let timer = timer.or_else(|| quantile(Some(&timer_lag(measured))));
+    let busy = busiest.filter(|percent| *percent > BUSY_PERCENT).map(|percent| InTheWay {
         level: Level::Invalid,
         code: "client_busy",
         why: format!("the thread that sends and reads used {percent:.0}% of a CPU"),
@@ -77,7 +91,7 @@ pub(super) fn in_the_way(measured: &Measured) -> Vec<InTheWay> {
     [
         late("client_late", "the requests were sent", sends, SENDS),
         late("client_slow_reads", "what came was read", quantile(measured.client.read_lag.as_ref()), READS),
-        late("client_stalled", "the looks at its timer were", quantile(Some(&timer_lag(measured))), TIMER),
+        late("client_stalled", "the looks at its timer were", timer, TIMER),
         busy,
     ]
     .into_iter()
@@ -85,8 +99,7 @@ pub(super) fn in_the_way(measured: &Measured) -> Vec<InTheWay> {
     .collect()
 }
 
-fn busy_percent(measured: &Measured) -> Option<f64> {
-    let (cpu, time) = measured.thread_cpu();
+fn busy_percent(cpu: Nanos, time: Nanos) -> Option<f64> {
     (time > Nanos::ZERO).then(|| cpu.0 as f64 / time.0 as f64 * 100.0)
 }
 

@@ -51,6 +51,30 @@ pub(super) fn validity(inputs: &Inputs<'_>, processes: &model::Processes) -> Vec
             );
         }
         input_tokens(&mut all, inputs, measured);
+        let client = &measured.client;
+        if let Some(stamped) = client.read_lag.as_ref().filter(|_| client.unstamped_reads > 0) {
+            all.warn(
+                "reads_unstamped",
+                format!(
+                    "{} of {} reads had no time of the kernel's: their tokens are stamped when they were read",
+                    client.unstamped_reads,
+                    stamped.len() + client.unstamped_reads
+                ),
+            );
+        }
+        // Nothing tells a cache of the step before from the server's own speed.
+        let from_file = inputs
+            .plan
+            .load
+            .as_ref()
+            .is_some_and(|plan| matches!(plan.prompts, PromptPlan::Lines(_) | PromptPlan::Dataset(_)));
+        if from_file && measured.done.iter().map(|d| d.phases.len()).sum::<usize>() > 1 {
+            all.warn(
+                "prompts_in_each_phase",
+                "each step and each repetition sends the file's same prompts: a prefix cache may have had them from \
+                 the one before (--input-tokens makes new ones each time)",
+            );
+        }
         let again = measured.done.iter().flat_map(|d| &d.phases).map(|p| p.prompts_again).sum::<u64>();
         if again > 0 {
             all.warn(

@@ -241,6 +241,8 @@ pub struct Own {
     pub read_lag_ns: Option<Dist>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub read_lag_reason: Option<String>,
+    /// Reads of the load that the kernel gave no time for: what they held is stamped when it was read.
+    pub unstamped_reads: Option<u64>,
     /// How late that thread's timer was; it looks every 20 ms.
     pub timer_lag_ns: Option<Dist>,
     pub max_rss_bytes: Option<u64>,

@@ -176,3 +176,62 @@ fn what_finds_no_room_is_in_every_figure_and_said() {
     assert_eq!(report.timing.unwrap().token_chunks, 300_000);
     assert!(report.validity.iter().any(|v| v.code == "requests_not_listed"));
 }
+
+/// Two phases of a request each, the client as told.
+fn two_phases(
+    change: impl FnOnce(&mut LoadPlan),
+    busy_ms: [u64; 2],
+    client: crate::event::ClientLog,
+) -> model::Report {
+    use crate::analysis::Measured;
+    let mut plan = fixture::plan();
+    let load = plan.load.as_mut().unwrap();
+    load.repeat = 2;
+    change(load);
+    let mut measured = Measured::new(plan.load.as_ref().unwrap(), fixture::ORIGIN, None);
+    for (repetition, busy) in (0u32..).zip(busy_ms) {
+        let begin = u64::from(repetition) * 5_000;
+        let request = RequestBuilder::new(repetition.into()).sent(begin).content([begin + 40]).usage(1, 1);
+        measured.request(&request.done(begin + 1_000).build());
+        let phase = fixture::phase(1, fixture::ms(begin), fixture::ms(begin + 1_000));
+        let thread_cpu = Nanos::from_millis(busy);
+        let _ = measured.phase(crate::event::PhaseLog { repetition, thread_cpu, ..phase });
+    }
+    measured.end(client, 0);
+    Fixture { plan, ..Fixture::profile() }.report_of(&measured)
+}
+
+fn says(report: &model::Report, code: &str) -> bool {
+    report.validity.iter().any(|v| v.code == code)
+}
+
+#[test]
+fn an_idle_phase_does_not_make_up_for_one_in_which_the_client_was_busy() {
+    let report = |busy| two_phases(|_| {}, busy, crate::event::ClientLog::default());
+    assert!(says(&report([10, 950]), "client_busy"));
+    assert!(!says(&report([500, 850]), "client_busy"));
+}
+
+#[test]
+fn a_files_prompts_in_several_phases_are_said_and_made_ones_are_new_each_time() {
+    use crate::plan::PromptPlan;
+    let report =
+        |prompts| two_phases(|plan| plan.prompts = prompts, [1, 1], crate::event::ClientLog::default());
+    assert!(says(&report(PromptPlan::Dataset("d.jsonl".into())), "prompts_in_each_phase"));
+    assert!(!says(&report(PromptPlan::Synthetic { tokens: 5, shared_prefix: 0 }), "prompts_in_each_phase"));
+}
+
+#[test]
+fn reads_without_a_time_of_the_kernels_are_counted_and_said() {
+    let mut lag = hdrhistogram::Histogram::new(3).unwrap();
+    lag.record_n(5_000, 7).unwrap();
+    let client = |unstamped_reads| crate::event::ClientLog {
+        read_lag: Some(lag.clone()),
+        unstamped_reads,
+        ..Default::default()
+    };
+    let report = two_phases(|_| {}, [1, 1], client(3));
+    assert!(says(&report, "reads_unstamped"));
+    assert_eq!(report.own.unstamped_reads, Some(3));
+    assert!(!says(&two_phases(|_| {}, [1, 1], client(0)), "reads_unstamped"));
+}
