@@ -217,6 +217,8 @@ pub struct Totals {
     pub lost_others: u64,
     /// Tasks for which the kernel had no memory for a mark.
     pub unmarked: u64,
+    /// Processes that were marked for a child before the iterator came to them.
+    pub admitted: u64,
 }
 
 /// The mark that makes a task a member. It lives in the task's own storage: it ends with the task
@@ -394,7 +396,7 @@ const _: () = {
     assert!(size_of::<MigrateRecord>() == 48);
     assert!(size_of::<OomRecord>() == 32);
     assert!(size_of::<TaskRecord>() == 88);
-    assert!(size_of::<Totals>() == 136);
+    assert!(size_of::<Totals>() == 144);
     assert!(size_of::<Mark>() == 72);
     assert!(size_of::<Settings>() == 88);
     assert!(size_of::<Control>() == 24);

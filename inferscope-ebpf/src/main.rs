@@ -63,7 +63,8 @@ fn on_fork(ctx: BtfTracePointContext) -> i32 {
         }
         return 0;
     }
-    let by_lineage = settings!(strict) == 0 && (group.is_some() || snapshot::descends_from_member(parent));
+    let known = group.is_some() || admit(parent);
+    let by_lineage = settings!(strict) == 0 && known;
     // The child's own cgroup, as clone3 may put it into another than its parent's.
     if !by_lineage
         && (!members::is_in_target_cgroup(child) || parent.tgid() == members::control().own_host_tgid)
@@ -88,6 +89,45 @@ fn on_fork(ctx: BtfTracePointContext) -> i32 {
         },
     );
     0
+}
+
+/// Makes the parent a member where it belongs and the iterator has not come to it yet: it may end before that, and
+/// its child would have a parent that nobody knows. Whether it is one.
+#[inline(always)]
+fn admit(parent: Task) -> bool {
+    if !snapshot::belongs(parent) {
+        return false;
+    }
+    let leader = parent.group_leader();
+    let signal = parent.signal();
+    let used = signal.group_usage(parent).run;
+    if let Some(mark) = members::mark_group(leader, signal.nr_threads(), used) {
+        members::count(|t| t.admitted += 1);
+        tell_arrival(kind::TASK, leader, mark.tgid, used, leader.cgroup_id());
+    }
+    // Without memory for its mark it has the right to children all the same.
+    true
+}
+
+/// A process that lived before it came into the set.
+#[inline(always)]
+fn tell_arrival(kind: u32, leader: Task, tgid: u32, base: Run, cgroup_id: u64) {
+    emit::record::<TaskRecord>(
+        |t| t.lost_others += 1,
+        |record| {
+            emit::header(record, kind, leader, tgid);
+            let parent_tgid = members::visible_tgid(leader.real_parent());
+            // SAFETY: `record` is a reserved ring entry of that size.
+            unsafe { (*record).is_leader = 1 };
+            // SAFETY: as above.
+            unsafe { (*record).parent_tgid = parent_tgid };
+            // SAFETY: as above.
+            unsafe { (*record).cgroup_id = cgroup_id };
+            // SAFETY: as above.
+            unsafe { (*record).base = base };
+            emit::comm(record_field!(record, comm), leader);
+        },
+    );
 }
 
 /// `sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`: the new
@@ -288,22 +328,7 @@ fn on_cgroup_attach(ctx: BtfTracePointContext) -> i32 {
             let Some(mark) = members::mark_group(task, signal.nr_threads(), used) else { return 0 };
             let tgid = mark.tgid;
             members::count(|t| t.moved_in += 1);
-            emit::record::<TaskRecord>(
-                |t| t.lost_others += 1,
-                |record| {
-                    emit::header(record, kind::MOVE_IN, task, tgid);
-                    let parent_tgid = members::visible_tgid(task.real_parent());
-                    // SAFETY: `record` is a reserved ring entry of that size.
-                    unsafe { (*record).is_leader = 1 };
-                    // SAFETY: as above.
-                    unsafe { (*record).parent_tgid = parent_tgid };
-                    // SAFETY: as above.
-                    unsafe { (*record).cgroup_id = cgroup_id };
-                    // SAFETY: as above.
-                    unsafe { (*record).base = used };
-                    emit::comm(record_field!(record, comm), task);
-                },
-            );
+            tell_arrival(kind::MOVE_IN, task, tgid, used, cgroup_id);
         }
         None => {}
         Some(mark) if !inside && settings!(strict) != 0 => {

@@ -52,15 +52,23 @@ fn is_root(leader: Task) -> bool {
     false
 }
 
-/// Whether an ancestor of `task` is a member or a root; false outside the bootstrap, when every
-/// member is marked.
+/// Whether `task`, which is no member, has to become one: it is in the target's cgroup, or one of its ancestors is a
+/// member or a root. False outside the bootstrap, when every member is marked.
 #[inline(always)]
-pub(crate) fn descends_from_member(task: Task) -> bool {
+pub(crate) fn belongs(task: Task) -> bool {
     let control = members::control();
-    if control.mode != mode::MARK || settings!(roots[0]) == 0 {
+    if control.mode != mode::MARK || task.tgid() == control.own_host_tgid {
         return false;
     }
-    let mut climb = Climb { at: task.group_leader(), own: control.own_host_tgid, found: 0 };
+    members::is_in_target_cgroup(task) || descends_from_member(task, control.own_host_tgid)
+}
+
+#[inline(always)]
+fn descends_from_member(task: Task, own: u32) -> bool {
+    if settings!(roots[0]) == 0 {
+        return false;
+    }
+    let mut climb = Climb { at: task.group_leader(), own, found: 0 };
     let step: extern "C" fn(u32, *mut Climb) -> i64 = step;
     // SAFETY: the callback takes what is handed over here, which outlives the call.
     unsafe { bpf_loop(MAX_DEPTH, step as *mut c_void, (&raw mut climb).cast(), 0) };
@@ -121,8 +129,8 @@ extern "C" fn snapshot(ctx: *const IterTask) -> i32 {
         _ => None,
     };
     // One place that writes: the verifier looks at each anew.
-    if let Some(group) = told
-        && !write(seq, task, &group)
+    if let Some((group, parent)) = told
+        && !write(seq, task, &group, parent)
         && control.mode == mode::MARK
         && let Some(mark) = members::of_task(task)
     {
@@ -144,9 +152,10 @@ fn identify(task: Task) {
     }
 }
 
-/// The mark of the task's group, where the task was not marked before.
+/// The mark of the task's group, where the task was not marked before, and the id of its parent: the one by which it
+/// belongs, which may end, and leave it to another, at any moment.
 #[inline(always)]
-fn mark(task: Task, own: u32) -> Option<Mark> {
+fn mark(task: Task, own: u32) -> Option<(Mark, u32)> {
     // A tracer below its own target would measure itself: a harness that serves and starts it.
     // A zombie has told its end already.
     let signal = task.signal();
@@ -156,12 +165,14 @@ fn mark(task: Task, own: u32) -> Option<Mark> {
     // The leader is looked at before its threads; one that belongs is a member by now.
     if task.pid() != task.tgid() {
         let group = *members::of_group(task)?;
-        return members::mark_thread(task, &group).then_some(group);
+        return members::mark_thread(task, &group).then_some((group, 0));
     }
+    let parent = task.real_parent();
+    let parent_tgid = members::visible_tgid(parent);
     let belongs = if settings!(cgroup_id) != 0 {
         members::is_in_target_cgroup(task)
     } else {
-        is_root(task) || members::is_member(task.real_parent())
+        is_root(task) || members::is_member(parent)
     };
     if !belongs {
         return None;
@@ -171,20 +182,21 @@ fn mark(task: Task, own: u32) -> Option<Mark> {
     if signal.live() == 0 && group.ending == ending::LIVES {
         group.ending = ending::LATE;
     }
-    Some(*group)
+    Some((*group, parent_tgid))
 }
 
-/// The mark of a member that lives, by its leader.
+/// The mark of a member that lives, by its leader, and the id of its parent.
 #[inline(always)]
-fn sweep(task: Task) -> Option<Mark> {
+fn sweep(task: Task) -> Option<(Mark, u32)> {
     if task.pid() != task.tgid() {
         return None;
     }
-    members::of_task(task).filter(|group| group.ending == ending::LIVES).map(|group| *group)
+    let group = members::of_task(task).filter(|group| group.ending == ending::LIVES)?;
+    Some((*group, members::visible_tgid(task.real_parent())))
 }
 
 #[inline(always)]
-fn write(seq: *mut seq_file, task: Task, group: &Mark) -> bool {
+fn write(seq: *mut seq_file, task: Task, group: &Mark, parent_tgid: u32) -> bool {
     let leader = task.group_leader();
     let mut record = TaskRecord {
         header: Header {
@@ -197,7 +209,7 @@ fn write(seq: *mut seq_file, task: Task, group: &Mark) -> bool {
             start_boottime_ns: leader.start_boottime(),
         },
         is_leader: u32::from(task.pid() == task.tgid()),
-        parent_tgid: members::visible_tgid(leader.real_parent()),
+        parent_tgid,
         cgroup_id: leader.cgroup_id(),
         base: group.base,
         comm: [0; COMM_LEN],

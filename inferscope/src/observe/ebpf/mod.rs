@@ -161,14 +161,16 @@ impl Tracker {
     /// start all that lives, later the threads of what was moved in.
     pub(crate) fn mark(&mut self, mut on_alive: impl FnMut(Record)) -> Result<(), EbpfError> {
         self.set_mode(mode::MARK)?;
-        let mut passes = 0;
-        while self.iterate(&mut on_alive)? > 0 {
-            passes += 1;
-            if passes == MAX_PASSES {
-                return Err(EbpfError::NeverSettled);
+        let mut admitted = self.totals().map(|t| t.admitted);
+        for _ in 0..MAX_PASSES {
+            let told = self.iterate(&mut on_alive)?;
+            // One that was marked for a child of its own may have older ones, which this pass saw before.
+            let before = std::mem::replace(&mut admitted, self.totals().map(|t| t.admitted));
+            if told == 0 && admitted == before {
+                return self.set_mode(mode::TRACK);
             }
         }
-        self.set_mode(mode::TRACK)
+        Err(EbpfError::NeverSettled)
     }
 
     /// Tells of every member that lives, whatever records were lost.
