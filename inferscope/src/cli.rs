@@ -253,6 +253,8 @@ pub struct ObserveArgs {
     )]
     pub nvml_lib: Option<PathBuf>,
     /// Where there are GPUs, wait so long before the load: what they use at rest
+    ///
+    /// With `exec` and no load: before the command is let run.
     #[arg(long, value_name = "T", value_parser = humantime::parse_duration, default_value = "1s", env = "INFERSCOPE_GPU_BASELINE", hide_short_help = true, help_heading = "Target")]
     pub gpu_baseline: Duration,
     /// What a GPU costs an hour: 2.5, or by a part of its name H100=2.5,L4=0.8 (repeatable)

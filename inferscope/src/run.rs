@@ -191,10 +191,11 @@ async fn watch(
     }
 }
 
-/// SIGINT and SIGTERM.
+/// SIGINT and SIGTERM, from the making on.
 struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
+    came: bool,
 }
 
 impl Signals {
@@ -206,13 +207,18 @@ impl Signals {
         Ok(Self {
             interrupt: handler(SignalKind::interrupt())?,
             terminate: handler(SignalKind::terminate())?,
+            came: false,
         })
     }
 
+    /// Until one comes; at once, where one came before.
     async fn recv(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+        if !self.came {
+            tokio::select! {
+                _ = self.interrupt.recv() => {}
+                _ = self.terminate.recv() => {}
+            }
+            self.came = true;
         }
     }
 }
@@ -235,11 +241,14 @@ fn measure(plan: &Plan, load: &LoadPlan, mode: Mode, sink: &Sink) -> Result<u8, 
     let mut notes = Vec::new();
     // Before the observer too, so that the wait at rest is in no figure of the processes.
     let mut gpu = Poller::start(&plan.observe, &found.roots)?;
-    gpu.rest(plan.observe.gpu_baseline);
+    let mut signals = runtime.block_on(async {
+        let mut signals = Signals::new()?;
+        gpu.rest(plan.observe.gpu_baseline, signals.recv()).await;
+        Ok::<_, RunError>(signals)
+    })?;
     let (observer, none_reason) = start_observer(plan, &found, &mut notes)?;
 
     let (log, interrupted) = runtime.block_on(async {
-        let mut signals = Signals::new()?;
         let progress = sink.progress(load);
         let drive = Drive { driver: &driver, plan: load, server: &server, origin, progress };
         sending::drive(drive, signals.recv()).await

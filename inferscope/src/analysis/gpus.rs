@@ -21,7 +21,7 @@ use super::stat::{stat, unknown};
 pub(super) use doubts::doubts;
 use usage::{Members, Usage, usage};
 
-/// When the figures are of: the load's windows, else the whole time of polling.
+/// When the figures are of: the load's windows, else the whole time of polling but for a wait at rest.
 #[derive(Debug, Clone)]
 struct Span(Vec<Window>);
 
@@ -30,7 +30,8 @@ impl Span {
         if !load.is_empty() {
             return Some(Self(load.to_vec()));
         }
-        log.polled.map(|(from, to)| Self(vec![Window { from, to }]))
+        let rested = log.baseline.map(|(_, to)| to);
+        log.polled.map(|(from, to)| Self(vec![Window { from: from.max(rested.unwrap_or(from)), to }]))
     }
 
     fn holds(&self, t: Mono) -> bool {

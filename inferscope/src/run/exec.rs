@@ -25,6 +25,7 @@ use crate::observe::target::{CgroupTarget, Found};
 use crate::observe::{ObserveError, Observer};
 use crate::plan::{CommandOutput, CommandPlan, Endpoint, LoadPlan, ObservePlan, Plan, TrackerChoice};
 use crate::report::model::{Level, Mode, Validity};
+use crate::units::Nanos;
 
 use session::Session;
 
@@ -49,25 +50,43 @@ pub fn run(plan: &Plan) -> Result<u8, RunError> {
     if let Some(load) = &plan.load {
         nobody_answers(&load.endpoint)?;
     }
-    let (observer, found) = observe(&plan.observe, found(&command))?;
-    let gpu = Poller::start(&plan.observe, &found.roots)?;
-    command.open_gate()?;
-    let opened = Mono::now();
-
-    let (driven, ended) = runtime.block_on(async {
+    let mut gpu = Poller::start(&plan.observe, &[command.pid()])?;
+    let mut session = runtime.block_on(async {
         let watch = command
             .watch()
             .map_err(|source| RunError::System { what: "the command can't be watched", source })?;
         let mut session = Session::new(&command, watch, command_plan.grace);
-        let driven = match driver.as_ref().zip(plan.load.as_ref()) {
-            Some(driver) => drive(&mut session, driver, command_plan, origin, &sink).await,
+        // At rest is a server that waits for requests; without a load, a machine on which the command is not yet.
+        if driver.is_none() {
+            gpu.rest(plan.observe.gpu_baseline, session.interruption()).await;
+        }
+        Ok::<_, RunError>(session)
+    })?;
+    let (observer, found) = observe(&plan.observe, found(&command))?;
+    let is_wanted = !session.over().interrupted;
+    if is_wanted {
+        command.open_gate()?;
+    }
+    let opened = Mono::now();
+
+    let driven = runtime.block_on(async {
+        match driver.as_ref().zip(plan.load.as_ref()) {
+            _ if !is_wanted => {
+                session.discard().await;
+                Driven::default()
+            }
+            Some(driver) => {
+                let rest = Rest { gpu: &mut gpu, time: plan.observe.gpu_baseline };
+                drive(&mut session, driver, command_plan, rest, origin, &sink).await
+            }
             None => {
                 session.observe(plan.observe_for).await;
                 Driven::default()
             }
-        };
-        Ok::<_, RunError>((driven, session.over()))
-    })?;
+        }
+    });
+    let ended = session.over();
+    drop(session);
 
     let gpu = gpu.finish();
     let observation = observer.finish();
@@ -85,8 +104,8 @@ pub fn run(plan: &Plan) -> Result<u8, RunError> {
     notes.extend(ended.notes(driven.log.is_some(), &left));
     notes.extend(driven.ready.map(|ready| {
         let message = format!(
-            "the server answered {:.2} s after the command was started; the load began then, the processes' \
-             figures hold the start too",
+            "the server answered {:.2} s after the command was started; the load began after that, the \
+             processes' figures hold the start too",
             ready.since(opened).as_secs_f64()
         );
         for_the_record("server_ready", message)
@@ -144,11 +163,18 @@ struct Driven {
     failure: Option<RunError>,
 }
 
+/// What is waited for between the server's first answer and the load.
+struct Rest<'a> {
+    gpu: &'a mut Poller,
+    time: Nanos,
+}
+
 /// Waits for the server, drives it, and ends it.
 async fn drive(
     session: &mut Session<'_>,
     (driver, load): (&Driver, &LoadPlan),
     command: &CommandPlan,
+    rest: Rest<'_>,
     origin: Origin,
     sink: &Sink,
 ) -> Driven {
@@ -156,6 +182,7 @@ async fn drive(
     match session.ready(driver, command.ready_timeout).await {
         Ok(Some(server)) => {
             driven.ready = Some(Mono::now());
+            rest.gpu.rest(rest.time, session.interruption()).await;
             let progress = if progress::has_room(command) { sink.progress(load) } else { Progress::none() };
             let drive = Drive { driver, plan: load, server: &server, origin, progress };
             match super::sending::drive(drive, session.interruption()).await {

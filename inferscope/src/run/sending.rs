@@ -97,8 +97,10 @@ pub(super) async fn drive(
         tokio::pin!(stop);
         loop {
             tokio::select! {
-                result = &mut load => break result,
+                // Who was stopped before sends nothing.
+                biased;
                 () = &mut stop, if !interrupted => {}
+                result = &mut load => break result,
             }
             interrupted = true;
             let _ = tell.send(true);

@@ -18,12 +18,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread::Thread;
 use std::time::Duration;
 
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, Nvml};
+use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
 
 use super::observer::own_thread_cpu;
 use super::series::Series;
@@ -67,7 +69,7 @@ struct Poll {
     thread: Thread,
     stop: Arc<AtomicBool>,
     /// After the first look at all devices.
-    looked: Receiver<()>,
+    looked: Option<oneshot::Receiver<()>>,
     log: Receiver<GpuLog>,
     has_devices: bool,
 }
@@ -94,7 +96,7 @@ impl Poller {
             packages => packages,
         };
         let stop = Arc::new(AtomicBool::new(false));
-        let (tell_look, looked) = channel();
+        let (tell_look, looked) = oneshot::channel();
         let (tell_log, log) = channel();
         let worker = Worker {
             devices,
@@ -105,11 +107,12 @@ impl Poller {
         };
         let spawned = std::thread::Builder::new().name("nvml".into()).spawn(move || {
             // Who asked may have gone on without it.
-            let _ = tell_log.send(worker.run(&tell_look));
+            let _ = tell_log.send(worker.run(tell_look));
         });
         Ok(match spawned {
             Ok(thread) => {
-                let poll = Poll { thread: thread.thread().clone(), stop, looked, log, has_devices };
+                let poll =
+                    Poll { thread: thread.thread().clone(), stop, looked: Some(looked), log, has_devices };
                 Self { poll: Some(poll), ..none(unavailable, None) }
             }
             Err(e) => {
@@ -120,15 +123,21 @@ impl Poller {
     }
 
     /// Where there are devices, waits for the first look and then for `time`, in which nothing is to be sent: what they
-    /// use at rest.
-    pub fn rest(&mut self, time: Nanos) {
-        let Some(poll) = self.poll.as_ref().filter(|p| p.has_devices && time > Nanos::ZERO) else { return };
-        if poll.looked.recv_timeout(DRIVER_LIMIT).is_err() {
-            return;
+    /// use at rest. No longer than until `stop`, and once only.
+    pub async fn rest(&mut self, time: Nanos, stop: impl Future<Output = ()>) {
+        let Some(poll) = self.poll.as_mut().filter(|p| p.has_devices && time > Nanos::ZERO) else { return };
+        let Some(looked) = poll.looked.take() else { return };
+        let rested = async {
+            timeout(DRIVER_LIMIT, looked).await.ok()?.ok()?;
+            let from = Mono::now();
+            sleep(time.to_duration()).await;
+            Some((from, Mono::now()))
+        };
+        tokio::select! {
+            biased;
+            () = stop => {}
+            rested = rested => self.baseline = rested,
         }
-        let from = Mono::now();
-        std::thread::sleep(time.to_duration());
-        self.baseline = Some((from, Mono::now()));
     }
 
     #[must_use]
@@ -265,7 +274,7 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(self, tell_look: &Sender<()>) -> GpuLog {
+    fn run(self, tell_look: oneshot::Sender<()>) -> GpuLog {
         let pids = Pids { are_ours: !target::in_inner_namespace() };
         let cpu = own_thread_cpu();
         let (mut devices, mut logs) = self.devices.as_ref().map(Chosen::watched).unwrap_or_default();
@@ -277,6 +286,7 @@ impl Worker {
         let began = Mono::now();
         let mut next = began;
         let mut ticks = 0;
+        let mut tell_look = Some(tell_look);
         loop {
             let last = self.stop.load(Ordering::Relaxed);
             if let Some(reading) = packages.as_mut().ok().and_then(Packages::read) {
@@ -293,8 +303,9 @@ impl Worker {
                 }
             }
             ticks += 1;
-            if ticks == 1 {
-                let _ = tell_look.send(());
+            if let Some(tell) = tell_look.take() {
+                // Nobody may be waiting.
+                let _ = tell.send(());
             }
             if last {
                 break;

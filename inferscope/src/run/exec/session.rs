@@ -134,6 +134,11 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Ends it without asking: for a command that was not let run.
+    pub(super) async fn discard(&mut self) {
+        self.clear(Launched::kill).await;
+    }
+
     async fn clear(&mut self, how: impl FnOnce(&Launched)) {
         self.over.by_us = true;
         let interrupted = self.over.interrupted;
