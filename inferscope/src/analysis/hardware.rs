@@ -4,11 +4,15 @@
 //! much of the chip it filled; power against its limit stands in for that. Never advises more than the evidence says.
 //! Called by `analysis`.
 
+mod host;
+
 use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use crate::report::model::{Gpu, GpuSummary, Insight, Level, LimitedBy, Resources, Severity, Validity};
+use crate::report::model::{Gpu, GpuSummary, Insight, Level, LimitedBy, Severity, Validity};
+
+pub(super) use host::Busy;
 
 /// From here on kernels run nearly all of the time.
 const BUSY_PERCENT: f64 = 80.0;
@@ -20,14 +24,12 @@ const HIGH_POWER: f64 = 0.5;
 const HIGH_MEMORY_PERCENT: f64 = 80.0;
 /// Of its memory: what it holds would fit one of half the size.
 const ROOMY: f64 = 0.5;
-/// Of one CPU: a thread of the server's that never waits.
-const BUSY_CPU_PERCENT: f64 = 90.0;
 
 /// Fills in what limits the run, for the devices that count.
 pub(super) fn judge(
     gpus: &mut [Gpu],
     summary: Option<&GpuSummary>,
-    resources: &Resources,
+    busy: Option<&Busy>,
     validity: &[Validity],
 ) {
     // The codes of `client`.
@@ -37,14 +39,14 @@ pub(super) fn judge(
             gpu.limited_by_reason = Some("the target is not known to use it".to_owned());
             continue;
         }
-        match limit(gpu, resources, client) {
+        match limit(gpu, busy, client) {
             Ok(limit) => gpu.limited_by = Some(limit),
             Err(why) => gpu.limited_by_reason = Some(why),
         }
     }
 }
 
-fn limit(gpu: &Gpu, resources: &Resources, client: bool) -> Result<LimitedBy, String> {
+fn limit(gpu: &Gpu, busy: Option<&Busy>, client: bool) -> Result<LimitedBy, String> {
     let sm = gpu.sm_percent.mean.ok_or_else(|| {
         format!("its utilisation is unknown ({})", gpu.sm_percent.reason.as_deref().unwrap_or("not told"))
     })?;
@@ -62,7 +64,7 @@ fn limit(gpu: &Gpu, resources: &Resources, client: bool) -> Result<LimitedBy, St
     if client {
         return Ok(LimitedBy::Client);
     }
-    if resources.cpu_percent.mean.is_some_and(|cpu| cpu >= BUSY_CPU_PERCENT) {
+    if busy.is_some() {
         return Ok(LimitedBy::Host);
     }
     Ok(if sm < IDLE_PERCENT { LimitedBy::Idle } else { LimitedBy::Partial })
@@ -73,11 +75,12 @@ fn power_share(gpu: &Gpu) -> Option<f64> {
     Some(gpu.power_mw.mean? / limit)
 }
 
-pub(super) fn insights(gpus: &[Gpu]) -> Vec<Insight> {
-    gpus.iter().filter_map(|gpu| Some((gpu, gpu.limited_by?))).filter_map(|(g, l)| insight(g, l)).collect()
+pub(super) fn insights(gpus: &[Gpu], busy: Option<&Busy>) -> Vec<Insight> {
+    let judged = gpus.iter().filter_map(|gpu| Some((gpu, gpu.limited_by?)));
+    judged.filter_map(|(gpu, limited_by)| insight(gpu, limited_by, busy)).collect()
 }
 
-fn insight(gpu: &Gpu, limited_by: LimitedBy) -> Option<Insight> {
+fn insight(gpu: &Gpu, limited_by: LimitedBy, busy: Option<&Busy>) -> Option<Insight> {
     let name = gpu.name.as_deref().unwrap_or("no name");
     let device = format!("device {} ({name})", gpu.index);
     let sm = gpu.sm_percent.mean?;
@@ -108,8 +111,8 @@ fn insight(gpu: &Gpu, limited_by: LimitedBy) -> Option<Insight> {
         ),
         LimitedBy::Host => (
             "gpu_waits_for_host",
-            format!("{device} waits while a CPU of the server is always busy: {figures}"),
-            "the server's own threads suggest themselves as the limit: see the processes' CPU above",
+            format!("{device} waits a part of the time, in which {}: {figures}", busy?.in_words()),
+            busy?.advice(),
         ),
         LimitedBy::Client => (
             "gpu_waits_for_client",
@@ -135,7 +138,7 @@ fn insight(gpu: &Gpu, limited_by: LimitedBy) -> Option<Insight> {
         ),
     };
     let whole = |value: Option<f64>| json!(value.map(|v| v.round() as u64));
-    let evidence = [
+    let mut evidence = vec![
         ("sm_percent_mean", whole(gpu.sm_percent.mean)),
         ("sm_percent_max", whole(gpu.sm_percent.max)),
         ("power_mean_mw", whole(gpu.power_mw.mean)),
@@ -145,6 +148,9 @@ fn insight(gpu: &Gpu, limited_by: LimitedBy) -> Option<Insight> {
         ("memory_bytes", json!(gpu.limits.memory_bytes)),
         ("memory_busy_percent_mean", whole(gpu.memory_percent.mean)),
     ];
+    if limited_by == LimitedBy::Host {
+        evidence.extend(busy?.evidence());
+    }
     Some(Insight {
         code: code.to_owned(),
         severity: Severity::Info,
@@ -193,35 +199,42 @@ mod tests {
         }
     }
 
-    fn judged(gpu: Gpu, cpu_percent: f64) -> (Option<LimitedBy>, Vec<Insight>) {
+    fn judged_beside(gpu: Gpu, busy: Option<Busy>) -> (Option<LimitedBy>, Vec<Insight>) {
         let counted = GpuSummary { devices: vec![0], ..GpuSummary::default() };
-        let mut resources = crate::analysis::fixture::Fixture::profile().report().resources;
-        resources.cpu_percent = stat([cpu_percent], "");
         let mut gpus = [gpu];
-        judge(&mut gpus, Some(&counted), &resources, &[]);
-        (gpus[0].limited_by, insights(&gpus))
+        judge(&mut gpus, Some(&counted), busy.as_ref(), &[]);
+        (gpus[0].limited_by, insights(&gpus, busy.as_ref()))
+    }
+
+    fn judged(gpu: Gpu) -> (Option<LimitedBy>, Vec<Insight>) {
+        judged_beside(gpu, None)
     }
 
     #[test]
     fn what_limits_goes_by_kernels_power_memory_and_cpu() {
-        let limit = |g, cpu| judged(g, cpu).0.unwrap();
-        assert_eq!(limit(gpu(88.0, 40.0, 439.0), 20.0), LimitedBy::Compute);
-        assert_eq!(limit(gpu(95.0, 90.0, 400.0), 20.0), LimitedBy::MemoryBandwidth);
-        assert_eq!(limit(gpu(95.0, 90.0, 650.0), 20.0), LimitedBy::Compute);
-        assert_eq!(limit(gpu(95.0, 20.0, 150.0), 20.0), LimitedBy::KernelLatency);
-        assert_eq!(limit(gpu(48.0, 20.0, 170.0), 20.0), LimitedBy::Partial);
-        assert_eq!(limit(gpu(48.0, 20.0, 170.0), 99.0), LimitedBy::Host);
-        assert_eq!(limit(gpu(3.0, 1.0, 80.0), 20.0), LimitedBy::Idle);
+        let limit = |g| judged(g).0.unwrap();
+        assert_eq!(limit(gpu(88.0, 40.0, 439.0)), LimitedBy::Compute);
+        assert_eq!(limit(gpu(95.0, 90.0, 400.0)), LimitedBy::MemoryBandwidth);
+        assert_eq!(limit(gpu(95.0, 90.0, 650.0)), LimitedBy::Compute);
+        assert_eq!(limit(gpu(95.0, 20.0, 150.0)), LimitedBy::KernelLatency);
+        assert_eq!(limit(gpu(48.0, 20.0, 170.0)), LimitedBy::Partial);
+        let process = || Some(Busy::Process { pid: 7, comm: "python3".into(), cpus: 0.97 });
+        let (host, said) = judged_beside(gpu(48.0, 20.0, 170.0), process());
+        assert_eq!(host, Some(LimitedBy::Host));
+        assert!(said[0].headline.contains("process 7 (python3) of the server used 0.97 CPUs"), "{said:?}");
+        assert_eq!(said[0].evidence["busiest_pid"], 7);
+        // Whoever is busy, a device that is too does not wait.
+        assert_eq!(judged_beside(gpu(88.0, 40.0, 439.0), process()).0, Some(LimitedBy::Compute));
+        assert_eq!(limit(gpu(3.0, 1.0, 80.0)), LimitedBy::Idle);
     }
 
     #[test]
     fn a_device_that_waits_for_a_client_that_cannot_keep_up_is_not_judged() {
-        let resources = crate::analysis::fixture::Fixture::profile().report().resources;
         let slow = |level| {
             let doubt = Validity { level, code: "client_busy".into(), message: String::new() };
             let mut gpus = [gpu(48.0, 20.0, 170.0)];
             let counted = GpuSummary { devices: vec![0], ..GpuSummary::default() };
-            judge(&mut gpus, Some(&counted), &resources, &[doubt]);
+            judge(&mut gpus, Some(&counted), None, &[doubt]);
             gpus[0].limited_by
         };
         assert_eq!(
@@ -232,7 +245,7 @@ mod tests {
 
     #[test]
     fn the_published_runs_get_the_words_of_the_post() {
-        let (_, small) = judged(gpu(48.0, 20.0, 170.0), 20.0);
+        let (_, small) = judged(gpu(48.0, 20.0, 170.0));
         assert_eq!(
             small[0].headline,
             "device 0 (NVIDIA H100 80GB HBM3) was used to about a quarter of the chip: kernels ran 48% of the time (48% at \
@@ -241,8 +254,8 @@ mod tests {
         assert!(small[0].advice.starts_with("at this load a smaller device"));
         let mut full = gpu(48.0, 20.0, 170.0);
         full.memory_used_bytes = stat([72e9], "");
-        assert!(judged(full, 20.0).1[0].advice.contains("leaves no room for a smaller device"));
-        let (_, large) = judged(gpu(88.0, 40.0, 439.0), 20.0);
+        assert!(judged(full).1[0].advice.contains("leaves no room for a smaller device"));
+        let (_, large) = judged(gpu(88.0, 40.0, 439.0));
         assert_eq!(large[0].code, "gpu_compute_bound");
         assert!(large[0].headline.contains("88% of the time"), "{}", large[0].headline);
     }
@@ -251,15 +264,11 @@ mod tests {
     fn without_a_utilisation_nothing_is_said_but_why() {
         let mut unknown = gpu(50.0, 50.0, 100.0);
         unknown.sm_percent = crate::analysis::stat::unknown("Not Supported");
-        assert_eq!(judged(unknown.clone(), 20.0), (None, Vec::new()));
-        assert!(
-            limit(&unknown, &crate::analysis::fixture::Fixture::profile().report().resources, false)
-                .unwrap_err()
-                .contains("Not Supported")
-        );
+        assert_eq!(judged(unknown.clone()), (None, Vec::new()));
+        assert!(limit(&unknown, None, false).unwrap_err().contains("Not Supported"));
         // Nor of a device that the target is not known to use.
         let mut foreign = [gpu(88.0, 40.0, 439.0)];
-        judge(&mut foreign, None, &crate::analysis::fixture::Fixture::profile().report().resources, &[]);
+        judge(&mut foreign, None, None, &[]);
         assert_eq!(foreign[0].limited_by, None);
     }
 }

@@ -111,11 +111,13 @@ pub fn report(inputs: Inputs<'_>) -> model::Report {
     let efficiency = efficiency::efficiency(&inputs, measured);
     let efficiency = joules::beside(efficiency, &inputs, &gpus, gpu_summary.as_ref());
     let mut validity = validity::validity(&inputs, &processes);
-    hardware::judge(&mut gpus, gpu_summary.as_ref(), &resources, &validity);
+    let samples = inputs.observation.map(|o| o.samples.as_slice()).unwrap_or_default();
+    let busy = hardware::Busy::of(windows, samples, &processes, inputs.host.cpus);
+    hardware::judge(&mut gpus, gpu_summary.as_ref(), busy.as_ref(), &validity);
     validity.extend(gpus::doubts(&gpus, gpu_summary.as_ref()));
     validity.sort_by_key(|v| std::cmp::Reverse(v.level));
     let mut insights = insights::insights(&inputs, &processes, &resources);
-    insights.extend(hardware::insights(&gpus));
+    insights.extend(hardware::insights(&gpus, busy.as_ref()));
     model::Report {
         schema_version: model::SCHEMA_VERSION,
         validity,

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::clock::{Mono, Origin};
-use crate::event::{GpuDevice, GpuLog, ProcessLook};
+use crate::event::{GpuDevice, GpuLog, GpuProcess, ProcessLook};
 use crate::report::model;
 use crate::units::Nanos;
 
@@ -121,12 +121,24 @@ fn listed(origin: Origin, device: &GpuDevice, members: &Members) -> BTreeMap<(u3
     all
 }
 
+/// What these hold together; `None` where it is not told of each. A process with both kinds of work is in both lists,
+/// each time with all of its memory (nvidia-smi's `C+G`); in one list it may be once for each MIG instance.
+fn memory<'a>(processes: impl Iterator<Item = &'a GpuProcess>) -> Option<u64> {
+    let mut by_pid: BTreeMap<u32, [u64; 2]> = BTreeMap::new();
+    for process in processes {
+        let lists = by_pid.entry(process.pid).or_default();
+        let of_list = &mut lists[usize::from(process.graphics)];
+        *of_list = of_list.saturating_add(process.bytes?);
+    }
+    Some(by_pid.values().fold(0, |sum, [compute, graphics]| sum.saturating_add(*compute.max(graphics))))
+}
+
 /// Of one moment, so that the parts add up: that at which the target held most.
 fn divide(origin: Origin, device: &GpuDevice, members: &Members, usage: &mut Usage) {
     let sum = |look: &ProcessLook, ours: bool| {
         let t = origin.at(look.t).0;
         let part = look.all.iter().filter(|p| (members.has(p.pid, t) == Some(true)) == ours);
-        part.map(|p| p.bytes).try_fold(0_u64, |sum, bytes| Some(sum.saturating_add(bytes?)))
+        memory(part)
     };
     let untold = |ours: bool| device.processes.iter().any(|look| sum(look, ours).is_none());
     if untold(true) {
@@ -180,4 +192,19 @@ fn shared_with(origin: Origin, device: &GpuDevice, members: &Members, span: &Spa
 fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
     let (sum, count) = values.fold((0.0, 0_u32), |(sum, count), v| (sum + v, count + 1));
     (count > 0).then(|| sum / f64::from(count))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_of_a_process_in_both_lists_counts_once_and_that_of_two_instances_twice() {
+        let of = |pid, graphics, bytes| GpuProcess { pid, graphics, bytes };
+        let both = [of(1, false, Some(5)), of(1, true, Some(5)), of(2, true, Some(3))];
+        assert_eq!(memory(both.iter()), Some(8));
+        assert_eq!(memory([of(1, false, Some(5)), of(1, false, Some(4))].iter()), Some(9));
+        assert_eq!(memory([of(1, false, Some(5)), of(2, false, None)].iter()), None);
+        assert_eq!(memory([].iter()), Some(0));
+    }
 }

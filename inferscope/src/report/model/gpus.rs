@@ -119,7 +119,7 @@ pub enum LimitedBy {
     MemoryBandwidth,
     /// Kernels run nearly all of the time at low power: small or waiting kernels.
     KernelLatency,
-    /// The device waits for a busy CPU of the server's.
+    /// The device waits a part of the time, while a process of the server uses a whole CPU, or all use all CPUs.
     Host,
     /// The device waits for requests that the client could not send or read in time.
     Client,
