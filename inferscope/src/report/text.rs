@@ -18,7 +18,7 @@ mod table;
 
 pub use layout::Style;
 
-use humanize::{bytes, count, nanos};
+use humanize::{bytes, count, nanos, watts};
 use layout::{Ink, Page};
 
 use super::model::{Insight, Level, Load, Mode, Report, Severity, Sweep};
@@ -110,13 +110,17 @@ fn insights(page: &mut Page, insights: &[Insight]) {
         return;
     }
     page.heading("What stands out");
-    for insight in insights {
+    let mut insights = insights.iter().peekable();
+    while let Some(insight) = insights.next() {
         let ink = if insight.severity == Severity::Warn { Ink::Warn } else { Ink::Good };
         page.tagged(ink, "•", &insight.headline);
         let evidence: Vec<String> =
             insight.evidence.iter().map(|(name, value)| figure(name, value)).collect();
         page.tagged(Ink::Plain, " ", &evidence.join(", "));
-        page.tagged(Ink::Plain, " ", &insight.advice);
+        // Like devices get the same advice, which is given once.
+        if insights.peek().is_none_or(|next| next.advice != insight.advice) {
+            page.tagged(Ink::Plain, " ", &insight.advice);
+        }
     }
 }
 
@@ -126,7 +130,9 @@ fn figure(name: &str, value: &serde_json::Value) -> String {
     match (value.as_u64(), name.rsplit_once('_')) {
         (Some(n), Some((name, "ns"))) => shown(name, nanos(n)),
         (Some(n), Some((name, "bytes"))) => shown(name, bytes(n as f64)),
-        (Some(n), _) if name == "pid" => shown(name, n.to_string()),
+        (Some(n), Some((name, "mw"))) => shown(name, watts(n as f64)),
+        (Some(n), _) if name.contains("percent") => shown(&name.replace("_percent", ""), format!("{n}%")),
+        (Some(n), _) if name.ends_with("pid") => shown(name, n.to_string()),
         (Some(n), _) => shown(name, count(n)),
         (None, _) if value.is_null() => shown(name, "unknown".to_owned()),
         (None, _) => shown(name, value.as_str().map_or_else(|| value.to_string(), str::to_owned)),

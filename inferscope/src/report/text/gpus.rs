@@ -2,7 +2,7 @@
 //!
 //! Owns the lines of the GPUs. Called by `text`.
 
-use super::humanize::{bytes, counted, duration, number};
+use super::humanize::{bytes, counted, duration, number, watts};
 use super::layout::{Ink, Page};
 use crate::report::model::{Gpu, GpuSummary, Report, Stat};
 
@@ -38,10 +38,6 @@ fn label(gpu: &Gpu) -> String {
         Some(instance) => format!("{} {name} (instance {instance})", gpu.index),
         None => format!("{} {name}", gpu.index),
     }
-}
-
-fn watts(mw: f64) -> String {
-    format!("{} W", number(mw / 1_000.0))
 }
 
 fn joules(mj: f64) -> String {
@@ -114,7 +110,7 @@ fn power(gpu: &Gpu) -> String {
         .limits
         .power_mw
         .map_or(String::new(), |l| format!(" of {} ({:.0}%)", watts(l as f64), mean / l as f64 * 100.0));
-    let idle = gpu.idle_power_mw.map_or(String::new(), |i| format!("; {} before the load", watts(i as f64)));
+    let idle = gpu.idle_power_mw.map_or(String::new(), |i| format!("; {} at rest before it", watts(i as f64)));
     format!("{} on average{limit}, {} at most{idle}", watts(mean), watts(max))
 }
 
@@ -133,7 +129,12 @@ fn totals(page: &mut Page, report: &Report, summary: &GpuSummary) {
     if summary.devices.len() > 1 {
         let mut parts = vec![devices(summary.devices.len())];
         parts.extend(summary.power_mw.map(|mw| format!("{} on average", watts(mw))));
-        parts.extend(summary.energy_mj.map(|mj| joules(mj as f64)));
+        parts.extend(
+            summary
+                .energy_mj
+                .zip(summary.energy_error_mj)
+                .map(|(mj, error)| format!("{} ± {}", joules(mj as f64), joules(error as f64))),
+        );
         parts.extend(
             summary.target_memory_bytes.map(|n| format!("{} of memory the target's", bytes(n as f64))),
         );

@@ -123,6 +123,11 @@ pub(super) fn share(part: u64, whole: u64) -> Option<String> {
     })
 }
 
+/// Of milliwatts.
+pub(super) fn watts(mw: f64) -> String {
+    format!("{} W", number(mw / 1_000.0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

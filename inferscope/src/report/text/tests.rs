@@ -363,7 +363,7 @@ fn a_run_on_two_devices_of_four() {
         &[
             "31.0 GiB at most of 80.0 GiB (39%); 30.0 GiB the target's; 64.0 MiB of other processes; 960 MiB of no listed process",
             "40% of the time on average, 40% at most",
-            "100 W on average of 400 W (25%), 100 W at most; 100 W before the load",
+            "100 W on average of 400 W (25%), 100 W at most; 100 W at rest before it",
             "clocks held back sw power cap 100% of the time",
             "400 J ± 0 J from its power",
             "not used            2 devices: 2 NVIDIA L4, 3 NVIDIA L4",
