@@ -110,7 +110,8 @@ fn power(gpu: &Gpu) -> String {
         .limits
         .power_mw
         .map_or(String::new(), |l| format!(" of {} ({:.0}%)", watts(l as f64), mean / l as f64 * 100.0));
-    let idle = gpu.idle_power_mw.map_or(String::new(), |i| format!("; {} at rest before it", watts(i as f64)));
+    let idle =
+        gpu.idle_power_mw.map_or(String::new(), |i| format!("; {} at rest before it", watts(i as f64)));
     format!("{} on average{limit}, {} at most{idle}", watts(mean), watts(max))
 }
 
