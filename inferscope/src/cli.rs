@@ -218,7 +218,7 @@ pub struct ObserveArgs {
     #[arg(
         long,
         value_name = "SIZE",
-        default_value = "512K",
+        default_value = "2M",
         env = "INFERSCOPE_RING_SIZE",
         hide_short_help = true,
         help_heading = "Target"

@@ -70,9 +70,13 @@ impl Table {
             What::Fork { parent, cgroup_id, comm } => {
                 self.counts.forks += 1;
                 if let Some(&i) = self.open.get(&id) {
-                    // The snapshot saw it before this record was read: born within the window.
-                    self.counts.alive_at_start = self.counts.alive_at_start.saturating_sub(1);
-                    self.entries[i].born_within();
+                    // An iterator saw it before this record was read: the snapshot, or a look after a loss, which
+                    // counts nobody as there at the start.
+                    let entry = &mut self.entries[i];
+                    if entry.record.birth == Birth::AliveAtStart {
+                        self.counts.alive_at_start = self.counts.alive_at_start.saturating_sub(1);
+                    }
+                    entry.born_within();
                 } else {
                     let entry = Entry::new(id, pid, parent, Birth::Forked, Base::Known, comm);
                     self.insert(id, entry, Some(cgroup_id));

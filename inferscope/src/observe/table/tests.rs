@@ -76,6 +76,16 @@ fn a_process_that_the_snapshot_and_an_event_tell_of_counts_once_as_born() {
 }
 
 #[test]
+fn a_process_that_a_look_after_a_loss_found_before_its_record_was_read_was_not_there_at_the_start() {
+    let mut table = Table::new(100);
+    table.apply(alive(4));
+    assert!(table.adopt(alive(5)));
+    table.apply(fork(5));
+    assert_eq!((table.counts.alive_at_start, table.counts.forks), (1, 1));
+    assert_eq!(table.finish(true).0.len(), 2);
+}
+
+#[test]
 fn what_was_used_before_the_window_is_left_out() {
     let mut table = Table::new(100);
     table.apply(alive(5));
