@@ -85,7 +85,7 @@ fn gpu(origin: Origin, log: &GpuLog, device: &GpuDevice, members: &Members, span
             compute_instance: m.compute_instance,
         }),
         mig_parent: device.mig_parent,
-        lost_ns: device.lost.map(|t| origin.at(t).0),
+        lost_ns: device.lost.as_ref().map(|lost| origin.at(lost.from).0),
         capabilities: capabilities(device),
         failed_queries: device
             .failed

@@ -20,6 +20,8 @@ pub struct GpuLog {
     pub pids_are_ours: bool,
     pub cost: PollCost,
     pub packages: CpuPackages,
+    /// A call that did not come back: its name, and since when. The log ends there.
+    pub hangs: Option<(String, Mono)>,
 }
 
 /// What polling cost.
@@ -61,8 +63,10 @@ pub struct GpuDevice {
     pub refused: BTreeMap<String, String>,
     /// Queries that failed now and then: how often, and the last reason.
     pub failed: BTreeMap<String, (u64, String)>,
-    /// When it fell off the bus.
-    pub lost: Option<Mono>,
+    /// Gone, and not back by the end.
+    pub lost: Option<Interruption>,
+    /// When nothing was to be had of it for a while. What its counters showed before and after don't belong together.
+    pub interruptions: Vec<Interruption>,
     pub memory_total_bytes: Option<u64>,
     /// `memory_used_bytes` holds what the driver reserves: an older driver does not tell it apart.
     pub used_includes_reserved: bool,
@@ -89,6 +93,16 @@ pub struct GpuDevice {
     pub insane: BTreeMap<&'static str, u64>,
     /// The process list has entries of 32 bytes where the header says 24 (first drivers of R535).
     pub wide_processes: bool,
+}
+
+/// The device, or the whole driver, was not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interruption {
+    pub from: Mono,
+    /// `None`: it did not come back.
+    pub to: Option<Mono>,
+    /// NVML's.
+    pub words: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,25 +1,33 @@
-//! One device's queries: which it answers, which it refuses and in what words, which are slow.
+//! One device's queries: which it answers, which it refuses and in what words, which are slow, and when it was away.
 //!
-//! Owns the capabilities and the counting of failures. Never turns a refusal into a value: who asks gets `None`. Used by
-//! `device`.
+//! Owns the capabilities and the counting of failures. Pure: the calls are made by `known`, which gives `None` to whoever
+//! asks in vain. Used by `known` and `device`.
 
 use std::collections::BTreeMap;
 
 use nvml_wrapper::error::NvmlError;
 
 use crate::clock::Mono;
-use crate::event::PollCost;
+use crate::event::{Interruption, PollCost};
 use crate::units::Nanos;
 
 /// A call that takes longer than this is asked less often,
 const SLOW: Nanos = Nanos::from_millis(2);
 /// so that it takes no more than this part of the time, as a divisor.
 const SHARE: u64 = 10;
+/// A device that is away is looked for again after this, then twice as long,
+const FIRST_PAUSE: Nanos = Nanos::from_millis(500);
+/// up to this.
+const LAST_PAUSE: Nanos = Nanos::from_millis(8_000);
+
+/// A device that comes and goes more often is told as away in between.
+const MAX_INTERRUPTIONS: usize = 1_000;
 
 #[derive(Debug, Default)]
 pub(super) struct Asker {
     queries: BTreeMap<&'static str, Query>,
-    pub(super) lost: Option<Mono>,
+    away: Option<Away>,
+    pub(super) interruptions: Vec<Interruption>,
     pub(super) cost: PollCost,
     /// The last look: how slow a query is doesn't matter any more.
     pub(super) last: bool,
@@ -35,6 +43,27 @@ struct Query {
     due: Option<Mono>,
 }
 
+/// A device of which nothing is to be had.
+#[derive(Debug)]
+struct Away {
+    since: Mono,
+    words: String,
+    /// The whole driver is.
+    driver: bool,
+    pause: Nanos,
+    look: Mono,
+}
+
+/// What has to be done for a device that is away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Search {
+    Device,
+    /// The library has to be initialised again, unless that was done since.
+    Driver {
+        since: Mono,
+    },
+}
+
 /// What an error says of the query.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
@@ -43,7 +72,8 @@ enum Verdict {
     /// Not this time.
     Failed,
     NothingNew,
-    Lost,
+    DeviceAway,
+    DriverAway,
 }
 
 impl Verdict {
@@ -55,31 +85,18 @@ impl Verdict {
             | NvmlError::FailedToLoadSymbol(_)
             | NvmlError::VgpuEccNotSupported => Self::Never,
             NvmlError::NotFound | NvmlError::NoData => Self::NothingNew,
-            NvmlError::GpuLost => Self::Lost,
+            NvmlError::GpuLost | NvmlError::ResetRequired => Self::DeviceAway,
+            NvmlError::Uninitialized | NvmlError::DriverNotLoaded | NvmlError::LibRmVersionMismatch => {
+                Self::DriverAway
+            }
             _ => Self::Failed,
         }
     }
 }
 
 impl Asker {
-    /// The answer, where the query is not refused, the device is not lost and the last slow answer is long enough ago.
-    pub(super) fn ask<T>(
-        &mut self,
-        query: &'static str,
-        call: impl FnOnce() -> Result<T, NvmlError>,
-    ) -> Option<T> {
-        if !self.is_due(query, Mono::now()) {
-            return None;
-        }
-        let began = Mono::now();
-        let answer = call();
-        let took = Mono::now().since(began);
-        self.took(query, began, took);
-        self.noted(query, answer, began)
-    }
-
     pub(super) fn is_due(&self, query: &str, now: Mono) -> bool {
-        if self.lost.is_some() {
+        if self.away.is_some() {
             return false;
         }
         let Some(known) = self.queries.get(query) else { return true };
@@ -118,12 +135,44 @@ impl Asker {
             verdict => {
                 known.failed += 1;
                 known.last_failure = error.to_string();
-                if verdict == Verdict::Lost {
-                    self.lost = Some(now);
+                if matches!(verdict, Verdict::DeviceAway | Verdict::DriverAway) {
+                    self.away = Some(Away {
+                        since: now,
+                        words: error.to_string(),
+                        driver: verdict == Verdict::DriverAway,
+                        pause: FIRST_PAUSE,
+                        look: now.plus(FIRST_PAUSE),
+                    });
                 }
             }
         }
         None
+    }
+
+    /// Whether the device is to be looked for.
+    pub(super) fn search(&mut self, now: Mono) -> Option<Search> {
+        let away = self.away.as_mut().filter(|away| now >= away.look)?;
+        away.pause = Nanos(away.pause.0.saturating_mul(2)).min(LAST_PAUSE);
+        away.look = now.plus(away.pause);
+        Some(if away.driver { Search::Driver { since: away.since } } else { Search::Device })
+    }
+
+    /// It answers again.
+    pub(super) fn found(&mut self, now: Mono) {
+        let Some(away) = self.away.take() else { return };
+        let is_full = self.interruptions.len() >= MAX_INTERRUPTIONS;
+        match self.interruptions.last_mut().filter(|_| is_full) {
+            Some(last) => last.to = Some(now),
+            None => {
+                self.interruptions.push(Interruption { from: away.since, to: Some(now), words: away.words });
+            }
+        }
+    }
+
+    /// Since when it is away for good.
+    pub(super) fn lost(&self) -> Option<Interruption> {
+        let away = self.away.as_ref()?;
+        Some(Interruption { from: away.since, to: None, words: away.words.clone() })
     }
 
     /// For the log: what is answered, refused, and what failed now and then.
@@ -158,12 +207,21 @@ pub(super) struct Capabilities {
 mod tests {
     use super::*;
 
+    /// As `known` does it.
+    fn ask<T>(
+        asker: &mut Asker,
+        query: &'static str,
+        call: impl FnOnce() -> Result<T, NvmlError>,
+    ) -> Option<T> {
+        asker.is_due(query, Mono(1)).then(call).and_then(|answer| asker.noted(query, answer, Mono(1)))
+    }
+
     #[test]
     fn a_refused_query_is_asked_once_and_keeps_nvmls_words() {
         let mut asker = Asker::default();
         let mut asked = 0;
         for _ in 0..3 {
-            let answer: Option<u32> = asker.ask("power_mw", || {
+            let answer: Option<u32> = ask(&mut asker, "power_mw", || {
                 asked += 1;
                 Err(NvmlError::NotSupported)
             });
@@ -179,11 +237,11 @@ mod tests {
     #[test]
     fn a_query_that_fails_is_asked_again_and_counted() {
         let mut asker = Asker::default();
-        assert_eq!(asker.ask("power_mw", || Err::<u32, _>(NvmlError::Unknown)), None);
-        assert_eq!(asker.ask("power_mw", || Ok(7)), Some(7));
+        assert_eq!(ask(&mut asker, "power_mw", || Err::<u32, _>(NvmlError::Unknown)), None);
+        assert_eq!(ask(&mut asker, "power_mw", || Ok(7)), Some(7));
         // What it once answered it can: a refusal later on is only a failure.
-        assert_eq!(asker.ask("power_mw", || Err::<u32, _>(NvmlError::NotSupported)), None);
-        assert_eq!(asker.ask("power_mw", || Ok(8)), Some(8));
+        assert_eq!(ask(&mut asker, "power_mw", || Err::<u32, _>(NvmlError::NotSupported)), None);
+        assert_eq!(ask(&mut asker, "power_mw", || Ok(8)), Some(8));
         let told = asker.capabilities();
         assert_eq!((told.answered, told.failed["power_mw"].0), (vec!["power_mw"], 2));
     }
@@ -191,7 +249,7 @@ mod tests {
     #[test]
     fn nothing_new_is_no_failure() {
         let mut asker = Asker::default();
-        assert_eq!(asker.ask("process_sm_percent", || Err::<u32, _>(NvmlError::NotFound)), None);
+        assert_eq!(ask(&mut asker, "process_sm_percent", || Err::<u32, _>(NvmlError::NotFound)), None);
         assert_eq!(asker.capabilities().answered, ["process_sm_percent"]);
     }
 
@@ -207,10 +265,24 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_device_is_asked_nothing_more() {
+    fn a_device_that_is_away_is_asked_nothing_and_looked_for_less_and_less_often() {
         let mut asker = Asker::default();
-        assert_eq!(asker.ask("power_mw", || Err::<u32, _>(NvmlError::GpuLost)), None);
-        assert!(asker.lost.is_some());
-        assert_eq!(asker.ask("energy_mj", || Ok(7)), None);
+        assert_eq!(ask(&mut asker, "power_mw", || Err::<u32, _>(NvmlError::GpuLost)), None);
+        assert_eq!(ask(&mut asker, "energy_mj", || Ok(7)), None);
+        assert_eq!(asker.lost().map(|lost| (lost.from, lost.to)), Some((Mono(1), None)));
+        let ms = |t: u64| Mono(1 + t * 1_000_000);
+        let looks: Vec<u64> =
+            (0..40_000).step_by(100).filter(|t| asker.search(ms(*t)) == Some(Search::Device)).collect();
+        assert_eq!(looks, [500, 1_500, 3_500, 7_500, 15_500, 23_500, 31_500, 39_500]);
+        asker.found(ms(39_500));
+        assert_eq!(ask(&mut asker, "energy_mj", || Ok(7)), Some(7));
+        assert_eq!((asker.lost(), asker.interruptions[0].to), (None, Some(ms(39_500))));
+    }
+
+    #[test]
+    fn a_driver_that_is_away_has_to_be_initialised_again() {
+        let mut asker = Asker::default();
+        assert_eq!(ask(&mut asker, "power_mw", || Err::<u32, _>(NvmlError::Uninitialized)), None);
+        assert_eq!(asker.search(Mono(600_000_000)), Some(Search::Driver { since: Mono(1) }));
     }
 }

@@ -1,7 +1,9 @@
-//! One device, or one MIG instance: what is asked of it at a tick, and its log.
+//! One device, or one MIG instance: what is asked of it at a tick.
 //!
-//! Owns the list of queries and their order; how a refusal or a slow call is treated is `ask`'s. Never concludes
-//! anything. Driven by the poll.
+//! Owns the list of queries and their order; how a refusal or a slow call is treated is `ask`'s, and the log is `known`'s.
+//! Never concludes anything. Driven by the poll.
+
+use std::mem::take;
 
 use nvml_wrapper::Device;
 use nvml_wrapper::bitmasks::device::ThrottleReasons;
@@ -9,110 +11,152 @@ use nvml_wrapper::enum_wrappers::device::{Clock, PcieUtilCounter, Sampling, Temp
 use nvml_wrapper::enums::device::{DeviceArchitecture, SampleValue};
 use nvml_wrapper::error::NvmlError;
 
-use super::ask::Asker;
+use super::ask::Search;
 use super::buffered::{Buffered, Fetch};
+use super::known::{Shared, Told};
 use super::processes::{Pids, decode};
 use super::raw;
 use crate::clock::{Mono, Origin};
 use crate::event::{
-    EnergyReading, GpuDevice, GpuProcess, GpuReading, MigInstance, PollCost, PowerPoint, PowerSource,
-    ProcessLook, ProcessUse,
+    EnergyReading, GpuDevice, GpuProcess, GpuReading, MigInstance, PowerPoint, PowerSource, ProcessLook,
+    ProcessUse,
 };
-use crate::observe::series::Series;
 use crate::units::Nanos;
 
-/// An hour at 50 ms; beyond, neighbours are merged (see `series`).
-const MAX_READINGS: usize = 72_000;
-/// Changes of the process list that are kept.
-const MAX_LOOKS: usize = 20_000;
 /// The driver's buffers hold a second or more.
 const FETCH_EVERY: Nanos = Nanos::from_millis(400);
 
 /// A device that is polled.
 pub(super) struct Watched<'n> {
     device: Device<'n>,
-    asker: Asker,
-    log: GpuDevice,
+    index: u32,
+    uuid: Option<String>,
+    /// In the log.
+    place: usize,
+    shared: Shared,
     /// The second version of the memory query is missing.
     memory_v1: bool,
-    readings: Series<GpuReading>,
-    power: Series<PowerPoint>,
-    power_sampled: Series<PowerPoint>,
-    sm_samples: Series<(Mono, u32)>,
-    energy: Series<EnergyReading>,
-    process_use: Series<ProcessUse>,
+    memory_total: Option<u64>,
+    wide_processes: bool,
     power_buffer: Buffered,
     sm_buffer: Buffered,
     use_buffer: Buffered,
     fetched: Option<Mono>,
-    looks: Vec<ProcessLook>,
 }
 
 impl<'n> Watched<'n> {
     /// Asks what does not change.
-    pub(super) fn new(device: Device<'n>, index: u32, is_mig: bool, driver: Option<String>) -> Self {
-        let mut asker = Asker::default();
-        let mut log = GpuDevice { index, driver, ..GpuDevice::default() };
-        if is_mig {
+    pub(super) fn new(
+        device: Device<'n>,
+        index: u32,
+        is_mig: bool,
+        driver: Option<String>,
+        shared: &Shared,
+    ) -> Self {
+        let mig = is_mig.then(|| {
             let (gpu_instance, compute_instance) = raw::instances(&device);
-            log.mig = Some(MigInstance { gpu_instance, compute_instance });
-        }
-        log.name = asker.ask("name", || device.name());
-        log.uuid = asker.ask("uuid", || device.uuid());
-        log.power_limit_mw = asker.ask("power_limit_mw", || device.enforced_power_limit()).map(u64::from);
-        log.sm_clock_max_mhz = asker.ask("sm_clock_max_mhz", || device.max_clock_info(Clock::SM));
-        log.power_source = power_source(&device, &mut asker);
-        Self {
+            MigInstance { gpu_instance, compute_instance }
+        });
+        let place = shared.add(GpuDevice { index, driver, mig, ..GpuDevice::default() });
+        let mut watched = Self {
             device,
-            asker,
-            log,
+            index,
+            uuid: None,
+            place,
+            shared: shared.clone(),
             memory_v1: false,
-            readings: Series::new(MAX_READINGS, |a, b| {
-                (a.memory_used_bytes, a.power_mw) > (b.memory_used_bytes, b.power_mw)
-            }),
-            power: Series::new(MAX_READINGS, |a, b| a.mw > b.mw),
-            power_sampled: Series::new(MAX_READINGS, |a, b| a.mw > b.mw),
-            sm_samples: Series::new(MAX_READINGS, |a, b| a.1 > b.1),
-            // Any two of them tell the same, so the later is kept.
-            energy: Series::new(MAX_READINGS, |a, b| a.before > b.before),
-            process_use: Series::new(MAX_READINGS, |a, b| a.sm_percent > b.sm_percent),
+            memory_total: None,
+            wide_processes: false,
             power_buffer: Buffered::default(),
             sm_buffer: Buffered::default(),
             use_buffer: Buffered::default(),
             fetched: None,
-            looks: Vec::new(),
-        }
+        };
+        let device = &watched.device;
+        let name = watched.ask("name", || device.name());
+        let uuid = watched.ask("uuid", || device.uuid());
+        let power_limit_mw = watched.ask("power_limit_mw", || device.enforced_power_limit()).map(u64::from);
+        let sm_clock_max_mhz = watched.ask("sm_clock_max_mhz", || device.max_clock_info(Clock::SM));
+        let power_source = watched.power_source();
+        watched.uuid.clone_from(&uuid);
+        watched.told(|told| {
+            told.log = GpuDevice {
+                name,
+                uuid,
+                power_limit_mw,
+                sm_clock_max_mhz,
+                power_source,
+                ..take(&mut told.log)
+            };
+        });
+        watched
     }
 
-    pub(super) fn cut_into_instances(&mut self) {
-        self.log.mig_parent = true;
+    fn ask<T>(&self, query: &'static str, call: impl FnOnce() -> Result<T, NvmlError>) -> Option<T> {
+        self.shared.ask(self.place, query, call)
+    }
+
+    fn told(&self, keep: impl FnOnce(&mut Told)) {
+        // Once the log was taken there is nobody to tell.
+        let _ = self.shared.with(self.place, keep);
+    }
+
+    fn refuses(&self, query: &str) -> bool {
+        self.shared.with(self.place, |told| told.asker.refuses(query)).unwrap_or(true)
+    }
+
+    /// What an answer that came with others says of its own query.
+    fn noted<T>(&self, query: &'static str, answer: Result<T, NvmlError>, t: Mono) -> Option<T> {
+        self.shared.with(self.place, |told| told.asker.noted(query, answer, t))?
+    }
+
+    pub(super) fn cut_into_instances(&self) {
+        self.told(|told| told.log.mig_parent = true);
+    }
+
+    /// By what NVML knows it.
+    pub(super) fn name(&self) -> (u32, Option<&str>) {
+        (self.index, self.uuid.as_deref())
+    }
+
+    /// Whether it is away and due to be looked for.
+    pub(super) fn search(&self) -> Option<Search> {
+        self.shared.with(self.place, |told| told.asker.search(Mono::now()))?
+    }
+
+    /// The same device under another handle: only if it answers it is back.
+    pub(super) fn try_as(&mut self, device: Device<'n>) {
+        if self.shared.waiting("uuid", || device.uuid()).is_ok() {
+            self.device = device;
+            self.told(|told| told.asker.found(Mono::now()));
+        }
     }
 
     /// One look. `last`: how slow a query is doesn't matter any more.
     pub(super) fn tick(&mut self, pids: &Pids, last: bool) {
-        self.asker.last = last;
+        self.told(|told| told.asker.last = last);
         // First what is measured against time, then the rest.
         self.read_energy();
         let mut reading = GpuReading::empty(Mono::now());
         self.read_power(&mut reading);
         let device = &self.device;
-        if let Some(used) = self.asker.ask("sm_percent", || device.utilization_rates()) {
+        if let Some(used) = self.ask("sm_percent", || device.utilization_rates()) {
             reading.sm_percent = Some(used.gpu);
             reading.memory_percent = Some(used.memory);
         }
         reading.memory_used_bytes = self.read_memory();
-        let (device, asker) = (&self.device, &mut self.asker);
-        reading.temperature_c = asker.ask("temperature_c", || device.temperature(TemperatureSensor::Gpu));
-        reading.sm_clock_mhz = asker.ask("sm_clock_mhz", || device.clock_info(Clock::SM));
+        let device = &self.device;
+        reading.temperature_c = self.ask("temperature_c", || device.temperature(TemperatureSensor::Gpu));
+        reading.sm_clock_mhz = self.ask("sm_clock_mhz", || device.clock_info(Clock::SM));
         reading.throttle =
-            asker.ask("throttle", || device.current_throttle_reasons()).map(|r: ThrottleReasons| r.bits());
+            self.ask("throttle", || device.current_throttle_reasons()).map(|r: ThrottleReasons| r.bits());
         // A real device takes 20 ms for each of these two.
         reading.pcie_tx_kb_per_s =
-            asker.ask("pcie_tx_kb_per_s", || device.pcie_throughput(PcieUtilCounter::Send));
+            self.ask("pcie_tx_kb_per_s", || device.pcie_throughput(PcieUtilCounter::Send));
         reading.pcie_rx_kb_per_s =
-            asker.ask("pcie_rx_kb_per_s", || device.pcie_throughput(PcieUtilCounter::Receive));
+            self.ask("pcie_rx_kb_per_s", || device.pcie_throughput(PcieUtilCounter::Receive));
         if reading != GpuReading::empty(reading.t) {
-            self.readings.push(reading);
+            self.told(|told| told.readings.push(reading));
         }
         self.read_processes(pids);
         let now = Mono::now();
@@ -123,30 +167,31 @@ impl<'n> Watched<'n> {
     }
 
     /// The counter alone: at the end its next refresh is waited for. What it shows, where it has one.
-    pub(super) fn read_energy(&mut self) -> Option<u64> {
+    pub(super) fn read_energy(&self) -> Option<u64> {
         let device = &self.device;
         let before = Mono::now();
-        let mj = self.asker.ask("energy_mj", || device.total_energy_consumption())?;
-        self.energy.push(EnergyReading { before, after: Mono::now(), mj });
+        let mj = self.ask("energy_mj", || device.total_energy_consumption())?;
+        let after = Mono::now();
+        self.told(|told| told.energy.push(EnergyReading { before, after, mj }));
         Some(mj)
     }
 
-    fn read_power(&mut self, reading: &mut GpuReading) {
+    fn read_power(&self, reading: &mut GpuReading) {
         const FIELDS: [(&str, u32, u32); 3] = [
             ("power_instant_mw", raw::POWER_INSTANT, 0),
             ("nvlink_tx_kib", raw::NVLINK_DATA_TX, raw::ALL_LINKS),
             ("nvlink_rx_kib", raw::NVLINK_DATA_RX, raw::ALL_LINKS),
         ];
-        let (device, asker) = (&self.device, &mut self.asker);
-        let asked: Vec<_> = FIELDS.into_iter().filter(|f| !asker.refuses(f.0)).collect();
+        let device = &self.device;
+        let asked: Vec<_> = FIELDS.into_iter().filter(|f| !self.refuses(f.0)).collect();
         let wanted: Vec<_> = asked.iter().map(|f| (f.1, f.2)).collect();
         let before = Mono::now();
         let answers = match wanted.is_empty() {
             true => None,
-            false => asker.ask("fields", || raw::fields(device, &wanted)),
+            false => self.ask("fields", || raw::fields(device, &wanted)),
         };
         for ((name, ..), answer) in asked.into_iter().zip(answers.into_iter().flatten()) {
-            let value = asker.noted(name, answer, before);
+            let value = self.noted(name, answer, before);
             match name {
                 "power_instant_mw" => reading.power_mw = value,
                 "nvlink_tx_kib" => reading.nvlink_tx_kib = value,
@@ -154,13 +199,13 @@ impl<'n> Watched<'n> {
             }
         }
         let mut before = before;
-        if asker.refuses("power_instant_mw") || asker.refuses("fields") {
+        if self.refuses("power_instant_mw") || self.refuses("fields") {
             before = Mono::now();
-            reading.power_mw = asker.ask("power_mw", || device.power_usage()).map(u64::from);
+            reading.power_mw = self.ask("power_mw", || device.power_usage()).map(u64::from);
         }
         if let Some(mw) = reading.power_mw {
             let t = before.plus(Nanos(Mono::now().since(before).0 / 2));
-            self.power.push(PowerPoint { t, mw });
+            self.told(|told| told.power.push(PowerPoint { t, mw }));
         }
     }
 
@@ -168,158 +213,153 @@ impl<'n> Watched<'n> {
         let device = &self.device;
         let first_version =
             |device: &Device<'_>| raw::memory_v1(device).map(|(total, used)| (total, used, None));
-        let memory_v1 = &mut self.memory_v1;
-        let (total, used, reserved) = self.asker.ask("memory_used_bytes", || {
-            if *memory_v1 {
+        let mut memory_v1 = self.memory_v1;
+        let answer = self.ask("memory_used_bytes", || {
+            if memory_v1 {
                 return first_version(device);
             }
             match device.memory_info() {
                 Ok(memory) => Ok((memory.total, memory.used, Some(memory.reserved))),
                 Err(NvmlError::FunctionNotFound | NvmlError::FailedToLoadSymbol(_)) => {
-                    *memory_v1 = true;
+                    memory_v1 = true;
                     first_version(device)
                 }
                 Err(e) => Err(e),
             }
-        })?;
+        });
+        self.memory_v1 = memory_v1;
+        let (total, used, reserved) = answer?;
         if used > total {
-            *self.log.insane.entry("memory_beyond_device").or_default() += 1;
+            self.told(|told| told.insane("memory_beyond_device", 1));
             return None;
         }
-        self.log.memory_total_bytes = Some(total);
-        self.log.memory_reserved_bytes = reserved;
-        self.log.used_includes_reserved = reserved.is_none();
+        self.memory_total = Some(total);
+        self.told(|told| {
+            told.log.memory_total_bytes = Some(total);
+            told.log.memory_reserved_bytes = reserved;
+            told.log.used_includes_reserved = reserved.is_none();
+        });
         Some(used)
     }
 
     fn read_processes(&mut self, pids: &Pids) {
         let device = &self.device;
         let t = Mono::now();
-        let total = self.log.memory_total_bytes;
         let queries = [("compute_processes", false), ("graphics_processes", true)];
         // A list without a part of it would look like an end, so both are asked together.
-        if queries.iter().any(|(query, _)| !self.asker.refuses(query) && !self.asker.is_due(query, t)) {
+        let put_off = |told: &mut Told| {
+            queries.iter().any(|(query, _)| !told.asker.refuses(query) && !told.asker.is_due(query, t))
+        };
+        if self.shared.with(self.place, put_off).unwrap_or(true) {
             return;
         }
         let mut all: Vec<GpuProcess> = Vec::new();
+        let mut insane = std::collections::BTreeMap::new();
         let mut any = false;
         for (query, graphics) in queries {
-            let Some(list) = self.asker.ask(query, || raw::processes(device, graphics)) else {
-                if self.asker.refuses(query) {
+            let Some(list) = self.ask(query, || raw::processes(device, graphics)) else {
+                if self.refuses(query) {
                     continue;
                 }
                 return;
             };
             any = true;
-            let log = &mut self.log;
-            all.extend(decode(&list, graphics, total, pids, &mut log.wide_processes, &mut log.insane));
+            all.extend(decode(
+                &list,
+                graphics,
+                self.memory_total,
+                pids,
+                &mut self.wide_processes,
+                &mut insane,
+            ));
         }
-        if !any {
-            return;
-        }
-        self.log.processes_known = true;
         all.sort_unstable();
-        if self.looks.last().is_some_and(|look| look.all == all) {
-            return;
-        }
-        if self.looks.len() < MAX_LOOKS {
-            self.looks.push(ProcessLook { t, all });
-        } else {
-            *self.log.insane.entry("process_list_full").or_default() += 1;
-        }
+        let wide = self.wide_processes;
+        self.told(|told| {
+            told.log.wide_processes = wide;
+            for (what, n) in insane {
+                told.insane(what, n);
+            }
+            if any {
+                told.look(ProcessLook { t, all });
+            }
+        });
     }
 
     /// What the driver sampled by itself.
     fn fetch(&mut self) {
-        let device = &self.device;
         let unsigned = |value: SampleValue| match value {
             SampleValue::U32(v) => Some(u64::from(v)),
             SampleValue::U64(v) => Some(v),
             SampleValue::I64(v) => u64::try_from(v).ok(),
             SampleValue::F64(_) => None,
         };
-        let mut samples = |query, kind, buffer: &mut Buffered| {
+        let (device, shared, place) = (&self.device, &self.shared, self.place);
+        let samples = |query, kind, buffer: &mut Buffered| {
             let seen = buffer.last_seen_us;
             let before = Mono::now();
-            let all = self.asker.ask(query, || device.samples(kind, seen)).unwrap_or_default();
+            let all = shared.ask(place, query, || device.samples(kind, seen)).unwrap_or_default();
             let fetch = Fetch { before, clocks: Origin::now() };
             buffer.take(all.into_iter().filter_map(|s| Some((s.timestamp, unsigned(s.value)?))), fetch)
         };
-        for (t, mw) in samples("power_samples", Sampling::Power, &mut self.power_buffer) {
-            self.power_sampled.push(PowerPoint { t, mw });
-        }
-        for (t, percent) in samples("sm_samples", Sampling::GpuUtilization, &mut self.sm_buffer) {
-            if let Some(percent) = u32::try_from(percent).ok().filter(|p| *p <= 100) {
-                self.sm_samples.push((t, percent));
-            }
-        }
+        let power = samples("power_samples", Sampling::Power, &mut self.power_buffer);
+        let sm = samples("sm_samples", Sampling::GpuUtilization, &mut self.sm_buffer);
         let seen = self.use_buffer.last_seen_us;
         let before = Mono::now();
-        let used = self
-            .asker
-            .ask("process_sm_percent", || device.process_utilization_stats(seen))
-            .unwrap_or_default();
+        let used = self.ask("process_sm_percent", || device.process_utilization_stats(seen));
         let fetch = Fetch { before, clocks: Origin::now() };
         // Unused entries of the driver's buffer have no stamp.
-        let used = used.into_iter().filter(|u| u.timestamp > 0 && u.sm_util <= 100);
-        let stamped = used.map(|u| (u.timestamp, (u.pid, u.sm_util)));
-        for (t, (pid, sm_percent)) in self.use_buffer.take(stamped, fetch) {
-            self.process_use.push(ProcessUse { t, pid, sm_percent });
-        }
-    }
-
-    /// The pids that it ever listed.
-    pub(super) fn pids(&self) -> impl Iterator<Item = u32> {
-        self.looks.last().into_iter().flat_map(|look| &look.all).map(|p| p.pid)
-    }
-
-    pub(super) fn finish(self) -> (GpuDevice, PollCost) {
-        let told = self.asker.capabilities();
+        let used = used.unwrap_or_default().into_iter().filter(|u| u.timestamp > 0 && u.sm_util <= 100);
+        let used = self.use_buffer.take(used.map(|u| (u.timestamp, (u.pid, u.sm_util))), fetch);
         let buffers = [&self.power_buffer, &self.sm_buffer, &self.use_buffer];
         let unmapped: u64 = buffers.iter().map(|b| b.unmapped).sum();
-        let mut log = self.log;
-        if unmapped > 0 {
-            log.insane.insert("stamp_of_no_known_clock", unmapped);
-        }
         let stamped = buffers.iter().any(|b| b.last_seen_us > 0);
-        let log = GpuDevice {
-            answered: told.answered,
-            refused: told.refused,
-            failed: told.failed,
-            lost: self.asker.lost,
-            readings: self.readings.finish(None).0,
-            power: self.power.finish(None).0,
-            power_sampled: self.power_sampled.finish(None).0,
-            sm_samples: self.sm_samples.finish(None).0,
-            energy: self.energy.finish(None).0,
-            process_use: self.process_use.finish(None).0,
-            sample_clock_error: stamped.then(|| buffers.iter().map(|b| b.error).max().unwrap_or(Nanos::ZERO)),
-            processes: self.looks,
-            ..log
-        };
-        (log, self.asker.cost)
+        let error = buffers.iter().map(|b| b.error).max().unwrap_or(Nanos::ZERO);
+        self.told(|told| {
+            for (t, mw) in power {
+                told.power_sampled.push(PowerPoint { t, mw });
+            }
+            for (t, percent) in sm {
+                if let Some(percent) = u32::try_from(percent).ok().filter(|p| *p <= 100) {
+                    told.sm_samples.push((t, percent));
+                }
+            }
+            for (t, (pid, sm_percent)) in used {
+                told.process_use.push(ProcessUse { t, pid, sm_percent });
+            }
+            if unmapped > 0 {
+                told.log.insane.insert("stamp_of_no_known_clock", unmapped);
+            }
+            told.log.sample_clock_error = stamped.then_some(error);
+        });
     }
-}
 
-/// Up to Turing the one query of power is of the moment; from Ampere on it is an average over a second, but for GA100
-/// (nvml.h, nvmlDeviceGetPowerUsage), which is not told apart here.
-fn power_source(device: &Device<'_>, asker: &mut Asker) -> Option<PowerSource> {
-    let instant = asker.ask("fields", || raw::fields(device, &[(raw::POWER_INSTANT, 0)]));
-    if let Some(answer) = instant.and_then(|all| all.into_iter().next())
-        && asker.noted("power_instant_mw", answer, Mono::now()).is_some()
-    {
-        return Some(PowerSource::Instant);
+    /// The pids on it, as it said last.
+    pub(super) fn pids(&self) -> Vec<u32> {
+        self.shared.with(self.place, |told| told.pids()).unwrap_or_default()
     }
-    asker.ask("power_mw", || device.power_usage())?;
-    let old = matches!(
-        asker.ask("architecture", || device.architecture()),
-        Some(
-            DeviceArchitecture::Kepler
-                | DeviceArchitecture::Maxwell
-                | DeviceArchitecture::Pascal
-                | DeviceArchitecture::Volta
-                | DeviceArchitecture::Turing
-        )
-    );
-    Some(if old { PowerSource::Instant } else { PowerSource::Average })
+
+    /// Up to Turing the one query of power is of the moment; from Ampere on it is an average over a second, but for GA100
+    /// (nvml.h, nvmlDeviceGetPowerUsage), which is not told apart here.
+    fn power_source(&self) -> Option<PowerSource> {
+        let device = &self.device;
+        let instant = self.ask("fields", || raw::fields(device, &[(raw::POWER_INSTANT, 0)]));
+        if let Some(answer) = instant.and_then(|all| all.into_iter().next())
+            && self.noted("power_instant_mw", answer, Mono::now()).is_some()
+        {
+            return Some(PowerSource::Instant);
+        }
+        self.ask("power_mw", || device.power_usage())?;
+        let old = matches!(
+            self.ask("architecture", || device.architecture()),
+            Some(
+                DeviceArchitecture::Kepler
+                    | DeviceArchitecture::Maxwell
+                    | DeviceArchitecture::Pascal
+                    | DeviceArchitecture::Volta
+                    | DeviceArchitecture::Turing
+            )
+        );
+        Some(if old { PowerSource::Instant } else { PowerSource::Average })
+    }
 }

@@ -5,8 +5,8 @@
 
 use std::ffi::{c_int, c_uint};
 
-use nvml_wrapper::Device;
 use nvml_wrapper::error::{NvmlError, nvml_sym, nvml_try};
+use nvml_wrapper::{Device, Nvml};
 
 /// `NVML_FI_DEV_…`: kept by all drivers, as only 251 to 273 were ever renumbered.
 pub(super) const POWER_INSTANT: c_uint = 186;
@@ -67,6 +67,14 @@ fn number(value_type: c_uint, bytes: [u8; 8]) -> Option<u64> {
         5 => u64::try_from(i32::from_ne_bytes([a, b, c, d])).ok(),
         _ => None,
     }
+}
+
+/// `nvmlInit_v2` for a library that was initialised before. Where it counts that, the one shutdown at the end leaves it
+/// initialised, which the process's own end makes good.
+pub(super) fn initialise(nvml: &Nvml) -> Result<(), NvmlError> {
+    let call = *nvml_sym(nvml.lib().nvmlInit_v2.as_ref())?;
+    // SAFETY: takes nothing and may be called at any time (nvml.h).
+    nvml_try(unsafe { call() })
 }
 
 /// Total and used bytes by the first version of the query, which counts what is reserved as used.

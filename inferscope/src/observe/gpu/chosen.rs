@@ -1,0 +1,131 @@
+//! The devices that are to be polled.
+//!
+//! Owns the opening of the library, the choice of `--gpu`, and how a device is found again that was away. Used by
+//! `worker`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use nvml_wrapper::error::NvmlError;
+use nvml_wrapper::{Device, Nvml};
+
+use super::device::Watched;
+use super::known::Shared;
+use super::raw;
+use crate::event::GpuDevice;
+use crate::plan::{GpuChoice, ObservePlan};
+
+/// NVML with the devices that are to be polled.
+pub(super) struct Chosen {
+    nvml: Nvml,
+    /// By UUID or index.
+    these: Vec<Which>,
+}
+
+#[derive(Debug, Clone)]
+enum Which {
+    Index(u32),
+    Uuid(String),
+}
+
+pub(super) fn devices(plan: &ObservePlan) -> Result<Chosen, String> {
+    if plan.gpu == GpuChoice::Off {
+        return Err("--gpu off".to_owned());
+    }
+    let nvml = open(plan.nvml_lib.as_deref())?;
+    let count = nvml.device_count().map_err(|e| format!("NVML can't count the devices: {e}"))?;
+    let these: Vec<Which> = match &plan.gpu {
+        GpuChoice::These(names) => names
+            .iter()
+            .map(|name| match name.parse::<u32>() {
+                Ok(index) if index < count => Ok(Which::Index(index)),
+                Ok(index) => Err(format!("there is no device {index}, NVML lists {count}")),
+                Err(_) => nvml
+                    .device_by_uuid(name.as_str())
+                    .map(|_| Which::Uuid(name.clone()))
+                    .map_err(|e| format!("device {name}: {e}")),
+            })
+            .collect::<Result<_, _>>()?,
+        _ => (0..count).map(Which::Index).collect(),
+    };
+    if these.is_empty() {
+        return Err("NVML lists no device".into());
+    }
+    Ok(Chosen { nvml, these })
+}
+
+fn open(library: Option<&Path>) -> Result<Nvml, String> {
+    let opened = match library {
+        Some(path) => Nvml::builder().lib_path(path.as_os_str()).init(),
+        None => Nvml::init(),
+    };
+    opened.map_err(|e| match e {
+        NvmlError::LibloadingError(_) => match library {
+            Some(path) => format!("NVML can't be loaded from {}", path.display()),
+            None => "no NVIDIA driver: libnvidia-ml.so.1 can't be loaded".to_owned(),
+        },
+        other => format!("NVML can't be used: {other}"),
+    })
+}
+
+impl Chosen {
+    /// Every chosen device, and after a device that is cut into MIG instances those. What can't be had is only noted.
+    pub(super) fn watched(&self, shared: &Shared) -> Vec<Watched<'_>> {
+        let driver = self.nvml.sys_driver_version().ok();
+        let mut all = Vec::new();
+        for which in &self.these {
+            let (index, found) = match which {
+                Which::Index(index) => (*index, self.nvml.device_by_index(*index)),
+                Which::Uuid(uuid) => {
+                    let found = self.nvml.device_by_uuid(uuid.as_str());
+                    let parent = |d: &Device<'_>| d.mig_parent_device().and_then(|p| p.index());
+                    let index = found.as_ref().ok().and_then(|d| d.index().or_else(|_| parent(d)).ok());
+                    (index.unwrap_or_default(), found)
+                }
+            };
+            let device = match found {
+                Ok(device) => device,
+                Err(e) => {
+                    let refused = BTreeMap::from([("device".to_owned(), e.to_string())]);
+                    let driver = driver.clone();
+                    let missing = GpuDevice { index, driver, refused, ..GpuDevice::default() };
+                    shared.lock().missing.push(missing);
+                    continue;
+                }
+            };
+            let is_mig = device.mig_is_mig_device_handle().unwrap_or(false);
+            let instances = if is_mig { Vec::new() } else { instances(&device) };
+            let parent = Watched::new(device, index, is_mig, driver.clone(), shared);
+            if !instances.is_empty() {
+                parent.cut_into_instances();
+            }
+            all.push(parent);
+            all.extend(instances.into_iter().map(|i| Watched::new(i, index, true, driver.clone(), shared)));
+        }
+        all
+    }
+}
+
+impl Chosen {
+    /// The device of that name as it is now, which may be another handle than before.
+    pub(super) fn again(&self, (index, uuid): (u32, Option<&str>)) -> Result<Device<'_>, NvmlError> {
+        match uuid {
+            Some(uuid) => self.nvml.device_by_uuid(uuid),
+            None => self.nvml.device_by_index(index),
+        }
+    }
+
+    /// Once more: a driver that was reloaded knows nothing of the first time.
+    pub(super) fn initialise(&self) -> Result<(), NvmlError> {
+        raw::initialise(&self.nvml)
+    }
+}
+
+fn instances<'n>(device: &Device<'n>) -> Vec<Device<'n>> {
+    // NVML_DEVICE_MIG_ENABLE
+    if !device.mig_mode().is_ok_and(|mode| mode.current == 1) {
+        return Vec::new();
+    }
+    let most = device.mig_device_count().unwrap_or(0);
+    (0..most).filter_map(|i| device.mig_device_by_index(i).ok()).collect()
+}

@@ -1,0 +1,216 @@
+//! What the devices told so far.
+//!
+//! Owns the log while it grows. The polling thread adds to it between two calls of the driver and never holds it during
+//! one, so that a driver which hangs takes nothing along that was told before. Used by `worker` and `device`; taken by
+//! the poller at the end.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use nvml_wrapper::error::NvmlError;
+
+use super::ask::Asker;
+use crate::clock::Mono;
+use crate::event::{
+    CpuPackages, EnergyReading, GpuDevice, GpuLog, GpuReading, PollCost, PowerPoint, ProcessLook, ProcessUse,
+};
+use crate::observe::series::Series;
+use crate::units::Nanos;
+
+/// An hour at 50 ms; beyond, neighbours are merged (see `series`).
+const MAX_READINGS: usize = 72_000;
+/// Changes of the process list that are kept.
+const MAX_LOOKS: usize = 20_000;
+
+/// One device's part.
+pub(super) struct Told {
+    pub(super) log: GpuDevice,
+    pub(super) asker: Asker,
+    pub(super) readings: Series<GpuReading>,
+    pub(super) power: Series<PowerPoint>,
+    pub(super) power_sampled: Series<PowerPoint>,
+    pub(super) sm_samples: Series<(Mono, u32)>,
+    pub(super) energy: Series<EnergyReading>,
+    pub(super) process_use: Series<ProcessUse>,
+    looks: Vec<ProcessLook>,
+}
+
+impl Told {
+    fn new(log: GpuDevice) -> Self {
+        Self {
+            log,
+            asker: Asker::default(),
+            readings: Series::new(MAX_READINGS, |a, b| {
+                (a.memory_used_bytes, a.power_mw) > (b.memory_used_bytes, b.power_mw)
+            }),
+            power: Series::new(MAX_READINGS, |a, b| a.mw > b.mw),
+            power_sampled: Series::new(MAX_READINGS, |a, b| a.mw > b.mw),
+            sm_samples: Series::new(MAX_READINGS, |a, b| a.1 > b.1),
+            // Any two of them tell the same, so the later is kept.
+            energy: Series::new(MAX_READINGS, |a, b| a.before > b.before),
+            process_use: Series::new(MAX_READINGS, |a, b| a.sm_percent > b.sm_percent),
+            looks: Vec::new(),
+        }
+    }
+
+    pub(super) fn insane(&mut self, what: &'static str, n: u64) {
+        *self.log.insane.entry(what).or_default() += n;
+    }
+
+    /// Only what differs from the look before is kept.
+    pub(super) fn look(&mut self, look: ProcessLook) {
+        self.log.processes_known = true;
+        if self.looks.last().is_some_and(|last| last.all == look.all) {
+            return;
+        }
+        if self.looks.len() < MAX_LOOKS {
+            self.looks.push(look);
+        } else {
+            self.insane("process_list_full", 1);
+        }
+    }
+
+    /// The pids on the device.
+    pub(super) fn pids(&self) -> Vec<u32> {
+        self.looks.last().into_iter().flat_map(|look| &look.all).map(|p| p.pid).collect()
+    }
+
+    fn into_log(self) -> (GpuDevice, PollCost) {
+        let told = self.asker.capabilities();
+        let log = GpuDevice {
+            answered: told.answered,
+            refused: told.refused,
+            failed: told.failed,
+            lost: self.asker.lost(),
+            interruptions: self.asker.interruptions,
+            readings: self.readings.finish(None).0,
+            power: self.power.finish(None).0,
+            power_sampled: self.power_sampled.finish(None).0,
+            sm_samples: self.sm_samples.finish(None).0,
+            energy: self.energy.finish(None).0,
+            process_use: self.process_use.finish(None).0,
+            processes: self.looks,
+            ..self.log
+        };
+        (log, self.asker.cost)
+    }
+}
+
+/// The log as it stands.
+pub(super) struct Known {
+    devices: Vec<Told>,
+    /// Devices that can't be had.
+    pub(super) missing: Vec<GpuDevice>,
+    pub(super) packages: Series<EnergyReading>,
+    pub(super) packages_unavailable: Option<String>,
+    pub(super) visible_devices: BTreeMap<u32, String>,
+    pub(super) pids_are_ours: bool,
+    /// From the first look to the last.
+    pub(super) polled: Option<(Mono, Mono)>,
+    pub(super) ticks: u64,
+    pub(super) cpu: Nanos,
+    /// The call that is not back yet.
+    call: Option<(&'static str, Mono)>,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self {
+            devices: Vec::new(),
+            missing: Vec::new(),
+            packages: Series::new(MAX_READINGS, |a, b| a.before > b.before),
+            packages_unavailable: None,
+            visible_devices: BTreeMap::new(),
+            pids_are_ours: false,
+            polled: None,
+            ticks: 0,
+            cpu: Nanos::ZERO,
+            call: None,
+        }
+    }
+}
+
+impl Known {
+    fn into_log(self) -> GpuLog {
+        let mut cost = PollCost { ticks: self.ticks, cpu: self.cpu, ..PollCost::default() };
+        let mut devices = self.missing;
+        for told in self.devices {
+            let (log, theirs) = told.into_log();
+            cost.calls += theirs.calls;
+            cost.in_calls += theirs.in_calls;
+            cost.slowest = [cost.slowest.take(), theirs.slowest].into_iter().flatten().max_by_key(|s| s.1);
+            devices.push(log);
+        }
+        // A device stays before its instances.
+        devices.sort_by_key(|log| log.index);
+        GpuLog {
+            devices,
+            polled: self.polled,
+            visible_devices: self.visible_devices,
+            pids_are_ours: self.pids_are_ours,
+            cost,
+            packages: CpuPackages {
+                unavailable: self.packages_unavailable,
+                readings: self.packages.finish(None).0,
+            },
+            ..GpuLog::default()
+        }
+    }
+}
+
+/// The log between the polling thread and whoever waits for it.
+#[derive(Clone, Default)]
+pub(super) struct Shared(Arc<Mutex<Known>>);
+
+impl Shared {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Known> {
+        // What a panic left is still what was told.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A new device's place.
+    pub(super) fn add(&self, log: GpuDevice) -> usize {
+        let mut known = self.lock();
+        known.devices.push(Told::new(log));
+        known.devices.len() - 1
+    }
+
+    /// `None` once the log was taken.
+    pub(super) fn with<T>(&self, place: usize, f: impl FnOnce(&mut Told) -> T) -> Option<T> {
+        self.lock().devices.get_mut(place).map(f)
+    }
+
+    /// The answer, where the query is not refused, the device is there and the last slow answer is long enough ago.
+    pub(super) fn ask<T>(
+        &self,
+        place: usize,
+        query: &'static str,
+        call: impl FnOnce() -> Result<T, NvmlError>,
+    ) -> Option<T> {
+        let began = Mono::now();
+        if !self.with(place, |told| told.asker.is_due(query, began))? {
+            return None;
+        }
+        let answer = self.waiting(query, call);
+        let took = Mono::now().since(began);
+        self.with(place, |told| {
+            told.asker.took(query, began, took);
+            told.asker.noted(query, answer, began)
+        })?
+    }
+
+    /// Makes a call that may never come back.
+    pub(super) fn waiting<T>(&self, call: &'static str, make: impl FnOnce() -> T) -> T {
+        self.lock().call = Some((call, Mono::now()));
+        let made = make();
+        self.lock().call = None;
+        made
+    }
+
+    /// The log, and the call that it still waits for.
+    pub(super) fn take(&self) -> (GpuLog, Option<(&'static str, Mono)>) {
+        let known = std::mem::take(&mut *self.lock());
+        let call = known.call;
+        (known.into_log(), call)
+    }
+}
