@@ -2,6 +2,8 @@
 //!
 //! Each published run and each known trap of NVML is a scenario of the stand-in (`tests/nvml-standin`).
 
+#[path = "gpu/away.rs"]
+mod away;
 #[path = "gpu/rest.rs"]
 mod rest;
 #[path = "gpu/scenarios.rs"]

@@ -9,7 +9,7 @@ mod usage;
 use std::collections::BTreeMap;
 
 use crate::clock::{Mono, Origin};
-use crate::event::{GpuDevice, GpuLog, GpuReading, PowerPoint, PowerSource};
+use crate::event::{GpuDevice, GpuLog, GpuReading, Interruption, PowerPoint, PowerSource};
 use crate::plan::GpuChoice;
 use crate::report::model;
 
@@ -86,6 +86,8 @@ fn gpu(origin: Origin, log: &GpuLog, device: &GpuDevice, members: &Members, span
         }),
         mig_parent: device.mig_parent,
         lost_ns: device.lost.as_ref().map(|lost| origin.at(lost.from).0),
+        lost_reason: device.lost.as_ref().map(|lost| lost.words.clone()),
+        interruptions: device.interruptions.iter().filter_map(|i| interruption(origin, i)).collect(),
         capabilities: capabilities(device),
         failed_queries: device
             .failed
@@ -173,7 +175,10 @@ fn energy_of(device: &GpuDevice, span: &Span) -> Result<Spent, String> {
     }
     let counter = match device.refused.get("energy_mj") {
         Some(reason) => Err(format!("it has no energy counter ({reason})")),
-        None => over(span, |w| energy::counted(&device.energy, w.from, w.to)),
+        None => over(span, |w| {
+            let told = together(device, &device.energy, w, |r| r.before)?;
+            energy::counted(told, w.from, w.to)
+        }),
     };
     let counter = match counter {
         Ok(energy) => return Ok(Spent { energy, source: "counter" }),
@@ -184,20 +189,38 @@ fn energy_of(device: &GpuDevice, span: &Span) -> Result<Spent, String> {
     let ways = [(&device.power, averaged), (&device.power_sampled, true)];
     let tried: Vec<Result<Energy, String>> = ways
         .into_iter()
-        .map(|(points, averaged)| over(span, |w| energy::integrated(points, w.from, w.to, averaged)))
+        .map(|(points, averaged)| {
+            over(span, |w| energy::integrated(together(device, points, w, |p| p.t)?, w.from, w.to, averaged))
+        })
         .collect();
     let best = tried.iter().flatten().copied().min_by(|a, b| a.error_mj.total_cmp(&b.error_mj));
     let why = || format!("{counter}; {}", tried[0].as_ref().err().map_or("", String::as_str));
     best.map(|energy| Spent { energy, source: "integrated" }).ok_or_else(why)
 }
 
+/// The readings that belong together with the window.
+fn together<'a, T>(
+    device: &GpuDevice,
+    readings: &'a [T],
+    window: &Window,
+    at: impl Fn(&T) -> Mono,
+) -> Result<&'a [T], String> {
+    let there = device.unbroken(window.from, window.to);
+    let (begin, end) = there.map_err(|away| format!("the device was away in that time ({})", away.words))?;
+    Ok(&readings[readings.partition_point(|r| at(r) < begin)..readings.partition_point(|r| at(r) < end)])
+}
+
 /// Milliwatts over the wait before the load. Its error is that of the area, spread over the time.
 fn idle_power(log: &GpuLog, device: &GpuDevice) -> Result<Energy, String> {
     let (from, to) = log.baseline.ok_or("power at rest was not sampled")?;
-    let seconds = to.since(from).as_secs_f64();
+    let window = Window { from, to };
+    let seconds = window.length().as_secs_f64();
     let averaged = device.power_source != Some(PowerSource::Instant);
-    let spent = energy::integrated(&device.power, from, to, averaged)
-        .or_else(|_| energy::counted(&device.energy, from, to))
+    let by_power =
+        || energy::integrated(together(device, &device.power, &window, |p| p.t)?, from, to, averaged);
+    let by_counter = || energy::counted(together(device, &device.energy, &window, |r| r.before)?, from, to);
+    let spent = by_power()
+        .or_else(|_| by_counter())
         .map_err(|_| "power was not read over the whole wait before the load".to_owned())?;
     Ok(Energy { mj: spent.mj / seconds, error_mj: spent.error_mj / seconds })
 }
@@ -216,6 +239,8 @@ fn power_stat(device: &GpuDevice, span: &Span, why: &str) -> model::Stat {
 fn rate(device: &GpuDevice, span: &Span, get: fn(&GpuReading) -> Option<u64>) -> Option<f64> {
     let (mut grown, mut seconds) = (0, 0.0);
     for window in &span.0 {
+        // A counter may have begun anew in between.
+        device.unbroken(window.from, window.to).ok()?;
         let inside = device.readings.iter().filter(|r| (window.from..=window.to).contains(&r.t));
         let told: Vec<_> = inside.filter_map(|r| Some((r.t, get(r)?))).collect();
         let (first, last) = (told.first()?, told.last()?);
@@ -252,6 +277,11 @@ fn throttle(device: &GpuDevice, span: &Span) -> BTreeMap<String, f64> {
     counts.into_iter().map(|(name, n)| (name.to_owned(), f64::from(n) / masks.len() as f64)).collect()
 }
 
+fn interruption(origin: Origin, away: &Interruption) -> Option<model::Interruption> {
+    let (from_ns, to_ns) = (origin.at(away.from).0, origin.at(away.to?).0);
+    Some(model::Interruption { from_ns, to_ns, reason: away.words.clone() })
+}
+
 fn sample(origin: Origin, r: &GpuReading) -> model::GpuSample {
     model::GpuSample {
         t_ns: origin.at(r.t).0,
@@ -286,6 +316,8 @@ pub(super) fn summary(
         calls: log.cost.calls,
         cpu_ns: log.cost.cpu.0,
         call_ns: log.cost.in_calls.0,
+        hanging_call: log.hangs.as_ref().map(|(call, _)| call.clone()),
+        hanging_since_ns: log.hangs.as_ref().map(|(_, since)| inputs.origin.at(*since).0),
         slowest_call: log.cost.slowest.as_ref().map(|(name, _)| name.clone()),
         slowest_call_ns: log.cost.slowest.as_ref().map(|(_, time)| time.0),
     };

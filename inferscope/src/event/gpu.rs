@@ -95,6 +95,25 @@ pub struct GpuDevice {
     pub wide_processes: bool,
 }
 
+impl GpuDevice {
+    /// From when to when around this stretch the device was there all along: only what it told in that time belongs
+    /// together.
+    ///
+    /// # Errors
+    /// It was away within the stretch.
+    pub fn unbroken(&self, from: Mono, to: Mono) -> Result<(Mono, Mono), &Interruption> {
+        let (mut begin, mut end) = (Mono(0), Mono(u64::MAX));
+        for away in self.interruptions.iter().chain(&self.lost) {
+            match away.to {
+                Some(back) if back <= from => begin = begin.max(back),
+                _ if away.from >= to => end = end.min(away.from),
+                _ => return Err(away),
+            }
+        }
+        Ok((begin, end))
+    }
+}
+
 /// The device, or the whole driver, was not there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interruption {

@@ -17,8 +17,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use gpus::{
-    DriverSamples, FailedQuery, Gpu, GpuLimits, GpuPoll, GpuProcess, GpuSample, GpuSummary, LimitedBy,
-    MigInstance,
+    DriverSamples, FailedQuery, Gpu, GpuLimits, GpuPoll, GpuProcess, GpuSample, GpuSummary, Interruption,
+    LimitedBy, MigInstance,
 };
 pub use load::{
     Chunk, ChunkKind, Dist, ErrorKind, FailureGroup, InFlight, InFlightSample, Interval, Knee, Load, Repeat,

@@ -3,6 +3,7 @@
 //! Owns the one global. Called by the exported functions.
 
 use std::ffi::{c_uint, c_void};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -23,11 +24,16 @@ pub(crate) struct Driver {
     /// CLOCK_REALTIME minus CLOCK_MONOTONIC, once, so that a sample keeps its stamp.
     ahead_ns: u64,
     load_ns: Mutex<Option<u64>>,
+    /// Since it was reloaded.
+    initialised_again: AtomicBool,
 }
 
 /// The driver, where there is one and it was initialised.
 pub(crate) fn driver() -> Result<&'static Driver, Code> {
     match DRIVER.get() {
+        Some(Some(driver)) if driver.was_reloaded()? && !driver.initialised_again.load(Ordering::Relaxed) => {
+            Err(abi::UNINITIALIZED)
+        }
         Some(Some(driver)) => Ok(driver),
         Some(None) => Err(abi::DRIVER_NOT_LOADED),
         None => Err(abi::UNINITIALIZED),
@@ -42,7 +48,13 @@ pub(crate) fn initialise() -> Code {
             Ok(scenario) => {
                 let base_ns = scenario.base_ns.unwrap_or_else(|| now_ns(ClockId::Monotonic));
                 let ahead_ns = now_ns(ClockId::Realtime) - now_ns(ClockId::Monotonic);
-                Some(Driver { scenario, base_ns, ahead_ns, load_ns: Mutex::new(None) })
+                Some(Driver {
+                    scenario,
+                    base_ns,
+                    ahead_ns,
+                    load_ns: Mutex::new(None),
+                    initialised_again: AtomicBool::new(false),
+                })
             }
             Err(e) => {
                 eprintln!("nvml-standin: {}: {e}", path.display());
@@ -51,7 +63,7 @@ pub(crate) fn initialise() -> Code {
         }
     });
     match driver {
-        Some(driver) => driver.entered("nvmlInit_v2", None).err().unwrap_or(abi::SUCCESS),
+        Some(driver) => driver.begin().err().unwrap_or(abi::SUCCESS),
         None => abi::DRIVER_NOT_LOADED,
     }
 }
@@ -71,6 +83,19 @@ impl Driver {
             Some(ms) => Now(ms),
             None => Now((now_ns(ClockId::Monotonic).saturating_sub(self.base_ns)) as f64 / 1e6),
         }
+    }
+
+    fn begin(&self) -> Result<(), Code> {
+        let again = self.was_reloaded()?;
+        self.initialised_again.fetch_or(again, Ordering::Relaxed);
+        self.entered("nvmlInit_v2", None)
+    }
+
+    /// Whether it is back; what every call answers while it is away.
+    fn was_reloaded(&self) -> Result<bool, Code> {
+        let Some(reload) = &self.scenario.reload else { return Ok(false) };
+        let t = self.curve_ms(self.now());
+        if (reload.from_ms..reload.to_ms).contains(&t) { Err(reload.code) } else { Ok(t >= reload.to_ms) }
     }
 
     /// When the curves begin, on the same scale; infinite where they have not.
@@ -117,8 +142,15 @@ impl Driver {
             return Err(abi::FUNCTION_NOT_FOUND);
         }
         let t = self.curve_ms(self.now());
+        if let Some(hang) = self.scenario.hang.iter().find(|h| h.call == call && t >= h.from_ms) {
+            std::thread::sleep(Duration::from_millis(hang.for_ms));
+        }
         let failure = self.scenario.fail.iter().find(|f| f.hits(call, device, t));
         failure.map_or(Ok(()), |f| Err(f.code))
+    }
+
+    fn generation(&self) -> usize {
+        usize::from(self.initialised_again.load(Ordering::Relaxed))
     }
 
     pub(crate) fn pid_of(&self, process: &Process) -> Option<u32> {
@@ -131,10 +163,10 @@ impl Driver {
     }
 }
 
-/// A handle is the index of a device plus one; of a MIG instance, its own index times 256 more.
-pub(crate) fn handle(device: u32, instance: Option<u32>) -> *mut c_void {
+/// A handle is the index of a device plus one; of a MIG instance, its own index times 256 more; after a reload 65,536 more.
+pub(crate) fn handle(driver: &Driver, device: u32, instance: Option<u32>) -> *mut c_void {
     let number = device as usize + 1 + instance.map_or(0, |i| (i as usize + 1) << 8);
-    std::ptr::without_provenance_mut(number)
+    std::ptr::without_provenance_mut(number + (driver.generation() << 16))
 }
 
 /// Whom a call is about.
@@ -151,6 +183,10 @@ impl Asked {
     pub(crate) fn by(call: &str, handle: *mut c_void) -> Result<Self, Code> {
         let driver = driver()?;
         let number = handle.addr();
+        if number >> 16 != driver.generation() {
+            return Err(abi::INVALID_ARGUMENT);
+        }
+        let number = number & 0xffff;
         let index = (number & 0xff).checked_sub(1).ok_or(abi::INVALID_ARGUMENT)?;
         let parent = driver.scenario.devices.get(index).ok_or(abi::INVALID_ARGUMENT)?;
         let index = index as u32;

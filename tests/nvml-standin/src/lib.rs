@@ -94,7 +94,7 @@ pub extern "C" fn nvmlDeviceGetHandleByIndex_v2(index: c_uint, device: *mut Hand
     code(driver().and_then(|d| {
         d.entered("nvmlDeviceGetHandleByIndex_v2", Some(index))?;
         let there = (index as usize) < d.scenario.devices.len();
-        if there { Ok(put(device, handle(index, None))) } else { Err(abi::INVALID_ARGUMENT) }
+        if there { Ok(put(device, handle(d, index, None))) } else { Err(abi::INVALID_ARGUMENT) }
     }))
 }
 
@@ -111,11 +111,11 @@ pub unsafe extern "C" fn nvmlDeviceGetHandleByUUID(uuid: *const c_char, device: 
         let named = |device: &scenario::Device| device.uuid == uuid;
         for (i, parent) in (0..).zip(&d.scenario.devices) {
             if named(parent) {
-                return Ok(put(device, handle(i, None)));
+                return Ok(put(device, handle(d, i, None)));
             }
             let instance = parent.mig.as_ref().and_then(|all| all.iter().position(named));
             if let Some(instance) = instance {
-                return Ok(put(device, handle(i, Some(instance as u32))));
+                return Ok(put(device, handle(d, i, Some(instance as u32))));
             }
         }
         Err(abi::NOT_FOUND)
@@ -331,7 +331,7 @@ pub extern "C" fn nvmlDeviceGetMigDeviceHandleByIndex(
     code(Asked::by("nvmlDeviceGetMigDeviceHandleByIndex", device).and_then(|asked| {
         let all = asked.device.mig.as_ref().ok_or(abi::NOT_SUPPORTED)?;
         all.get(index as usize).ok_or(abi::NOT_FOUND)?;
-        Ok(put(instance, handle(asked.index, Some(index))))
+        Ok(put(instance, handle(asked.driver, asked.index, Some(index))))
     }))
 }
 
@@ -349,7 +349,7 @@ pub extern "C" fn nvmlDeviceGetComputeInstanceId(device: Handle, id: *mut c_uint
 pub extern "C" fn nvmlDeviceGetDeviceHandleFromMigDeviceHandle(device: Handle, parent: *mut Handle) -> Code {
     code(Asked::by("nvmlDeviceGetDeviceHandleFromMigDeviceHandle", device).and_then(|asked| {
         asked.instance.ok_or(abi::INVALID_ARGUMENT)?;
-        Ok(put(parent, handle(asked.index, None)))
+        Ok(put(parent, handle(asked.driver, asked.index, None)))
     }))
 }
 

@@ -41,7 +41,9 @@ pub(crate) fn energy_mj(asked: &Asked) -> Result<u64, Code> {
     let total = driver.since_base(power, at);
     let curve_ms = driver.curve_ms(at);
     let value = match energy.reset_ms {
-        Some(reset) if curve_ms >= reset => total - driver.since_base(power, Now(at.0 - (curve_ms - reset))),
+        Some(reset) if curve_ms >= reset => {
+            energy.reset_to_mj + total - driver.since_base(power, Now(at.0 - (curve_ms - reset)))
+        }
         _ => energy.start_mj + total,
     };
     Ok(value.round() as u64)

@@ -33,6 +33,9 @@ pub(crate) struct Scenario {
     pub(crate) latency_us: BTreeMap<String, u64>,
     #[serde(default)]
     pub(crate) fail: Vec<Failure>,
+    #[serde(default)]
+    pub(crate) hang: Vec<Hang>,
+    pub(crate) reload: Option<Reload>,
     pub(crate) devices: Vec<Device>,
 }
 
@@ -49,6 +52,25 @@ pub(crate) struct Failure {
     #[serde(default)]
     pub(crate) from_ms: f64,
     pub(crate) to_ms: Option<f64>,
+    pub(crate) code: u32,
+}
+
+/// The call takes that long from then on.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Hang {
+    pub(crate) call: String,
+    pub(crate) from_ms: f64,
+    pub(crate) for_ms: u64,
+}
+
+/// The driver goes away and comes back: then it has to be initialised again, and its handles are others.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Reload {
+    pub(crate) from_ms: f64,
+    pub(crate) to_ms: f64,
+    /// What every call answers meanwhile.
     pub(crate) code: u32,
 }
 
@@ -108,6 +130,9 @@ pub(crate) struct Energy {
     pub(crate) refresh_ms: f64,
     /// The counter begins anew at this time of the curves, as after a reload of the driver.
     pub(crate) reset_ms: Option<f64>,
+    /// At this.
+    #[serde(default)]
+    pub(crate) reset_to_mj: f64,
 }
 
 #[derive(Debug, Deserialize)]

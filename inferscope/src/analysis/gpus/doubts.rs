@@ -19,8 +19,23 @@ pub(in crate::analysis) fn doubts(gpus: &[Gpu], summary: Option<&GpuSummary>) ->
                 Level::Warn,
                 "gpu_lost",
                 format!(
-                    "device {index} fell off the bus {:.2} s into the run: its figures end there",
-                    ns as f64 / 1e9
+                    "device {index} was lost {:.2} s into the run, and its figures end there: {}; {}",
+                    ns as f64 / 1e9,
+                    gpu.lost_reason.as_deref().unwrap_or("no reason given"),
+                    remedy(gpu.lost_reason.as_deref())
+                ),
+            );
+        }
+        for away in &gpu.interruptions {
+            say(
+                Level::Warn,
+                "gpu_interrupted",
+                format!(
+                    "device {index} was away from {:.2} to {:.2} s ({}): no energy is known of a load that meets that \
+                     time, and its other figures have a gap",
+                    away.from_ns as f64 / 1e9,
+                    away.to_ns as f64 / 1e9,
+                    away.reason
                 ),
             );
         }
@@ -38,7 +53,9 @@ pub(in crate::analysis) fn doubts(gpus: &[Gpu], summary: Option<&GpuSummary>) ->
                 ),
             );
         }
-        for (query, failed) in gpu.failed_queries.iter().filter(|_| gpu.lost_ns.is_none()) {
+        // Of a device that was away that is said already.
+        let was_there = gpu.lost_ns.is_none() && gpu.interruptions.is_empty();
+        for (query, failed) in gpu.failed_queries.iter().filter(|_| was_there) {
             say(
                 Level::Warn,
                 "gpu_query_failed",
@@ -57,6 +74,17 @@ pub(in crate::analysis) fn doubts(gpus: &[Gpu], summary: Option<&GpuSummary>) ->
         }
     }
     let poll = summary.map(|s| &s.poll);
+    if let Some((call, ns)) = poll.and_then(|p| p.hanging_call.as_ref().zip(p.hanging_since_ns)) {
+        say(
+            Level::Warn,
+            "gpu_driver_hangs",
+            format!(
+                "the driver did not come back from {call}, called {:.2} s into the run: the devices' figures end there; see \
+                 the kernel's log (dmesg, NVRM and Xid lines)",
+                ns as f64 / 1e9
+            ),
+        );
+    }
     if let Some((call, ns)) = poll.and_then(|p| p.slowest_call.as_ref().zip(p.slowest_call_ns))
         && ns > SLOW_CALL_NS
     {
@@ -70,4 +98,13 @@ pub(in crate::analysis) fn doubts(gpus: &[Gpu], summary: Option<&GpuSummary>) ->
         );
     }
     all
+}
+
+/// What to do about a device that does not come back.
+fn remedy(reason: Option<&str>) -> &'static str {
+    if reason.is_some_and(|words| words.contains("mismatch")) {
+        "the driver was replaced under its library: restart inferscope's container, or the machine"
+    } else {
+        "see the kernel's log (dmesg, NVRM and Xid lines)"
+    }
 }

@@ -23,9 +23,15 @@ pub struct Gpu {
     /// Cut into MIG instances, which follow.
     #[serde(default)]
     pub mig_parent: bool,
-    /// When it fell off the bus.
+    /// When it was lost for the rest of the run.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub lost_ns: Option<u64>,
+    /// NVML's words for it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub lost_reason: Option<String>,
+    /// When nothing was to be had of it for a while, and no energy is known. It came back from each.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub interruptions: Vec<Interruption>,
     pub used_by_target: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub used_by_target_reason: Option<String>,
@@ -129,6 +135,14 @@ pub enum LimitedBy {
     Partial,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Interruption {
+    pub from_ns: u64,
+    pub to_ns: u64,
+    /// NVML's words.
+    pub reason: String,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MigInstance {
     pub gpu_instance: Option<u32>,
@@ -219,6 +233,11 @@ pub struct GpuPoll {
     pub cpu_ns: u64,
     /// Time within the driver's calls.
     pub call_ns: u64,
+    /// The call that the driver did not come back from, and since when.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub hanging_call: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub hanging_since_ns: Option<u64>,
     pub slowest_call: Option<String>,
     pub slowest_call_ns: Option<u64>,
 }

@@ -47,7 +47,11 @@ fn joules(mj: f64) -> String {
 fn device(page: &mut Page, gpu: &Gpu) {
     page.note(Ink::Bold, &label(gpu));
     if let Some(ns) = gpu.lost_ns {
-        page.pair_in(Ink::Bad, "lost", &format!("it fell off the bus {} into the run", duration(ns as f64)));
+        page.pair_in(Ink::Bad, "lost", &format!("{} into the run", duration(ns as f64)));
+    }
+    for away in &gpu.interruptions {
+        let (from, to) = (duration(away.from_ns as f64), duration(away.to_ns as f64));
+        page.pair_in(Ink::Warn, "away", &format!("from {from} to {to} into the run"));
     }
     page.pair("memory", &memory(gpu));
     page.pair("kernels ran", &of_time(&gpu.sm_percent, &gpu.target_sm_percent));

@@ -370,7 +370,7 @@ fn a_run_on_two_devices_of_four() {
             "2 devices, 300 W on average",
             "60.0 GiB of memory the target's",
             "CUDA_VISIBLE_DEVICES=0,1 in the environment of pid 42",
-            "device 3 fell off the bus 0.70 s into the run",
+            "device 3 was lost 0.70 s into the run",
             "for a million tokens at this load and the prices given",
             "device 0 (NVIDIA A100-SXM4-80GB) was used to about a quarter of the chip",
         ],
