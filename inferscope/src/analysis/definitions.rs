@@ -1,6 +1,6 @@
-//! What each figure of `timing` means, in words, with the name that other tools give it.
+//! What each figure of `timing` means, in words, with the name that other tools give it, and each of energy.
 //!
-//! Owns the wording; the arithmetic is in `timing`. Called by `timing`.
+//! Owns the wording; the arithmetic is in `timing`, `joules` and `split`. Called by `timing` and `analysis`.
 
 use std::collections::BTreeMap;
 
@@ -75,6 +75,40 @@ pub(super) fn definitions(source: Option<TokenSource>) -> BTreeMap<String, Strin
     };
     let fixed = TIMING.iter().map(|(name, words)| ((*name).to_owned(), (*words).to_owned()));
     fixed.chain([("output_tokens".to_owned(), tokens.to_owned())]).collect()
+}
+
+const ENERGY: [(&str, &str); 6] = [
+    (
+        "joules_per_token",
+        "energy of the devices that the target uses over the load's window / output tokens of the successful requests: \
+         prefill, the waits between requests and what failed requests took are in it, warm-up is not",
+    ),
+    ("joules_per_request", "the same energy / successful requests"),
+    (
+        "joules_per_token_above_idle",
+        "the same energy without the power at rest before the load x the window / the same tokens",
+    ),
+    (
+        "error",
+        "a bound, not a deviation: the truth is within it as far as the driver's figures are true. Beyond 25% of the \
+         figure it is withheld",
+    ),
+    (
+        "joules_per_prompt_token",
+        "energy from each successful request's send to its first token / their prompt tokens by usage, cached ones \
+         included: the way to the server, its queue and the making of the first token are in it. Only where no other \
+         request of this client was in flight",
+    ),
+    (
+        "joules_per_decode_token",
+        "energy from each successful request's first token to its last / their output tokens without the first of \
+         each. Only where no other request of this client was in flight",
+    ),
+];
+
+/// What each figure of energy means.
+pub(super) fn energy() -> BTreeMap<String, String> {
+    ENERGY.iter().map(|(name, words)| ((*name).to_owned(), (*words).to_owned())).collect()
 }
 
 #[cfg(test)]

@@ -20,8 +20,8 @@ use crate::units::Nanos;
 
 use super::{Inputs, Measured, TargetFound};
 
-pub(crate) use devices::{device, fixture, gpus, with};
-pub(crate) use loads::{client_late, open_loop, repeated, sweep, sweep_of_dashes};
+pub(crate) use devices::{device, fixture, gpus, metered, with};
+pub(crate) use loads::{client_late, open_loop, repeated, sweep, sweep_of_dashes, sweep_on};
 pub(crate) use runs::{demo, engine, everything_failed, no_target};
 pub(crate) use sets::{cgroup, losses, oom, recycled};
 

@@ -68,6 +68,8 @@ pub(super) struct Sums {
     pub(super) good: u64,
     pub(super) output: Tokens,
     pub(super) prompt: Tokens,
+    /// Output that came after each answer's first token.
+    pub(super) after_first: Tokens,
     /// Chunks with text of the successful.
     pub(super) token_chunks: u64,
     /// Answers by what told their tokens.
@@ -155,6 +157,7 @@ impl Sums {
         self.good += u64::from(slo.is_some_and(|slo| answer.meets(slo)));
         self.output.add(answer.tokens.total);
         self.prompt.add(r.usage.and_then(|u| u.prompt_tokens));
+        self.after_first.add(answer.tokens_after_first());
         self.token_chunks = self.token_chunks.saturating_add(answer.tokens.chunks);
         match answer.tokens.source {
             Some(TokenSource::Usage) => self.by_usage += 1,
@@ -176,6 +179,7 @@ impl Sums {
         self.good += other.good;
         self.output.merge(other.output);
         self.prompt.merge(other.prompt);
+        self.after_first.merge(other.after_first);
         self.token_chunks = self.token_chunks.saturating_add(other.token_chunks);
         self.by_usage += other.by_usage;
         self.by_chunks += other.by_chunks;

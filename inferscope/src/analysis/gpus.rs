@@ -3,23 +3,28 @@
 //! Owns each device's figures and their sums over the devices that the target uses. Never turns a refused query into
 //! zero, and counts nothing of a device that the target does not use. Called by `analysis`.
 
+mod counted;
 mod doubts;
+mod spent;
 mod usage;
 
 use std::collections::BTreeMap;
 
 use crate::clock::{Mono, Origin};
 use crate::event::{GpuDevice, GpuLog, GpuReading, Interruption, PowerPoint, PowerSource};
-use crate::plan::GpuChoice;
 use crate::report::model;
 
 use super::Inputs;
-use super::energy::{self, Energy};
+use super::energy::{Counter, Energy};
 use super::requests::Window;
 use super::stat::{stat, unknown};
 
+pub(super) use counted::Counted;
 pub(super) use doubts::doubts;
-use usage::{Members, Usage, usage};
+pub(super) use spent::together;
+use spent::{energy_of, idle_power};
+pub(super) use usage::Members;
+use usage::{Usage, usage};
 
 /// When the figures are of: the load's windows, else the whole time of polling but for a wait at rest.
 #[derive(Debug, Clone)]
@@ -48,11 +53,10 @@ impl Span {
     }
 }
 
-pub(super) fn gpus(inputs: &Inputs<'_>, load: &[Window], processes: &model::Processes) -> Vec<model::Gpu> {
+pub(super) fn gpus(inputs: &Inputs<'_>, load: &[Window], members: &Members) -> Vec<model::Gpu> {
     let log = inputs.gpu;
     let Some(span) = Span::of(log, load) else { return Vec::new() };
-    let members = Members::of(log, processes);
-    let one = |d| gpu(inputs.origin, log, d, &members, &span);
+    let one = |d| gpu(inputs.origin, log, d, members, &span);
     log.devices.iter().map(one).collect()
 }
 
@@ -74,7 +78,6 @@ fn gpu(origin: Origin, log: &GpuLog, device: &GpuDevice, members: &Members, span
             error_mj: idle.error_mj.mul_add(seconds, spent.energy.error_mj),
         }
     });
-    let whole = |mj: f64| mj.max(0.0).round() as u64;
     model::Gpu {
         index: device.index,
         uuid: device.uuid.clone(),
@@ -123,15 +126,15 @@ fn gpu(origin: Origin, log: &GpuLog, device: &GpuDevice, members: &Members, span
         nvlink_tx_kib_per_s: rate(device, span, |r| r.nvlink_tx_kib),
         nvlink_rx_kib_per_s: rate(device, span, |r| r.nvlink_rx_kib),
         throttle: throttle(device, span),
-        energy_refresh_ns: energy::refresh(&device.energy).map(|n| n.0),
-        energy_mj: power.as_ref().ok().map(|p| whole(p.energy.mj)),
-        energy_error_mj: power.as_ref().ok().map(|p| p.energy.error_mj.ceil() as u64),
+        energy_refresh_ns: Counter::of(&device.energy).refresh().map(|n| n.0),
+        energy_mj: power.as_ref().ok().map(|p| p.energy.whole_mj()),
+        energy_error_mj: power.as_ref().ok().map(|p| p.energy.whole_error_mj()),
         energy_source: power.as_ref().ok().map(|p| p.source.to_owned()),
         energy_reason: power.err(),
-        idle_power_mw: idle.as_ref().ok().map(|i| whole(i.mj)),
+        idle_power_mw: idle.as_ref().ok().map(|i| i.whole_mj()),
         idle_power_reason: idle.err(),
-        energy_above_idle_mj: above.map(|e| whole(e.mj)),
-        energy_above_idle_error_mj: above.map(|e| e.error_mj.ceil() as u64),
+        energy_above_idle_mj: above.map(Energy::whole_mj),
+        energy_above_idle_error_mj: above.map(Energy::whole_error_mj),
         ..of_usage(usage)
     }
 }
@@ -153,76 +156,6 @@ fn of_usage(usage: Usage) -> model::Gpu {
         shared_with: usage.shared_with,
         ..model::Gpu::default()
     }
-}
-
-/// The sum over all windows.
-fn over(span: &Span, of: impl Fn(&Window) -> Result<Energy, String>) -> Result<Energy, String> {
-    span.0.iter().map(of).try_fold(Energy { mj: 0.0, error_mj: 0.0 }, |sum, energy| {
-        let energy = energy?;
-        Ok(Energy { mj: sum.mj + energy.mj, error_mj: sum.error_mj + energy.error_mj })
-    })
-}
-
-struct Spent {
-    energy: Energy,
-    source: &'static str,
-}
-
-/// The counter's difference; where there is none, the area under whichever readings of power tell it best.
-fn energy_of(device: &GpuDevice, span: &Span) -> Result<Spent, String> {
-    if device.mig.is_some() {
-        return Err("the driver tells the energy of the whole device, not of a MIG instance".to_owned());
-    }
-    let counter = match device.refused.get("energy_mj") {
-        Some(reason) => Err(format!("it has no energy counter ({reason})")),
-        None => over(span, |w| {
-            let told = together(device, &device.energy, w, |r| r.before)?;
-            energy::counted(told, w.from, w.to)
-        }),
-    };
-    let counter = match counter {
-        Ok(energy) => return Ok(Spent { energy, source: "counter" }),
-        Err(why) => why,
-    };
-    let averaged = device.power_source != Some(PowerSource::Instant);
-    // What the driver's own samples are is not told: taken for averages like the query beside them.
-    let ways = [(&device.power, averaged), (&device.power_sampled, true)];
-    let tried: Vec<Result<Energy, String>> = ways
-        .into_iter()
-        .map(|(points, averaged)| {
-            over(span, |w| energy::integrated(together(device, points, w, |p| p.t)?, w.from, w.to, averaged))
-        })
-        .collect();
-    let best = tried.iter().flatten().copied().min_by(|a, b| a.error_mj.total_cmp(&b.error_mj));
-    let why = || format!("{counter}; {}", tried[0].as_ref().err().map_or("", String::as_str));
-    best.map(|energy| Spent { energy, source: "integrated" }).ok_or_else(why)
-}
-
-/// The readings that belong together with the window.
-fn together<'a, T>(
-    device: &GpuDevice,
-    readings: &'a [T],
-    window: &Window,
-    at: impl Fn(&T) -> Mono,
-) -> Result<&'a [T], String> {
-    let there = device.unbroken(window.from, window.to);
-    let (begin, end) = there.map_err(|away| format!("the device was away in that time ({})", away.words))?;
-    Ok(&readings[readings.partition_point(|r| at(r) < begin)..readings.partition_point(|r| at(r) < end)])
-}
-
-/// Milliwatts over the wait before the load. Its error is that of the area, spread over the time.
-fn idle_power(log: &GpuLog, device: &GpuDevice) -> Result<Energy, String> {
-    let (from, to) = log.baseline.ok_or("power at rest was not sampled")?;
-    let window = Window { from, to };
-    let seconds = window.length().as_secs_f64();
-    let averaged = device.power_source != Some(PowerSource::Instant);
-    let by_power =
-        || energy::integrated(together(device, &device.power, &window, |p| p.t)?, from, to, averaged);
-    let by_counter = || energy::counted(together(device, &device.energy, &window, |r| r.before)?, from, to);
-    let spent = by_power()
-        .or_else(|_| by_counter())
-        .map_err(|_| "power was not read over the whole wait before the load".to_owned())?;
-    Ok(Energy { mj: spent.mj / seconds, error_mj: spent.error_mj / seconds })
 }
 
 /// The driver's own samples where the window holds more of them.
@@ -305,7 +238,7 @@ fn capabilities(device: &GpuDevice) -> BTreeMap<String, String> {
 pub(super) fn summary(
     inputs: &Inputs<'_>,
     gpus: &[model::Gpu],
-    processes: &model::Processes,
+    members: &Members,
 ) -> Option<model::GpuSummary> {
     if gpus.is_empty() {
         return None;
@@ -321,7 +254,6 @@ pub(super) fn summary(
         slowest_call: log.cost.slowest.as_ref().map(|(name, _)| name.clone()),
         slowest_call_ns: log.cost.slowest.as_ref().map(|(_, time)| time.0),
     };
-    let members = Members::of(log, processes);
     let roots = &inputs.target.roots;
     let theirs = log
         .visible_devices
@@ -329,7 +261,7 @@ pub(super) fn summary(
         .filter(|(pid, _)| roots.contains(pid) || members.ever_had(**pid))
         .map(|(pid, value)| (*pid, value.clone()));
     let base = model::GpuSummary { poll, cuda_visible_devices: theirs.collect(), ..Default::default() };
-    let devices = match counted_devices(inputs, gpus) {
+    let devices = match counted::devices(inputs, gpus) {
         Ok(devices) => devices,
         Err(reason) => return Some(model::GpuSummary { reason: Some(reason), ..base }),
     };
@@ -350,31 +282,6 @@ pub(super) fn summary(
         devices,
         ..base
     })
-}
-
-/// Whose figures are summed: the devices that the target uses. Where that can't be told, those that `--gpu` names.
-fn counted_devices(inputs: &Inputs<'_>, gpus: &[model::Gpu]) -> Result<Vec<usize>, String> {
-    let named = matches!(inputs.plan.observe.gpu, GpuChoice::These(_));
-    let mut devices = Vec::new();
-    for (i, gpu) in gpus.iter().enumerate() {
-        // A MIG instance is a part of the device before it.
-        if gpu.mig.is_some() && gpus.iter().any(|g| g.mig_parent && g.index == gpu.index) {
-            continue;
-        }
-        match gpu.used_by_target {
-            Some(true) => devices.push(i),
-            Some(false) => {}
-            None if named => devices.push(i),
-            None => {
-                let why = gpu.used_by_target_reason.as_deref().unwrap_or("not told");
-                return Err(format!(
-                    "whether the target uses device {} can't be told ({why}): name its devices with --gpu",
-                    gpu.index
-                ));
-            }
-        }
-    }
-    if devices.is_empty() { Err("the target uses none of the devices".to_owned()) } else { Ok(devices) }
 }
 
 #[cfg(test)]

@@ -1,16 +1,23 @@
 //! What a token and a request cost in energy and money.
 //!
-//! Owns the division of the devices' energy over the load's window, its error, and when it is withheld: what another
-//! process used as well, or what is known too roughly, is no figure of the target's. Called by `analysis`.
+//! Owns the division of the devices' energy over the load's window, or a step's, its error, and when it is withheld: what
+//! another process used as well, or what is known too roughly, is no figure of the target's. Called by `analysis`,
+//! `load` and `split`.
 
 use crate::report::model;
 
 use super::Inputs;
-use super::energy;
+use super::energy::{Counter, Energy};
+use super::gpus::Counted;
+use super::measured::StepDone;
 use super::requests::Window;
+use super::split::{self, Requests};
 
 /// A figure that may be off by more than this part of itself is withheld.
 const MOST_ERROR: f64 = 0.25;
+
+const NOTHING: &str = "nothing was sent";
+const NO_TOKENS: &str = "the number of tokens is unknown";
 
 /// `efficiency` with the joules and the money.
 pub(super) fn beside(
@@ -18,107 +25,125 @@ pub(super) fn beside(
     inputs: &Inputs<'_>,
     gpus: &[model::Gpu],
     summary: Option<&model::GpuSummary>,
+    counted: &Counted<'_>,
 ) -> model::Efficiency {
-    let spent = spent(inputs, gpus, summary);
+    let spent = windows(inputs).and_then(|sent| known(Joules::of(counted.energy(sent)?), sent));
+    let above = spent.as_ref().ok().and(summary).and_then(|s| {
+        let (mj, error_mj) = (s.energy_above_idle_mj? as f64, s.energy_above_idle_error_mj? as f64);
+        Some(Joules::of(Energy { mj, error_mj })).filter(|j| j.is_known())
+    });
     let cpu = packages(inputs);
     let cost = cost(inputs, gpus, summary);
     let sums = inputs.load.map(|measured| &measured.sums);
-    let tokens = sums.and_then(|s| s.output.total());
-    let requests = sums.map(|s| s.ok);
-    let joules = |spent: Option<Joules>, n: Option<u64>| {
-        let n = n.filter(|n| *n > 0)? as f64;
-        spent.map(|s| (s.joules / n, s.error / n))
-    };
-    let (all, above) = spent.as_ref().map_or((None, None), |s| (Some(s.all), s.above_idle));
-    let a_token = joules(all, tokens);
-    let a_request = joules(all, requests);
-    let above_token = joules(above, tokens);
+    let tokens = sums.and_then(|s| s.output.total()).filter(|n| *n > 0);
+    let requests = sums.map(|s| s.ok).filter(|n| *n > 0);
+    let joules = spent.as_ref().ok().copied();
+    let a_token = joules.zip(tokens).map(|(j, n)| j.each(n));
+    let a_request = joules.zip(requests).map(|(j, n)| j.each(n));
+    let above_token = above.zip(tokens).map(|(j, n)| j.each(n));
     let reason = match &spent {
         Err(why) => Some(why.clone()),
         Ok(_) if a_request.is_none() => Some("no measured request succeeded".to_owned()),
-        Ok(_) if a_token.is_none() => Some("the number of tokens is unknown".to_owned()),
+        Ok(_) if a_token.is_none() => Some(NO_TOKENS.to_owned()),
         Ok(_) => None,
     };
-    let of_cpu = joules(cpu.as_ref().ok().copied(), tokens);
+    // Its sum stands with its error; a token's is withheld as a device's is.
+    let of_cpu = cpu
+        .clone()
+        .and_then(|j| known(j, windows(inputs)?))
+        .and_then(|j| tokens.map(|n| j.each(n)).ok_or_else(|| NO_TOKENS.to_owned()));
     model::Efficiency {
-        joules_per_token: a_token.map(|j| j.0),
-        joules_per_token_error: a_token.map(|j| j.1),
-        joules_per_request: a_request.map(|j| j.0),
-        joules_per_request_error: a_request.map(|j| j.1),
-        joules_per_token_above_idle: above_token.map(|j| j.0),
-        joules_per_token_above_idle_error: above_token.map(|j| j.1),
-        tokens_per_joule: a_token.map(|j| 1.0 / j.0),
-        // The wider side: what the error makes of the joules is not the same up and down.
-        tokens_per_joule_error: a_token.map(|(j, e)| 1.0 / (j - e) - 1.0 / j),
+        joules_per_token: a_token.map(|j| j.joules),
+        joules_per_token_error: a_token.map(|j| j.error),
+        joules_per_request: a_request.map(|j| j.joules),
+        joules_per_request_error: a_request.map(|j| j.error),
+        joules_per_token_above_idle: above_token.map(|j| j.joules),
+        joules_per_token_above_idle_error: above_token.map(|j| j.error),
+        tokens_per_joule: a_token.map(Joules::inverse),
+        tokens_per_joule_error: a_token.map(Joules::inverse_error),
         joules_reason: reason,
         cpu_package_joules: cpu.as_ref().ok().map(|c| c.joules),
         cpu_package_joules_error: cpu.as_ref().ok().map(|c| c.error),
-        cpu_joules_per_token: of_cpu.map(|j| j.0),
-        cpu_joules_reason: cpu.err(),
+        cpu_joules_per_token: of_cpu.as_ref().ok().map(|j| j.joules),
+        cpu_joules_per_token_error: of_cpu.as_ref().ok().map(|j| j.error),
+        cpu_joules_reason: of_cpu.err(),
         cost_per_million_tokens: cost.as_ref().ok().copied(),
         cost_reason: cost.err(),
         ..efficiency
     }
 }
 
+/// Of one step of a sweep, over its own windows.
+pub(super) fn of_step(counted: &Counted<'_>, requests: &Requests<'_>, done: &StepDone) -> model::StepEnergy {
+    let windows = &done.sums.windows;
+    let energy = if windows.is_empty() { Err(NOTHING.to_owned()) } else { counted.energy(windows) };
+    let spent = energy.clone().and_then(|energy| known(Joules::of(energy), windows));
+    let tokens = done.sums.output.total().filter(|n| *n > 0);
+    let a_token = spent.and_then(|j| match tokens {
+        Some(n) => Ok(j.each(n)),
+        None if done.sums.ok == 0 => Err("no measured request succeeded".to_owned()),
+        None => Err(NO_TOKENS.to_owned()),
+    });
+    let apart = energy.clone().and_then(|_| split::prefill_decode(requests, &done.sums, counted));
+    model::StepEnergy {
+        energy_mj: energy.as_ref().ok().map(|e| e.whole_mj()),
+        energy_error_mj: energy.as_ref().ok().map(|e| e.whole_error_mj()),
+        joules_per_token: a_token.as_ref().ok().map(|j| j.joules),
+        joules_per_token_error: a_token.as_ref().ok().map(|j| j.error),
+        tokens_per_joule: a_token.as_ref().ok().map(|j| j.inverse()),
+        tokens_per_joule_error: a_token.as_ref().ok().map(|j| j.inverse_error()),
+        joules_reason: a_token.err(),
+        prefill_decode_reason: apart.as_ref().err().cloned(),
+        prefill_decode: apart.ok(),
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
-struct Joules {
-    joules: f64,
-    error: f64,
+pub(super) struct Joules {
+    pub(super) joules: f64,
+    pub(super) error: f64,
 }
 
 impl Joules {
-    fn of(mj: Option<u64>, error_mj: Option<u64>) -> Option<Self> {
-        Some(Self { joules: mj? as f64 / 1e3, error: error_mj? as f64 / 1e3 })
+    pub(super) const fn of(energy: Energy) -> Self {
+        Self { joules: energy.mj / 1e3, error: energy.error_mj / 1e3 }
     }
 
-    fn is_known(self) -> bool {
-        self.error <= self.joules * MOST_ERROR
+    /// Nothing at all is no figure either: what is not there costs no token anything.
+    pub(super) fn is_known(self) -> bool {
+        self.joules > 0.0 && self.error <= self.joules * MOST_ERROR
+    }
+
+    pub(super) const fn each(self, n: u64) -> Self {
+        Self { joules: self.joules / n as f64, error: self.error / n as f64 }
+    }
+
+    fn inverse(self) -> f64 {
+        1.0 / self.joules
+    }
+
+    /// The wider side: what the error makes of the joules is not the same up and down.
+    fn inverse_error(self) -> f64 {
+        1.0 / (self.joules - self.error) - 1.0 / self.joules
     }
 }
 
-struct Spent {
-    all: Joules,
-    /// Without what the devices use at rest.
-    above_idle: Option<Joules>,
-}
-
-fn spent(
-    inputs: &Inputs<'_>,
-    gpus: &[model::Gpu],
-    summary: Option<&model::GpuSummary>,
-) -> Result<Spent, String> {
-    let Some(summary) = summary else {
-        return Err(format!("no energy reading: {}", super::no_gpu(inputs.gpu)));
-    };
-    let sent = windows(inputs)?;
-    let used: Vec<&model::Gpu> = summary.devices.iter().map(|i| &gpus[*i]).collect();
-    if let Some(gpu) = used.iter().find(|g| !g.shared_with.is_empty()) {
-        let others: Vec<String> = gpu.shared_with.iter().map(u32::to_string).collect();
-        return Err(format!(
-            "device {} was also used by others in that time (pid {}): its energy can't be divided",
-            gpu.index,
-            others.join(", ")
-        ));
+/// What is known well enough to be divided.
+fn known(joules: Joules, sent: &[Window]) -> Result<Joules, String> {
+    if joules.is_known() {
+        return Ok(joules);
     }
-    let all = Joules::of(summary.energy_mj, summary.energy_error_mj);
-    let all =
-        all.ok_or_else(|| summary.reason.clone().unwrap_or_else(|| "the energy is unknown".to_owned()))?;
-    if !all.is_known() {
-        return Err(format!(
-            "the load's window of {:.2} s is too short: its {:.1} J may be off by {:.1} J",
-            sent.iter().map(|w| w.length().as_secs_f64()).sum::<f64>(),
-            all.joules,
-            all.error
-        ));
-    }
-    let above_idle = Joules::of(summary.energy_above_idle_mj, summary.energy_above_idle_error_mj);
-    Ok(Spent { all, above_idle: above_idle.filter(|j| j.is_known()) })
+    Err(format!(
+        "the load's window of {:.2} s is too short: its {:.1} J may be off by {:.1} J",
+        sent.iter().map(|w| w.length().as_secs_f64()).sum::<f64>(),
+        joules.joules,
+        joules.error
+    ))
 }
 
 fn windows<'a>(inputs: &Inputs<'a>) -> Result<&'a [Window], String> {
     let all = inputs.load.map(|measured| measured.sums.windows.as_slice()).filter(|all| !all.is_empty());
-    all.ok_or_else(|| "nothing was sent".to_owned())
+    all.ok_or_else(|| NOTHING.to_owned())
 }
 
 /// The CPU packages' energy, all of the machine's.
@@ -127,13 +152,10 @@ fn packages(inputs: &Inputs<'_>) -> Result<Joules, String> {
     if let Some(why) = &packages.unavailable {
         return Err(why.clone());
     }
-    let mut all = Joules { joules: 0.0, error: 0.0 };
-    for window in windows(inputs)? {
-        let energy = energy::counted(&packages.readings, window.from, window.to)?;
-        all.joules += energy.mj / 1e3;
-        all.error += energy.error_mj / 1e3;
-    }
-    Ok(all)
+    let counter = Counter::of(&packages.readings);
+    let of = |w: &Window| counter.between(w.from, w.to);
+    let all = windows(inputs)?.iter().map(of).try_fold(Energy::NONE, |sum, e| Ok::<_, String>(sum.plus(e?)));
+    all.map(Joules::of)
 }
 
 /// Of a million tokens put out, at the prices given and at the measured pace.

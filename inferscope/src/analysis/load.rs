@@ -78,7 +78,12 @@ fn slo(slo: Slo) -> BTreeMap<String, u64> {
     levels.into_iter().filter_map(|(name, level)| Some((name.to_owned(), level?.0))).collect()
 }
 
-pub(super) fn sweep(inputs: &Inputs<'_>, plan: &LoadPlan, measured: &Measured) -> Option<model::Sweep> {
+pub(super) fn sweep(
+    inputs: &Inputs<'_>,
+    plan: &LoadPlan,
+    measured: &Measured,
+    energy: impl Fn(&StepDone) -> model::StepEnergy,
+) -> Option<model::Sweep> {
     let Sweep { over, .. } = plan.sweep?;
     let heights: Vec<Height> = measured.done.iter().map(Height::of).collect();
     let knee = saturation::knee(&heights);
@@ -89,7 +94,7 @@ pub(super) fn sweep(inputs: &Inputs<'_>, plan: &LoadPlan, measured: &Measured) -
             SweepOver::Rate => "rate",
         }
         .to_owned(),
-        steps: measured.done.iter().map(|done| step(inputs, done)).collect(),
+        steps: measured.done.iter().map(|done| step(inputs, done, energy(done))).collect(),
         knee: knee.map(|k| model::Knee { step: k as u64, value: heights[k].asked }),
         knee_reason: match (knee, first_saturated) {
             (Some(_), _) => None,
@@ -105,7 +110,7 @@ pub(super) fn sweep(inputs: &Inputs<'_>, plan: &LoadPlan, measured: &Measured) -
     })
 }
 
-fn step(inputs: &Inputs<'_>, done: &StepDone) -> model::Step {
+fn step(inputs: &Inputs<'_>, done: &StepDone, energy: model::StepEnergy) -> model::Step {
     let (concurrency, rate_per_s) = heights(done.shape);
     let cpu = efficiency::cpu_in_windows(inputs, &done.sums.windows);
     let tokens = done.timing.output_tokens.filter(|n| *n > 0);
@@ -124,6 +129,7 @@ fn step(inputs: &Inputs<'_>, done: &StepDone) -> model::Step {
             (Ok(_), None) => Some("the number of tokens is unknown".to_owned()),
             (Ok(_), Some(_)) => None,
         },
+        energy,
         saturated: done.saturated.clone(),
     }
 }

@@ -29,6 +29,7 @@ mod resources;
 mod roles;
 mod saturation;
 mod slots;
+mod split;
 mod stat;
 mod summary;
 mod timing;
@@ -103,13 +104,29 @@ pub fn report(inputs: Inputs<'_>) -> model::Report {
     let processes = processes::processes(&inputs);
     let resources = resources::resources(&inputs);
     let windows = measured.map(|m| m.sums.windows.as_slice()).unwrap_or_default();
-    let mut gpus = gpus::gpus(&inputs, windows, &processes);
-    let gpu_summary = gpus::summary(&inputs, &gpus, &processes);
+    let members = gpus::Members::of(inputs.gpu, &processes);
+    let mut gpus = gpus::gpus(&inputs, windows, &members);
+    let gpu_summary = gpus::summary(&inputs, &gpus, &members);
+    let counted = gpus::Counted::of(&inputs, &members, gpu_summary.as_ref());
     let planned = || measured.zip(inputs.plan.load.as_ref());
     let load = planned().map(|(measured, plan)| load::load(&inputs, plan, measured));
-    let sweep = planned().and_then(|(measured, plan)| load::sweep(&inputs, plan, measured));
+    let requests = measured.map(|m| split::Requests::of(m, inputs.origin));
+    let sweep = planned().zip(requests.as_ref()).and_then(|((measured, plan), requests)| {
+        load::sweep(&inputs, plan, measured, |done| joules::of_step(&counted, requests, done))
+    });
     let efficiency = efficiency::efficiency(&inputs, measured);
-    let efficiency = joules::beside(efficiency, &inputs, &gpus, gpu_summary.as_ref());
+    let efficiency = joules::beside(efficiency, &inputs, &gpus, gpu_summary.as_ref(), &counted);
+    let apart = match (measured, &requests, &sweep) {
+        (Some(measured), Some(requests), None) => split::prefill_decode(requests, &measured.sums, &counted),
+        (.., Some(sweep)) => Err(split::of_a_sweep(sweep)),
+        _ => Err("nothing was sent".to_owned()),
+    };
+    let efficiency = model::Efficiency {
+        prefill_decode_reason: apart.as_ref().err().cloned(),
+        prefill_decode: apart.ok(),
+        definitions: definitions::energy(),
+        ..efficiency
+    };
     let mut validity = validity::validity(&inputs, &processes);
     let samples = inputs.observation.map(|o| o.samples.as_slice()).unwrap_or_default();
     let busy = hardware::Busy::of(windows, samples, &processes, inputs.host.cpus);

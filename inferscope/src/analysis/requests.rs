@@ -53,6 +53,22 @@ impl Answer<'_> {
         Some((Nanos(self.last_token()?.since(self.first_token()?).0 / (n - 1)), n - 1))
     }
 
+    /// Tokens that arrived after the first, up to the last text; `None` where it is not told by the server's count that the
+    /// first piece was one token: what else came with it was made before it, but not before the first token.
+    pub(super) fn tokens_after_first(&self) -> Option<u64> {
+        if self.tokens.source != Some(model::TokenSource::Usage) {
+            return None;
+        }
+        let chunks = &self.request.chunks;
+        let first = chunks.iter().position(|c| c.kind.has_tokens())?;
+        let last = chunks.iter().rposition(|c| c.kind.has_tokens())?;
+        let count = |chunks: &[Chunk]| {
+            let told = chunks.iter().map(|c| self.tokens.in_chunk(c).map(u64::from));
+            told.sum::<Option<u64>>()
+        };
+        if count(&chunks[..=first])? == 1 { count(&chunks[first + 1..=last]) } else { None }
+    }
+
     /// Whether it kept the service level. A time that it does not have (a second token's, where there is one)
     /// breaks none, but no answer without visible text meets a ttfo.
     pub(super) fn meets(&self, slo: &Slo) -> bool {

@@ -7,6 +7,7 @@
 //! where the name ends in `_ns` and it is a point, lengths where it is a duration. `null` means
 //! unknown, never zero; a sibling `…_reason` says why.
 
+mod energy;
 mod gpus;
 mod load;
 mod processes;
@@ -16,6 +17,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use energy::{PrefillDecode, StepEnergy};
 pub use gpus::{
     DriverSamples, FailedQuery, Gpu, GpuLimits, GpuPoll, GpuProcess, GpuSample, GpuSummary, Interruption,
     LimitedBy, MigInstance,
@@ -182,6 +184,11 @@ pub struct Efficiency {
     pub tokens_per_joule_error: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub joules_reason: Option<String>,
+    /// The energy before and after the first token, where only one request was in flight at a time.
+    #[serde(default)]
+    pub prefill_decode: Option<PrefillDecode>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub prefill_decode_reason: Option<String>,
     /// All CPU packages of the machine (RAPL), over the load's window.
     #[serde(default)]
     pub cpu_package_joules: Option<f64>,
@@ -189,6 +196,8 @@ pub struct Efficiency {
     pub cpu_package_joules_error: Option<f64>,
     #[serde(default)]
     pub cpu_joules_per_token: Option<f64>,
+    #[serde(default)]
+    pub cpu_joules_per_token_error: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cpu_joules_reason: Option<String>,
     /// At the prices of `--price-per-hour`, in their currency, and at the measured output tokens/s.
@@ -196,6 +205,9 @@ pub struct Efficiency {
     pub cost_per_million_tokens: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cost_reason: Option<String>,
+    /// What each figure of energy means, by name.
+    #[serde(default)]
+    pub definitions: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -3,7 +3,7 @@ use crate::analysis::fixture::{
     LoadLog, ObservationBuilder, ProcessBuilder, RequestBuilder, device, fixture, ms, with,
 };
 use crate::event::ProcessUse;
-use crate::plan::Price;
+use crate::plan::{GpuChoice, Price};
 use crate::report::model::Report;
 
 fn report(devices: Vec<GpuDevice>) -> Report {

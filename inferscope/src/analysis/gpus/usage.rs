@@ -16,7 +16,7 @@ use super::Span;
 const GRACE_NS: i64 = 1_000_000_000;
 
 /// The tracked set, by host pid.
-pub(super) struct Members {
+pub(in crate::analysis) struct Members {
     /// When each lived, on the timeline.
     lives: HashMap<u32, Vec<(i64, i64)>>,
     /// Every process of the target is in it.
@@ -26,7 +26,7 @@ pub(super) struct Members {
 }
 
 impl Members {
-    pub(super) fn of(log: &GpuLog, processes: &model::Processes) -> Self {
+    pub(in crate::analysis) fn of(log: &GpuLog, processes: &model::Processes) -> Self {
         let host_pid = |p: &model::Process| p.host_pid.or(log.pids_are_ours.then_some(p.pid));
         let mut lives: HashMap<u32, Vec<(i64, i64)>> = HashMap::new();
         let mut complete = processes.complete;
@@ -169,7 +169,7 @@ fn divide(origin: Origin, device: &GpuDevice, members: &Members, usage: &mut Usa
 
 /// Processes of others with compute work on the device within the window, unless the driver's samples say that they did
 /// nothing in it.
-fn shared_with(origin: Origin, device: &GpuDevice, members: &Members, span: &Span) -> Vec<u32> {
+pub(super) fn shared_with(origin: Origin, device: &GpuDevice, members: &Members, span: &Span) -> Vec<u32> {
     let mut others: Vec<u32> = Vec::new();
     for (i, look) in device.processes.iter().enumerate() {
         let until = device.processes.get(i + 1).map_or(Mono(u64::MAX), |next| next.t);

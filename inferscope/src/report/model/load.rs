@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::StepEnergy;
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Load {
     /// `closed`: the next request waits for a free slot. `open`: it goes out on schedule. `trace`: the schedule is
@@ -107,6 +109,8 @@ pub struct Step {
     pub cpu_ns_per_token: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cpu_reason: Option<String>,
+    #[serde(default)]
+    pub energy: StepEnergy,
     /// Why the server has no more to give; `null` where it has.
     pub saturated: Option<String>,
 }

@@ -4,7 +4,8 @@
 
 use super::humanize::{bytes, counted, duration, number, watts};
 use super::layout::{Ink, Page};
-use crate::report::model::{Gpu, GpuSummary, Report, Stat};
+use super::sweep::value;
+use crate::report::model::{Gpu, GpuSummary, PrefillDecode, Report, Stat};
 
 pub(super) fn gpus(page: &mut Page, report: &Report) {
     page.heading("GPUs");
@@ -148,6 +149,7 @@ fn totals(page: &mut Page, report: &Report, summary: &GpuSummary) {
     let e = &report.efficiency;
     if report.load.is_some() {
         page.pair("energy a token", &a_token(report));
+        prefill_decode(page, report);
     }
     if let Some(cost) = e.cost_per_million_tokens {
         page.pair(
@@ -180,4 +182,47 @@ fn a_token(report: &Report) -> String {
             .map(|j| format!("{} J without what the devices use at rest", number(j))),
     );
     parts.join(", ")
+}
+
+/// Of the load, or of each step that has it. Where the energy as a whole is unknown, that is told once.
+fn prefill_decode(page: &mut Page, report: &Report) {
+    let steps = report.sweep.iter().flat_map(|sweep| &sweep.steps);
+    let of_steps =
+        steps.filter_map(|step| Some((format!(" at {}", value(step)), step.energy.prefill_decode.as_ref()?)));
+    let whole = report.efficiency.prefill_decode.as_ref().map(|whole| (String::new(), whole));
+    let all: Vec<(String, &PrefillDecode)> = whole.into_iter().chain(of_steps).collect();
+    for (at, told) in &all {
+        page.pair(
+            &format!("prefill{at}"),
+            &part(
+                told.prefill_mj.zip(told.prefill_error_mj),
+                told.joules_per_prompt_token.zip(told.joules_per_prompt_token_error),
+                "prompt token",
+                told.prefill_reason.as_deref(),
+            ),
+        );
+        page.pair(
+            &format!("decode{at}"),
+            &part(
+                told.decode_mj.zip(told.decode_error_mj),
+                told.joules_per_decode_token.zip(told.joules_per_decode_token_error),
+                "token after the first",
+                told.decode_reason.as_deref(),
+            ),
+        );
+    }
+    match all.first() {
+        Some((_, told)) => page.note(Ink::Dim, &told.method),
+        None if report.efficiency.joules_per_token.is_some() => {
+            page.pair("prefill, decode", &unknown(report.efficiency.prefill_decode_reason.as_deref()));
+        }
+        None => {}
+    }
+}
+
+fn part(mj: Option<(u64, u64)>, a_token: Option<(f64, f64)>, whose: &str, reason: Option<&str>) -> String {
+    let Some((mj, error)) = mj else { return unknown(reason) };
+    let each =
+        a_token.map(|(j, e)| format!(", {} ± {} J a {whose}", number(j), number(e))).unwrap_or_default();
+    format!("{} ± {}{each}", joules(mj as f64), joules(error as f64))
 }

@@ -16,8 +16,12 @@ pub(super) fn answer(page: &mut Page, load: &Load, sweep: &Sweep) {
         return;
     }
     let with_slo = sweep.steps.iter().any(|step| step.timing.good_requests.is_some());
-    table(page, sweep, with_slo);
-    unknown(page, sweep, with_slo);
+    let columns = Columns {
+        slo: with_slo,
+        energy: sweep.steps.iter().any(|step| step.energy.joules_per_token.is_some()),
+    };
+    table(page, sweep, columns);
+    unknown(page, sweep, columns);
     page.blank();
     knee(page, sweep);
     repeated(page, sweep);
@@ -29,7 +33,15 @@ pub(super) fn answer(page: &mut Page, load: &Load, sweep: &Sweep) {
     schedule(page, sweep);
 }
 
-fn table(page: &mut Page, sweep: &Sweep, with_slo: bool) {
+/// Those that are not of every sweep.
+#[derive(Debug, Clone, Copy)]
+struct Columns {
+    slo: bool,
+    /// Where any step's energy is known.
+    energy: bool,
+}
+
+fn table(page: &mut Page, sweep: &Sweep, columns: Columns) {
     let right = |title| (title, Align::Right);
     let value = if sweep.over == "rate" { "requests\na second" } else { "concur-\nrency" };
     let mut header = vec![
@@ -43,24 +55,27 @@ fn table(page: &mut Page, sweep: &Sweep, with_slo: bool) {
         right("e2e\np50 ms"),
         right("in\nflight"),
     ];
-    if with_slo {
+    if columns.slo {
         header.push(right("good-\nput/s"));
     }
     header.push(right("CPU ms\na token"));
+    if columns.energy {
+        header.push(right("J/\ntoken"));
+    }
     let rows: Vec<Vec<String>> = sweep
         .steps
         .iter()
         .enumerate()
         .map(|(n, step)| {
             let knee = sweep.knee.as_ref().is_some_and(|knee| knee.step == n as u64);
-            row(step, knee, with_slo)
+            row(step, knee, columns)
         })
         .collect();
     page.table(&header, &rows);
     page.note(Ink::Dim, "gap: the time between two chunks with text; in flight: requests on average");
 }
 
-fn row(step: &Step, knee: bool, with_slo: bool) -> Vec<String> {
+fn row(step: &Step, knee: bool, columns: Columns) -> Vec<String> {
     let timing = &step.timing;
     let mark = if knee { "knee " } else { "" };
     let mut cells = vec![
@@ -74,10 +89,13 @@ fn row(step: &Step, knee: bool, with_slo: bool) -> Vec<String> {
         millis(timing.e2e_ns.p50),
         or_dash(step.in_flight.mean, number),
     ];
-    if with_slo {
+    if columns.slo {
         cells.push(or_dash(timing.goodput_per_s, number));
     }
     cells.push(or_dash(step.cpu_ns_per_token, |ns| number(ns / 1e6)));
+    if columns.energy {
+        cells.push(or_dash(step.energy.joules_per_token, number));
+    }
     cells
 }
 
@@ -96,7 +114,7 @@ fn compact_count(n: u64) -> String {
 }
 
 /// What the step was of.
-fn value(step: &Step) -> String {
+pub(super) fn value(step: &Step) -> String {
     match (step.concurrency, step.rate_per_s) {
         (Some(n), _) => count(n.into()),
         (None, rate) => or_dash(rate, plain),
@@ -104,10 +122,10 @@ fn value(step: &Step) -> String {
 }
 
 /// Each dash's reason, once for all steps and figures that share it.
-fn unknown(page: &mut Page, sweep: &Sweep, with_slo: bool) {
+fn unknown(page: &mut Page, sweep: &Sweep, columns: Columns) {
     let mut told: Vec<(&str, Vec<&str>, Vec<String>)> = Vec::new();
     for step in &sweep.steps {
-        for (figure, reason) in reasons(step, with_slo) {
+        for (figure, reason) in reasons(step, columns) {
             let value = value(step);
             match told.iter_mut().find(|(why, ..)| *why == reason) {
                 Some((_, figures, values)) => {
@@ -130,7 +148,7 @@ fn unknown(page: &mut Page, sweep: &Sweep, with_slo: bool) {
     }
 }
 
-fn reasons(step: &Step, with_slo: bool) -> Vec<(&'static str, &str)> {
+fn reasons(step: &Step, columns: Columns) -> Vec<(&'static str, &str)> {
     let timing = &step.timing;
     let figures = [
         ("tokens/s", timing.output_tokens_per_s.is_none(), Some(no_tokens(timing))),
@@ -138,8 +156,13 @@ fn reasons(step: &Step, with_slo: bool) -> Vec<(&'static str, &str)> {
         ("gap", timing.inter_chunk_ns.p99.is_none(), timing.inter_chunk_ns.reason.as_deref()),
         ("e2e", timing.e2e_ns.p50.is_none(), timing.e2e_ns.reason.as_deref()),
         ("in flight", step.in_flight.mean.is_none(), Some("no measured request took any time")),
-        ("goodput", with_slo && timing.goodput_per_s.is_none(), timing.goodput_per_s_reason.as_deref()),
+        ("goodput", columns.slo && timing.goodput_per_s.is_none(), timing.goodput_per_s_reason.as_deref()),
         ("CPU a token", step.cpu_ns_per_token.is_none(), step.cpu_reason.as_deref()),
+        (
+            "J/token",
+            columns.energy && step.energy.joules_per_token.is_none(),
+            step.energy.joules_reason.as_deref(),
+        ),
     ];
     let missing = figures.into_iter().filter(|(_, missing, _)| *missing);
     missing.map(|(name, _, reason)| (name, reason.unwrap_or("no reason given"))).collect()

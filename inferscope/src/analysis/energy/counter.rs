@@ -1,0 +1,205 @@
+//! A counter of energy that only rises and lags behind by up to its refresh.
+//!
+//! Owns the bounds of what was used by a moment: what the counter shows then is no more than that, and what it shows once
+//! it has moved on after that moment is no less. So both ends of a stretch have bounds that need no assumption about the
+//! refresh; the estimate between them is linear between its steps. A part of `energy`.
+
+use crate::clock::Mono;
+use crate::event::EnergyReading;
+use crate::units::Nanos;
+
+use super::Energy;
+
+/// Readings, prepared to be asked for many stretches.
+pub(in crate::analysis) struct Counter<'a> {
+    readings: &'a [EnergyReading],
+    /// When it was seen to move on, and to what.
+    steps: Vec<(Mono, u64)>,
+    /// Of each reading: the first after it that shows more, unless the counter began anew in between.
+    rises: Vec<Option<usize>>,
+    /// Of each reading: how often the counter had begun anew by then.
+    falls: Vec<u32>,
+}
+
+/// What was used by a moment is at least and at most what these two readings show.
+struct Bounds {
+    low: usize,
+    high: usize,
+}
+
+impl<'a> Counter<'a> {
+    pub(in crate::analysis) fn of(readings: &'a [EnergyReading]) -> Self {
+        Self::broken(readings, &[])
+    }
+
+    /// At each of `breaks`, in order, it may have begun anew, also above what it showed before.
+    pub(in crate::analysis) fn broken(readings: &'a [EnergyReading], breaks: &[Mono]) -> Self {
+        let begins_anew = |pair: &[EnergyReading]| {
+            let next = breaks.get(breaks.partition_point(|t| *t < pair[0].before));
+            pair[1].mj < pair[0].mj || next.is_some_and(|t| *t <= pair[1].after)
+        };
+        let moved = readings.windows(2).filter(|w| w[1].mj > w[0].mj && !begins_anew(w));
+        let mut rises = vec![None; readings.len()];
+        for (i, pair) in readings.windows(2).enumerate().rev() {
+            rises[i] = if begins_anew(pair) {
+                None
+            } else if pair[1].mj == pair[0].mj {
+                rises[i + 1]
+            } else {
+                Some(i + 1)
+            };
+        }
+        let mut fallen = 0;
+        let falls = (0..readings.len()).map(|i| {
+            fallen += u32::from(i > 0 && begins_anew(&readings[i - 1..=i]));
+            fallen
+        });
+        Self {
+            readings,
+            steps: moved
+                .map(|w| (w[0].before.plus(Nanos(w[1].after.since(w[0].before).0 / 2)), w[1].mj))
+                .collect(),
+            rises,
+            falls: falls.collect(),
+        }
+    }
+
+    /// # Errors
+    /// In words: the counter does not cover the stretch, or began anew in it.
+    pub(in crate::analysis) fn between(&self, from: Mono, to: Mono) -> Result<Energy, String> {
+        let (start, end) = (self.bounds(from)?, self.bounds(to)?);
+        if self.falls[start.low] != self.falls[end.high] {
+            return Err("the energy counter began anew during the run".to_owned());
+        }
+        let shown = |i: usize| self.readings[i].mj as f64;
+        let at = |t: Mono, b: &Bounds| self.estimate(t).map(|mj| mj.min(shown(b.high)).max(shown(b.low)));
+        let (Some(mj_from), Some(mj_to)) = (at(from, &start), at(to, &end)) else {
+            return Err("the energy counter did not move on around the load's window".to_owned());
+        };
+        let low = (shown(end.low) - shown(start.high)).max(0.0);
+        let high = shown(end.high) - shown(start.low);
+        let mj = (mj_to - mj_from).max(0.0);
+        Ok(Energy { mj, error_mj: (mj - low).max(high - mj) })
+    }
+
+    fn bounds(&self, t: Mono) -> Result<Bounds, String> {
+        let low = self.readings.partition_point(|r| r.after <= t).checked_sub(1);
+        let low = low.ok_or("the energy counter was not read before the load's window")?;
+        let after = self.readings.partition_point(|r| r.before < t);
+        let high = self.rises.get(after).copied().flatten();
+        Ok(Bounds { low, high: high.ok_or("the energy counter did not move on after the load's window")? })
+    }
+
+    fn estimate(&self, t: Mono) -> Option<f64> {
+        let next = self.steps.partition_point(|p| p.0 < t);
+        let (b, a) = (self.steps.get(next)?, self.steps.get(next.checked_sub(1)?)?);
+        let part = t.since(a.0).as_secs_f64() / b.0.since(a.0).as_secs_f64();
+        Some((b.1 as f64 - a.1 as f64).mul_add(part, a.1 as f64))
+    }
+
+    /// The middle of the times between two steps; `None` where there are too few to tell.
+    pub(in crate::analysis) fn refresh(&self) -> Option<Nanos> {
+        let mut gaps: Vec<Nanos> = self.steps.windows(2).map(|w| w[1].0.since(w[0].0)).collect();
+        gaps.sort_unstable();
+        (gaps.len() >= 4).then(|| gaps[gaps.len() / 2])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const fn ms(t: u64) -> Mono {
+        Mono((10_000 + t) * 1_000_000)
+    }
+
+    fn counted(readings: &[EnergyReading], from: Mono, to: Mono) -> Result<Energy, String> {
+        Counter::of(readings).between(from, to)
+    }
+
+    /// A counter over a power that changes at 1,000 ms from `low` to `high` watts, refreshed every `refresh` ms and read
+    /// every `every`.
+    fn counter(low: u64, high: u64, refresh: u64, every: u64) -> Vec<EnergyReading> {
+        (0..3_000 / every)
+            .map(|n| {
+                let t = n * every;
+                let mj = used(low, high, t / refresh * refresh);
+                EnergyReading { before: ms(t), after: Mono(ms(t).0 + 100_000), mj }
+            })
+            .collect()
+    }
+
+    /// Millijoules: milliseconds times watts.
+    fn used(low: u64, high: u64, t: u64) -> u64 {
+        t.min(1_000) * low + t.saturating_sub(1_000) * high
+    }
+
+    proptest! {
+        #[test]
+        fn the_truth_is_within_the_counters_error(low in 1_u64..700, high in 1_u64..700, refresh in 20_u64..200, every in 5_u64..150, from in 400_u64..1_200, length in 300_u64..1_200) {
+            let readings = counter(low, high, refresh, every);
+            let energy = counted(&readings, ms(from), ms(from + length)).unwrap();
+            let truth = (used(low, high, from + length) - used(low, high, from)) as f64;
+            prop_assert!((energy.mj - truth).abs() <= energy.error_mj, "{truth} is not {energy:?}");
+            // Four lags of a refresh and two readings, at the higher power.
+            let most = (4 * (refresh + 2 * every) * low.max(high)) as f64;
+            prop_assert!(energy.error_mj <= most, "{energy:?} says nothing, {most} would do");
+        }
+    }
+
+    #[test]
+    fn a_counter_that_began_anew_gives_no_figure() {
+        let mut readings = counter(100, 300, 100, 50);
+        for reading in readings.iter_mut().skip(30) {
+            reading.mj -= 100_000;
+        }
+        assert!(counted(&readings, ms(500), ms(2_000)).unwrap_err().contains("anew"));
+        // Before and after it there is one.
+        assert!(counted(&readings, ms(500), ms(1_000)).is_ok());
+        assert!(counted(&readings, ms(1_800), ms(2_400)).is_ok());
+    }
+
+    #[test]
+    fn a_counter_that_may_have_begun_anew_is_two_whatever_it_shows() {
+        let readings = counter(100, 300, 100, 50);
+        let broken = Counter::broken(&readings, &[ms(1_210)]);
+        assert!(broken.between(ms(500), ms(2_000)).unwrap_err().contains("anew"));
+        assert!(broken.between(ms(500), ms(1_000)).is_ok());
+        // What it shows after the break is no bound of what was used before.
+        assert!(broken.between(ms(500), ms(1_190)).unwrap_err().contains("did not move on after"));
+        assert!(broken.between(ms(1_400), ms(2_400)).is_ok());
+    }
+
+    /// By whichever reading the counter falls: no figure, or one that holds.
+    #[test]
+    fn a_counter_that_begins_anew_beside_an_end_is_no_figure_either() {
+        let mut given = 0;
+        for fall in 1..60 {
+            let mut readings = counter(100, 100, 100, 50);
+            for reading in readings.iter_mut().skip(fall) {
+                reading.mj = (reading.mj + 1_000).saturating_sub(fall as u64 * 5_000);
+            }
+            if let Ok(energy) = counted(&readings, ms(1_010), ms(1_990)) {
+                given += 1;
+                assert!((energy.mj - 98_000.0).abs() <= energy.error_mj, "fell at {fall}: {energy:?}");
+            }
+        }
+        assert!(given > 20, "{given}");
+    }
+
+    #[test]
+    fn what_the_readings_do_not_cover_has_no_figure() {
+        let readings = counter(100, 300, 100, 50);
+        assert!(counted(&readings[20..], ms(500), ms(2_000)).unwrap_err().contains("not read before"));
+        assert!(counted(&readings[..41], ms(500), ms(2_000)).unwrap_err().contains("did not move on after"));
+        assert!(counted(&[], ms(500), ms(2_000)).is_err());
+    }
+
+    #[test]
+    fn the_refresh_is_the_middle_of_the_steps() {
+        assert_eq!(Counter::of(&counter(100, 100, 100, 10)).refresh(), Some(Nanos::from_millis(100)));
+        assert_eq!(Counter::of(&counter(100, 100, 1_000, 10)).refresh(), None);
+    }
+}

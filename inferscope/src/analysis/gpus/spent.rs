@@ -1,0 +1,98 @@
+//! From a device's readings to the energy of any windows.
+//!
+//! Owns which way a device's energy is told. The load's figures and those of a sweep's steps come from here. A part of
+//! `gpus`.
+
+use crate::clock::Mono;
+use crate::event::{GpuDevice, GpuLog, PowerPoint, PowerSource};
+
+use super::super::energy::{self, Counter, Energy};
+use super::super::requests::Window;
+use super::Span;
+
+pub(super) struct Spent {
+    pub(super) energy: Energy,
+    pub(super) source: &'static str,
+}
+
+/// Why a device's own figures are none of an instance's.
+pub(super) const OF_THE_WHOLE: &str =
+    "the driver tells the energy of the whole device, not of a MIG instance";
+
+/// Of the device, or why it has none.
+pub(super) fn counter(device: &GpuDevice) -> Result<Counter<'_>, String> {
+    match device.refused.get("energy_mj") {
+        Some(reason) => Err(format!("it has no energy counter ({reason})")),
+        None => {
+            let breaks: Vec<Mono> = device.interruptions.iter().map(|away| away.from).collect();
+            Ok(Counter::broken(&device.energy, &breaks))
+        }
+    }
+}
+
+/// The counter's difference; where there is none, the area under whichever readings of power tell it best.
+pub(super) fn energy_of(device: &GpuDevice, span: &Span) -> Result<Spent, String> {
+    if device.mig.is_some() {
+        return Err(OF_THE_WHOLE.to_owned());
+    }
+    there_in(device, &span.0)?;
+    let counted = counter(device).and_then(|c| over(span, |w| c.between(w.from, w.to)));
+    let why_not = match counted {
+        Ok(energy) => return Ok(Spent { energy, source: "counter" }),
+        Err(why) => why,
+    };
+    let averaged = device.power_source != Some(PowerSource::Instant);
+    // What the driver's own samples are is not told: taken for averages like the query beside them.
+    let ways = [(&device.power, averaged), (&device.power_sampled, true)];
+    let tried: Vec<Result<Energy, String>> = ways
+        .into_iter()
+        .map(|(points, averaged)| {
+            over(span, |w| energy::integrated(together(device, points, w)?, w.from, w.to, averaged))
+        })
+        .collect();
+    let best = tried.iter().flatten().copied().min_by(|a, b| a.error_mj.total_cmp(&b.error_mj));
+    let why = || format!("{why_not}; {}", tried[0].as_ref().err().map_or("", String::as_str));
+    best.map(|energy| Spent { energy, source: "integrated" }).ok_or_else(why)
+}
+
+/// # Errors
+/// In words: the device was away within one of the windows.
+pub(super) fn there_in(device: &GpuDevice, windows: &[Window]) -> Result<(), String> {
+    windows.iter().try_for_each(|window| unbroken(device, window).map(drop))
+}
+
+fn unbroken(device: &GpuDevice, window: &Window) -> Result<(Mono, Mono), String> {
+    let there = device.unbroken(window.from, window.to);
+    there.map_err(|away| format!("the device was away in that time ({})", away.words))
+}
+
+/// The readings that belong together with the window: none from before or after the device was away.
+///
+/// # Errors
+/// In words: it was away within the window.
+pub(in crate::analysis) fn together<'a>(
+    device: &GpuDevice,
+    points: &'a [PowerPoint],
+    window: &Window,
+) -> Result<&'a [PowerPoint], String> {
+    let (begin, end) = unbroken(device, window)?;
+    Ok(&points[points.partition_point(|p| p.t < begin)..points.partition_point(|p| p.t < end)])
+}
+
+/// The sum over all windows.
+fn over(span: &Span, of: impl Fn(&Window) -> Result<Energy, String>) -> Result<Energy, String> {
+    span.0.iter().map(of).try_fold(Energy::NONE, |sum, energy| Ok(sum.plus(energy?)))
+}
+
+/// Milliwatts over the wait before the load. Its error is that of the area, spread over the time.
+pub(super) fn idle_power(log: &GpuLog, device: &GpuDevice) -> Result<Energy, String> {
+    let (from, to) = log.baseline.ok_or("power at rest was not sampled")?;
+    let window = Window { from, to };
+    let seconds = window.length().as_secs_f64();
+    let averaged = device.power_source != Some(PowerSource::Instant);
+    let spent = together(device, &device.power, &window)
+        .and_then(|points| energy::integrated(points, from, to, averaged))
+        .or_else(|_| counter(device)?.between(from, to))
+        .map_err(|_| "power was not read over the whole wait before the load".to_owned())?;
+    Ok(Energy { mj: spent.mj / seconds, error_mj: spent.error_mj / seconds })
+}
