@@ -8,6 +8,8 @@ mod away;
 mod rest;
 #[path = "gpu/scenarios.rs"]
 mod scenarios;
+#[path = "gpu/split.rs"]
+mod split;
 #[path = "gpu/traps.rs"]
 mod traps;
 

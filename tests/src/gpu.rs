@@ -135,12 +135,21 @@ impl Scene {
     /// When the run does not go well.
     #[must_use]
     pub fn run(&self, load: Load, more: &[&str]) -> Ran {
-        let server = TimedServer::start(Answer::Stream(steady(load.tokens, 20, 20)));
+        let requests = load.requests.to_string();
+        let args = [&["--requests", &requests, "--gpu-baseline", "400ms"], more].concat();
+        self.drive(Answer::Stream(steady(load.tokens, 20, 20)), &args)
+    }
+
+    /// The same with a server that answers in this way.
+    ///
+    /// # Panics
+    /// When the run does not go well.
+    #[must_use]
+    pub fn drive(&self, answer: Answer, args: &[&str]) -> Ran {
+        let server = TimedServer::start(answer);
         let json = self.path("report.json");
-        let (requests, endpoint) = (load.requests.to_string(), server.endpoint());
-        let args = ["--endpoint", &endpoint, "--requests", &requests, "--gpu-baseline", "400ms"];
-        let mut command = self.command(&args);
-        command.arg("-o").arg(&json).args(more);
+        let mut command = self.command(&["--endpoint", &server.endpoint()]);
+        command.arg("-o").arg(&json).args(args);
         let mut running = binary::start_as(command);
         while server.exchanges().is_empty() {
             if running.process.child.try_wait().expect("it is this process's child").is_some() {
@@ -182,10 +191,14 @@ impl Ran {
     /// Millijoules of a curve of milliwatts in the window, summed by the tenth of a millisecond.
     #[must_use]
     pub fn truth_mj(&self, curve: &[(f64, f64)]) -> f64 {
-        const STEP_MS: f64 = 0.1;
         let (from, to) = self.window_ms();
-        let steps = ((to - from) / STEP_MS) as usize;
-        (0..steps).map(|n| at(curve, (n as f64 + 0.5).mul_add(STEP_MS, from)) * STEP_MS / 1e3).sum()
+        area_mj(curve, from, to)
+    }
+
+    /// A moment of CLOCK_MONOTONIC in milliseconds of the curves.
+    #[must_use]
+    pub fn on_curve_ms(&self, ns: u64) -> f64 {
+        (ns as f64 - self.begun_ns as f64) / 1e6
     }
 
     /// How much later than its write each token was stamped, in nanoseconds.
@@ -229,6 +242,14 @@ impl Ran {
 #[must_use]
 pub fn number(value: &Value) -> f64 {
     value.as_f64().unwrap_or_else(|| panic!("not a number: {value}"))
+}
+
+/// Millijoules of a curve of milliwatts between two of its moments, summed by the tenth of a millisecond.
+#[must_use]
+pub fn area_mj(curve: &[(f64, f64)], from_ms: f64, to_ms: f64) -> f64 {
+    const STEP_MS: f64 = 0.1;
+    let steps = ((to_ms - from_ms) / STEP_MS) as usize;
+    (0..steps).map(|n| at(curve, (n as f64 + 0.5).mul_add(STEP_MS, from_ms)) * STEP_MS / 1e3).sum()
 }
 
 /// The scenario's form: straight lines between points.

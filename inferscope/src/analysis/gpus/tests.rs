@@ -166,3 +166,29 @@ fn a_price_is_for_an_hour_of_each_device_that_counts() {
     assert_eq!(r.efficiency.cost_per_million_tokens, None);
     assert!(r.efficiency.cost_reason.unwrap().contains("NVIDIA L4"));
 }
+
+#[test]
+fn the_packages_energy_a_token_is_withheld_where_it_is_too_rough() {
+    let mut f = fixture(vec![with(device(0, 100), &[(900, Some(5))])]);
+    f.gpu.packages.readings = f.gpu.devices[0].energy.clone();
+    let e = f.clone().report().efficiency;
+    assert_eq!((e.cpu_package_joules, e.cpu_joules_per_token), (Some(200.0), Some(2.0)));
+    assert_eq!(e.cpu_joules_per_token_error.map(|j| j * 100.0), e.cpu_package_joules_error);
+    // A counter that moves on every half a second: 200 J may be 150 or 250.
+    for reading in &mut f.gpu.packages.readings {
+        reading.mj = reading.mj / 50_000 * 50_000;
+    }
+    let e = f.report().efficiency;
+    assert!(e.cpu_package_joules_error.unwrap() >= 50.0);
+    assert_eq!((e.cpu_joules_per_token, e.cpu_joules_per_token_error), (None, None));
+    assert!(e.cpu_joules_reason.unwrap().contains("may be off by"));
+}
+
+#[test]
+fn a_counter_that_stands_still_gives_no_tokens_a_joule() {
+    let mut d = with(device(0, 0), &[(900, Some(5))]);
+    d.energy.clear();
+    let e = report(vec![d]).efficiency;
+    assert_eq!((e.joules_per_token, e.tokens_per_joule), (None, None));
+    assert!(e.joules_reason.is_some());
+}

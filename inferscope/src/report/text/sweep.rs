@@ -44,9 +44,11 @@ struct Columns {
 fn table(page: &mut Page, sweep: &Sweep, columns: Columns) {
     let right = |title| (title, Align::Right);
     let value = if sweep.over == "rate" { "requests\na second" } else { "concur-\nrency" };
+    // With every column there is no room for the longer words.
+    let requests = if columns.slo && columns.energy { "ok/\nfailed" } else { "requests\nok/failed" };
     let mut header = vec![
         right(value),
-        right("requests\nok/failed"),
+        right(requests),
         right("output\ntokens/s"),
         right("TTFT\np50 ms"),
         right("\np99 ms"),

@@ -1,5 +1,8 @@
 use super::{MS, assert_has, plain};
-use crate::analysis::fixture::{client_late, open_loop, repeated, sweep, sweep_of_dashes};
+use crate::analysis::fixture::{
+    client_late, metered, ms, open_loop, repeated, sweep, sweep_of_dashes, sweep_on, with,
+};
+use crate::event::GpuLog;
 use crate::report::model::{FailureGroup, Level, Report};
 use crate::report::text::layout::WIDTH;
 
@@ -80,6 +83,47 @@ fn a_sweep_of_which_little_is_known_has_a_reason_for_each_dash() {
     // Of every figure in a row that is a dash, a line says why.
     let dashes = text.lines().filter(|l| l.contains("/4  ") || l.contains("/0  ")).flat_map(str::chars);
     assert_eq!(dashes.filter(|c| *c == '–').count(), 10);
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn a_sweep_on_a_device_has_the_joules_of_each_step_and_the_parts_of_the_first() {
+    // 300 W in the first step's prefill, 150 W in its decode, 200 W later; nothing is read after 6 s.
+    let power = |t: u64| match t {
+        1_000..1_100 => 300_000,
+        1_100..2_000 => 150_000,
+        3_000..7_000 => 200_000,
+        _ => 100_000,
+    };
+    let device = with(metered(power, 6_000, 10, 20), &[(42, Some(5))]);
+    let report =
+        sweep_on(GpuLog { devices: vec![device], polled: Some((ms(0), ms(6_000))), ..GpuLog::default() });
+    let steps = &report.sweep.as_ref().unwrap().steps;
+    assert_eq!(steps[1].energy.joules_per_token, Some(2.0));
+    let text = plain(&report);
+    assert_has(
+        &text,
+        &[
+            "  CPU ms     J/\n",
+            " 100     100    18.0    18.0   1,000    2.00     5.00   2.00\n",
+            "4.00     5.00      –\n",
+            "– J/token at 4: device 0: the energy counter did not move on after",
+            "prefill at 1        29.2 J ± 1.35 J, 0.975 ± 0.0450 J a prompt token",
+            "decode at 1         132 J ± 0 J, 2.70 ± 0 J a token after the first",
+        ],
+    );
+    // Without a device there is no such column.
+    assert!(!plain(&sweep()).contains("J/\n"));
+    // With a service level too every column is there and has room.
+    let mut full = report.clone();
+    for step in &mut full.sweep.as_mut().unwrap().steps {
+        (step.timing.good_requests, step.timing.goodput_per_s) = (Some(2), Some(1_234.5));
+        step.energy.joules_per_token = Some(0.012_34);
+    }
+    let full = plain(&full);
+    assert!(full.lines().all(|line| line.chars().count() <= WIDTH), "{full}");
+    assert_has(&full, &["  good-   CPU ms      J/\n", "  1,235     5.00  0.0123\n"]);
+    assert!(text.lines().all(|line| line.chars().count() <= WIDTH));
     insta::assert_snapshot!(text);
 }
 
