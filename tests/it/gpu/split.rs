@@ -38,7 +38,7 @@ fn answer() -> Answer {
 fn truth(ran: &Ran, curve: &[(f64, f64)]) -> [(f64, f64); 2] {
     let origin = number(&ran.report["run"]["origin_monotonic_ns"]);
     let mut truth = [(0.0, 0.0); 2];
-    let requests = ran.report["requests"].as_array().unwrap();
+    let requests = ran.report["requests"].as_array().expect("a list");
     assert_eq!(requests.len(), ran.exchanges.len());
     for (request, exchange) in requests.iter().zip(&ran.exchanges) {
         let tokens: Vec<u64> = exchange.tokens().map(|w| w.before_ns).collect();
@@ -54,24 +54,17 @@ fn truth(ran: &Ran, curve: &[(f64, f64)]) -> [(f64, f64); 2] {
     truth
 }
 
-fn check(told: &Value, truth: [(f64, f64); 2], least_known: usize) {
-    let mut known = 0;
+fn check(told: &Value, truth: [(f64, f64); 2]) {
     for (name, (joules, apart_ms)) in ["prefill", "decode"].into_iter().zip(truth) {
-        let Some(mj) = told[format!("{name}_mj")].as_f64() else {
-            say(&format!("{name}: {}", told[format!("{name}_reason")]));
-            continue;
-        };
-        known += 1;
+        let mj = number(&told[format!("{name}_mj")]) / 1e3;
         let error = number(&told[format!("{name}_error_mj")]) / 1e3;
-        let mj = mj / 1e3;
         say(&format!("{name}: {mj:.1} J ± {error:.1} J, truth {joules:.1} J; {apart_ms:.2} ms apart"));
         let slack = apart_ms / 1e3 * HIGHEST_W + 0.1;
         assert!((mj - joules).abs() <= error + slack, "{joules} is not {mj} ± {error}: {told:#}");
-        assert!(error <= mj * 0.25, "{told:#}");
-        // What the two parts would have in common, told apart, is not what each of them is.
+        // Else anything would do.
         assert!(slack < joules * 0.1, "the client's times are not the server's: {apart_ms} ms");
+        assert!(error < joules * 0.2, "an error of {error} says nothing about {joules}");
     }
-    assert!(known >= least_known, "{told:#}");
 }
 
 fn scene(instant: bool, energy: bool) -> (Scene, Vec<(f64, f64)>) {
@@ -91,7 +84,7 @@ fn prefill_and_decode_have_their_own_energy_at_concurrency_one() {
     let ran = scene
         .drive(answer(), &["--requests", &requests, "--gpu-baseline", "0s", "--sample-interval", "20ms"]);
     let told = &ran.report["efficiency"]["prefill_decode"];
-    check(told, truth(&ran, &power), 2);
+    check(told, truth(&ran, &power));
     assert_eq!(told["requests"], REQUESTS);
     assert_eq!(told["decode_tokens"], REQUESTS * (TOKENS - 1));
     let a_token = number(&told["joules_per_decode_token"]);

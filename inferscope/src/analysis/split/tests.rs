@@ -289,16 +289,17 @@ fn a_sweep_without_a_step_of_one_says_why_regression_does_not_tell_either() {
     assert!(why.contains("same mix of prompt and output tokens"), "{why}");
 }
 
-/// Least squares of energy on both kinds of tokens, each step's energy within 3%: how far off the joules a prompt token
-/// may be, as a part of themselves.
-fn doubt_of_regression(steps: &[(f64, f64)]) -> f64 {
+/// Least squares of energy on both kinds of tokens, each step's energy within 3%: how far off the joules a prompt token may
+/// be, as a part of themselves. `None`: one column is a multiple of the other, and any joules a prompt token fit.
+fn doubt_of_regression(steps: &[(f64, f64)]) -> Option<f64> {
     let (a_prompt, an_output) = (0.02, 0.1);
     let dot = |f: fn(&(f64, f64)) -> f64| steps.iter().map(f).sum::<f64>();
     let (pp, po, oo) = (dot(|s| s.0 * s.0), dot(|s| s.0 * s.1), dot(|s| s.1 * s.1));
     let det = pp * oo - po * po;
     let weight = |s: &(f64, f64)| (oo * s.0 - po * s.1) / det;
-    let error: f64 = steps.iter().map(|s| weight(s).abs() * 0.03 * (a_prompt * s.0 + an_output * s.1)).sum();
-    error / a_prompt
+    let joules = |s: &(f64, f64)| a_prompt * s.0 + an_output * s.1;
+    let error: f64 = steps.iter().map(|s| weight(s).abs() * 0.03 * joules(s)).sum();
+    (det > pp * oo * 1e-12).then_some(error / a_prompt)
 }
 
 #[test]
@@ -308,16 +309,14 @@ fn regression_over_a_sweep_would_invent_numbers() {
     let tokens =
         |s: &model::Step| (s.timing.prompt_tokens.unwrap() as f64, s.timing.output_tokens.unwrap() as f64);
     let all: Vec<(f64, f64)> = steps.iter().map(tokens).collect();
-    // The same answers: one column is a multiple of the other.
-    assert!(all.iter().all(|(p, o)| (o / p - 50.0 / 30.0).abs() < 1e-12), "{all:?}");
-    let doubt = doubt_of_regression(&all);
-    assert!(doubt.is_nan() || doubt >= 100.0, "{doubt}");
-    // Answers that end by themselves, 2% apart from step to step: still an interval that holds zero and 20 times the truth.
+    assert_eq!(all, [(30.0, 50.0), (60.0, 100.0), (120.0, 200.0)]);
+    assert_eq!(doubt_of_regression(&all), None);
+    // Answers that end by themselves, 2% apart from step to step: an interval of many times the truth, and zero in it.
     let by_chance: Vec<_> = all.iter().zip([1.0, 1.02, 0.98]).map(|((p, o), by)| (*p, o * by)).collect();
-    let doubt = doubt_of_regression(&by_chance);
+    let doubt = doubt_of_regression(&by_chance).unwrap();
     assert!(doubt > 10.0, "{doubt}");
     // The reckoning itself: mixes that do differ would tell.
-    assert!(doubt_of_regression(&[(4_000.0, 10.0), (10.0, 1_000.0)]) < 0.1);
+    assert!(doubt_of_regression(&[(4_000.0, 10.0), (10.0, 1_000.0)]).unwrap() < 0.1);
 }
 
 #[test]
