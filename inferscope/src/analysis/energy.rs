@@ -116,10 +116,24 @@ mod tests {
                 (0..30).map(|n| PowerPoint { t: ms(n * every), mw: steps[n as usize].0 * 1_000 }).collect();
             let energy = integrated(&points, ms(from), ms(from + length), false).unwrap();
             let truth: u64 = (from..from + length).map(power).sum();
-            // The truth is summed by the millisecond: a jump within one moves it by less than this each.
-            let slack = 700.0 * 30.0;
-            prop_assert!((energy.mj - truth as f64).abs() <= energy.error_mj + slack, "{truth} is not {energy:?}");
+            // The power changes at whole milliseconds only.
+            prop_assert!((energy.mj - truth as f64).abs() <= energy.error_mj + 1e-6, "{truth} is not {energy:?}");
         }
+    }
+
+    #[test]
+    fn half_of_the_time_between_two_readings_may_be_all_at_either() {
+        let points = [(0, 100_000), (100, 300_000)].map(|(t, mw)| PowerPoint { t: ms(t), mw });
+        for (from, to) in [(0, 50), (50, 100)] {
+            let energy = integrated(&points, ms(from), ms(to), false).unwrap();
+            assert!(
+                energy.mj - energy.error_mj <= 5_000.0 && energy.mj + energy.error_mj >= 15_000.0,
+                "{energy:?}"
+            );
+        }
+        // Of the whole of it the middle is never further off than half of the change.
+        let whole = integrated(&points, ms(0), ms(100), false).unwrap();
+        assert_eq!((whole.mj, whole.error_mj), (20_000.0, 10_000.0));
     }
 
     #[test]

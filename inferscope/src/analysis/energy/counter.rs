@@ -147,6 +147,41 @@ mod tests {
             let most = (4 * (refresh + 2 * every) * low.max(high)) as f64;
             prop_assert!(energy.error_mj <= most, "{energy:?} says nothing, {most} would do");
         }
+
+        /// Bursts within a refresh: the truth may be at either bound, and what is between them is no help.
+        #[test]
+        fn the_truth_is_within_the_counters_error_for_any_power(
+            slots in proptest::collection::vec(prop_oneof![Just(0_u64), 1_u64..700], 300),
+            refresh in 20_u64..200,
+            every in 5_u64..150,
+            from in 400_u64..1_200,
+            length in 1_u64..1_200,
+        ) {
+            let used = |t: u64| (0..t).map(|t| slots[(t / 10) as usize]).sum::<u64>();
+            let readings: Vec<EnergyReading> = (0..3_000 / every)
+                .map(|n| n * every)
+                .map(|t| EnergyReading { before: ms(t), after: ms(t), mj: used(t / refresh * refresh) })
+                .collect();
+            if let Ok(energy) = counted(&readings, ms(from), ms(from + length)) {
+                let truth = (used(from + length) - used(from)) as f64;
+                prop_assert!((energy.mj - truth).abs() <= energy.error_mj + 1e-6, "{truth} is not {energy:?}");
+            }
+        }
+    }
+
+    /// All of the first refresh was used before the start, all of the last after the end, where the line between the steps
+    /// has most of both within.
+    #[test]
+    fn bursts_at_the_ends_are_within_the_error() {
+        let power = |t: u64| if (1_000..1_010).contains(&t) || (1_990..2_000).contains(&t) { 700 } else { 0 };
+        let used = |t: u64| (0..t).map(power).sum::<u64>() + t / 100;
+        let readings: Vec<EnergyReading> = (0..600)
+            .map(|n| n * 5)
+            .map(|t| EnergyReading { before: ms(t), after: ms(t), mj: used(t / 100 * 100) })
+            .collect();
+        let energy = counted(&readings, ms(1_015), ms(1_985)).unwrap();
+        assert!(energy.mj - energy.error_mj <= 9.0, "{energy:?}");
+        assert!(energy.mj > 10_000.0, "{energy:?}");
     }
 
     #[test]

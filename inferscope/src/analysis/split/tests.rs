@@ -156,12 +156,12 @@ fn whatever_reaches_into_the_stretch_shares_the_device() {
 fn a_failed_requests_time_is_in_neither_part() {
     let mut f = plain();
     let second = &mut f.load.as_mut().unwrap().requests[1];
-    *second = RequestBuilder::new(1)
+    // It had come as far as a token.
+    let error = RequestBuilder::new(1)
         .sent(2_605)
-        .failed(FailureKind::Status, "busy")
-        .status(503)
-        .done(4_205)
-        .build();
+        .content([3_205, 4_205])
+        .failed(FailureKind::ServerError, "out of memory");
+    *second = error.done(4_205).build();
     let report = f.report();
     let told = told(&report);
     assert!(told.prefill_mj.unwrap().abs_diff(360_000) <= told.prefill_error_mj.unwrap(), "{told:?}");
