@@ -4,6 +4,8 @@
 
 #[path = "gpu/away.rs"]
 mod away;
+#[path = "gpu/reload.rs"]
+mod reload;
 #[path = "gpu/rest.rs"]
 mod rest;
 #[path = "gpu/scenarios.rs"]

@@ -14,7 +14,7 @@ pub(super) use counter::Counter;
 /// Between two readings of power further apart than this, anything may have happened.
 const LONG_GAP: Nanos = Nanos::from_millis(250);
 /// What a driver averages power over, where it does (nvml.h, `NVML_FI_DEV_POWER_AVERAGE`).
-const AVERAGED_OVER: Nanos = Nanos::from_millis(1_000);
+pub(super) const AVERAGED_OVER: Nanos = Nanos::from_millis(1_000);
 
 /// The truth lies within `mj` ± `error_mj`, as far as the driver's own figures are true.
 #[derive(Debug, Clone, Copy, PartialEq)]

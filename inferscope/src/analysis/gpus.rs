@@ -184,7 +184,7 @@ fn rate(device: &GpuDevice, span: &Span, get: fn(&GpuReading) -> Option<u64>) ->
 }
 
 /// nvml.h, `nvmlClocksEventReason…`
-const REASONS: [(u64, &str); 9] = [
+const REASONS: [(u64, &str); 11] = [
     (0x1, "gpu_idle"),
     (0x2, "applications_clocks_setting"),
     (0x4, "sw_power_cap"),
@@ -194,6 +194,8 @@ const REASONS: [(u64, &str); 9] = [
     (0x40, "hw_thermal_slowdown"),
     (0x80, "hw_power_brake_slowdown"),
     (0x100, "display_clock_setting"),
+    (0x200, "board_limit"),
+    (0x400, "reliability"),
 ];
 
 fn reasons(mask: u64) -> impl Iterator<Item = &'static str> {

@@ -150,7 +150,7 @@ fn by_power(device: &GpuDevice, parts: &[Window]) -> Result<Energy, String> {
         return Err("its power is told as an average of a second, not of the moment".to_owned());
     }
     let (Some(first), Some(last)) = (parts.first(), parts.last()) else { return Ok(Energy::NONE) };
-    let points = together(device, &device.power, &Window { from: first.from, to: last.to })?;
+    let points = together(device, &device.power, &Window { from: first.from, to: last.to }, false)?;
     let begin = points.partition_point(|p| p.t <= first.from).saturating_sub(1);
     let end = (points.partition_point(|p| p.t < last.to) + 1).min(points.len());
     let stretch = &points[begin.min(end)..end];

@@ -3,7 +3,6 @@
 //! Owns the one global. Called by the exported functions.
 
 use std::ffi::{c_uint, c_void};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -24,17 +23,26 @@ pub(crate) struct Driver {
     /// CLOCK_REALTIME minus CLOCK_MONOTONIC, once, so that a sample keeps its stamp.
     ahead_ns: u64,
     load_ns: Mutex<Option<u64>>,
-    /// Since it was reloaded.
-    initialised_again: AtomicBool,
+    session: Mutex<Session>,
+}
+
+/// What NVML keeps between its first beginning and its last end.
+#[derive(Debug, Clone, Copy, Default)]
+struct Session {
+    /// Beginnings without their end.
+    count: u32,
+    /// The first of them was after the reload.
+    is_of_the_reloaded: bool,
 }
 
 /// The driver, where there is one and it was initialised.
 pub(crate) fn driver() -> Result<&'static Driver, Code> {
     match DRIVER.get() {
-        Some(Some(driver)) if driver.was_reloaded()? && !driver.initialised_again.load(Ordering::Relaxed) => {
-            Err(abi::UNINITIALIZED)
+        Some(Some(driver)) => {
+            let session = driver.session();
+            let is_void = session.count == 0 || driver.was_reloaded()? && !session.is_of_the_reloaded;
+            if is_void { Err(abi::UNINITIALIZED) } else { Ok(driver) }
         }
-        Some(Some(driver)) => Ok(driver),
         Some(None) => Err(abi::DRIVER_NOT_LOADED),
         None => Err(abi::UNINITIALIZED),
     }
@@ -53,7 +61,7 @@ pub(crate) fn initialise() -> Code {
                     base_ns,
                     ahead_ns,
                     load_ns: Mutex::new(None),
-                    initialised_again: AtomicBool::new(false),
+                    session: Mutex::default(),
                 })
             }
             Err(e) => {
@@ -66,6 +74,12 @@ pub(crate) fn initialise() -> Code {
         Some(driver) => driver.begin().err().unwrap_or(abi::SUCCESS),
         None => abi::DRIVER_NOT_LOADED,
     }
+}
+
+/// Counted, so that only the last ends it; also while the driver is away.
+pub(crate) fn shut_down() -> Code {
+    let Some(Some(driver)) = DRIVER.get() else { return abi::UNINITIALIZED };
+    driver.shut_down().err().unwrap_or(abi::SUCCESS)
 }
 
 pub(crate) fn now_ns(clock: ClockId) -> u64 {
@@ -86,9 +100,24 @@ impl Driver {
     }
 
     fn begin(&self) -> Result<(), Code> {
-        let again = self.was_reloaded()?;
-        self.initialised_again.fetch_or(again, Ordering::Relaxed);
-        self.entered("nvmlInit_v2", None)
+        let is_of_the_reloaded = self.was_reloaded()?;
+        self.entered("nvmlInit_v2", None)?;
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        if session.count == 0 {
+            session.is_of_the_reloaded = is_of_the_reloaded;
+        }
+        session.count += 1;
+        Ok(())
+    }
+
+    fn session(&self) -> Session {
+        *self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn shut_down(&self) -> Result<(), Code> {
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        session.count = session.count.checked_sub(1).ok_or(abi::UNINITIALIZED)?;
+        Ok(())
     }
 
     /// Whether it is back; what every call answers while it is away.
@@ -150,7 +179,7 @@ impl Driver {
     }
 
     fn generation(&self) -> usize {
-        usize::from(self.initialised_again.load(Ordering::Relaxed))
+        usize::from(self.session().is_of_the_reloaded)
     }
 
     pub(crate) fn pid_of(&self, process: &Process) -> Option<u32> {

@@ -12,7 +12,7 @@ mod scenario;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_ulonglong, c_void};
 
 use abi::{Code, Memory, MemoryV2, ProcessUtilization, Sample, Utilization, get, put, put_all, put_text};
-use driver::{Asked, driver, handle, initialise};
+use driver::{Asked, driver, handle, initialise, shut_down};
 
 type Handle = *mut c_void;
 
@@ -56,7 +56,7 @@ pub extern "C" fn nvmlInitWithFlags(_flags: c_uint) -> Code {
 
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlShutdown() -> Code {
-    code(driver().map(|_| abi::SUCCESS))
+    shut_down()
 }
 
 #[unsafe(no_mangle)]

@@ -5,10 +5,16 @@
 
 use crate::clock::Mono;
 use crate::event::{GpuDevice, GpuLog, PowerPoint, PowerSource};
+use crate::units::Nanos;
 
 use super::super::energy::{self, Counter, Energy};
 use super::super::requests::Window;
 use super::Span;
+
+/// No device uses more than this many times its limit, or the most that was read of it.
+const MOST_OF_LIMIT: u64 = 2;
+/// A counter's first step may be of this much time before its first reading.
+const LONGEST_REFRESH: Nanos = Nanos::from_millis(500);
 
 pub(super) struct Spent {
     pub(super) energy: Energy,
@@ -24,10 +30,31 @@ pub(super) fn counter(device: &GpuDevice) -> Result<Counter<'_>, String> {
     match device.refused.get("energy_mj") {
         Some(reason) => Err(format!("it has no energy counter ({reason})")),
         None => {
-            let breaks: Vec<Mono> = device.interruptions.iter().map(|away| away.from).collect();
+            let away = device.interruptions.iter().map(|away| away.from);
+            let mut breaks: Vec<Mono> = away.chain(jumps(device)).collect();
+            breaks.sort_unstable();
             Ok(Counter::broken(&device.energy, &breaks))
         }
     }
+}
+
+/// When the counter rose by more than the device can have used since it moved on last: it began anew there, unseen and
+/// higher than it was.
+fn jumps(device: &GpuDevice) -> Vec<Mono> {
+    let read = device.power.iter().map(|p| p.mw).max();
+    let Some(most_mw) = device.power_limit_mw.max(read).map(|mw| mw.saturating_mul(MOST_OF_LIMIT)) else {
+        return Vec::new();
+    };
+    let mut moved = device.energy.first().map_or(Mono(0), |r| r.before);
+    let mut all = Vec::new();
+    for pair in device.energy.windows(2).filter(|pair| pair[1].mj > pair[0].mj) {
+        let time = pair[1].after.since(moved) + LONGEST_REFRESH;
+        if (pair[1].mj - pair[0].mj) as f64 > most_mw as f64 * time.as_secs_f64() {
+            all.push(Mono(u64::midpoint(pair[0].after.0, pair[1].before.0)));
+        }
+        moved = pair[1].before;
+    }
+    all
 }
 
 /// The counter's difference; where there is none, the area under whichever readings of power tell it best.
@@ -47,7 +74,7 @@ pub(super) fn energy_of(device: &GpuDevice, span: &Span) -> Result<Spent, String
     let tried: Vec<Result<Energy, String>> = ways
         .into_iter()
         .map(|(points, averaged)| {
-            over(span, |w| energy::integrated(together(device, points, w)?, w.from, w.to, averaged))
+            over(span, |w| energy::integrated(together(device, points, w, averaged)?, w.from, w.to, averaged))
         })
         .collect();
     let best = tried.iter().flatten().copied().min_by(|a, b| a.error_mj.total_cmp(&b.error_mj));
@@ -66,7 +93,8 @@ fn unbroken(device: &GpuDevice, window: &Window) -> Result<(Mono, Mono), String>
     there.map_err(|away| format!("the device was away in that time ({})", away.words))
 }
 
-/// The readings that belong together with the window: none from before or after the device was away.
+/// The readings that belong together with the window: none from before or after the device was away. `averaged`: a reading
+/// is the mean of the second before it, so the first second after is of the time away, too.
 ///
 /// # Errors
 /// In words: it was away within the window.
@@ -74,9 +102,15 @@ pub(in crate::analysis) fn together<'a>(
     device: &GpuDevice,
     points: &'a [PowerPoint],
     window: &Window,
+    averaged: bool,
 ) -> Result<&'a [PowerPoint], String> {
-    let (begin, end) = unbroken(device, window)?;
-    Ok(&points[points.partition_point(|p| p.t < begin)..points.partition_point(|p| p.t < end)])
+    let (mut begin, end) = unbroken(device, window)?;
+    if averaged && begin > Mono(0) {
+        begin = begin.plus(energy::AVERAGED_OVER);
+    }
+    let first = points.partition_point(|p| p.t < begin);
+    let last = points.partition_point(|p| p.t < end).max(first);
+    Ok(&points[first..last])
 }
 
 /// The sum over all windows.
@@ -90,7 +124,7 @@ pub(super) fn idle_power(log: &GpuLog, device: &GpuDevice) -> Result<Energy, Str
     let window = Window { from, to };
     let seconds = window.length().as_secs_f64();
     let averaged = device.power_source != Some(PowerSource::Instant);
-    let spent = together(device, &device.power, &window)
+    let spent = together(device, &device.power, &window, averaged)
         .and_then(|points| energy::integrated(points, from, to, averaged))
         .or_else(|_| counter(device)?.between(from, to))
         .map_err(|_| "power was not read over the whole wait before the load".to_owned())?;

@@ -2,7 +2,7 @@ use super::*;
 use crate::analysis::fixture::{
     LoadLog, ObservationBuilder, ProcessBuilder, RequestBuilder, device, fixture, ms, with,
 };
-use crate::event::ProcessUse;
+use crate::event::{Interruption, ProcessUse};
 use crate::plan::{GpuChoice, Price};
 use crate::report::model::Report;
 
@@ -191,4 +191,37 @@ fn a_counter_that_stands_still_gives_no_tokens_a_joule() {
     let e = report(vec![d]).efficiency;
     assert_eq!((e.joules_per_token, e.tokens_per_joule), (None, None));
     assert!(e.joules_reason.is_some());
+}
+
+/// Away from 500 to 600 ms, before the load.
+fn was_away(mut d: GpuDevice) -> GpuDevice {
+    d.interruptions = vec![Interruption { from: ms(500), to: Some(ms(600)), words: "gone".into() }];
+    d
+}
+
+#[test]
+fn averaged_power_of_the_second_after_a_device_was_away_is_of_that_time_too() {
+    let mut d = was_away(with(device(0, 100), &[(900, Some(5))]));
+    (d.energy, d.power_source) = (Vec::new(), Some(PowerSource::Instant));
+    assert_eq!(report(vec![d.clone()]).gpus[0].energy_mj, Some(200_000));
+    d.power_source = Some(PowerSource::Average);
+    // The load begins 0.4 s after it came back.
+    assert_eq!(report(vec![d]).gpus[0].energy_mj, None);
+}
+
+#[test]
+fn a_counter_that_rises_faster_than_the_device_can_use_energy_began_anew() {
+    let d = with(device(0, 100), &[(900, Some(5))]);
+    let jumped = |mj: u64| {
+        let mut d = d.clone();
+        d.energy.iter_mut().filter(|r| r.before >= ms(2_000)).for_each(|r| r.mj += mj);
+        report(vec![d]).gpus[0].energy_source.clone().unwrap()
+    };
+    // Twice 100 W for the half second of a refresh, and what was used.
+    assert_eq!((jumped(50_000).as_str(), jumped(200_000).as_str()), ("counter", "integrated"));
+    // One that moves on every half second is none of these, though 50 J between two looks are more than that.
+    let mut slow = d.clone();
+    slow.energy.iter_mut().for_each(|r| r.mj = r.mj / 50_000 * 50_000);
+    slow.power.iter_mut().for_each(|p| p.mw = 30_000);
+    assert_eq!(report(vec![slow]).gpus[0].energy_source.as_deref(), Some("counter"));
 }

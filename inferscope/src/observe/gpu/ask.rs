@@ -55,12 +55,13 @@ struct Away {
 }
 
 /// What has to be done for a device that is away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Search {
     Device,
     /// The library has to be initialised again, unless that was done since.
     Driver {
         since: Mono,
+        words: String,
     },
 }
 
@@ -136,17 +137,28 @@ impl Asker {
                 known.failed += 1;
                 known.last_failure = error.to_string();
                 if matches!(verdict, Verdict::DeviceAway | Verdict::DriverAway) {
-                    self.away = Some(Away {
-                        since: now,
-                        words: error.to_string(),
-                        driver: verdict == Verdict::DriverAway,
-                        pause: FIRST_PAUSE,
-                        look: now.plus(FIRST_PAUSE),
-                    });
+                    self.goes(now, error.to_string(), verdict == Verdict::DriverAway);
                 }
             }
         }
         None
+    }
+
+    /// Nothing more is to be had of it.
+    pub(super) fn goes(&mut self, since: Mono, words: String, driver: bool) {
+        let look = since.plus(FIRST_PAUSE);
+        self.away.get_or_insert(Away { since, words, driver, pause: FIRST_PAUSE, look });
+    }
+
+    /// It was looked for in vain: the newest words tell best what is to be done.
+    pub(super) fn stays(&mut self, error: &NvmlError) {
+        let verdict = Verdict::of(error);
+        if let Some(away) = self.away.as_mut()
+            && matches!(verdict, Verdict::DeviceAway | Verdict::DriverAway)
+        {
+            away.words = error.to_string();
+            away.driver = verdict == Verdict::DriverAway;
+        }
     }
 
     /// Whether the device is to be looked for.
@@ -154,7 +166,8 @@ impl Asker {
         let away = self.away.as_mut().filter(|away| now >= away.look)?;
         away.pause = Nanos(away.pause.0.saturating_mul(2)).min(LAST_PAUSE);
         away.look = now.plus(away.pause);
-        Some(if away.driver { Search::Driver { since: away.since } } else { Search::Device })
+        let (since, words) = (away.since, away.words.clone());
+        Some(if away.driver { Search::Driver { since, words } } else { Search::Device })
     }
 
     /// It answers again.
@@ -283,6 +296,19 @@ mod tests {
     fn a_driver_that_is_away_has_to_be_initialised_again() {
         let mut asker = Asker::default();
         assert_eq!(ask(&mut asker, "power_mw", || Err::<u32, _>(NvmlError::Uninitialized)), None);
-        assert_eq!(asker.search(Mono(600_000_000)), Some(Search::Driver { since: Mono(1) }));
+        let words = NvmlError::Uninitialized.to_string();
+        assert_eq!(asker.search(Mono(600_000_000)), Some(Search::Driver { since: Mono(1), words }));
+    }
+
+    #[test]
+    fn of_a_device_that_stays_away_the_first_moment_counts_and_the_last_words() {
+        let mut asker = Asker::default();
+        asker.goes(Mono(5), NvmlError::DriverNotLoaded.to_string(), true);
+        asker.goes(Mono(6), "later".into(), false);
+        asker.stays(&NvmlError::Unknown);
+        assert_eq!(asker.lost().map(|l| l.words), Some(NvmlError::DriverNotLoaded.to_string()));
+        asker.stays(&NvmlError::LibRmVersionMismatch);
+        let lost = asker.lost().expect("it is away");
+        assert_eq!((lost.from, lost.words), (Mono(5), NvmlError::LibRmVersionMismatch.to_string()));
     }
 }

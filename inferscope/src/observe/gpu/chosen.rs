@@ -108,16 +108,26 @@ impl Chosen {
 
 impl Chosen {
     /// The device of that name as it is now, which may be another handle than before.
-    pub(super) fn again(&self, (index, uuid): (u32, Option<&str>)) -> Result<Device<'_>, NvmlError> {
-        match uuid {
-            Some(uuid) => self.nvml.device_by_uuid(uuid),
-            None => self.nvml.device_by_index(index),
+    pub(super) fn again(&self, name: (Option<u32>, Option<&str>)) -> Result<Device<'_>, NvmlError> {
+        match name {
+            (_, Some(uuid)) => self.nvml.device_by_uuid(uuid),
+            (Some(index), None) => self.nvml.device_by_index(index),
+            (None, None) => Err(NvmlError::NotFound),
         }
     }
 
-    /// Once more: a driver that was reloaded knows nothing of the first time.
-    pub(super) fn initialise(&self) -> Result<(), NvmlError> {
-        raw::initialise(&self.nvml)
+    /// Once more: a driver that was reloaded knows nothing of the first time. `begun` is whether that has not ended; the
+    /// wrapper ends the library too, and an end too many does nothing (nvml.h).
+    pub(super) fn begin_anew(&self, begun: &mut bool) -> Result<(), NvmlError> {
+        if *begun {
+            match raw::shut_down(&self.nvml) {
+                Ok(()) | Err(NvmlError::Uninitialized) => *begun = false,
+                Err(error) => return Err(error),
+            }
+        }
+        raw::initialise(&self.nvml)?;
+        *begun = true;
+        Ok(())
     }
 }
 

@@ -6,7 +6,6 @@
 use std::mem::take;
 
 use nvml_wrapper::Device;
-use nvml_wrapper::bitmasks::device::ThrottleReasons;
 use nvml_wrapper::enum_wrappers::device::{Clock, PcieUtilCounter, Sampling, TemperatureSensor};
 use nvml_wrapper::enums::device::{DeviceArchitecture, SampleValue};
 use nvml_wrapper::error::NvmlError;
@@ -25,11 +24,14 @@ use crate::units::Nanos;
 
 /// The driver's buffers hold a second or more.
 const FETCH_EVERY: Nanos = Nanos::from_millis(400);
+/// `NVML_VALUE_NOT_AVAILABLE`
+const NOT_AVAILABLE: u64 = u64::MAX;
 
 /// A device that is polled.
 pub(super) struct Watched<'n> {
     device: Device<'n>,
     index: u32,
+    is_mig: bool,
     uuid: Option<String>,
     /// In the log.
     place: usize,
@@ -42,6 +44,8 @@ pub(super) struct Watched<'n> {
     sm_buffer: Buffered,
     use_buffer: Buffered,
     fetched: Option<Mono>,
+    /// Since when it answers again: what the driver sampled before then is of no time that was polled.
+    back: Option<Mono>,
 }
 
 impl<'n> Watched<'n> {
@@ -61,6 +65,7 @@ impl<'n> Watched<'n> {
         let mut watched = Self {
             device,
             index,
+            is_mig,
             uuid: None,
             place,
             shared: shared.clone(),
@@ -71,6 +76,7 @@ impl<'n> Watched<'n> {
             sm_buffer: Buffered::default(),
             use_buffer: Buffered::default(),
             fetched: None,
+            back: None,
         };
         let device = &watched.device;
         let name = watched.ask("name", || device.name());
@@ -114,9 +120,23 @@ impl<'n> Watched<'n> {
         self.told(|told| told.log.mig_parent = true);
     }
 
-    /// By what NVML knows it.
-    pub(super) fn name(&self) -> (u32, Option<&str>) {
-        (self.index, self.uuid.as_deref())
+    /// By what NVML knows it. The index of a MIG instance is that of its device, so only its UUID is a name.
+    pub(super) fn name(&self) -> (Option<u32>, Option<&str>) {
+        ((!self.is_mig).then_some(self.index), self.uuid.as_deref())
+    }
+
+    pub(super) fn is_away(&self) -> bool {
+        self.shared.with(self.place, |told| told.asker.lost().is_some()).unwrap_or(true)
+    }
+
+    /// It went with its driver, which another device told: its handle is void.
+    pub(super) fn goes_with(&self, since: Mono, words: &str) {
+        self.told(|told| told.asker.goes(since, words.to_owned(), true));
+    }
+
+    /// Why it was not found again.
+    pub(super) fn stays(&self, error: &NvmlError) {
+        self.told(|told| told.asker.stays(error));
     }
 
     /// Whether it is away and due to be looked for.
@@ -126,9 +146,14 @@ impl<'n> Watched<'n> {
 
     /// The same device under another handle: only if it answers it is back.
     pub(super) fn try_as(&mut self, device: Device<'n>) {
-        if self.shared.waiting("uuid", || device.uuid()).is_ok() {
+        let answer = self.shared.waiting("uuid", || device.uuid());
+        if let Err(error) = &answer {
+            self.stays(error);
+        } else {
             self.device = device;
-            self.told(|told| told.asker.found(Mono::now()));
+            let now = Mono::now();
+            (self.back, self.fetched) = (Some(now), None);
+            self.told(|told| told.asker.found(now));
         }
     }
 
@@ -141,15 +166,17 @@ impl<'n> Watched<'n> {
         self.read_power(&mut reading);
         let device = &self.device;
         if let Some(used) = self.ask("sm_percent", || device.utilization_rates()) {
-            reading.sm_percent = Some(used.gpu);
-            reading.memory_percent = Some(used.memory);
+            if used.gpu <= 100 && used.memory <= 100 {
+                (reading.sm_percent, reading.memory_percent) = (Some(used.gpu), Some(used.memory));
+            } else {
+                self.told(|told| told.insane("percent_beyond_100", 1));
+            }
         }
         reading.memory_used_bytes = self.read_memory();
         let device = &self.device;
         reading.temperature_c = self.ask("temperature_c", || device.temperature(TemperatureSensor::Gpu));
         reading.sm_clock_mhz = self.ask("sm_clock_mhz", || device.clock_info(Clock::SM));
-        reading.throttle =
-            self.ask("throttle", || device.current_throttle_reasons()).map(|r: ThrottleReasons| r.bits());
+        reading.throttle = self.ask("throttle", || raw::throttle_reasons(device));
         // A real device takes 20 ms for each of these two.
         reading.pcie_tx_kb_per_s =
             self.ask("pcie_tx_kb_per_s", || device.pcie_throughput(PcieUtilCounter::Send));
@@ -229,14 +256,15 @@ impl<'n> Watched<'n> {
         });
         self.memory_v1 = memory_v1;
         let (total, used, reserved) = answer?;
-        if used > total {
+        // A device without memory of its own may answer, and say nothing.
+        if used > total || total == 0 || total == NOT_AVAILABLE {
             self.told(|told| told.insane("memory_beyond_device", 1));
             return None;
         }
         self.memory_total = Some(total);
         self.told(|told| {
             told.log.memory_total_bytes = Some(total);
-            told.log.memory_reserved_bytes = reserved;
+            told.log.memory_reserved_bytes = reserved.filter(|bytes| *bytes <= total);
             told.log.used_includes_reserved = reserved.is_none();
         });
         Some(used)
@@ -315,16 +343,17 @@ impl<'n> Watched<'n> {
         let unmapped: u64 = buffers.iter().map(|b| b.unmapped).sum();
         let stamped = buffers.iter().any(|b| b.last_seen_us > 0);
         let error = buffers.iter().map(|b| b.error).max().unwrap_or(Nanos::ZERO);
+        let back = self.back.unwrap_or(Mono(0));
         self.told(|told| {
-            for (t, mw) in power {
+            for (t, mw) in power.into_iter().filter(|(t, _)| *t >= back) {
                 told.power_sampled.push(PowerPoint { t, mw });
             }
-            for (t, percent) in sm {
+            for (t, percent) in sm.into_iter().filter(|(t, _)| *t >= back) {
                 if let Some(percent) = u32::try_from(percent).ok().filter(|p| *p <= 100) {
                     told.sm_samples.push((t, percent));
                 }
             }
-            for (t, (pid, sm_percent)) in used {
+            for (t, (pid, sm_percent)) in used.into_iter().filter(|(t, _)| *t >= back) {
                 told.process_use.push(ProcessUse { t, pid, sm_percent });
             }
             if unmapped > 0 {

@@ -155,7 +155,11 @@ impl Poller {
         poll.thread.unpark();
         // A driver that only is slow has its last answers by then, or goes without.
         let _ = poll.ended.recv_timeout(DRIVER_LIMIT);
-        let (log, call) = poll.shared.take();
+        let (mut log, call) = poll.shared.take();
+        if let Some((call, _)) = call {
+            let why = format!("the thread that reads the CPU packages waited for the driver ({call})");
+            log.packages.unavailable.get_or_insert(why);
+        }
         GpuLog {
             baseline: self.baseline,
             unavailable: self.unavailable,

@@ -2,21 +2,47 @@
 //!
 //! Owns the reading of the counters and their wrapping round. Never estimates: a package that can't be read makes all
 //! of it unknown. Since Linux 5.10 only root may read it. Called by the poll.
+//!
+//! Only packages are summed (Documentation/power/powercap/powercap.rst): their parts (core, uncore) are in them, memory
+//! (dram), which is listed below them, is not, and psys is the whole board.
 
 use std::fs;
+use std::io::{Error, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use crate::clock::Mono;
 use crate::event::EnergyReading;
+use crate::units::Nanos;
 
 pub(super) const POWERCAP: &str = "/sys/class/powercap";
+/// No package uses more, in microjoules a second.
+const MOST_UJ_PER_S: u64 = 2_000_000_000;
+/// A counter moves on about every millisecond; a step may be of a time before the last reading.
+const SLACK: Nanos = Nanos::from_millis(1_000);
 
 #[derive(Debug)]
 struct Zone {
     counter: PathBuf,
-    /// Where it wraps round.
-    range_uj: u64,
+    /// Where it wraps round; `None`: it can't be told.
+    range_uj: Option<u64>,
     last_uj: u64,
+}
+
+impl Zone {
+    /// What was added in `time`. `None`: it fell for another reason than its range (a machine that slept), or may have
+    /// wrapped more than once.
+    fn grown_to(&self, now_uj: u64, time: Nanos) -> Option<u64> {
+        let time = u128::from((time + SLACK).0);
+        let most = u64::try_from(u128::from(MOST_UJ_PER_S) * time / 1_000_000_000).ok()?;
+        if self.range_uj.is_some_and(|range| range <= most) {
+            return None;
+        }
+        let grown = match now_uj.checked_sub(self.last_uj) {
+            Some(grown) => grown,
+            None => self.range_uj?.checked_sub(self.last_uj)?.checked_add(now_uj)?,
+        };
+        (grown <= most).then_some(grown)
+    }
 }
 
 /// All packages of the machine, as one counter from 0.
@@ -24,6 +50,9 @@ struct Zone {
 pub(super) struct Packages {
     zones: Vec<Zone>,
     total_uj: u64,
+    last: Mono,
+    /// What a counter did can't be told any more.
+    broken: bool,
 }
 
 impl Packages {
@@ -34,72 +63,136 @@ impl Packages {
         let mut zones = Vec::new();
         for entry in listed.flatten() {
             let dir = entry.path();
-            // `intel-rapl:0` is a package (AMD's too); `intel-rapl:0:1` is a part of it.
+            // `intel-rapl:0` is a package (AMD's too); `intel-rapl:0:1` is a part of it. The same package may be there
+            // once more as `intel-rapl-mmio:0`.
             let name = entry.file_name();
             let parts = name.to_string_lossy().matches(':').count();
-            let is_package =
-                fs::read_to_string(dir.join("name")).is_ok_and(|name| name.starts_with("package"));
-            if parts != 1 || !is_package || !name.to_string_lossy().starts_with("intel-rapl:") {
+            if parts != 1 || !name.to_string_lossy().starts_with("intel-rapl:") {
+                continue;
+            }
+            let called = fs::read_to_string(dir.join("name")).map_err(|_| {
+                format!("{} is hidden, as container engines do: show it to the container", dir.display())
+            })?;
+            if !called.starts_with("package") {
                 continue;
             }
             let counter = dir.join("energy_uj");
-            let last_uj = number(&counter)
-                .ok_or_else(|| format!("{} can't be read: only root may", counter.display()))?;
-            let range_uj = number(&dir.join("max_energy_range_uj")).unwrap_or(u64::MAX);
+            let last_uj = number(&counter).map_err(|why| format!("{} {why}", counter.display()))?;
+            let range_uj = number(&dir.join("max_energy_range_uj")).ok();
             zones.push(Zone { counter, range_uj, last_uj });
         }
         if zones.is_empty() {
             return Err("the kernel shows no RAPL counter of a CPU package".to_owned());
         }
-        Ok(Self { zones, total_uj: 0 })
+        Ok(Self { zones, total_uj: 0, last: Mono::now(), broken: false })
     }
 
-    /// `None` where one can't be read any more.
+    /// `None` where one can't be read any more, or what one did can't be told.
     pub(super) fn read(&mut self) -> Option<EnergyReading> {
         let before = Mono::now();
-        for zone in &mut self.zones {
-            let now = number(&zone.counter)?;
-            let grown = match now.checked_sub(zone.last_uj) {
-                Some(grown) => grown,
-                None => zone.range_uj.checked_sub(zone.last_uj)?.checked_add(now)?,
-            };
-            zone.last_uj = now;
-            self.total_uj = self.total_uj.saturating_add(grown);
+        let now: Vec<u64> =
+            self.zones.iter().map(|zone| number(&zone.counter)).collect::<Result<_, _>>().ok()?;
+        let after = Mono::now();
+        let mj = self.take(&now, after)?;
+        Some(EnergyReading { before, after, mj })
+    }
+
+    /// The sum's new value, all zones read by `at`. Once it is unknown it stays so: nothing is left out of it.
+    fn take(&mut self, now_uj: &[u64], at: Mono) -> Option<u64> {
+        let time = at.since(self.last);
+        let grown =
+            self.zones.iter().zip(now_uj).map(|(zone, now)| zone.grown_to(*now, time)).sum::<Option<u64>>();
+        self.broken |= grown.is_none();
+        if self.broken {
+            return None;
         }
-        Some(EnergyReading { before, after: Mono::now(), mj: self.total_uj / 1_000 })
+        self.total_uj = self.total_uj.saturating_add(grown?);
+        self.last = at;
+        for (zone, now) in self.zones.iter_mut().zip(now_uj) {
+            zone.last_uj = *now;
+        }
+        Some(self.total_uj / 1_000)
     }
 }
 
-fn number(path: &Path) -> Option<u64> {
-    fs::read_to_string(path).ok()?.trim().parse().ok()
+/// Or why not, in words that end a sentence.
+fn number(path: &Path) -> Result<u64, String> {
+    let text = fs::read_to_string(path).map_err(|e| why_not(&e))?;
+    text.trim().parse().map_err(|_| "holds no number".to_owned())
+}
+
+fn why_not(error: &Error) -> String {
+    match error.kind() {
+        ErrorKind::PermissionDenied => {
+            "can't be read: only root may; run as root, or make it readable (chmod a+r)".to_owned()
+        }
+        _ => format!("can't be read: {error}"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// As of most packages: 2^32 units of 61 µJ.
+    const RANGE: u64 = 262_143_328_850;
+
     fn zone(dir: &Path, zone: &str, name: &str, uj: u64) {
         let dir = dir.join(zone);
         fs::create_dir_all(&dir).unwrap();
         fs::write(dir.join("name"), format!("{name}\n")).unwrap();
         fs::write(dir.join("energy_uj"), format!("{uj}\n")).unwrap();
-        fs::write(dir.join("max_energy_range_uj"), "100000\n").unwrap();
+        fs::write(dir.join("max_energy_range_uj"), format!("{RANGE}\n")).unwrap();
     }
 
     #[test]
-    fn packages_are_summed_parts_are_not_and_a_counter_wraps_round() {
+    fn packages_are_summed_parts_and_the_board_are_not_and_a_counter_wraps_round() {
         let dir = tempfile::tempdir().unwrap();
-        zone(dir.path(), "intel-rapl:0", "package-0", 95_000);
+        zone(dir.path(), "intel-rapl:0", "package-0", RANGE - 8_000);
         zone(dir.path(), "intel-rapl:1", "package-1", 10_000);
-        zone(dir.path(), "intel-rapl:0:0", "core", 1);
-        zone(dir.path(), "intel-rapl:2", "psys", 1);
+        let others = [
+            ("intel-rapl:0:0", "core"),
+            ("intel-rapl:0:1", "uncore"),
+            ("intel-rapl:0:2", "dram"),
+            ("intel-rapl:2", "psys"),
+            ("intel-rapl-mmio:0", "package-0"),
+        ];
+        for (place, name) in others {
+            zone(dir.path(), place, name, 1);
+        }
         let mut packages = Packages::open(dir.path()).unwrap();
         assert_eq!(packages.read().unwrap().mj, 0);
         zone(dir.path(), "intel-rapl:0", "package-0", 3_000);
         zone(dir.path(), "intel-rapl:1", "package-1", 12_000);
-        zone(dir.path(), "intel-rapl:0:0", "core", 9_000);
-        // 8,000 µJ round the end of the range, and 2,000.
-        assert_eq!(packages.read().unwrap().mj, 10);
+        for (place, name) in others {
+            zone(dir.path(), place, name, 90_000);
+        }
+        // 8,000 µJ to the end of the range, 3,000 from its beginning, and 2,000.
+        assert_eq!(packages.read().unwrap().mj, 13);
+    }
+
+    fn one(range_uj: Option<u64>, last_uj: u64) -> Packages {
+        let zones = vec![Zone { counter: PathBuf::new(), range_uj, last_uj }];
+        Packages { zones, total_uj: 0, last: Mono(0), broken: false }
+    }
+
+    #[test]
+    fn a_fall_that_is_no_wrap_makes_the_rest_unknown() {
+        let (at, later) = (Mono(50_000_000), Mono(100_000_000));
+        // From the middle of the range: a machine that slept.
+        let mut slept = one(Some(RANGE), RANGE / 2);
+        assert_eq!(slept.take(&[5], at), None);
+        assert_eq!(slept.take(&[6], later), None);
+        // Where the range is not told a fall is no wrap.
+        assert_eq!(one(None, 9_000).take(&[5], at), None);
+        assert_eq!(one(None, 9_000).take(&[19_000], at), Some(10));
+    }
+
+    #[test]
+    fn a_counter_that_may_have_wrapped_unseen_is_unknown() {
+        let minutes = |n: u64| Mono(n * 60_000_000_000);
+        assert_eq!(one(Some(RANGE), 0).take(&[1_000_000], minutes(1)), Some(1_000));
+        assert_eq!(one(Some(RANGE), 0).take(&[1_000_000], minutes(3)), None);
     }
 
     #[test]
@@ -107,7 +200,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         zone(dir.path(), "intel-rapl:0", "package-0", 1);
         fs::remove_file(dir.path().join("intel-rapl:0/energy_uj")).unwrap();
-        assert!(Packages::open(dir.path()).unwrap_err().contains("only root may"));
+        assert!(Packages::open(dir.path()).unwrap_err().contains("No such file"));
+        assert!(why_not(&ErrorKind::PermissionDenied.into()).contains("run as root"));
         assert!(Packages::open(&dir.path().join("none")).unwrap_err().contains("no RAPL"));
+    }
+
+    #[test]
+    fn a_package_that_a_container_hides_is_told_from_none() {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("nowhere", dir.path().join("intel-rapl:0")).unwrap();
+        assert!(Packages::open(dir.path()).unwrap_err().contains("hidden"));
     }
 }

@@ -69,12 +69,29 @@ fn number(value_type: c_uint, bytes: [u8; 8]) -> Option<u64> {
     }
 }
 
-/// `nvmlInit_v2` for a library that was initialised before. Where it counts that, the one shutdown at the end leaves it
-/// initialised, which the process's own end makes good.
+/// `nvmlShutdown`: NVML counts its beginnings, and begins anew only after the last of them has ended (nvml.h).
+pub(super) fn shut_down(nvml: &Nvml) -> Result<(), NvmlError> {
+    let call = *nvml_sym(nvml.lib().nvmlShutdown.as_ref())?;
+    // SAFETY: no handle from before is used again: every device is away then, and is looked up before it is asked.
+    nvml_try(unsafe { call() })
+}
+
+/// `nvmlInit_v2` of a library that is loaded.
 pub(super) fn initialise(nvml: &Nvml) -> Result<(), NvmlError> {
     let call = *nvml_sym(nvml.lib().nvmlInit_v2.as_ref())?;
     // SAFETY: takes nothing and may be called at any time (nvml.h).
     nvml_try(unsafe { call() })
+}
+
+/// What holds the clocks back, as a mask: for a bit that it does not know nvml-wrapper refuses the whole answer.
+pub(super) fn throttle_reasons(device: &Device<'_>) -> Result<u64, NvmlError> {
+    let call = *nvml_sym(device.nvml().lib().nvmlDeviceGetCurrentClocksThrottleReasons.as_ref())?;
+    let mut mask = 0;
+    // SAFETY: the handle outlives the call, as its library does.
+    let handle = unsafe { device.handle() };
+    // SAFETY: `mask` outlives the call.
+    nvml_try(unsafe { call(handle, &raw mut mask) })?;
+    Ok(mask)
 }
 
 /// Total and used bytes by the first version of the query, which counts what is reserved as used.

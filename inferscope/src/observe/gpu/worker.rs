@@ -52,20 +52,20 @@ impl Worker {
         note_visible(&self.shared, &self.roots);
         let began = Mono::now();
         let mut next = began;
-        let mut initialised = began;
+        let mut library = Library { begun: true, since: began };
         let mut tell_look = Some(tell_look);
         loop {
             let last = self.stop.load(Ordering::Relaxed);
             if let Some(reading) = packages.as_mut().ok().and_then(Packages::read) {
                 self.shared.lock().packages.push(reading);
             }
+            if let Some(chosen) = self.devices.as_ref().filter(|_| !last) {
+                library.bring_back(chosen, &mut devices, &self.shared);
+            }
             for device in &mut devices {
                 // The end of the run is not to wait for one more look at seven others.
                 if !last && self.stop.load(Ordering::Relaxed) {
                     break;
-                }
-                if let Some(chosen) = self.devices.as_ref().filter(|_| !last) {
-                    bring_back(chosen, device, &self.shared, &mut initialised);
                 }
                 device.tick(&pids, last);
                 let newcomers: Vec<u32> = device.pids().into_iter().filter(|pid| seen.insert(*pid)).collect();
@@ -96,19 +96,43 @@ impl Worker {
     }
 }
 
-/// A device that is away is looked for, after its driver, where that is away as a whole and was not found since.
-fn bring_back<'n>(chosen: &'n Chosen, device: &mut Watched<'n>, shared: &Shared, initialised: &mut Mono) {
-    let Some(search) = device.search() else { return };
-    if let Search::Driver { since } = search
-        && *initialised <= since
-    {
-        if shared.waiting("nvmlInit_v2", || chosen.initialise()).is_err() {
-            return;
+/// NVML's own state, apart from the devices'.
+struct Library {
+    /// Initialised, and not shut down since.
+    begun: bool,
+    since: Mono,
+}
+
+impl Library {
+    /// Devices that are away are looked for, after their driver, where that is away as a whole and was not found since.
+    fn bring_back<'n>(&mut self, chosen: &'n Chosen, devices: &mut [Watched<'n>], shared: &Shared) {
+        let searches: Vec<Option<Search>> = devices.iter().map(Watched::search).collect();
+        let driver = searches.iter().flatten().find_map(|search| match search {
+            Search::Driver { since, words } if !self.begun || self.since <= *since => Some((*since, words)),
+            _ => None,
+        });
+        // A new beginning takes every handle, so while others answer a lost device is only looked for.
+        let none_answers = devices.iter().all(Watched::is_away) && searches.iter().any(Option::is_some);
+        let anew = driver.is_some() || none_answers;
+        if anew {
+            if let Some((since, words)) = driver {
+                devices.iter().for_each(|device| device.goes_with(since, words));
+            }
+            if let Err(error) = shared.waiting("nvmlInit_v2", || chosen.begin_anew(&mut self.begun)) {
+                devices.iter().for_each(|device| device.stays(&error));
+                return;
+            }
+            self.since = Mono::now();
         }
-        *initialised = Mono::now();
-    }
-    if let Ok(handle) = shared.waiting("device", || chosen.again(device.name())) {
-        device.try_as(handle);
+        for (device, search) in devices.iter_mut().zip(&searches) {
+            if search.is_none() && !(anew && device.is_away()) {
+                continue;
+            }
+            match shared.waiting("device", || chosen.again(device.name())) {
+                Ok(handle) => device.try_as(handle),
+                Err(error) => device.stays(&error),
+            }
+        }
     }
 }
 
