@@ -21,7 +21,7 @@ use super::stat::{stat, unknown};
 
 pub(super) use counted::Counted;
 pub(super) use doubts::doubts;
-pub(super) use spent::together;
+pub(super) use spent::{Readings, power};
 use spent::{energy_of, idle_power};
 pub(super) use usage::Members;
 use usage::{Usage, usage};

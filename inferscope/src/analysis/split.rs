@@ -13,9 +13,9 @@ use crate::event::{GpuDevice, PowerPoint, PowerSource};
 use crate::report::model;
 use crate::units::Nanos;
 
-use super::energy::{self, Counter, Energy};
+use super::energy::{Counter, Energy};
 use super::fold::Sums;
-use super::gpus::{Counted, together};
+use super::gpus::{Counted, Readings, power};
 use super::joules::Joules;
 use super::requests::Window;
 
@@ -150,7 +150,8 @@ fn by_power(device: &GpuDevice, parts: &[Window]) -> Result<Energy, String> {
         return Err("its power is told as an average of a second, not of the moment".to_owned());
     }
     let (Some(first), Some(last)) = (parts.first(), parts.last()) else { return Ok(Energy::NONE) };
-    let points = together(device, &device.power, &Window { from: first.from, to: last.to }, false)?;
+    let power = power(device, Readings::Polled, &Window { from: first.from, to: last.to })?;
+    let points = power.points;
     let begin = points.partition_point(|p| p.t <= first.from).saturating_sub(1);
     let end = (points.partition_point(|p| p.t < last.to) + 1).min(points.len());
     let stretch = &points[begin.min(end)..end];
@@ -158,7 +159,7 @@ fn by_power(device: &GpuDevice, parts: &[Window]) -> Result<Energy, String> {
     let spread = range.map_or(0, |(high, low)| high - low) as f64;
     let (mut sum, mut unseen, mut all) = (Energy::NONE, 0.0, 0.0);
     for part in parts {
-        let mut energy = energy::integrated(points, part.from, part.to, false)?;
+        let mut energy = power.energy(part)?;
         let seconds = part.length().as_secs_f64();
         if !is_seen(points, part) {
             energy.error_mj = spread * seconds;

@@ -79,6 +79,9 @@ pub struct GpuDevice {
     pub power: Vec<PowerPoint>,
     /// Power from the driver's buffer, at the times that it was sampled.
     pub power_sampled: Vec<PowerPoint>,
+    /// There were more than are kept: of neighbours the higher stayed.
+    pub power_thinned: bool,
+    pub power_sampled_thinned: bool,
     pub energy: Vec<EnergyReading>,
     /// Between two polls: utilisation from the driver's buffer.
     pub sm_samples: Vec<(Mono, u32)>,

@@ -68,14 +68,9 @@ pub(super) fn energy_of(device: &GpuDevice, span: &Span) -> Result<Spent, String
         Ok(energy) => return Ok(Spent { energy, source: "counter" }),
         Err(why) => why,
     };
-    let averaged = device.power_source != Some(PowerSource::Instant);
-    // What the driver's own samples are is not told: taken for averages like the query beside them.
-    let ways = [(&device.power, averaged), (&device.power_sampled, true)];
-    let tried: Vec<Result<Energy, String>> = ways
+    let tried: Vec<Result<Energy, String>> = [Readings::Polled, Readings::Sampled]
         .into_iter()
-        .map(|(points, averaged)| {
-            over(span, |w| energy::integrated(together(device, points, w, averaged)?, w.from, w.to, averaged))
-        })
+        .map(|which| over(span, |w| power(device, which, w)?.energy(w)))
         .collect();
     let best = tried.iter().flatten().copied().min_by(|a, b| a.error_mj.total_cmp(&b.error_mj));
     let why = || format!("{why_not}; {}", tried[0].as_ref().err().map_or("", String::as_str));
@@ -93,24 +88,58 @@ fn unbroken(device: &GpuDevice, window: &Window) -> Result<(Mono, Mono), String>
     there.map_err(|away| format!("the device was away in that time ({})", away.words))
 }
 
-/// The readings that belong together with the window: none from before or after the device was away. `averaged`: a reading
-/// is the mean of the second before it, so the first second after is of the time away, too.
+/// Which readings of a device's power.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in crate::analysis) enum Readings {
+    Polled,
+    /// By the driver itself.
+    Sampled,
+}
+
+/// Readings of power that belong together.
+pub(in crate::analysis) struct Power<'a> {
+    pub(in crate::analysis) points: &'a [PowerPoint],
+    /// Each is the mean of the second before it, or it can't be told.
+    averaged: bool,
+}
+
+impl Power<'_> {
+    /// # Errors
+    /// In words: they do not cover the window.
+    pub(in crate::analysis) fn energy(&self, window: &Window) -> Result<Energy, String> {
+        energy::integrated(self.points, window.from, window.to, self.averaged)
+    }
+}
+
+/// The readings around the window, none from before or after the device was away. The first second after is of the time
+/// away, too, where they are averages.
 ///
 /// # Errors
-/// In words: it was away within the window.
-pub(in crate::analysis) fn together<'a>(
-    device: &GpuDevice,
-    points: &'a [PowerPoint],
+/// In words: it was away within the window, or not all readings are there.
+pub(in crate::analysis) fn power<'a>(
+    device: &'a GpuDevice,
+    which: Readings,
     window: &Window,
-    averaged: bool,
-) -> Result<&'a [PowerPoint], String> {
+) -> Result<Power<'a>, String> {
+    let (points, thinned, averaged) = match which {
+        Readings::Polled => {
+            let averaged = device.power_source != Some(PowerSource::Instant);
+            (&device.power, device.power_thinned, averaged)
+        }
+        // What they are is not told: taken for averages like the query beside them.
+        Readings::Sampled => (&device.power_sampled, device.power_sampled_thinned, true),
+    };
+    // The highest of neighbours stayed: their area would be too large.
+    if thinned {
+        return Err("power was read more often than is kept".to_owned());
+    }
     let (mut begin, end) = unbroken(device, window)?;
     if averaged && begin > Mono(0) {
         begin = begin.plus(energy::AVERAGED_OVER);
     }
     let first = points.partition_point(|p| p.t < begin);
     let last = points.partition_point(|p| p.t < end).max(first);
-    Ok(&points[first..last])
+    Ok(Power { points: &points[first..last], averaged })
 }
 
 /// The sum over all windows.
@@ -123,9 +152,8 @@ pub(super) fn idle_power(log: &GpuLog, device: &GpuDevice) -> Result<Energy, Str
     let (from, to) = log.baseline.ok_or("power at rest was not sampled")?;
     let window = Window { from, to };
     let seconds = window.length().as_secs_f64();
-    let averaged = device.power_source != Some(PowerSource::Instant);
-    let spent = together(device, &device.power, &window, averaged)
-        .and_then(|points| energy::integrated(points, from, to, averaged))
+    let spent = power(device, Readings::Polled, &window)
+        .and_then(|power| power.energy(&window))
         .or_else(|_| counter(device)?.between(from, to))
         .map_err(|_| "power was not read over the whole wait before the load".to_owned())?;
     Ok(Energy { mj: spent.mj / seconds, error_mj: spent.error_mj / seconds })

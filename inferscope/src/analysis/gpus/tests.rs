@@ -225,3 +225,14 @@ fn a_counter_that_rises_faster_than_the_device_can_use_energy_began_anew() {
     slow.power.iter_mut().for_each(|p| p.mw = 30_000);
     assert_eq!(report(vec![slow]).gpus[0].energy_source.as_deref(), Some("counter"));
 }
+
+#[test]
+fn power_of_which_not_all_readings_are_kept_has_no_area() {
+    let mut d = with(device(0, 100), &[(900, Some(5))]);
+    d.energy.clear();
+    assert_eq!(report(vec![d.clone()]).gpus[0].energy_mj, Some(200_000));
+    d.power_thinned = true;
+    let r = report(vec![d]);
+    assert_eq!(r.gpus[0].energy_mj, None);
+    assert!(r.gpus[0].energy_reason.as_ref().unwrap().contains("more often than is kept"));
+}

@@ -77,6 +77,8 @@ impl Told {
 
     fn into_log(self) -> (GpuDevice, PollCost) {
         let told = self.asker.capabilities();
+        let (power, power_dropped) = self.power.finish(None);
+        let (power_sampled, sampled_dropped) = self.power_sampled.finish(None);
         let log = GpuDevice {
             answered: told.answered,
             refused: told.refused,
@@ -84,8 +86,10 @@ impl Told {
             lost: self.asker.lost(),
             interruptions: self.asker.interruptions,
             readings: self.readings.finish(None).0,
-            power: self.power.finish(None).0,
-            power_sampled: self.power_sampled.finish(None).0,
+            power,
+            power_sampled,
+            power_thinned: power_dropped > 0,
+            power_sampled_thinned: sampled_dropped > 0,
             sm_samples: self.sm_samples.finish(None).0,
             energy: self.energy.finish(None).0,
             process_use: self.process_use.finish(None).0,
