@@ -39,6 +39,8 @@ use worker::Worker;
 
 /// A driver that has not answered a look by then is left to itself.
 const DRIVER_LIMIT: Duration = Duration::from_secs(5);
+/// A call that has not come back for so long hangs; until then the driver is only slow.
+const HANGS_AFTER: Nanos = Nanos::from_millis(1_000);
 
 #[derive(Debug, thiserror::Error)]
 pub enum GpuError {
@@ -156,6 +158,7 @@ impl Poller {
         // A driver that only is slow has its last answers by then, or goes without.
         let _ = poll.ended.recv_timeout(DRIVER_LIMIT);
         let (mut log, call) = poll.shared.take();
+        let call = call.filter(|(_, since)| Mono::now().since(*since) > HANGS_AFTER);
         if let Some((call, _)) = call {
             let why = format!("the thread that reads the CPU packages waited for the driver ({call})");
             log.packages.unavailable.get_or_insert(why);
