@@ -68,7 +68,7 @@ impl Gathered {
             ),
             bpf_run_ns: None,
             bpf_run_count: None,
-            bpf_reason: Some("the kernel's bpf_stats are off: they cost more than the program".to_owned()),
+            bpf_reason: Some("not read: the kernel's bpf_stats cost more than the program".to_owned()),
             ring_lost: kernel.map(|o| o.loss.ring_full),
             sample_overruns: self.observation.as_ref().map(|o| o.sample_overruns),
             // The rest is the analysis's.
