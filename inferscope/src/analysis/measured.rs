@@ -14,7 +14,7 @@ use crate::units::Nanos;
 
 use super::confidence::{self, Run};
 use super::fold::{Fold, Sums};
-use super::requests::{Answer, listed};
+use super::requests::{Answer, Place, listed};
 use super::saturation::{self, Height};
 use super::summary::Summary;
 use super::tokens::Tokens;
@@ -115,7 +115,8 @@ impl Measured {
         } else {
             self.without_chunks += 1;
         }
-        self.requests.push(listed(self.origin, &answer, room));
+        let place = Place { step: self.done.len(), repetition: self.phases.len() };
+        self.requests.push(listed(self.origin, place, &answer, room));
     }
 
     /// A phase has ended. `Break`: the server is saturated, and the sweep's further steps would show nothing.

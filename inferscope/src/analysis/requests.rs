@@ -107,12 +107,21 @@ impl Window {
     }
 }
 
+/// The phase that a request is of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub(super) step: usize,
+    pub(super) repetition: usize,
+}
+
 /// As the report lists it; without its chunks where there is no room for them.
-pub(super) fn listed(origin: Origin, answer: &Answer<'_>, chunks: bool) -> model::Request {
+pub(super) fn listed(origin: Origin, place: Place, answer: &Answer<'_>, chunks: bool) -> model::Request {
     let r = answer.request;
     let at = |t: Mono| origin.at(t).0;
     model::Request {
         id: r.id,
+        step: u32::try_from(place.step).unwrap_or(u32::MAX),
+        repetition: u32::try_from(place.repetition).unwrap_or(u32::MAX),
         warmup: r.warmup,
         scheduled_ns: r.scheduled.map(at),
         sent_ns: at(r.sent),

@@ -134,6 +134,9 @@ fn a_sweep_has_a_row_a_step_and_ends_where_the_server_is_saturated() {
     assert_eq!((sweep.steps_left_out, sweep.knee.map(|k| k.value)), (1, Some(2.0)));
     assert!(sweep.steps[2].saturated.is_some() && sweep.steps[1].saturated.is_none());
     assert_eq!(report.load.unwrap().requests_ok, 5);
+    // What was sent together is told, so that each step can be recomputed from the list.
+    let of_last = report.requests.last().map(|r| (r.step, r.repetition));
+    assert_eq!(of_last, Some((2, 0)));
 }
 
 #[test]
@@ -153,7 +156,9 @@ fn repeated_runs_are_pooled_and_their_rates_do_not_count_the_time_between() {
         assert!(measured.phase(crate::event::PhaseLog { repetition, ..phase }).is_continue());
     }
     measured.end(crate::event::ClientLog::default(), 0);
-    let timing = Fixture { plan, ..Fixture::profile() }.report_of(&measured).timing.unwrap();
+    let report = Fixture { plan, ..Fixture::profile() }.report_of(&measured);
+    assert_eq!(report.requests.iter().map(|r| (r.step, r.repetition)).collect::<Vec<_>>(), [(0, 0), (0, 1)]);
+    let timing = report.timing.unwrap();
     assert_eq!((timing.ttft_ns.count, timing.ttft_ns.mean), (2, Some(50e6)));
     assert_eq!((timing.window_ns, timing.output_tokens_per_s), (Some(200_000_000), Some(20.0)));
     let repeat = timing.repeat.unwrap();

@@ -138,6 +138,12 @@ pub struct Interval {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Request {
     pub id: u64,
+    /// Of a sweep, by its place in `sweep.steps`; 0 without.
+    #[serde(default)]
+    pub step: u32,
+    /// Of `--repeat`, counted from zero.
+    #[serde(default)]
+    pub repetition: u32,
     pub warmup: bool,
     pub scheduled_ns: Option<u64>,
     pub sent_ns: u64,
