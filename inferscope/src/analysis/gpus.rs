@@ -66,9 +66,9 @@ fn gpu(origin: Origin, log: &GpuLog, device: &GpuDevice, members: &Members, span
         let refused = device.refused.get(query).or_else(|| device.refused.get("device"));
         refused.map_or("it was not told within the window", String::as_str)
     };
-    let of = |query: &str, get: fn(&GpuReading) -> Option<f64>| {
-        stat(device.readings.iter().filter(|r| span.holds(r.t)).filter_map(get), why(query))
-    };
+    let inside = || device.readings.iter().filter(|r| span.holds(r.t));
+    let of = |query: &str, get: fn(&GpuReading) -> Option<f64>| stat(inside().filter_map(get), why(query));
+    let whole = |query: &str, get: fn(&GpuReading) -> Option<u64>| stat(inside().filter_map(get), why(query));
     let power = energy_of(device, span);
     let idle = idle_power(log, device);
     let above = power.as_ref().ok().zip(idle.as_ref().ok()).map(|(spent, idle)| {
@@ -118,11 +118,11 @@ fn gpu(origin: Origin, log: &GpuLog, device: &GpuDevice, members: &Members, span
             PowerSource::Instant => "instant".to_owned(),
             PowerSource::Average => "average".to_owned(),
         }),
-        memory_used_bytes: of("memory_used_bytes", |r| r.memory_used_bytes.map(|v| v as f64)),
-        temperature_c: of("temperature_c", |r| r.temperature_c.map(f64::from)),
-        sm_clock_mhz: of("sm_clock_mhz", |r| r.sm_clock_mhz.map(f64::from)),
-        pcie_tx_kb_per_s: of("pcie_tx_kb_per_s", |r| r.pcie_tx_kb_per_s.map(f64::from)),
-        pcie_rx_kb_per_s: of("pcie_rx_kb_per_s", |r| r.pcie_rx_kb_per_s.map(f64::from)),
+        memory_used_bytes: whole("memory_used_bytes", |r| r.memory_used_bytes),
+        temperature_c: whole("temperature_c", |r| r.temperature_c.map(u64::from)),
+        sm_clock_mhz: whole("sm_clock_mhz", |r| r.sm_clock_mhz.map(u64::from)),
+        pcie_tx_kb_per_s: whole("pcie_tx_kb_per_s", |r| r.pcie_tx_kb_per_s.map(u64::from)),
+        pcie_rx_kb_per_s: whole("pcie_rx_kb_per_s", |r| r.pcie_rx_kb_per_s.map(u64::from)),
         nvlink_tx_kib_per_s: rate(device, span, |r| r.nvlink_tx_kib),
         nvlink_rx_kib_per_s: rate(device, span, |r| r.nvlink_rx_kib),
         throttle: throttle(device, span),
@@ -159,10 +159,10 @@ fn of_usage(usage: Usage) -> model::Gpu {
 }
 
 /// The driver's own samples where the window holds more of them.
-fn power_stat(device: &GpuDevice, span: &Span, why: &str) -> model::Stat {
-    let within = |points: &[PowerPoint]| -> Vec<f64> {
+fn power_stat(device: &GpuDevice, span: &Span, why: &str) -> model::Stat<u64> {
+    let within = |points: &[PowerPoint]| -> Vec<u64> {
         let inside = points.iter().filter(|p| span.holds(p.t));
-        inside.map(|p| p.mw as f64).collect()
+        inside.map(|p| p.mw).collect()
     };
     let (polled, sampled) = (within(&device.power), within(&device.power_sampled));
     stat(if sampled.len() > polled.len() { sampled } else { polled }, why)

@@ -86,7 +86,8 @@ fn insight(gpu: &Gpu, limited_by: LimitedBy, busy: Option<&Busy>) -> Option<Insi
     let sm = gpu.sm_percent.mean?;
     let peak = gpu.sm_percent.max?;
     let power = power_share(gpu);
-    let memory = gpu.memory_used_bytes.max.zip(gpu.limits.memory_bytes).map(|(used, all)| used / all as f64);
+    let memory =
+        gpu.memory_used_bytes.max.zip(gpu.limits.memory_bytes).map(|(used, all)| used as f64 / all as f64);
     let percent = |share: f64| format!("{:.0}%", share * 100.0);
     let mut figures = vec![format!("kernels ran {sm:.0}% of the time ({peak:.0}% at most)")];
     figures.extend(power.map(|p| format!("{} of its power limit", percent(p))));
@@ -142,9 +143,9 @@ fn insight(gpu: &Gpu, limited_by: LimitedBy, busy: Option<&Busy>) -> Option<Insi
         ("sm_percent_mean", whole(gpu.sm_percent.mean)),
         ("sm_percent_max", whole(gpu.sm_percent.max)),
         ("power_mean_mw", whole(gpu.power_mw.mean)),
-        ("power_max_mw", whole(gpu.power_mw.max)),
+        ("power_max_mw", json!(gpu.power_mw.max)),
         ("power_limit_mw", json!(gpu.limits.power_mw)),
-        ("memory_used_bytes", whole(gpu.memory_used_bytes.max)),
+        ("memory_used_bytes", json!(gpu.memory_used_bytes.max)),
         ("memory_bytes", json!(gpu.limits.memory_bytes)),
         ("memory_busy_percent_mean", whole(gpu.memory_percent.mean)),
     ];
@@ -188,8 +189,8 @@ mod tests {
             name: Some("NVIDIA H100 80GB HBM3".into()),
             sm_percent: stat([sm], ""),
             memory_percent: stat([memory], ""),
-            power_mw: stat([watts * 1e3], ""),
-            memory_used_bytes: stat([5.6e9], ""),
+            power_mw: stat([watts as u64 * 1_000], ""),
+            memory_used_bytes: stat([5_600_000_000_u64], ""),
             limits: model::GpuLimits {
                 power_mw: Some(700_000),
                 memory_bytes: Some(80_000_000_000),
@@ -253,7 +254,7 @@ mod tests {
         );
         assert!(small[0].advice.starts_with("at this load a smaller device"));
         let mut full = gpu(48.0, 20.0, 170.0);
-        full.memory_used_bytes = stat([72e9], "");
+        full.memory_used_bytes = stat([72_000_000_000_u64], "");
         assert!(judged(full).1[0].advice.contains("leaves no room for a smaller device"));
         let (_, large) = judged(gpu(88.0, 40.0, 439.0));
         assert_eq!(large[0].code, "gpu_compute_bound");

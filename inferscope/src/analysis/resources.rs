@@ -35,13 +35,13 @@ pub(super) fn resources(inputs: &Inputs<'_>) -> model::Resources {
                 cpu_ns: s.cpu.0,
             })
             .collect(),
-        rss_bytes: stat(samples.iter().map(|s| s.rss_bytes as f64), NO_SAMPLE),
-        pss_bytes: stat(samples.iter().filter_map(|s| s.pss_bytes).map(|n| n as f64), no_pss),
+        rss_bytes: stat(samples.iter().map(|s| s.rss_bytes), NO_SAMPLE),
+        pss_bytes: stat(samples.iter().filter_map(|s| s.pss_bytes), no_pss),
         memory_peak_bytes: peak.bytes,
         memory_peak_source: peak.source,
         memory_peak_reason: peak.reason,
-        threads: stat(samples.iter().map(|s| s.threads.into()), NO_SAMPLE),
-        processes: stat(samples.iter().map(|s| s.processes.into()), NO_SAMPLE),
+        threads: stat(samples.iter().map(|s| u64::from(s.threads)), NO_SAMPLE),
+        processes: stat(samples.iter().map(|s| u64::from(s.processes)), NO_SAMPLE),
         cpu_percent: cpu_percent(samples),
         reason: None,
     }
@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn samples_are_on_the_timeline_and_keep_their_figures() {
         let r = of(ObservationBuilder::new().samples(vec![sample(0, 0), sample(100, 50)]).build());
-        assert_eq!((r.rss_bytes.max, r.threads.max), (Some(1_048_576.0), Some(5.0)));
+        assert_eq!((r.rss_bytes.max, r.threads.max), (Some(1_048_576), Some(5)));
         assert_eq!((r.samples[1].t_ns, r.samples[1].cpu_ns), (100_000_000, 50_000_000));
     }
 
@@ -168,8 +168,8 @@ mod tests {
         let with = |t, pss_bytes| SetSample { pss_bytes, ..sample(t, 0) };
         let samples = vec![with(0, Some(600)), with(50, None), with(100, Some(400)), with(150, None)];
         let r = of(ObservationBuilder::new().samples(samples).build());
-        assert_eq!((r.pss_bytes.count, r.pss_bytes.mean, r.pss_bytes.max), (2, Some(500.0), Some(600.0)));
-        assert_eq!((r.pss_bytes.last, &r.pss_bytes.reason), (Some(400.0), &None));
+        assert_eq!((r.pss_bytes.count, r.pss_bytes.mean, r.pss_bytes.max), (2, Some(500.0), Some(600)));
+        assert_eq!((r.pss_bytes.last, &r.pss_bytes.reason), (Some(400), &None));
         assert_eq!([r.samples[0].pss_bytes, r.samples[1].pss_bytes], [Some(600), None]);
     }
 

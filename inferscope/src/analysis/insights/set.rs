@@ -26,7 +26,6 @@ pub(super) fn oom_kill(processes: &Processes, resources: &Resources) -> Option<I
             )
         }
     };
-    let whole = |v: f64| v as u64;
     Some(Insight {
         code: "oom_kill".to_owned(),
         severity: Severity::Warn,
@@ -35,8 +34,8 @@ pub(super) fn oom_kill(processes: &Processes, resources: &Resources) -> Option<I
             ("pid", json!(first.pid)),
             ("pid_max_rss_bytes", json!(first.max_rss_bytes)),
             ("killed_processes", json!(killed.len())),
-            ("peak_rss_bytes", json!(resources.rss_bytes.max.map(whole))),
-            ("peak_pss_bytes", json!(resources.pss_bytes.max.map(whole))),
+            ("peak_rss_bytes", json!(resources.rss_bytes.max)),
+            ("peak_pss_bytes", json!(resources.pss_bytes.max)),
             ("cgroup_peak_bytes", json!(resources.memory_peak_bytes)),
         ]),
         advice:

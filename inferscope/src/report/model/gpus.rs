@@ -66,18 +66,18 @@ pub struct Gpu {
     /// Share of the driver's window in which device memory was read or written.
     #[serde(default)]
     pub memory_percent: Stat,
-    pub power_mw: Stat,
+    pub power_mw: Stat<u64>,
     /// `instant`; `average`: over a second, or it can't be told.
     #[serde(default)]
     pub power_source: Option<String>,
-    pub memory_used_bytes: Stat,
-    pub temperature_c: Stat,
+    pub memory_used_bytes: Stat<u64>,
+    pub temperature_c: Stat<u64>,
     #[serde(default)]
-    pub sm_clock_mhz: Stat,
+    pub sm_clock_mhz: Stat<u64>,
     #[serde(default)]
-    pub pcie_tx_kb_per_s: Stat,
+    pub pcie_tx_kb_per_s: Stat<u64>,
     #[serde(default)]
-    pub pcie_rx_kb_per_s: Stat,
+    pub pcie_rx_kb_per_s: Stat<u64>,
     /// All links together.
     #[serde(default)]
     pub nvlink_tx_kib_per_s: Option<f64>,

@@ -238,10 +238,10 @@ pub enum ProcessEventKind {
 pub struct Resources {
     pub samples: Vec<Sample>,
     /// Sum over the processes: pages that forked workers share count once for each of them.
-    pub rss_bytes: Stat,
+    pub rss_bytes: Stat<u64>,
     /// Shared pages divided among their users: what the set occupies. Read at a slower tick; `null` in
     /// the samples between.
-    pub pss_bytes: Stat,
+    pub pss_bytes: Stat<u64>,
     /// What the kernel itself accounts to the target's cgroup at its peak: page cache and kernel memory
     /// included, and since the cgroup's creation, not the run's.
     pub memory_peak_bytes: Option<u64>,
@@ -249,8 +249,8 @@ pub struct Resources {
     pub memory_peak_source: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub memory_peak_reason: Option<String>,
-    pub threads: Stat,
-    pub processes: Stat,
+    pub threads: Stat<u64>,
+    pub processes: Stat<u64>,
     /// Of one CPU, between two samples; 200 is two CPUs busy. The mean is over time.
     pub cpu_percent: Stat,
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -268,13 +268,15 @@ pub struct Sample {
     pub cpu_ns: u64,
 }
 
+/// Of a sampled quantity. `T` is `u64` for counts, bytes and other whole numbers; the mean is none.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-pub struct Stat {
+#[schemars(rename = "Stat_of_{T}")]
+pub struct Stat<T = f64> {
     pub count: u64,
-    pub min: Option<f64>,
+    pub min: Option<T>,
     pub mean: Option<f64>,
-    pub max: Option<f64>,
-    pub last: Option<f64>,
+    pub max: Option<T>,
+    pub last: Option<T>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason: Option<String>,
 }

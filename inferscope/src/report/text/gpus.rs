@@ -74,10 +74,10 @@ fn memory(gpu: &Gpu) -> String {
     let limit = gpu.limits.memory_bytes;
     parts.push(match (gpu.memory_used_bytes.max, limit) {
         (Some(used), Some(limit)) => {
-            let percent = used / limit as f64 * 100.0;
-            format!("{} at most of {} ({percent:.0}%)", bytes(used), bytes(limit as f64))
+            let percent = used as f64 / limit as f64 * 100.0;
+            format!("{} at most of {} ({percent:.0}%)", bytes(used as f64), bytes(limit as f64))
         }
-        (Some(used), None) => format!("{} at most", bytes(used)),
+        (Some(used), None) => format!("{} at most", bytes(used as f64)),
         (None, _) => unknown(gpu.memory_used_bytes.reason.as_deref()),
     });
     let shown = |n: Option<u64>, whose: &str| n.map(|n| format!("{} {whose}", bytes(n as f64)));
@@ -117,7 +117,7 @@ fn power(gpu: &Gpu) -> String {
         .map_or(String::new(), |l| format!(" of {} ({:.0}%)", watts(l as f64), mean / l as f64 * 100.0));
     let idle =
         gpu.idle_power_mw.map_or(String::new(), |i| format!("; {} at rest before it", watts(i as f64)));
-    format!("{} on average{limit}, {} at most{idle}", watts(mean), watts(max))
+    format!("{} on average{limit}, {} at most{idle}", watts(mean), watts(max as f64))
 }
 
 fn energy(gpu: &Gpu) -> String {

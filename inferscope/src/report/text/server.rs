@@ -33,7 +33,7 @@ pub(super) fn processes(page: &mut Page, report: &Report) {
         page.pair("CPU a token", &format!("{}{steps}", efficiency(&report.efficiency)));
     }
     memory(page, &report.resources, in_cgroup);
-    page.pair("peak threads", &peak(&report.resources.threads, |v| count(v as u64)));
+    page.pair("peak threads", &peak(&report.resources.threads, count));
     if !p.list.is_empty() {
         page.blank();
         table::table(page, p);
@@ -161,16 +161,16 @@ fn efficiency(e: &Efficiency) -> String {
 /// Three answers to how much memory it takes, each with its question.
 fn memory(page: &mut Page, r: &Resources, in_cgroup: bool) {
     // One process alone shares with nobody in the set.
-    let summed = r.processes.max.is_some_and(|n| n > 1.0);
+    let summed = r.processes.max.is_some_and(|n| n > 1);
     let note = if summed { ", summed: pages that forked processes share count once for each" } else { "" };
-    page.pair("peak RSS", &peak(&r.rss_bytes, |v| format!("{}{note}", bytes(v))));
+    page.pair("peak RSS", &peak(&r.rss_bytes, |v| format!("{}{note}", bytes(v as f64))));
     page.pair(
         "peak PSS",
         &peak(&r.pss_bytes, |v| {
             format!(
                 "{}, pages divided among those that share them: what the set occupies, the number to size memory by \
                  (read in {} of {} samples)",
-                bytes(v),
+                bytes(v as f64),
                 count(r.pss_bytes.count),
                 count(r.rss_bytes.count)
             )
@@ -192,6 +192,6 @@ fn memory(page: &mut Page, r: &Resources, in_cgroup: bool) {
     page.pair("cgroup's peak", &text);
 }
 
-fn peak(stat: &Stat, show: impl FnOnce(f64) -> String) -> String {
+fn peak(stat: &Stat<u64>, show: impl FnOnce(u64) -> String) -> String {
     stat.max.map_or_else(|| format!("unknown: {}", stat.reason.as_deref().unwrap_or("not sampled")), show)
 }

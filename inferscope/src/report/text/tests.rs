@@ -60,7 +60,7 @@ fn an_engine_run() {
     assert_eq!((timing.output_tokens, timing.token_chunks), (Some(4 * 31), 4 * 30));
     assert_eq!((timing.ttft_ns.max, timing.ttfo_ns.max), (Some(350 * MS), Some(500 * MS)));
     assert_eq!((timing.inter_token_ns.count, timing.tpot_ns.max), (4 * 29, Some(15 * MS)));
-    assert_eq!(report.resources.rss_bytes.max, Some(310.0 * 1024.0 * 1024.0));
+    assert_eq!(report.resources.rss_bytes.max, Some(310 << 20));
     let text = plain(&report);
     assert_has(
         &text,
