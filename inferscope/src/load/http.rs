@@ -52,15 +52,14 @@ pub struct Resent {
     pub requests: u64,
     /// The most that a first sending added to the times of its request.
     pub longest: Nanos,
+    /// Connections are used again; not where the server went on ending them instead of answering.
+    pub kept_alive: bool,
 }
 
 /// Most of an error answer's body that is looked at.
 const ERROR_BODY_BYTES: usize = 64 << 10;
 /// Longest time for a connection, TLS included; the request's own limit where that is shorter.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A connection that the server had closed fails within a round trip. Later it is the server that gave up
-/// on a request that it had, and to send that again would hide it.
-const STALE_WITHIN: Nanos = Nanos::from_millis(250);
 /// Shorter secrets are words that messages hold by chance.
 const SECRET_BYTES: usize = 6;
 
@@ -112,7 +111,7 @@ impl Http {
         })
     }
 
-    /// Requests that were sent a second time, because the server had closed the connection.
+    /// Requests that were sent a second time, because the server ended the connection instead of answering.
     pub(super) fn resent(&self) -> Resent {
         self.meter.resent()
     }

@@ -190,8 +190,8 @@ impl Driver {
         Ok(())
     }
 
-    /// Requests that had to be sent a second time, because the server had closed the kept-alive
-    /// connection before it took them.
+    /// Requests that had to be sent a second time, because the server ended the kept-alive connection without a
+    /// byte of an answer.
     #[must_use]
     pub fn resent(&self) -> Resent {
         self.http.resent()

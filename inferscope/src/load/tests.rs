@@ -26,6 +26,8 @@ enum Act {
     /// Closes it with a reset.
     Reset,
     Hang,
+    /// Nobody listens any more, and the connection is closed.
+    Gone,
 }
 
 fn write(text: impl Into<String>) -> Act {
@@ -83,9 +85,15 @@ impl Server {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let shared = Arc::clone(&seen);
         let task = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
+            let gone = Arc::new(tokio::sync::Notify::new());
+            loop {
+                let accepted = tokio::select! {
+                    accepted = listener.accept() => accepted,
+                    () = gone.notified() => return,
+                };
+                let Ok((stream, _)) = accepted else { return };
                 shared.lock().unwrap().connections += 1;
-                tokio::spawn(serve(stream, acts.clone(), Arc::clone(&shared)));
+                tokio::spawn(serve(stream, acts.clone(), Arc::clone(&shared), Arc::clone(&gone)));
             }
         });
         Self { port, seen, task }
@@ -100,7 +108,12 @@ impl Server {
     }
 }
 
-async fn serve(mut stream: TcpStream, acts: Vec<Vec<Act>>, seen: Arc<Mutex<Seen>>) {
+async fn serve(
+    mut stream: TcpStream,
+    acts: Vec<Vec<Act>>,
+    seen: Arc<Mutex<Seen>>,
+    gone: Arc<tokio::sync::Notify>,
+) {
     while let Some(request) = read_request(&mut stream).await {
         let n = {
             let mut seen = seen.lock().unwrap();
@@ -125,6 +138,11 @@ async fn serve(mut stream: TcpStream, acts: Vec<Vec<Act>>, seen: Arc<Mutex<Seen>
                     return;
                 }
                 Act::Hang => tokio::time::sleep(PATIENCE).await,
+                Act::Gone => {
+                    gone.notify_one();
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    return;
+                }
             }
         }
     }
@@ -466,27 +484,35 @@ async fn a_connection_that_the_server_closed_between_requests_costs_no_request()
 }
 
 #[tokio::test]
-async fn a_request_is_sent_again_once_at_most_and_never_one_that_the_server_had() {
+async fn a_request_is_sent_again_once_at_most_and_only_where_a_used_connection_gave_no_byte() {
     use FailureKind::Disconnect;
-    for (acts, requests, again) in [
+    for (acts, failed, requests, again) in [
         // Fresh connections.
-        (vec![vec![Act::Close]], 2, 0),
-        (vec![vec![Act::Reset]], 2, 0),
-        // Kept alive, and the second connection ends the same way.
-        (vec![whole(), vec![Act::Reset]], 3, 1),
-        // The server read the request and closed in good order: it had it, at once or after a while.
-        (vec![whole(), vec![Act::Close], whole()], 2, 0),
-        (vec![whole(), vec![Act::Pause(400), Act::Close], whole()], 2, 0),
-        // A server that gave up after a while had it too.
-        (vec![whole(), vec![Act::Pause(400), Act::Reset], whole()], 2, 0),
+        (vec![vec![Act::Close]], true, 2, 0),
+        (vec![vec![Act::Reset]], true, 2, 0),
+        // Used before, and the second connection ends the same way.
+        (vec![whole(), vec![Act::Reset]], true, 3, 1),
+        (vec![whole(), vec![Act::Close]], true, 3, 1),
+        // The server read the request and closed, at once or after a while.
+        (vec![whole(), vec![Act::Close], whole()], false, 3, 1),
+        (vec![whole(), vec![Act::Pause(400), Act::Close], whole()], false, 3, 1),
+        (vec![whole(), vec![Act::Pause(400), Act::Reset], whole()], false, 3, 1),
         // What was answered was not lost.
-        (vec![whole(), vec![write("HTTP/1.1 200 OK\r\n"), Act::Pause(20), Act::Reset], whole()], 2, 0),
+        (vec![whole(), vec![write("HTTP/1.1 200 OK\r\n"), Act::Pause(20), Act::Reset], whole()], true, 2, 0),
     ] {
         let server = Server::start(acts).await;
         let (log, resent) = run(&LoadPlan { requests: Some(2), ..server.plan() }).await;
         let last = log.requests[1].failure.as_ref().map(|f| f.kind);
-        assert_eq!((last, server.requests().len(), resent), (Some(Disconnect), requests, again));
+        assert_eq!((last, server.requests().len(), resent), (failed.then_some(Disconnect), requests, again));
     }
+}
+
+#[tokio::test]
+async fn a_server_that_dies_with_requests_on_used_connections_is_told_by_that() {
+    let server = Server::start(vec![whole(), vec![Act::Gone]]).await;
+    let (log, resent) = run(&LoadPlan { requests: Some(2), ..server.plan() }).await;
+    let failure = log.requests[1].failure.clone().unwrap();
+    assert_eq!((failure.kind, resent), (FailureKind::Disconnect, 1), "{}", failure.message);
 }
 
 async fn resolved(acts: Vec<Act>, asked: Option<&str>) -> Result<Option<String>, LoadError> {

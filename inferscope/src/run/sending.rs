@@ -26,11 +26,18 @@ pub(super) fn said_of(driver: &Driver) -> Vec<Validity> {
         level,
         code: "requests_resent".to_owned(),
         message: format!(
-            "{} requests met a connection that the server had just closed and were sent once more: that is in their \
-             times, {:.2} ms at most",
+            "{} requests went out on a kept-alive connection that the server ended without a byte of an answer, and were \
+             sent once more: their latencies count from the first sending, which is {:.2} ms of them at most",
             resent.requests,
             resent.longest.as_secs_f64() * 1e3
         ),
+    });
+    let not_kept = (!driver.resent().kept_alive).then(|| Validity {
+        level: Level::Ok,
+        code: "connections_not_reused".to_owned(),
+        message: "the server ends connections after an answer without saying so: after the second time each request \
+                  opened a connection of its own"
+            .to_owned(),
     });
     let passed_over = driver.passed_over();
     let passed_over = (passed_over > 0).then(|| Validity {
@@ -38,7 +45,7 @@ pub(super) fn said_of(driver: &Driver) -> Vec<Validity> {
         code: "entries_passed_over".to_owned(),
         message: format!("{passed_over} entries of the data set hold no question and were not sent"),
     });
-    resent.into_iter().chain(passed_over).collect()
+    resent.into_iter().chain(not_kept).chain(passed_over).collect()
 }
 
 /// What a load is driven with.

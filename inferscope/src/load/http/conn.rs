@@ -88,18 +88,19 @@ pub(super) struct Conn {
 /// What is known of the request under way.
 #[derive(Debug, Default)]
 struct Exchange {
-    written: u64,
+    /// A byte of an answer came.
     answered: bool,
-    /// The other side ended the connection, before it answered: whether it may have had the request.
-    lost: Option<Had>,
+    /// The connection ended without one.
+    lost: bool,
 }
 
-/// Whether the server may have had a request that it did not answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Had {
-    /// Its kernel told that the connection was closed already, or that what came was not read.
-    No,
-    Perhaps,
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) struct NoAnswer {
+    pub(super) error: hyper::Error,
+    /// The connection ended before the first byte of one: how a kept-alive connection looks that the server has
+    /// closed, or is done with.
+    pub(super) lost: bool,
 }
 
 impl Conn {
@@ -130,18 +131,18 @@ impl Conn {
     /// Sends a request and reads the head of its answer.
     ///
     /// # Errors
-    /// Hyper's, and whether the server may have had the request.
+    /// Hyper's, and whether the connection ended without a byte of an answer.
     pub(super) async fn send(
         &mut self,
         request: Request<Whole>,
         meter: &Meter,
-    ) -> Result<Response<Incoming>, (hyper::Error, Had)> {
+    ) -> Result<Response<Incoming>, NoAnswer> {
         self.request = Exchange::default();
         let mut response = std::pin::pin!(self.sender.send_request(request));
         self.again.wake_by_ref();
         let answer =
             std::future::poll_fn(|cx| self.poll(cx, meter, &mut |own| response.as_mut().poll(own))).await;
-        answer.map_err(|e| (e, self.request.lost.unwrap_or(Had::Perhaps)))
+        answer.map_err(|error| NoAnswer { error, lost: self.request.lost })
     }
 
     /// The next piece of `body`, which is this connection's; `None` at its end.
@@ -227,7 +228,6 @@ impl Conn {
         }
         match self.socket.poll_send(cx, outbox) {
             Poll::Ready(Ok(sent)) => {
-                self.request.written += sent as u64;
                 outbox.drain(..sent);
                 true
             }
@@ -263,24 +263,9 @@ impl Conn {
             Poll::Ready(Err(e)) => Some(e),
         };
         self.stamp = Stamp::unstamped();
-        if !self.request.answered {
-            self.request.lost = Some(self.had(error.as_ref()));
-        }
+        self.request.lost = !self.request.answered;
         bytes.eof = true;
         bytes.error = error;
         true
-    }
-
-    /// Whether a server that ended the connection without an answer may have had the request. A reset is what a
-    /// kernel sends for bytes that came after the closing, or that nobody read before it. An orderly end
-    /// acknowledges all that had come before it: where nothing of the request is, it came later.
-    fn had(&self, error: Option<&io::Error>) -> Had {
-        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
-        let untouched = match error.map(io::Error::kind) {
-            Some(ConnectionReset | BrokenPipe | ConnectionAborted) => true,
-            Some(_) => false,
-            None => self.socket.unacknowledged().is_some_and(|bytes| bytes >= self.request.written),
-        };
-        if untouched { Had::No } else { Had::Perhaps }
     }
 }

@@ -4,8 +4,10 @@
 //! Called through `wire`.
 //!
 //! A server may close a kept-alive connection just when the next request goes out on it. What had happened
-//! before is seen without sending; where it happens in between, the request is sent again, once, on a fresh
-//! connection, if the kernels tell that the server did not have it (`conn::Had`) and the end came at once.
+//! before is seen without sending. A connection that was used before and ends without a byte of an answer has its
+//! request sent again, once, on a fresh one, as browsers do: some servers read on after they have said that they send
+//! no more, so that nothing tells whether they had the request. Where that goes on (`Meter::keeps_alive`), no connection
+//! is used again. On a fresh connection the same is a failure.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,8 +20,7 @@ use reqwest::Url;
 use reqwest::header::{HOST, HeaderValue};
 use tokio::time::{Instant, timeout};
 
-use super::STALE_WITHIN;
-use super::conn::{Conn, Had, Whole};
+use super::conn::{Conn, NoAnswer, Whole};
 use super::meter::{Meter, Stamp};
 use super::pool::Pool;
 use super::socket::Socket;
@@ -67,21 +68,30 @@ impl Direct {
     }
 
     pub(super) async fn send(&self, request: Outgoing<'_>) -> Result<Answer, WireError> {
-        if let Some(mut conn) = self.pool.take() {
+        let mut lost = None;
+        if let Some(mut conn) = self.pool.take().filter(|_| self.meter.keeps_alive()) {
             let from = Mono::now();
+            self.meter.reuse();
             match conn.send(build(&request)?, &self.meter).await {
                 Ok(response) => return Ok(self.answer(conn, response)),
-                Err((e, Had::No)) if Mono::now().since(from) < STALE_WITHIN => {
+                Err(NoAnswer { error, lost: true }) => {
                     self.meter.resend(from);
-                    tracing::debug!(cause = %e, "the server had closed the connection; sent again");
+                    tracing::debug!(cause = %error, "the server had ended the connection; sent again");
+                    lost = Some(error);
                 }
-                Err((e, _)) => return Err(WireError::Http(e)),
+                Err(NoAnswer { error, .. }) => return Err(WireError::Http(error)),
             }
         }
-        let mut conn = Conn::new(self.connect().await?).await.map_err(WireError::Http)?;
+        let socket = match (self.connect().await, lost) {
+            (Ok(socket), _) => socket,
+            // A server that is gone: how it went is the cause.
+            (Err(_), Some(lost)) => return Err(WireError::Http(lost)),
+            (Err(e), None) => return Err(e),
+        };
+        let mut conn = Conn::new(socket).await.map_err(WireError::Http)?;
         match conn.send(build(&request)?, &self.meter).await {
             Ok(response) => Ok(self.answer(conn, response)),
-            Err((e, _)) => Err(WireError::Http(e)),
+            Err(NoAnswer { error, .. }) => Err(WireError::Http(error)),
         }
     }
 

@@ -3,15 +3,14 @@
 //! Owns the client and whether a request is sent a second time. Called through `wire`.
 //!
 //! A server may close a kept-alive connection just when the next request goes out on it; reqwest sends the
-//! request again by itself only where it had not begun to write it. Where it had, this module does it once: on
-//! a kept-alive connection, closed before a response came and within `STALE_WITHIN`, on a fresh one.
+//! request again by itself only where it had not begun to write it. Where it had, this module does it once, by the
+//! rules of `direct`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::{Client, Request, Response};
+use reqwest::{Client, ClientBuilder, Request, Response};
 
-use super::STALE_WITHIN;
 use super::connects::{NoticeConnects, noticed};
 use super::meter::Meter;
 use super::wire::{Outgoing, WireError};
@@ -25,7 +24,10 @@ const DRAIN: Duration = Duration::from_millis(250);
 
 #[derive(Debug)]
 pub(super) struct General {
-    client: Client,
+    /// Uses connections again.
+    keeping: Client,
+    /// Opens one for each request.
+    fresh: Client,
     meter: Arc<Meter>,
 }
 
@@ -39,27 +41,43 @@ impl General {
         connect_timeout: Duration,
         meter: Arc<Meter>,
     ) -> Result<Self, LoadError> {
+        let client = |builder: ClientBuilder| {
+            builder.build().map_err(|e| match &plan.cacert {
+                Some(path) => LoadError::Cacert { path: path.clone(), why: cause::line(&e) },
+                None => LoadError::Client { why: cause::line(&e) },
+            })
+        };
+        let builder = || Self::builder(plan, endpoint, &certificates, connect_timeout, &meter);
+        Ok(Self {
+            keeping: client(builder().pool_max_idle_per_host(usize::MAX))?,
+            fresh: client(builder().pool_max_idle_per_host(0))?,
+            meter,
+        })
+    }
+
+    fn builder(
+        plan: &HttpPlan,
+        endpoint: &Endpoint,
+        certificates: &[reqwest::Certificate],
+        connect_timeout: Duration,
+        meter: &Arc<Meter>,
+    ) -> ClientBuilder {
         let mut builder = Client::builder()
             .connect_timeout(connect_timeout)
-            .connector_layer(NoticeConnects::new(Arc::clone(&meter)))
+            .connector_layer(NoticeConnects::new(Arc::clone(meter)))
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
             .tcp_nodelay(true)
-            .pool_max_idle_per_host(usize::MAX)
             .tls_danger_accept_invalid_certs(plan.insecure);
         builder = if endpoint.url().scheme() == "http" {
-            builder.tls_certs_only(certificates)
+            builder.tls_certs_only(certificates.iter().cloned())
         } else {
-            builder.tls_certs_merge(certificates)
+            builder.tls_certs_merge(certificates.iter().cloned())
         };
         if endpoint.loopback_port().is_some() {
             builder = builder.no_proxy();
         }
-        let client = builder.build().map_err(|e| match &plan.cacert {
-            Some(path) => LoadError::Cacert { path: path.clone(), why: cause::line(&e) },
-            None => LoadError::Client { why: cause::line(&e) },
-        })?;
-        Ok(Self { client, meter })
+        builder
     }
 
     pub(super) async fn send(&self, outgoing: Outgoing<'_>) -> Result<Response, WireError> {
@@ -72,16 +90,22 @@ impl General {
             request
         };
         let from = Mono::now();
-        let (result, opened) = noticed(self.client.execute(build())).await;
+        if !self.meter.keeps_alive() {
+            return self.fresh.execute(build()).await.map_err(WireError::General);
+        }
+        let (result, opened) = noticed(self.keeping.execute(build())).await;
+        if !opened {
+            self.meter.reuse();
+        }
         let sent = match result {
-            Err(e)
-                if !opened
-                    && cause::is_closed_before_response(&e)
-                    && Mono::now().since(from) < STALE_WITHIN =>
-            {
+            Err(e) if !opened && cause::is_closed_before_response(&e) => {
                 self.meter.resend(from);
-                tracing::debug!(cause = cause::line(&e), "the server had closed the connection; sent again");
-                self.client.execute(build()).await
+                tracing::debug!(cause = cause::line(&e), "the server had ended the connection; sent again");
+                match self.fresh.execute(build()).await {
+                    // A server that is gone: how it went is the cause.
+                    Err(gone) if gone.is_connect() => Err(e),
+                    sent => sent,
+                }
             }
             result => result,
         };

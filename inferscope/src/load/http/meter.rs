@@ -17,6 +17,11 @@ use crate::units::Nanos;
 /// A later read is told as this late.
 const MOST_LAG_NS: u64 = 3_600_000_000_000;
 
+/// A server that lost so many requests on kept-alive connections may not keep them alive at all …
+const MOST_LOST: u64 = 2;
+/// … and does not where that is one of so many that were used again: one in thousands is a timeout that came just then.
+const LOST_SHARE: u64 = 10;
+
 /// When something was received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
@@ -38,6 +43,8 @@ pub(super) struct Meter {
     reads: Mutex<Reads>,
     connections: AtomicU64,
     resent: AtomicU64,
+    /// Requests that were sent on a connection used before.
+    reused: AtomicU64,
     /// The longest that a sending which had to be repeated took, in nanoseconds.
     resent_after: AtomicU64,
 }
@@ -57,6 +64,7 @@ impl Meter {
             reads: Mutex::new(reads),
             connections: AtomicU64::new(0),
             resent: AtomicU64::new(0),
+            reused: AtomicU64::new(0),
             resent_after: AtomicU64::new(0),
         }
     }
@@ -89,10 +97,23 @@ impl Meter {
         self.resent_after.fetch_max(Mono::now().since(from).0, Ordering::Relaxed);
     }
 
+    /// A request goes out on a connection that was used before.
+    pub(super) fn reuse(&self) {
+        self.reused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether connections are worth keeping for this server: it has not ended two of them, and a tenth of those
+    /// that were used again, instead of answering.
+    pub(super) fn keeps_alive(&self) -> bool {
+        let (lost, reused) = (self.resent.load(Ordering::Relaxed), self.reused.load(Ordering::Relaxed));
+        lost < MOST_LOST || lost.saturating_mul(LOST_SHARE) < reused
+    }
+
     pub(super) fn resent(&self) -> Resent {
         Resent {
             requests: self.resent.load(Ordering::Relaxed),
             longest: Nanos(self.resent_after.load(Ordering::Relaxed)),
+            kept_alive: self.keeps_alive(),
         }
     }
 

@@ -1,7 +1,6 @@
 //! A connected stream socket whose reads tell when the kernel received what they return.
 //!
-//! Owns connecting, the `recvmsg(2)` with its control message, and what the kernel knows of a connection.
-//! Never waits but in `poll_…` and [`Socket::connect`], never looks at a clock. Used by `conn`, `direct` and
+//! Owns connecting and the `recvmsg(2)` with its control message. Never waits but in `poll_…` and [`Socket::connect`], never looks at a clock. Used by `conn`, `direct` and
 //! `stamping`.
 //!
 //! For TCP the stamp of a read is that of the last packet that it touched, and the kernel merges small packets
@@ -90,14 +89,6 @@ impl Socket {
         let mut byte = [0; 1];
         let peek = RecvFlags::PEEK | RecvFlags::DONTWAIT;
         matches!(rustix::net::recv(self.0.get_ref(), &mut byte, peek), Err(Errno::AGAIN))
-    }
-
-    /// Bytes sent that the other side's kernel has not acknowledged; `None` where it can't be told.
-    pub(super) fn unacknowledged(&self) -> Option<u64> {
-        let mut bytes: libc::c_int = 0;
-        // SAFETY: TIOCOUTQ (SIOCOUTQ) writes one int.
-        let done = unsafe { libc::ioctl(self.0.get_ref().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
-        (done == 0).then(|| u64::try_from(bytes).ok()).flatten()
     }
 }
 

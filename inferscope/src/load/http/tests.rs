@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
 
-use super::conn::{Conn, Had, Whole};
+use super::conn::{Conn, Whole};
 use super::socket::Socket;
 use super::*;
 use crate::event::ChunkKind;
@@ -61,18 +61,6 @@ impl Peer {
 
     pub(super) fn say(&mut self, text: &str) {
         self.0.write_all(text.as_bytes()).unwrap();
-    }
-
-    /// Ends with a reset.
-    fn reset(self) {
-        let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-        let size = libc::socklen_t::try_from(size_of_val(&linger)).unwrap();
-        // SAFETY: the value is a linger of the size that is given.
-        let done = unsafe {
-            let fd = std::os::fd::AsRawFd::as_raw_fd(&self.0);
-            libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_LINGER, (&raw const linger).cast(), size)
-        };
-        assert_eq!(done, 0);
     }
 }
 
@@ -388,42 +376,48 @@ fn request() -> hyper::Request<Whole> {
     request
 }
 
-/// Sends a request that gets no answer; whether the server may have had it.
-async fn had(conn: &mut Conn, meter: &Meter) -> Had {
-    let sent = tokio::time::timeout(PATIENCE, conn.send(request(), meter)).await.expect("it ends in time");
-    sent.expect_err("there is no answer").1
+/// A connection with a server like llama.cpp's: it answers one request, says that it sends no more, reads on for a
+/// moment, and closes. How many connections came.
+fn lingering(answers: usize) -> (u16, JoinHandle<usize>) {
+    serve(move |listener| {
+        let mut connections = Vec::new();
+        for _ in 0..answers {
+            let mut peer = Peer::accept(&listener);
+            peer.request().unwrap();
+            peer.say(&whole());
+            connections.push(thread::spawn(move || {
+                // The next request is on its way by then, and is acknowledged.
+                thread::sleep(Duration::from_millis(30));
+                peer.0.shutdown(std::net::Shutdown::Write).unwrap();
+                peer.0.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+                let _ = std::io::copy(&mut peer.0, &mut std::io::sink());
+            }));
+        }
+        let n = connections.len();
+        connections.into_iter().for_each(|c| c.join().unwrap());
+        n
+    })
 }
 
 #[tokio::test]
-async fn whether_the_server_had_a_request_is_told_by_the_kernels() {
-    // Closed before the request was sent, which the pool would see.
-    let (mut conn, peer, meter) = idle().await;
-    drop(peer);
-    while conn.is_quiet() {
-        thread::yield_now();
+async fn no_request_fails_at_a_server_that_ends_each_connection_after_its_answer() {
+    for general in [false, true] {
+        let (port, server) = lingering(6);
+        let mut client = if general { Client::general(port) } else { Client::direct(port) };
+        for n in 0..6 {
+            let log = client.post("{}").await;
+            assert_eq!(log.failure, None, "{n}");
+            let took = log.done.since(log.sent);
+            // What reqwest sends again goes over a connection that it does not keep.
+            let again = n == 1 || n == if general { 3 } else { 2 };
+            assert_eq!(took >= Nanos::from_millis(25), again, "{n}: the first sending counts: {took:?}");
+        }
+        let resent = client.http.resent();
+        assert_eq!((resent.requests, resent.kept_alive), (2, false), "after the second none is used again");
+        assert!(resent.longest >= Nanos::from_millis(25), "{resent:?}");
+        assert_eq!(server.join().unwrap(), 6);
+        assert_eq!(client.connections(), 6);
     }
-    assert_eq!(had(&mut conn, &meter).await, Had::No);
-    let (mut conn, peer, meter) = idle().await;
-    peer.reset();
-    while conn.is_quiet() {
-        thread::yield_now();
-    }
-    assert_eq!(had(&mut conn, &meter).await, Had::No);
-
-    // Closed with the request unread.
-    let (mut conn, peer, meter) = idle().await;
-    let server = thread::spawn(move || {
-        while peer.0.peek(&mut [0]).is_err() {}
-        drop(peer);
-    });
-    assert_eq!(had(&mut conn, &meter).await, Had::No);
-    server.join().unwrap();
-
-    // Read, then closed.
-    let (mut conn, mut peer, meter) = idle().await;
-    let server = thread::spawn(move || peer.request().map(drop));
-    assert_eq!(had(&mut conn, &meter).await, Had::Perhaps);
-    assert!(server.join().unwrap().is_some());
 }
 
 #[tokio::test]

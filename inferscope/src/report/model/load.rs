@@ -33,7 +33,8 @@ pub struct Load {
     pub requests_failed: u64,
     /// By cause, warm-up included, the most frequent first.
     pub failures: Vec<FailureGroup>,
-    /// Sent once more because the server had closed the connection before it took them.
+    /// Sent once more, on a fresh connection, because the server ended a kept-alive one without a byte of an answer. Their
+    /// latencies count from the first sending.
     pub requests_resent: u64,
     pub connections_opened: u64,
     /// Measured requests under way.
