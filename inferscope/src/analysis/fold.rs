@@ -257,6 +257,13 @@ impl Failures {
         self.further += other.further;
     }
 
+    /// How many requests failed so, how many of them are warm-up, and what the first said.
+    pub(super) fn of(&self, kind: model::ErrorKind) -> Option<(u64, u64, &str)> {
+        let groups = || self.groups.iter().filter(|((k, _), _)| *k == kind).map(|(_, group)| group);
+        let example = groups().next()?.example.as_str();
+        Some((groups().map(|g| g.count).sum(), groups().map(|g| g.warmup).sum(), example))
+    }
+
     /// The most frequent first.
     pub(super) fn report(&self) -> Vec<model::FailureGroup> {
         let mut groups: Vec<_> = self.groups.iter().collect();

@@ -164,6 +164,7 @@ const fn chunk_kind(kind: ChunkKind) -> model::ChunkKind {
 pub(super) const fn error_kind(kind: FailureKind) -> model::ErrorKind {
     match kind {
         FailureKind::Connect => model::ErrorKind::Connect,
+        FailureKind::ClientLimit => model::ErrorKind::ClientLimit,
         FailureKind::Timeout => model::ErrorKind::Timeout,
         FailureKind::Status => model::ErrorKind::Status,
         FailureKind::ServerError => model::ErrorKind::ServerError,

@@ -118,6 +118,17 @@ impl Entries {
 
 fn requests(all: &mut Entries, sums: &Sums) {
     let sent = sums.sent;
+    let limited = sums.failures.of(model::ErrorKind::ClientLimit);
+    if let Some((count, _, why)) = limited {
+        all.push(
+            Level::Invalid,
+            "client_limit",
+            format!(
+                "{count} requests were not sent, by a limit of this client's and not by the server: the load is another \
+                 than the one asked for; {why}"
+            ),
+        );
+    }
     if sums.ok == 0 {
         let message = match sent {
             0 => "no measured request was sent: there are no latencies and no rates".to_owned(),
@@ -126,7 +137,8 @@ fn requests(all: &mut Entries, sums: &Sums) {
         all.push(Level::Invalid, "all_requests_failed", message);
         return;
     }
-    let failed = sums.failed() - sums.cut_off;
+    let by_limit = limited.map_or(0, |(count, warmup, _)| count - warmup);
+    let failed = sums.failed().saturating_sub(sums.cut_off + by_limit);
     if failed > 0 {
         all.warn(
             "requests_failed",

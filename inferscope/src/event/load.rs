@@ -129,6 +129,8 @@ pub struct Failure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FailureKind {
     Connect,
+    /// The client could not open a connection by a limit of its own: the server was not asked.
+    ClientLimit,
     Timeout,
     /// An HTTP status other than 2xx.
     Status,

@@ -7,12 +7,14 @@ use std::error::Error;
 use std::io::ErrorKind;
 
 use super::http::WireError;
+use super::limit::Limit;
 use super::said;
 use crate::event::{Failure, FailureKind};
 
 /// An error of the connection, before the response's head or in its body, as a failed request.
 pub(super) fn failure(error: &WireError) -> Failure {
     let (kind, cause): (_, &(dyn Error + 'static)) = match error {
+        WireError::Limit(limit) => (FailureKind::ClientLimit, limit),
         WireError::General(e) if e.is_connect() => (FailureKind::Connect, e),
         WireError::General(e) if e.is_timeout() => (FailureKind::Timeout, e),
         WireError::Connect(e) => (FailureKind::Connect, e),
@@ -20,7 +22,10 @@ pub(super) fn failure(error: &WireError) -> Failure {
         WireError::General(e) => (answered(e), e),
         WireError::Http(e) => (answered(e), e),
     };
-    Failure { kind, message: line(cause) }
+    match chain(cause).find_map(|e| Limit::of(io_of(e)?)) {
+        Some(limit) => Failure { kind: FailureKind::ClientLimit, message: limit.to_string() },
+        None => Failure { kind, message: line(cause) },
+    }
 }
 
 /// A connection that ended in the middle, or bytes that are no HTTP.
@@ -105,6 +110,27 @@ fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_limit_of_the_clients_is_none_of_the_servers_failures() {
+        for (error, kind, said) in [
+            (std::io::Error::from_raw_os_error(24), FailureKind::ClientLimit, "ulimit -Hn"),
+            (
+                std::io::Error::other(std::io::Error::from_raw_os_error(105)),
+                FailureKind::ClientLimit,
+                "no memory",
+            ),
+            (std::io::Error::from_raw_os_error(111), FailureKind::Connect, "connection refused"),
+        ] {
+            let failure = failure(&WireError::Connect(error));
+            assert!(failure.kind == kind && failure.message.contains(said), "{failure:?}");
+        }
+        let ports = failure(&WireError::Limit(Limit::Ports));
+        assert!(
+            ports.kind == FailureKind::ClientLimit && ports.message.contains("ip_local_port_range"),
+            "{ports:?}"
+        );
+    }
 
     #[test]
     fn the_line_is_the_innermost_cause_without_an_error_number() {

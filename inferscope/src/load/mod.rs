@@ -19,6 +19,7 @@ pub mod fuzzing;
 mod gauge;
 mod http;
 mod interpret;
+mod limit;
 mod models;
 mod phase;
 mod prompts;
@@ -106,6 +107,7 @@ impl Driver {
         let url = self.plan.endpoint.join("models");
         let got = self.http.get(&url, MODELS_TIMEOUT, MODELS_BYTES).await.map_err(|failure| {
             let remedy = match (failure.kind, url.scheme()) {
+                (FailureKind::ClientLimit, _) => "the server has not been asked",
                 (FailureKind::Malformed, _) => {
                     "what listens there does not speak HTTP; look at the port of --endpoint"
                 }

@@ -222,7 +222,10 @@ impl Schedule {
 
     /// A request has ended.
     pub(super) fn ended(&mut self, log: &RequestLog) {
-        let connect = log.failure.as_ref().is_some_and(|f| f.kind == FailureKind::Connect);
+        let connect = log
+            .failure
+            .as_ref()
+            .is_some_and(|f| matches!(f.kind, FailureKind::Connect | FailureKind::ClientLimit));
         self.unreachable = if connect { self.unreachable + 1 } else { 0 };
     }
 }

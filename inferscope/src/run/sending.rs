@@ -130,6 +130,7 @@ pub(super) fn all_failed(measured: &Measured) -> Option<RunError> {
     let failure = failures.first();
     let remedy = match failure.and_then(|f| f.kind) {
         Some(ErrorKind::Timeout) => "raise --timeout, or see what keeps the server",
+        Some(ErrorKind::ClientLimit) => "the server has not been asked; -o FILE keeps the report",
         Some(ErrorKind::Connect) => "start the server, or correct --endpoint",
         Some(ErrorKind::Status | ErrorKind::ServerError) => {
             "correct what the server names, or see its log; -o FILE keeps the report"

@@ -70,6 +70,20 @@ fn a_request_that_the_interruption_cut_off_is_no_failure_of_the_server() {
 }
 
 #[test]
+fn what_the_clients_own_limit_kept_back_is_no_failure_of_the_server_and_makes_the_run_invalid() {
+    let limited = || ok_request().failed(FailureKind::ClientLimit, "no local port is free: widen").build();
+    let text = only(
+        &with_requests(vec![ok_request().build(), limited(), limited()]),
+        Level::Invalid,
+        "client_limit",
+    );
+    assert!(
+        text.starts_with("2 requests were not sent") && text.ends_with("; no local port is free: widen"),
+        "{text}"
+    );
+}
+
+#[test]
 fn the_demo_says_that_its_tokens_are_synthetic() {
     only(&Fixture { mode: Mode::Demo, ..sound() }, Level::Warn, "synthetic_tokens");
 }

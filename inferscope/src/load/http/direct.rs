@@ -27,6 +27,7 @@ use super::socket::Socket;
 use super::stamping::Stamping;
 use super::wire::{Outgoing, WireError};
 use crate::clock::Mono;
+use crate::load::limit::{self, Limit};
 
 #[derive(Debug)]
 pub(super) struct Direct {
@@ -119,6 +120,9 @@ impl Direct {
                     }
                     return Ok(socket);
                 }
+                // What keeps from the others as well.
+                Ok(Err(e)) if Limit::of(&e).is_some() => return Err(WireError::Connect(e)),
+                Ok(Err(e)) if limit::no_port_to(*address, &e) => last = WireError::Limit(Limit::Ports),
                 Ok(Err(e)) => last = WireError::Connect(e),
                 Err(_) => {}
             }

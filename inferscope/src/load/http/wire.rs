@@ -13,6 +13,7 @@ use reqwest::{Method, StatusCode, Url};
 use super::direct::{self, Direct};
 use super::general::General;
 use super::meter::Stamp;
+use crate::load::limit::Limit;
 
 /// A request in the terms of both.
 #[derive(Debug, Clone)]
@@ -31,6 +32,9 @@ pub(in crate::load) enum WireError {
     /// No connection came about.
     #[error(transparent)]
     Connect(io::Error),
+    /// Nor can one, by a limit of this machine's.
+    #[error(transparent)]
+    Limit(Limit),
     #[error("no connection within the time for it")]
     ConnectTimeout,
     #[error(transparent)]

@@ -172,6 +172,8 @@ pub struct Request {
 #[serde(rename_all = "snake_case")]
 pub enum ErrorKind {
     Connect,
+    /// A limit of the client's own kept it from opening a connection: the server was not asked.
+    ClientLimit,
     Timeout,
     /// An HTTP status other than 2xx.
     Status,

@@ -69,14 +69,21 @@ fn token_rate(timing: &Timing) -> String {
 
 /// Measured requests that Ctrl-C ended. Not from the requests listed, which may be some of them.
 fn cut_off(load: &Load) -> u64 {
-    let interrupted = load.failures.iter().filter(|g| g.kind == Some(ErrorKind::Interrupted));
-    interrupted.map(|g| g.count.saturating_sub(g.warmup)).sum()
+    failed_by(load, ErrorKind::Interrupted)
+}
+
+/// Measured requests that this ended.
+fn failed_by(load: &Load, kind: ErrorKind) -> u64 {
+    load.failures.iter().filter(|g| g.kind == Some(kind)).map(|g| g.count.saturating_sub(g.warmup)).sum()
 }
 
 pub(super) fn requests(load: &Load, per_second: Option<f64>) -> String {
-    let cut_off = cut_off(load);
-    let failed = load.requests_failed.saturating_sub(cut_off);
+    let (cut_off, limited) = (cut_off(load), failed_by(load, ErrorKind::ClientLimit));
+    let failed = load.requests_failed.saturating_sub(cut_off + limited);
     let mut text = format!("{} ok, {} failed", count(load.requests_ok), count(failed));
+    if limited > 0 {
+        text.push_str(&format!(", {} not sent by a limit of this client's", count(limited)));
+    }
     if cut_off > 0 {
         text.push_str(&format!(", {} cut off by the interruption", count(cut_off)));
     }

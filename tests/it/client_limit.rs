@@ -1,0 +1,54 @@
+//! What keeps the client from sending is none of the server's failures.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, and clippy does not see helpers as tests"
+)]
+
+use std::process::Command;
+
+use inferscope_tests::binary;
+use inferscope_tests::emitter::Emitter;
+use serde_json::Value;
+
+/// Open files that inferscope may have: enough for everything but the connections.
+const FILES: u64 = 64;
+
+fn limited(args: &[&str]) -> binary::Ended {
+    let mut command = Command::new("bash");
+    // Both limits: inferscope raises the soft one to the hard one.
+    command.args(["-c", &format!("ulimit -n {FILES} && exec \"$0\" \"$@\"")]);
+    command.arg(binary::inferscope_bin()).args(args);
+    binary::start_as(command).wait()
+}
+
+fn entry<'a>(report: &'a Value, code: &str) -> Option<&'a Value> {
+    report["validity"].as_array().unwrap().iter().find(|entry| entry["code"] == code)
+}
+
+#[test]
+fn too_few_open_files_are_the_clients_limit_and_not_the_servers_failure() {
+    let server = Emitter::start(&["--first-token", "200ms", "--tokens", "4"]);
+    let load = ["--endpoint", &server.endpoint, "--gpu", "off", "--tracker", "proc"];
+    let shape = ["--requests", "150", "--concurrency", "150"];
+    let report = limited(&[&load[..], &shape, &["--json"]].concat()).report();
+    let (told, failures) = (&report["load"], report["load"]["failures"].as_array().unwrap());
+    assert!(told["requests_ok"].as_u64().unwrap() > 0, "{told}");
+    assert_eq!(failures.len(), 1, "{failures:?}");
+    assert_eq!(failures[0]["kind"], "client_limit");
+    assert_eq!(failures[0]["count"], told["requests_failed"]);
+    let limit = entry(&report, "client_limit").expect("it is told");
+    assert_eq!(limit["level"], "invalid");
+    assert!(limit["message"].as_str().unwrap().contains("ulimit -Hn"), "{limit}");
+    assert!(entry(&report, "requests_failed").is_none(), "the server failed none: {}", report["validity"]);
+
+    let text = limited(&[&load[..], &shape].concat()).stdout;
+    let requests = text.lines().find(|line| line.contains(" ok, ")).unwrap_or_else(|| panic!("{text}"));
+    assert!(requests.contains("0 failed") && requests.contains("limit of this client's"), "{requests}");
+
+    // With a limit that suffices there is nothing to tell.
+    let few = ["--requests", "20", "--concurrency", "4", "--json"];
+    let report = limited(&[&load[..], &few].concat()).report();
+    assert_eq!((&report["load"]["requests_failed"], entry(&report, "client_limit")), (&0.into(), None));
+    let _ = server.end();
+}
