@@ -4,6 +4,10 @@
 
 #[path = "gpu/away.rs"]
 mod away;
+#[path = "gpu/counters.rs"]
+mod counters;
+#[path = "gpu/recorded.rs"]
+mod recorded;
 #[path = "gpu/reload.rs"]
 mod reload;
 #[path = "gpu/rest.rs"]

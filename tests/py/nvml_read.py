@@ -1,6 +1,7 @@
 """What NVIDIA's own client (nvidia-ml-py) reads from the library that is loaded as libnvidia-ml.so.1, as JSON."""
 
 import json
+import time
 
 from pynvml import *
 
@@ -10,6 +11,20 @@ memory = nvmlDeviceGetMemoryInfo(device, version=nvmlMemory_v2)
 rates = nvmlDeviceGetUtilizationRates(device)
 field = nvmlDeviceGetFieldValues(device, [NVML_FI_DEV_POWER_INSTANT])[0]
 _, samples = nvmlDeviceGetSamples(device, NVML_TOTAL_POWER_SAMPLES, 0)
+# Hopper's counters: 2 is SM activity, 10 DRAM bandwidth.
+counters = c_nvmlGpmMetricsGet_t()
+counters.version = NVML_GPM_METRICS_GET_VERSION
+counters.numMetrics = 3
+counters.sample1, counters.sample2 = nvmlGpmSampleAlloc(), nvmlGpmSampleAlloc()
+nvmlGpmSampleGet(device, counters.sample1)
+time.sleep(0.3)
+nvmlGpmSampleGet(device, counters.sample2)
+for place, metric in enumerate([NVML_GPM_METRIC_SM_UTIL, NVML_GPM_METRIC_DRAM_BW_UTIL, NVML_GPM_METRIC_FP64_UTIL]):
+    counters.metrics[place].metricId = metric
+nvmlGpmMetricsGet(counters)
+told = [m.value if m.nvmlReturn == NVML_SUCCESS else None for m in counters.metrics[:3]]
+nvmlGpmSampleFree(counters.sample1)
+nvmlGpmSampleFree(counters.sample2)
 print(
     json.dumps(
         {
@@ -29,6 +44,8 @@ print(
                 nvmlDeviceGetPcieThroughput(device, NVML_PCIE_UTIL_RX_BYTES),
             ],
             "processes": [[p.pid, p.usedGpuMemory] for p in nvmlDeviceGetComputeRunningProcesses(device)],
+            "gpm_supported": nvmlGpmQueryDeviceSupport(device).isSupportedDevice,
+            "counters": told,
             "power_samples": [s.sampleValue.uiVal for s in samples],
         }
     )

@@ -4,6 +4,7 @@
 //! zero, and counts nothing of a device that the target does not use. Called by `analysis`.
 
 mod counted;
+mod counters;
 mod doubts;
 mod spent;
 mod usage;
@@ -78,6 +79,8 @@ fn gpu(origin: Origin, log: &GpuLog, device: &GpuDevice, members: &Members, span
             error_mj: idle.error_mj.mul_add(seconds, spent.energy.error_mj),
         }
     });
+    let mut samples: Vec<_> = device.readings.iter().map(|r| sample(origin, r)).collect();
+    counters::place(origin, device, &mut samples);
     model::Gpu {
         index: device.index,
         uuid: device.uuid.clone(),
@@ -105,7 +108,7 @@ fn gpu(origin: Origin, log: &GpuLog, device: &GpuDevice, members: &Members, span
             memory_bytes: device.memory_total_bytes,
             sm_clock_mhz: device.sm_clock_max_mhz,
         },
-        samples: device.readings.iter().map(|r| sample(origin, r)).collect(),
+        samples,
         driver_samples: model::DriverSamples {
             power: device.power_sampled.iter().map(|p| (origin.at(p.t).0, p.mw)).collect(),
             sm: device.sm_samples.iter().map(|(t, v)| (origin.at(*t).0, *v)).collect(),
@@ -113,6 +116,7 @@ fn gpu(origin: Origin, log: &GpuLog, device: &GpuDevice, members: &Members, span
         },
         sm_percent: of("sm_percent", |r| r.sm_percent.map(f64::from)),
         memory_percent: of("sm_percent", |r| r.memory_percent.map(f64::from)),
+        counters: counters::counters(device, span),
         power_mw: power_stat(device, span, why("power_mw")),
         power_source: device.power_source.map(|source| match source {
             PowerSource::Instant => "instant".to_owned(),
@@ -227,6 +231,7 @@ fn sample(origin: Origin, r: &GpuReading) -> model::GpuSample {
         temperature_c: r.temperature_c,
         sm_clock_mhz: r.sm_clock_mhz,
         throttle: r.throttle.map(|mask| reasons(mask).map(str::to_owned).collect()),
+        counters: model::CounterSample::default(),
     }
 }
 

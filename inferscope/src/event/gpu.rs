@@ -90,6 +90,10 @@ pub struct GpuDevice {
     /// Looks at the processes that differ from the one before.
     pub processes: Vec<ProcessLook>,
     pub process_use: Vec<ProcessUse>,
+    /// What the device's own counters said (GPM), a window after another.
+    pub gpm: Vec<GpmWindow>,
+    /// There were more than are kept: each is a window as it was read, but not every window is there.
+    pub gpm_thinned: bool,
     /// Whether the process query ever answered.
     pub processes_known: bool,
     /// Values that could not be true, by what was wrong with them.
@@ -185,6 +189,92 @@ impl GpuReading {
 pub struct PowerPoint {
     pub t: Mono,
     pub mw: u64,
+}
+
+/// What NVML's GPU performance monitoring (GPM) tells of a device, from Hopper on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GpmMetric {
+    /// Of the time: any work was on the device.
+    Busy,
+    /// Of the SMs and the time: at least one warp was on them.
+    SmActive,
+    /// Of the warps that would fit.
+    SmOccupancy,
+    /// Of the time, over all SMs: integer operations.
+    Integer,
+    /// Of the time, over all SMs: tensor operations of any type.
+    Tensor,
+    /// Of the DRAM's theoretical bandwidth.
+    Dram,
+    /// Of the time, over all SMs: operations outside of the tensor units.
+    Fp64,
+    Fp32,
+    Fp16,
+    /// MiB a second.
+    PcieTx,
+    PcieRx,
+    NvlinkTx,
+    NvlinkRx,
+}
+
+impl GpmMetric {
+    pub const ALL: [Self; 13] = [
+        Self::Busy,
+        Self::SmActive,
+        Self::SmOccupancy,
+        Self::Integer,
+        Self::Tensor,
+        Self::Dram,
+        Self::Fp64,
+        Self::Fp32,
+        Self::Fp16,
+        Self::PcieTx,
+        Self::PcieRx,
+        Self::NvlinkTx,
+        Self::NvlinkRx,
+    ];
+
+    /// The name of its query and of its figure in the report.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Busy => "busy_percent",
+            Self::SmActive => "sm_active_percent",
+            Self::SmOccupancy => "sm_occupancy_percent",
+            Self::Integer => "integer_percent",
+            Self::Tensor => "tensor_percent",
+            Self::Dram => "dram_percent",
+            Self::Fp64 => "fp64_percent",
+            Self::Fp32 => "fp32_percent",
+            Self::Fp16 => "fp16_percent",
+            Self::PcieTx => "pcie_tx_mib_per_s",
+            Self::PcieRx => "pcie_rx_mib_per_s",
+            Self::NvlinkTx => "nvlink_tx_mib_per_s",
+            Self::NvlinkRx => "nvlink_rx_mib_per_s",
+        }
+    }
+
+    /// The others are rates.
+    #[must_use]
+    pub const fn is_percent(self) -> bool {
+        !matches!(self, Self::PcieTx | Self::PcieRx | Self::NvlinkTx | Self::NvlinkRx)
+    }
+}
+
+/// Means between two samples of the device's counters; `None` where a metric was not told.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct GpmWindow {
+    pub from: Mono,
+    pub to: Mono,
+    /// In the order of [`GpmMetric::ALL`].
+    pub values: [Option<f64>; GpmMetric::ALL.len()],
+}
+
+impl GpmWindow {
+    #[must_use]
+    pub const fn get(&self, metric: GpmMetric) -> Option<f64> {
+        self.values[metric as usize]
+    }
 }
 
 /// A counter, and the moments right before and after the call that read it.

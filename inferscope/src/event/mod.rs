@@ -8,8 +8,8 @@ mod load;
 mod process;
 
 pub use gpu::{
-    CpuPackages, EnergyReading, GpuDevice, GpuLog, GpuProcess, GpuReading, Interruption, MigInstance,
-    PollCost, PowerPoint, PowerSource, ProcessLook, ProcessUse,
+    CpuPackages, EnergyReading, GpmMetric, GpmWindow, GpuDevice, GpuLog, GpuProcess, GpuReading,
+    Interruption, MigInstance, PollCost, PowerPoint, PowerSource, ProcessLook, ProcessUse,
 };
 pub use load::{
     Calibration, Chunk, ChunkKind, ClientLog, Failure, FailureKind, InFlight, PhaseLog, RequestLog, Usage,

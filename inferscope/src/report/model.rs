@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 
 pub use energy::{PrefillDecode, StepEnergy};
 pub use gpus::{
-    DriverSamples, FailedQuery, Gpu, GpuLimits, GpuPoll, GpuProcess, GpuSample, GpuSummary, Interruption,
-    LimitedBy, MigInstance,
+    CounterSample, Counters, DriverSamples, FailedQuery, Gpu, GpuLimits, GpuPoll, GpuProcess, GpuSample,
+    GpuSummary, Interruption, LimitedBy, MigInstance,
 };
 pub use load::{
     Chunk, ChunkKind, Dist, ErrorKind, FailureGroup, InFlight, InFlightSample, Interval, Knee, Load, Repeat,

@@ -285,11 +285,12 @@ fn another_client_reads_the_same_values() {
     device["processes"] = json!([{"pid": 1, "memory": 5 * GB, "sm": 40}, {"pid": 2, "memory": null}]);
     device["pcie_tx"] = json!(1_234);
     device["pcie_rx"] = json!(4_321);
+    device["gpm"] = json!({"2": [[600.0, 60.0], [800.0, 80.0]], "10": 21.5});
     // The clock stands at 700 ms of the curves, so that both see one moment.
     let base = monotonic_ns() - 700_000_000;
     let scene = Scene::new(json!({"frozen_ms": 700, "base_ns": base, "devices": [device]}));
     scene.begin_at(base);
-    let ran = scene.observe("300ms");
+    let ran = scene.observe("900ms");
     let read = scene.python(&python, "nvml_read.py");
     let gpu = &ran["gpus"][0];
     let sample = gpu["samples"].as_array().unwrap().last().unwrap();
@@ -310,6 +311,10 @@ fn another_client_reads_the_same_values() {
             gpu["pcie_rx_kb_per_s"]["last"].as_f64().unwrap() as u64
         ])
     );
+    let counters =
+        ["sm_active_percent", "dram_percent", "fp64_percent"].map(|name| gpu[name]["last"].clone());
+    assert_eq!((&read["counters"], &read["gpm_supported"]), (&json!(counters), &json!(1)));
+    assert_eq!(counters, [json!(70.0), json!(21.5), json!(null)]);
     let processes: Vec<_> = gpu["processes"]
         .as_array()
         .unwrap()

@@ -14,6 +14,7 @@ pub(crate) const NOT_FOUND: Code = 6;
 pub(crate) const INSUFFICIENT_SIZE: Code = 7;
 pub(crate) const DRIVER_NOT_LOADED: Code = 9;
 pub(crate) const FUNCTION_NOT_FOUND: Code = 13;
+pub(crate) const MEMORY: Code = 20;
 pub(crate) const ARGUMENT_VERSION_MISMATCH: Code = 25;
 
 /// `NVML_VALUE_NOT_AVAILABLE` as an `unsigned long long`.

@@ -155,6 +155,11 @@ impl Driver {
         (before + after) / 1e3
     }
 
+    /// The area under a curve between two moments, in its unit times seconds.
+    pub(crate) fn between(&self, curve: &Curve, from: Now, to: Now) -> f64 {
+        self.since_base(curve, to) - self.since_base(curve, from)
+    }
+
     /// CLOCK_REALTIME of a moment, in microseconds: what drivers stamp samples with.
     pub(crate) fn stamp_us(&self, at: Now, monotonic: bool) -> u64 {
         let ns = self.base_ns + (at.0 * 1e6) as u64;

@@ -6,6 +6,7 @@
 
 mod abi;
 mod driver;
+mod gpm;
 mod readings;
 mod scenario;
 
@@ -13,6 +14,7 @@ use std::ffi::{CStr, c_char, c_int, c_uint, c_ulonglong, c_void};
 
 use abi::{Code, Memory, MemoryV2, ProcessUtilization, Sample, Utilization, get, put, put_all, put_text};
 use driver::{Asked, driver, handle, initialise, shut_down};
+use gpm::{GpmMetricsGet, GpmSample, GpmSupport};
 
 type Handle = *mut c_void;
 
@@ -359,4 +361,40 @@ pub extern "C" fn nvmlDeviceIsMigDeviceHandle(device: Handle, is: *mut c_uint) -
         Asked::by("nvmlDeviceIsMigDeviceHandle", device)
             .map(|asked| put(is, c_uint::from(asked.instance.is_some()))),
     )
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn nvmlGpmQueryDeviceSupport(device: Handle, support: *mut GpmSupport) -> Code {
+    code(Asked::by("nvmlGpmQueryDeviceSupport", device).and_then(|asked| gpm::support(&asked, support)))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn nvmlGpmSampleAlloc(sample: *mut *mut GpmSample) -> Code {
+    code(driver().and_then(|d| {
+        d.entered("nvmlGpmSampleAlloc", None)?;
+        gpm::alloc(d, sample)
+    }))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn nvmlGpmSampleFree(sample: *mut GpmSample) -> Code {
+    gpm::free(sample)
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn nvmlGpmSampleGet(device: Handle, sample: *mut GpmSample) -> Code {
+    code(Asked::by("nvmlGpmSampleGet", device).and_then(|asked| gpm::take(&asked, None, sample)))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn nvmlGpmMigSampleGet(device: Handle, gpu_instance: c_uint, sample: *mut GpmSample) -> Code {
+    code(
+        Asked::by("nvmlGpmMigSampleGet", device)
+            .and_then(|asked| gpm::take(&asked, Some(gpu_instance), sample)),
+    )
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn nvmlGpmMetricsGet(metrics: *mut GpmMetricsGet) -> Code {
+    code(driver().and_then(|d| gpm::metrics(d, metrics)))
 }

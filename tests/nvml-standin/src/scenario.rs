@@ -112,6 +112,9 @@ pub(crate) struct Device {
     /// KiB a second; the field is a counter.
     pub(crate) nvlink_tx: Option<Curve>,
     pub(crate) nvlink_rx: Option<Curve>,
+    /// The device's own counters, by the number of the metric (`NVML_GPM_METRIC_…`); a metric that is not there is not
+    /// supported. Without any the device has none, as before Hopper.
+    pub(crate) gpm: Option<BTreeMap<u32, Curve>>,
     pub(crate) energy: Option<Energy>,
     pub(crate) samples: Option<Samples>,
     pub(crate) processes: Option<Vec<Process>>,

@@ -12,6 +12,7 @@ use nvml_wrapper::error::NvmlError;
 
 use super::ask::Search;
 use super::buffered::{Buffered, Fetch};
+use super::gpm::Gpm;
 use super::known::{Shared, Told};
 use super::processes::{Pids, decode};
 use super::raw;
@@ -43,6 +44,7 @@ pub(super) struct Watched<'n> {
     power_buffer: Buffered,
     sm_buffer: Buffered,
     use_buffer: Buffered,
+    gpm: Gpm<'n>,
     fetched: Option<Mono>,
     /// Since when it answers again: what the driver sampled before then is of no time that was polled.
     back: Option<Mono>,
@@ -61,6 +63,7 @@ impl<'n> Watched<'n> {
             let (gpu_instance, compute_instance) = raw::instances(&device);
             MigInstance { gpu_instance, compute_instance }
         });
+        let gpu_instance = mig.and_then(|m| m.gpu_instance);
         let place = shared.add(GpuDevice { index, driver, mig, ..GpuDevice::default() });
         let mut watched = Self {
             device,
@@ -75,6 +78,7 @@ impl<'n> Watched<'n> {
             power_buffer: Buffered::default(),
             sm_buffer: Buffered::default(),
             use_buffer: Buffered::default(),
+            gpm: Gpm::new(gpu_instance),
             fetched: None,
             back: None,
         };
@@ -151,6 +155,7 @@ impl<'n> Watched<'n> {
             self.stays(error);
         } else {
             self.device = device;
+            self.gpm.begins_anew();
             let now = Mono::now();
             (self.back, self.fetched) = (Some(now), None);
             self.told(|told| told.asker.found(now));
@@ -186,6 +191,7 @@ impl<'n> Watched<'n> {
             self.told(|told| told.readings.push(reading));
         }
         self.read_processes(pids);
+        self.gpm.tick(&self.device, &self.shared, self.place, last);
         let now = Mono::now();
         if last || self.fetched.is_none_or(|t| now.since(t) >= FETCH_EVERY) {
             self.fetched = Some(now);

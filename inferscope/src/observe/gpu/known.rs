@@ -12,13 +12,16 @@ use nvml_wrapper::error::NvmlError;
 use super::ask::Asker;
 use crate::clock::Mono;
 use crate::event::{
-    CpuPackages, EnergyReading, GpuDevice, GpuLog, GpuReading, PollCost, PowerPoint, ProcessLook, ProcessUse,
+    CpuPackages, EnergyReading, GpmWindow, GpuDevice, GpuLog, GpuReading, PollCost, PowerPoint, ProcessLook,
+    ProcessUse,
 };
 use crate::observe::series::Series;
 use crate::units::Nanos;
 
 /// An hour at 50 ms; beyond, neighbours are merged (see `series`).
 const MAX_READINGS: usize = 72_000;
+/// An hour and more of GPM's windows, 4.5 MB.
+const MAX_WINDOWS: usize = 20_000;
 /// Changes of the process list that are kept.
 const MAX_LOOKS: usize = 20_000;
 
@@ -32,6 +35,7 @@ pub(super) struct Told {
     pub(super) sm_samples: Series<(Mono, u32)>,
     pub(super) energy: Series<EnergyReading>,
     pub(super) process_use: Series<ProcessUse>,
+    pub(super) gpm: Series<GpmWindow>,
     looks: Vec<ProcessLook>,
 }
 
@@ -49,6 +53,8 @@ impl Told {
             // Any two of them tell the same, so the later is kept.
             energy: Series::new(MAX_READINGS, |a, b| a.before > b.before),
             process_use: Series::new(MAX_READINGS, |a, b| a.sm_percent > b.sm_percent),
+            // Whatever they say, so that what is kept stands for all.
+            gpm: Series::new(MAX_WINDOWS, |a, b| a.from > b.from),
             looks: Vec::new(),
         }
     }
@@ -79,6 +85,7 @@ impl Told {
         let told = self.asker.capabilities();
         let (power, power_dropped) = self.power.finish(None);
         let (power_sampled, sampled_dropped) = self.power_sampled.finish(None);
+        let (gpm, gpm_dropped) = self.gpm.finish(None);
         let log = GpuDevice {
             answered: told.answered,
             refused: told.refused,
@@ -93,6 +100,8 @@ impl Told {
             sm_samples: self.sm_samples.finish(None).0,
             energy: self.energy.finish(None).0,
             process_use: self.process_use.finish(None).0,
+            gpm,
+            gpm_thinned: gpm_dropped > 0,
             processes: self.looks,
             ..self.log
         };

@@ -5,13 +5,14 @@
 //! for the driver (`tests/nvml-standin`), on no hardware yet (README).
 //!
 //! `worker` is the thread, `chosen` the devices that it polls, `known` the log that it adds to. `device` is one device's
-//! queries, `ask` what they answer at all, `processes` and `buffered` make sense of two of them, `raw` holds the unsafe
-//! calls, `packages` reads RAPL.
+//! queries, `ask` what they answer at all, `processes` and `buffered` make sense of two of them, `gpm` reads
+//! the device's own counters, `raw` holds the other unsafe calls, `packages` reads RAPL.
 
 mod ask;
 mod buffered;
 mod chosen;
 mod device;
+mod gpm;
 mod known;
 mod packages;
 mod processes;

@@ -1,6 +1,6 @@
 //! The calls for which nvml-wrapper has no form: older versions, scoped fields, process lists of any layout.
 //!
-//! Owns every unsafe call of the library. Structures are those of the public header (nvml.h 13.5). Used by `device` and
+//! Owns every unsafe call of the library but those of `gpm`. Structures are those of the public header (nvml.h 13.5). Used by `device` and
 //! `processes`.
 
 use std::ffi::{c_int, c_uint};

@@ -66,6 +66,10 @@ pub struct Gpu {
     /// Share of the driver's window in which device memory was read or written.
     #[serde(default)]
     pub memory_percent: Stat,
+    /// The device's own counters (GPM, from Hopper on): shares of the windows of 250 ms that lie within the load. The mean is
+    /// by time.
+    #[serde(flatten)]
+    pub counters: Counters,
     pub power_mw: Stat<u64>,
     /// `instant`; `average`: over a second, or it can't be told.
     #[serde(default)]
@@ -164,7 +168,7 @@ pub struct GpuLimits {
     pub sm_clock_mhz: Option<u32>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct GpuSample {
     pub t_ns: u64,
     pub memory_used_bytes: Option<u64>,
@@ -176,6 +180,72 @@ pub struct GpuSample {
     pub sm_clock_mhz: Option<u32>,
     /// `null`: not told.
     pub throttle: Option<Vec<String>>,
+    /// Of the window that ended here.
+    #[serde(flatten)]
+    pub counters: CounterSample,
+}
+
+/// What the device's own counters told within the load. Of all SMs and of the time, if not said otherwise.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Counters {
+    /// Any work was on the device.
+    pub busy_percent: Stat,
+    /// SMs that held at least one warp.
+    pub sm_active_percent: Stat,
+    /// Warps that were on them, of those that would fit.
+    pub sm_occupancy_percent: Stat,
+    /// Integer operations.
+    pub integer_percent: Stat,
+    /// Tensor operations of any type.
+    pub tensor_percent: Stat,
+    /// Of the DRAM's theoretical bandwidth.
+    pub dram_percent: Stat,
+    /// Operations outside of the tensor units.
+    pub fp64_percent: Stat,
+    pub fp32_percent: Stat,
+    pub fp16_percent: Stat,
+    pub pcie_tx_mib_per_s: Stat,
+    pub pcie_rx_mib_per_s: Stat,
+    /// All links together.
+    pub nvlink_tx_mib_per_s: Stat,
+    pub nvlink_rx_mib_per_s: Stat,
+}
+
+/// One window of the device's own counters; absent where it was not told, or no window ended here.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct CounterSample {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counters_from_ns: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counters_to_ns: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub busy_percent: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sm_active_percent: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sm_occupancy_percent: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub integer_percent: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tensor_percent: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dram_percent: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fp64_percent: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fp32_percent: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fp16_percent: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pcie_tx_mib_per_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pcie_rx_mib_per_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nvlink_tx_mib_per_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nvlink_rx_mib_per_s: Option<f64>,
 }
 
 /// From the driver's buffers, at its own times.
