@@ -122,7 +122,9 @@ pub struct ExecRecord {
     pub header: Header,
     /// Length of the whole command line, of which `argv` holds the start.
     pub argv_len: u32,
-    pub _pad: u32,
+    /// The kernel's peak of resident pages up to here: of the programs before, and of a parent's pages that
+    /// a fork held until this exec. 2^32 - 1 where it is more.
+    pub maxrss_pages: u32,
     pub comm: [u8; COMM_LEN],
     /// NUL-terminated unless cut.
     pub exe: [u8; EXE_LEN],
@@ -191,6 +193,8 @@ pub struct TaskRecord {
     pub cgroup_id: u64,
     /// What it had used before it came into the set.
     pub base: Run,
+    /// As of an [`ExecRecord`]: what came before its present program.
+    pub maxrss_pages: u64,
     pub comm: [u8; COMM_LEN],
 }
 
@@ -395,7 +399,7 @@ const _: () = {
     assert!(size_of::<UsageRecord>() == 128);
     assert!(size_of::<MigrateRecord>() == 48);
     assert!(size_of::<OomRecord>() == 32);
-    assert!(size_of::<TaskRecord>() == 88);
+    assert!(size_of::<TaskRecord>() == 96);
     assert!(size_of::<Totals>() == 144);
     assert!(size_of::<Mark>() == 72);
     assert!(size_of::<Settings>() == 88);

@@ -125,6 +125,8 @@ fn tell_arrival(kind: u32, leader: Task, tgid: u32, base: Run, cgroup_id: u64) {
             unsafe { (*record).cgroup_id = cgroup_id };
             // SAFETY: as above.
             unsafe { (*record).base = base };
+            // SAFETY: as above.
+            unsafe { (*record).maxrss_pages = leader.signal().maxrss() };
             emit::comm(record_field!(record, comm), leader);
         },
     );
@@ -159,8 +161,10 @@ fn on_exec(ctx: BtfTracePointContext) -> i32 {
             let (start, len) = task.argv();
             // SAFETY: as above.
             unsafe { (*record).argv_len = len as u32 };
+            let pages = task.signal().maxrss();
+            let pages = if pages > u64::from(u32::MAX) { u32::MAX } else { pages as u32 };
             // SAFETY: as above.
-            unsafe { (*record)._pad = 0 };
+            unsafe { (*record).maxrss_pages = pages };
             // SAFETY: as above.
             let argv = unsafe { &mut (*record).argv };
             // The verifier wants one constant bound, so the length is cut to the buffer first.

@@ -212,6 +212,7 @@ fn write(seq: *mut seq_file, task: Task, group: &Mark, parent_tgid: u32) -> bool
         parent_tgid,
         cgroup_id: leader.cgroup_id(),
         base: group.base,
+        maxrss_pages: leader.signal().maxrss(),
         comm: [0; COMM_LEN],
     };
     // SAFETY: the helper checks the address.

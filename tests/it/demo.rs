@@ -114,7 +114,9 @@ fn every_worker_and_every_helper_is_counted_and_accounted() {
     for helper in &helpers {
         assert_eq!(helper["exit"]["code"], 0, "{helper:#}");
         assert!(cpu(helper) >= HELPER_CPU_NS, "{helper:#}");
-        assert!(number(&helper["max_rss_bytes"]) >= HELPER_BYTES, "{helper:#}");
+        // Where it was no larger than its worker at its fork, there is only a bound.
+        let told = ["max_rss_at_most_bytes", "max_rss_bytes"].map(|name| helper[name].as_u64());
+        assert!(told[0].or(told[1]).is_some_and(|bytes| bytes >= HELPER_BYTES), "{helper:#}");
     }
     for worker in workers.iter().filter(|worker| !young(worker)) {
         assert!(cpu(worker) > 0, "{worker:#}");

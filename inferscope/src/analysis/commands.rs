@@ -26,6 +26,9 @@ pub(super) fn commands(list: &[Process]) -> Vec<Command> {
         command.cpu_ns = command.cpu_ns.zip(cpu).map(|(all, cpu)| sum(all, cpu));
         command.cpu_at_least_ns = sum(command.cpu_at_least_ns, cpu.unwrap_or(0));
         command.max_rss_bytes = command.max_rss_bytes.max(p.max_rss_bytes);
+        let at_most = p.max_rss_at_most_bytes.or(p.max_rss_bytes.filter(|_| !p.max_rss_at_least));
+        command.max_rss_at_most_bytes =
+            command.max_rss_at_most_bytes.zip(at_most).map(|(all, one)| all.max(one));
         exe.add(p.exe.as_deref());
     }
     let mut commands: Vec<Command> =
@@ -47,6 +50,7 @@ fn empty(p: &Process) -> (Command, Exe) {
         cpu_ns: Some(0),
         cpu_at_least_ns: 0,
         max_rss_bytes: None,
+        max_rss_at_most_bytes: Some(0),
     };
     (command, Exe::Untold)
 }

@@ -164,6 +164,8 @@ impl ProcessBuilder {
             cpu: Some(CpuTime::default()),
             cpu_is_final: true,
             max_rss_bytes: Some(10 << 20),
+            max_rss_is_peak: true,
+            max_rss_at_most_bytes: None,
             sampled_peak_rss_bytes: Some(10 << 20),
             peak_threads: Some(2),
             minor_faults: None,
@@ -238,6 +240,7 @@ impl ProcessBuilder {
 
     pub(crate) fn sampled(mut self, times: u32) -> Self {
         self.0.times_sampled = times;
+        self.0.sampled_peak_rss_bytes = self.0.sampled_peak_rss_bytes.filter(|_| times > 0);
         self
     }
 
@@ -248,8 +251,13 @@ impl ProcessBuilder {
 
     pub(crate) fn rss_mib(mut self, mib: u64) -> Self {
         self.0.max_rss_bytes = Some(mib << 20);
-        self.0.sampled_peak_rss_bytes = Some(mib << 20);
+        self.0.sampled_peak_rss_bytes = Some(mib << 20).filter(|_| self.0.times_sampled > 0);
         self
+    }
+
+    /// The most that a sample saw, where that is not its peak.
+    pub(crate) fn sampled_rss_mib(&mut self, mib: u64) {
+        self.0.sampled_peak_rss_bytes = Some(mib << 20);
     }
 
     pub(crate) fn threads(mut self, n: u32) -> Self {
@@ -363,6 +371,7 @@ pub(crate) fn accounting() -> CgroupAccounting {
         cpu_reason: None,
         memory_file: Some("/sys/fs/cgroup/srv/llm/memory.peak".to_owned()),
         memory_peak_bytes: Some(640 << 20),
+        memory_limit_bytes: None,
         memory_reason: None,
     }
 }

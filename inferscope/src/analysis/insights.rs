@@ -41,7 +41,7 @@ fn wrapper_pid(wrapper: &Process, processes: &Processes, resources: &Resources) 
             ("pid", json!(wrapper.pid)),
             ("pid_max_rss_bytes", json!(wrapper.max_rss_bytes)),
             ("pid_cpu_ns", json!(cpu_ns(wrapper))),
-            ("tree_peak_rss_bytes", json!(resources.rss_bytes.max)),
+            ("tree_peak_rss_bytes", json!(resources.peak_rss_bytes)),
             ("tree_cpu_ns", json!(processes.cpu.total_ns)),
         ]),
         advice: "figures of this pid alone say nothing about the server; keep the whole tree as the target"

@@ -14,6 +14,9 @@ use super::accounting;
 use super::commands::commands;
 use super::roles::{Part, parts};
 
+const PARENTS_PAGES: &str = "not above what it shared with its parent until its exec";
+const NO_PEAK: &str = "no sample caught it, and its end was not told";
+
 pub(super) fn processes(inputs: &Inputs<'_>) -> model::Processes {
     let Some(observation) = inputs.observation else { return none(inputs.unobserved()) };
     let origin = inputs.origin;
@@ -122,7 +125,13 @@ fn process(origin: Origin, o: &Observation, r: &ProcessRecord, part: Part) -> mo
         cpu_before_ns: r.cpu.map(|_| r.cpu_before.total().0),
         cpu_user_ns: r.cpu.map(|c| c.user.0),
         cpu_system_ns: r.cpu.map(|c| c.system.0),
-        max_rss_bytes: r.max_rss_bytes.or(r.sampled_peak_rss_bytes),
+        max_rss_bytes: r.max_rss_bytes,
+        max_rss_at_least: r.max_rss_bytes.is_some() && !r.max_rss_is_peak,
+        max_rss_at_most_bytes: r.max_rss_at_most_bytes,
+        max_rss_reason: r.max_rss_bytes.is_none().then(|| match r.max_rss_at_most_bytes {
+            Some(_) => PARENTS_PAGES.to_owned(),
+            None => NO_PEAK.to_owned(),
+        }),
         peak_threads: r.peak_threads,
         minor_faults: r.minor_faults,
         major_faults: r.major_faults,

@@ -167,7 +167,7 @@ impl Cast<'_> {
     /// against it.
     fn only_waits(&self, i: usize) -> bool {
         let record = self.record(i);
-        let rss = record.max_rss_bytes.or(record.sampled_peak_rss_bytes);
+        let rss = record.max_rss_bytes.or(record.max_rss_at_most_bytes);
         let cpu = record.cpu.map(|c| c.total().0);
         !self.lineage.children(i).is_empty()
             && record.peak_threads == Some(1)

@@ -111,8 +111,13 @@ pub struct ProcessRecord {
     pub cpu: Option<CpuTime>,
     /// `cpu` holds the kernel's final figure, not the last reading of a living process.
     pub cpu_is_final: bool,
-    /// Peak resident set since its start (exact at exit; VmHWM or the sampled peak before).
+    /// Peak resident set of what it ran itself: pages of its parent that it held between a fork and an exec are
+    /// not its own.
     pub max_rss_bytes: Option<u64>,
+    /// `max_rss_bytes` is the kernel's high-water mark; else the most that a sample saw.
+    pub max_rss_is_peak: bool,
+    /// A bound above, where the kernel's mark holds pages of its parent.
+    pub max_rss_at_most_bytes: Option<u64>,
     /// Largest RSS that a sample caught.
     pub sampled_peak_rss_bytes: Option<u64>,
     pub peak_threads: Option<u32>,
@@ -220,6 +225,9 @@ pub struct CgroupAccounting {
     /// and since the cgroup's creation, not the window's.
     pub memory_file: Option<String>,
     pub memory_peak_bytes: Option<u64>,
+    /// The smallest limit, its own or one above it.
+    pub memory_limit_bytes: Option<u64>,
+    /// Why there is no peak, or what else is in it.
     pub memory_reason: Option<String>,
 }
 

@@ -393,7 +393,7 @@ impl Worker {
         let cgroups = cgroup::paths(&self.hierarchies, &self.table.cgroup_ids());
         let by_kernel = self.tracker.is_some();
         let tells_oom = self.tracker.as_ref().is_some_and(Tracker::tells_oom);
-        let (processes, events) = self.table.finish(tells_oom);
+        let (processes, events) = self.table.finish(tells_oom, loss.ring_full_by.execs == 0);
         Observation {
             tracker: if by_kernel { TrackerKind::Ebpf } else { TrackerKind::Proc },
             tracker_reason: self.tracker_reason,

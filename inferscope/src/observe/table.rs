@@ -83,14 +83,14 @@ impl Table {
                 }
                 self.event(t, pid, ProcessEventKind::Fork { parent });
             }
-            What::Exec { comm, exe, argv, cut } => {
+            What::Exec { comm, exe, argv, cut, rss_before_bytes } => {
                 if let Some(&i) = self.open.get(&id) {
                     let known = &mut self.entries[i].record;
                     known.comm.clone_from(&comm);
                     known.exe.clone_from(&exe);
                     known.argv = argv.map(secrets::arguments);
                     known.argv_cut = cut;
-                    known.execs += 1;
+                    self.entries[i].executed(rss_before_bytes);
                 }
                 self.event(t, pid, ProcessEventKind::Exec { comm, exe });
             }
@@ -101,6 +101,7 @@ impl Table {
                     let known = &mut self.entries[i].record;
                     known.peak_threads = known.peak_threads.max(Some(peak_threads));
                     known.comm = comm;
+                    self.entries[i].ended_with(usage.max_rss_bytes);
                     self.take_usage(i, &usage, base, is_final);
                     self.end(i, t, Some(status));
                 }
@@ -108,6 +109,7 @@ impl Table {
             }
             What::Free { usage, base } => {
                 if let Some(i) = self.open.remove(&id) {
+                    self.entries[i].ended_with(usage.max_rss_bytes);
                     self.take_usage(i, &usage, base, true);
                     if self.entries[i].record.exited.is_none() {
                         self.counts.exits += 1;
@@ -174,6 +176,7 @@ impl Table {
         let base = if birth == Birth::AliveAtStart { Base::Provisional } else { Base::Known };
         let mut entry = Entry::new(id, pid, alive.parent, birth, base, alive.comm);
         entry.record.cpu_before = cpu_of(alive.base);
+        entry.came_with(alive.rss_before_bytes);
         self.insert(id, entry, Some(alive.cgroup_id));
     }
 
@@ -281,7 +284,7 @@ impl Table {
 
     pub(crate) fn note_peak_rss(&mut self, i: usize, bytes: u64) {
         if let Some(entry) = self.entries.get_mut(i) {
-            entry.record.max_rss_bytes = entry.record.max_rss_bytes.max(Some(bytes));
+            entry.high_water(bytes);
         }
     }
 
@@ -365,12 +368,24 @@ impl Table {
         of_entries.chain(self.events.iter().filter_map(of_event)).collect()
     }
 
-    /// `tells_oom`: an OOM kill would have been told.
-    pub(crate) fn finish(self, tells_oom: bool) -> (Vec<ProcessRecord>, Vec<ProcessEvent>) {
+    /// `tells_oom`: an OOM kill would have been told; `tells_execs`: no word of an exec was lost.
+    pub(crate) fn finish(
+        self,
+        tells_oom: bool,
+        tells_execs: bool,
+    ) -> (Vec<ProcessRecord>, Vec<ProcessEvent>) {
         let close = |entry: Entry| {
             let cpu = entry.cpu();
             let oom_killed = entry.record.oom_killed.or(tells_oom.then_some(false));
-            ProcessRecord { cpu, oom_killed, ..entry.record }
+            let rss = entry.rss(tells_execs);
+            ProcessRecord {
+                cpu,
+                oom_killed,
+                max_rss_bytes: rss.bytes,
+                max_rss_is_peak: rss.is_peak,
+                max_rss_at_most_bytes: rss.at_most,
+                ..entry.record
+            }
         };
         (self.entries.into_iter().map(close).collect(), self.events)
     }

@@ -27,8 +27,8 @@ pub use load::{
     Request, Step, Sweep, Timing, TokenSource,
 };
 pub use processes::{
-    Command, Exit, LostCounts, LostRecords, Process, ProcessCounts, ProcessEvent, ProcessEventKind,
-    Processes, ProcessesCpu, Resources, Role, Sample, Stat, Tracker,
+    Command, Exit, LostCounts, LostRecords, PeakKind, Process, ProcessCounts, ProcessEvent, ProcessEventKind,
+    Processes, ProcessesCpu, Resources, Role, Sample, SizeBy, Stat, Tracker,
 };
 
 pub const SCHEMA_VERSION: u32 = 1;

@@ -34,7 +34,7 @@ pub(super) fn oom_kill(processes: &Processes, resources: &Resources) -> Option<I
             ("pid", json!(first.pid)),
             ("pid_max_rss_bytes", json!(first.max_rss_bytes)),
             ("killed_processes", json!(killed.len())),
-            ("peak_rss_bytes", json!(resources.rss_bytes.max)),
+            ("peak_rss_bytes", json!(resources.peak_rss_bytes)),
             ("peak_pss_bytes", json!(resources.pss_bytes.max)),
             ("cgroup_peak_bytes", json!(resources.memory_peak_bytes)),
         ]),

@@ -44,7 +44,7 @@ impl Accounting {
         self.end = middle(before, after);
     }
 
-    /// `apart`: why the cgroup's figure is of other processes than the set's.
+    /// `apart`: why the cgroup's figures are of other processes than the set's.
     pub(crate) fn finish(self, apart: Option<String>) -> CgroupAccounting {
         let shown = |path: &Path| Some(path.display().to_string());
         let cpu = self.begin.zip(self.end).map(|(begin, end)| end.saturating_sub(begin));
@@ -52,8 +52,10 @@ impl Accounting {
         let (memory_file, peak, memory_reason) = match &self.memory {
             Err(why) => (None, None, Some((*why).to_owned())),
             Ok(file) => {
-                let peak = std::fs::read_to_string(file).ok().and_then(|t| t.trim().parse().ok());
-                (shown(file), peak, peak.is_none().then(unread))
+                let peak: Option<u64> =
+                    std::fs::read_to_string(file).ok().and_then(|t| t.trim().parse().ok());
+                let reason = if peak.is_none() { Some(unread()) } else { apart.clone() };
+                (shown(file), peak, reason)
             }
         };
         CgroupAccounting {
@@ -61,10 +63,20 @@ impl Accounting {
             cpu_reason: apart.or_else(|| cpu.is_none().then(unread)),
             cpu,
             memory_file,
+            memory_limit_bytes: self.memory.as_ref().ok().and_then(|file| limit(file)),
             memory_peak_bytes: peak,
             memory_reason,
         }
     }
+}
+
+/// The smallest limit that holds for the cgroup whose peak is in `peak`: its own, or that of one above.
+fn limit(peak: &Path) -> Option<u64> {
+    let name = if peak.ends_with("memory.peak") { "memory.max" } else { "memory.limit_in_bytes" };
+    let own = peak.parent()?;
+    // A limit that is none is the word `max`, and in v1 some 2^63.
+    let told = |dir: &Path| std::fs::read_to_string(dir.join(name)).ok()?.trim().parse().ok();
+    own.ancestors().filter_map(told).filter(|bytes: &u64| *bytes < 1 << 60).min()
 }
 
 fn middle(before: Option<Nanos>, after: Option<Nanos>) -> Option<Nanos> {

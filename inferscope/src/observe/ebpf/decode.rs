@@ -43,6 +43,8 @@ pub(crate) enum What {
         argv: Option<Vec<String>>,
         /// `argv` holds only the beginning.
         cut: bool,
+        /// The kernel's peak of what came before this program: its parent's pages of a fork among it.
+        rss_before_bytes: u64,
     },
     Exit {
         status: ExitStatus,
@@ -82,6 +84,8 @@ pub(crate) struct Alive {
     pub(crate) comm: String,
     /// What it had used before it came into the set; of running threads as of their last tick.
     pub(crate) base: Run,
+    /// As of an exec.
+    pub(crate) rss_before_bytes: u64,
 }
 
 /// [`Usage`] in the report's units.
@@ -123,6 +127,7 @@ pub(crate) fn decode(bytes: &[u8], page_bytes: u64) -> Result<Record, DecodeErro
                 exe: (!exe.is_empty()).then_some(exe),
                 argv: (held > 0).then(|| arguments(&r.argv[..held])),
                 cut: len > held,
+                rss_before_bytes: pages_to_bytes(r.maxrss_pages.into(), page_bytes),
             }
         }
         kind::EXIT => {
@@ -144,7 +149,7 @@ pub(crate) fn decode(bytes: &[u8], page_bytes: u64) -> Result<Record, DecodeErro
             let r: MigrateRecord = read(bytes).ok_or(short)?;
             What::Migrate { to_cgroup_id: r.to_cgroup_id, leaves: r.leaves != 0 }
         }
-        kind::MOVE_IN => What::MoveIn(alive(&read(bytes).ok_or(short)?)),
+        kind::MOVE_IN => What::MoveIn(alive(&read(bytes).ok_or(short)?, page_bytes)),
         kind::MOVE_OUT => {
             let r: UsageRecord = read(bytes).ok_or(short)?;
             What::MoveOut {
@@ -159,7 +164,7 @@ pub(crate) fn decode(bytes: &[u8], page_bytes: u64) -> Result<Record, DecodeErro
         }
         kind::TASK => {
             let r: TaskRecord = read(bytes).ok_or(short)?;
-            if r.is_leader == 0 { What::Thread } else { What::Alive(alive(&r)) }
+            if r.is_leader == 0 { What::Thread } else { What::Alive(alive(&r, page_bytes)) }
         }
         other => return Err(unknown(other)),
     };
@@ -167,8 +172,14 @@ pub(crate) fn decode(bytes: &[u8], page_bytes: u64) -> Result<Record, DecodeErro
     Ok(Record { t: Mono(header.t_ns), id, pid: header.tgid, what })
 }
 
-fn alive(r: &TaskRecord) -> Alive {
-    Alive { parent: r.parent_tgid, cgroup_id: r.cgroup_id, comm: text(&r.comm), base: r.base }
+fn alive(r: &TaskRecord, page_bytes: u64) -> Alive {
+    Alive {
+        parent: r.parent_tgid,
+        cgroup_id: r.cgroup_id,
+        comm: text(&r.comm),
+        base: r.base,
+        rss_before_bytes: pages_to_bytes(r.maxrss_pages, page_bytes),
+    }
 }
 
 /// The ring keeps records 8-byte aligned but promises nothing to a slice, so they are copied out.

@@ -27,6 +27,28 @@ pub(super) struct Entry {
     /// What the records have said of it so far, as the kernel program sums it.
     told: Option<Run>,
     pub(super) freed: bool,
+    rss: Rss,
+}
+
+/// What is known of its resident set's peak. The kernel's own figure lasts over an exec, so that of a process that was
+/// forked by a large one and executed a small one it tells the large one's: its pages were shared until then.
+#[derive(Debug, Default)]
+struct Rss {
+    /// The kernel's figure before what it runs now; nothing up to here is taken for its own.
+    before: u64,
+    /// Its own: a sample's, or a high-water mark's.
+    own: Option<u64>,
+    /// The highest mark that is its own, of the kernel.
+    mark: Option<u64>,
+    /// The kernel's figure at its end.
+    at_end: Option<u64>,
+}
+
+/// The peak of a resident set, as far as it is known.
+pub(super) struct RssPeak {
+    pub(super) bytes: Option<u64>,
+    pub(super) is_peak: bool,
+    pub(super) at_most: Option<u64>,
 }
 
 impl Entry {
@@ -51,6 +73,8 @@ impl Entry {
                 cpu: None,
                 cpu_is_final: false,
                 max_rss_bytes: None,
+                max_rss_is_peak: false,
+                max_rss_at_most_bytes: None,
                 sampled_peak_rss_bytes: None,
                 peak_threads: None,
                 minor_faults: None,
@@ -64,6 +88,7 @@ impl Entry {
             base,
             told: None,
             freed: false,
+            rss: Rss::default(),
         }
     }
 
@@ -105,7 +130,6 @@ impl Entry {
         self.freed |= is_final;
         let record = &mut self.record;
         record.cpu_is_final |= is_final;
-        record.max_rss_bytes = record.max_rss_bytes.max(Some(usage.max_rss_bytes).filter(|b| *b > 0));
         record.minor_faults = Some(usage.minor_faults);
         record.major_faults = Some(usage.major_faults);
         record.voluntary_switches = Some(usage.voluntary_switches);
@@ -132,10 +156,48 @@ impl Entry {
         record.comm.clone_from(&reading.comm);
         record.times_sampled = record.times_sampled.saturating_add(1);
         record.sampled_peak_rss_bytes = record.sampled_peak_rss_bytes.max(Some(reading.rss_bytes));
-        record.max_rss_bytes = record.max_rss_bytes.max(Some(reading.rss_bytes));
+        self.rss.own = self.rss.own.max(Some(reading.rss_bytes));
         record.peak_threads = record.peak_threads.max(Some(reading.threads));
         record.minor_faults = Some(reading.minor_faults);
         record.major_faults = Some(reading.major_faults);
+    }
+
+    /// It lived before it came into the set: the kernel's figure of what came before its present program.
+    pub(super) fn came_with(&mut self, before: u64) {
+        self.rss.before = before;
+    }
+
+    /// A further program; `before` is the kernel's figure of all that came before it.
+    pub(super) fn executed(&mut self, before: u64) {
+        let is_first = self.record.birth == Birth::Forked && self.record.execs == 0;
+        self.record.execs += 1;
+        let rss = &mut self.rss;
+        if is_first {
+            // What a sample caught in between was its parent's.
+            *rss = Rss { before, ..Rss::default() };
+            self.record.sampled_peak_rss_bytes = None;
+        } else if before > rss.before {
+            rss.own = rss.own.max(Some(before));
+        }
+    }
+
+    /// The kernel's figure of its whole life.
+    pub(super) fn ended_with(&mut self, bytes: u64) {
+        self.rss.at_end = self.rss.at_end.max(Some(bytes).filter(|b| *b > 0));
+    }
+
+    /// VmHWM of its present program.
+    pub(super) fn high_water(&mut self, bytes: u64) {
+        self.rss.mark = self.rss.mark.max(Some(bytes));
+    }
+
+    /// `tells_execs`: no word of an exec was lost.
+    pub(super) fn rss(&self, tells_execs: bool) -> RssPeak {
+        let rss = &self.rss;
+        let own_at_end = rss.at_end.filter(|end| tells_execs && *end > rss.before);
+        let mark = rss.mark.max(own_at_end);
+        let is_peak = if self.record.exited.is_some() { own_at_end.is_some() } else { mark.is_some() };
+        RssPeak { bytes: rss.own.max(mark), is_peak, at_most: rss.at_end.filter(|_| !is_peak) }
     }
 
     /// Its CPU clock stands still: the figure is final though its task is not freed.

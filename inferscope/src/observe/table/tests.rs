@@ -12,7 +12,7 @@ fn alive(pid: u32) -> Record {
 
 fn living(base_ns: u64) -> Alive {
     let base = Run { exec_ns: base_ns, utime_ns: base_ns, stime_ns: 0 };
-    Alive { parent: 1, cgroup_id: 1, comm: "root".into(), base }
+    Alive { parent: 1, cgroup_id: 1, comm: "root".into(), base, rss_before_bytes: 0 }
 }
 
 fn fork(pid: u32) -> Record {
@@ -72,7 +72,7 @@ fn a_process_that_the_snapshot_and_an_event_tell_of_counts_once_as_born() {
     table.apply(alive(5));
     table.apply(fork(5));
     assert_eq!((table.counts.alive_at_start, table.counts.forks), (0, 1));
-    assert_eq!(table.finish(true).0.len(), 1);
+    assert_eq!(table.finish(true, true).0.len(), 1);
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn a_process_that_a_look_after_a_loss_found_before_its_record_was_read_was_not_t
     assert!(table.adopt(alive(5)));
     table.apply(fork(5));
     assert_eq!((table.counts.alive_at_start, table.counts.forks), (1, 1));
-    assert_eq!(table.finish(true).0.len(), 2);
+    assert_eq!(table.finish(true, true).0.len(), 2);
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn the_cpu_of_a_process_whose_birth_was_lost_is_unlisted_and_not_missing() {
     table.apply(record(3, 5, What::Free { usage: usage(130), base: Run::default() }));
     assert_eq!(table.exited_cpu().total(), Nanos(0));
     assert_eq!(table.unlisted(ended(130)).total(), Nanos(130));
-    assert!(table.finish(true).0.is_empty());
+    assert!(table.finish(true, true).0.is_empty());
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn one_that_is_found_gone_without_a_record_is_in_the_sum_once() {
     table.sampled(0, &reading(70));
     table.vanish(Mono(9), 0, true);
     assert_eq!(table.exited_cpu().total() + table.unlisted(ended(130)).total(), Nanos(130));
-    let (list, _) = table.finish(true);
+    let (list, _) = table.finish(true, true);
     assert_eq!((list[0].cpu.unwrap().total(), list[0].exit), (Nanos(70), None));
 }
 
@@ -159,7 +159,7 @@ fn beyond_the_lists_limit_processes_are_counted_and_summed() {
     assert_eq!((table.counts.forks, table.counts.exits, table.loss.unlisted_processes), (2, 2, 1));
     assert_eq!(table.unlisted(ended(100)).total(), Nanos(40));
     assert!(!table.adopt(alive(7)));
-    assert_eq!(table.finish(true).0.len(), 1);
+    assert_eq!(table.finish(true, true).0.len(), 1);
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn what_was_used_before_the_move_is_kept_apart() {
     assert_eq!((table.counts.moved_in, table.counts.moved_out, table.living().count()), (1, 1, 0));
     // It comes back as another line.
     table.apply(record(3, 5, What::MoveIn(living(2_000))));
-    let (list, events) = table.finish(true);
+    let (list, events) = table.finish(true, true);
     assert_eq!((list.len(), list[0].left, list[1].left), (2, Some(Mono(2)), None));
     assert_eq!(events.len(), 3);
 }
@@ -198,7 +198,7 @@ fn one_that_was_alive_and_ends_before_it_could_be_read_has_the_kernels_base() {
             comm: "last".into(),
         },
     ));
-    assert_eq!(table.finish(true).0[0].cpu.unwrap().total(), Nanos(600));
+    assert_eq!(table.finish(true, true).0[0].cpu.unwrap().total(), Nanos(600));
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn an_unknown_beginning_makes_the_cpu_unknown_and_not_zero() {
     table.appear(Mono(0), node, Birth::AliveAtStart, 10);
     table.vanish(Mono(1), 0, false);
     assert_eq!(table.without_cpu(), 1);
-    assert_eq!(table.finish(false).0[0].cpu, None);
+    assert_eq!(table.finish(false, true).0[0].cpu, None);
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn an_oom_kill_is_no_where_it_would_have_been_told_and_else_unknown() {
         if told {
             table.apply(record(2, 5, What::Oom));
         }
-        table.finish(tells).0[0].oom_killed
+        table.finish(tells, true).0[0].oom_killed
     };
     assert_eq!((oom(true, true), oom(false, true), oom(false, false)), (Some(true), Some(false), None));
 }
@@ -237,7 +237,7 @@ fn a_final_exit_leaves_nothing_to_wait_for() {
     ));
     assert!(table.unsettled().is_empty());
     assert_eq!(table.unlisted(ended(130)).total(), Nanos(0));
-    assert!(table.finish(true).0[0].cpu_is_final);
+    assert!(table.finish(true, true).0[0].cpu_is_final);
 }
 
 #[test]
@@ -254,5 +254,103 @@ fn a_process_that_renamed_itself_is_told_by_its_last_name() {
     let mut table = Table::new(100);
     table.apply(fork(5));
     table.apply(exit(5, 1));
-    assert_eq!(table.finish(true).0[0].comm, "last");
+    assert_eq!(table.finish(true, true).0[0].comm, "last");
+}
+
+const MIB: u64 = 1 << 20;
+
+fn exec(pid: u32, rss_before_bytes: u64) -> Record {
+    let (comm, exe) = ("program".to_owned(), Some("/bin/program".to_owned()));
+    record(2, pid, What::Exec { comm, exe, argv: None, cut: false, rss_before_bytes })
+}
+
+fn ended_at(pid: u32, max_rss_bytes: u64) -> Record {
+    let mut record = exit(pid, 1);
+    if let What::Exit { usage, .. } = &mut record.what {
+        usage.max_rss_bytes = max_rss_bytes;
+    }
+    record
+}
+
+fn rss_reading(rss_bytes: u64) -> Reading {
+    Reading { rss_bytes, ..reading(1) }
+}
+
+/// Own peak, whether it is the kernel's mark, and the bound above.
+fn rss(table: Table, tells_execs: bool) -> (Option<u64>, bool, Option<u64>) {
+    let record = table.finish(true, tells_execs).0.pop().unwrap();
+    (record.max_rss_bytes, record.max_rss_is_peak, record.max_rss_at_most_bytes)
+}
+
+#[test]
+fn pages_of_the_parent_before_an_exec_are_not_the_programs_peak() {
+    let forked = |record: Option<Record>, end| {
+        let mut table = Table::new(100);
+        table.apply(fork(5));
+        if let Some(record) = record {
+            // A sample between the fork and the exec sees the parent's pages.
+            table.sampled(0, &rss_reading(325 * MIB));
+            table.apply(record);
+        }
+        table.apply(ended_at(5, end));
+        table
+    };
+    // A fork that executed nothing holds what it holds.
+    assert_eq!(rss(forked(None, 325 * MIB), true), (Some(325 * MIB), true, None));
+    // The same figure after an exec says nothing of the program but that it was not larger.
+    assert_eq!(rss(forked(Some(exec(5, 325 * MIB)), 325 * MIB), true), (None, false, Some(325 * MIB)));
+    assert_eq!(rss(forked(Some(exec(5, 325 * MIB)), 400 * MIB), true), (Some(400 * MIB), true, None));
+    // Where word of an exec may be lost, no figure of an end is a program's.
+    assert_eq!(rss(forked(None, 325 * MIB), false), (None, false, Some(325 * MIB)));
+}
+
+#[test]
+fn a_sample_is_a_bound_below_where_the_end_tells_only_one_above() {
+    let mut table = Table::new(100);
+    table.apply(fork(5));
+    table.apply(exec(5, 325 * MIB));
+    table.sampled(0, &rss_reading(9 * MIB));
+    table.apply(ended_at(5, 325 * MIB));
+    assert_eq!(rss(table, true), (Some(9 * MIB), false, Some(325 * MIB)));
+}
+
+#[test]
+fn what_a_process_was_before_the_run_is_not_its_peak_in_it() {
+    let mut launched = living(0);
+    launched.rss_before_bytes = 325 * MIB;
+    let of = |end| {
+        let mut table = Table::new(100);
+        table.apply(record(0, 5, What::Alive(launched.clone())));
+        table.apply(ended_at(5, end));
+        rss(table, true)
+    };
+    assert_eq!(of(325 * MIB), (None, false, Some(325 * MIB)));
+    assert_eq!(of(326 * MIB), (Some(326 * MIB), true, None));
+    // Alive at the end, its own mark is read.
+    let mut table = Table::new(100);
+    table.apply(record(0, 5, What::Alive(launched.clone())));
+    table.sampled(0, &rss_reading(20 * MIB));
+    table.note_peak_rss(0, 30 * MIB);
+    assert_eq!(rss(table, true), (Some(30 * MIB), true, None));
+}
+
+#[test]
+fn a_program_that_was_replaced_counts_with_what_it_held() {
+    let mut table = Table::new(100);
+    table.apply(fork(5));
+    table.apply(exec(5, 10 * MIB));
+    // It grew to 500 MiB and then executed a small one.
+    table.apply(exec(5, 500 * MIB));
+    table.apply(ended_at(5, 500 * MIB));
+    assert_eq!(rss(table, true), (Some(500 * MIB), true, None));
+}
+
+#[test]
+fn a_process_that_moved_out_has_no_peak_by_the_kernel() {
+    let mut table = Table::new(100);
+    table.apply(fork(5));
+    let mut usage = usage(1);
+    usage.max_rss_bytes = 3 * MIB;
+    table.apply(record(3, 5, What::MoveOut { to_cgroup_id: 7, usage, base: Run::default() }));
+    assert_eq!(rss(table, true), (None, false, None));
 }

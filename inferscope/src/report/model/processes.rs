@@ -142,7 +142,18 @@ pub struct Process {
     pub cpu_before_ns: Option<u64>,
     pub cpu_user_ns: Option<u64>,
     pub cpu_system_ns: Option<u64>,
+    /// Peak resident set, by the kernel's high-water mark of what it ran itself. The kernel's figure at an end
+    /// (wait4's) also holds the pages of its parent that it shared between its fork and its exec: where that
+    /// is not exceeded, this is what a sample saw, or `null`.
     pub max_rss_bytes: Option<u64>,
+    /// `max_rss_bytes` is the most that a sample saw, and a lower bound.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub max_rss_at_least: bool,
+    /// A bound above, where `max_rss_bytes` is `null` or a lower one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub max_rss_at_most_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub max_rss_reason: Option<String>,
     pub peak_threads: Option<u32>,
     pub minor_faults: Option<u64>,
     pub major_faults: Option<u64>,
@@ -170,8 +181,11 @@ pub struct Command {
     pub cpu_ns: Option<u64>,
     /// The sum of those that are known.
     pub cpu_at_least_ns: u64,
-    /// The largest of one process.
+    /// The largest that is known of one process.
     pub max_rss_bytes: Option<u64>,
+    /// No process of them was larger; `null` where that can't be told.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub max_rss_at_most_bytes: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -237,6 +251,24 @@ pub enum ProcessEventKind {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Resources {
     pub samples: Vec<Sample>,
+    /// The set's peak: the largest sum that a sample saw, or what one process held at its own peak (the kernel's
+    /// high-water mark, since that process's start), whichever is more.
+    #[serde(default)]
+    pub peak_rss_bytes: Option<u64>,
+    /// Whether the set may have held more between two samples.
+    #[serde(default)]
+    pub peak_rss_kind: Option<PeakKind>,
+    /// The process whose own peak it is; `null` where it is a sample's sum.
+    #[serde(default)]
+    pub peak_rss_pid: Option<u32>,
+    /// What to size memory by, where something tells it: the cgroup's own peak, or PSS where it was read at
+    /// the peak of RSS. `null` where there is no more than a lower bound.
+    #[serde(default)]
+    pub size_memory_by_bytes: Option<u64>,
+    #[serde(default)]
+    pub size_memory_by: Option<SizeBy>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub size_memory_by_reason: Option<String>,
     /// Sum over the processes: pages that forked workers share count once for each of them.
     pub rss_bytes: Stat<u64>,
     /// Shared pages divided among their users: what the set occupies. Read at a slower tick; `null` in
@@ -247,6 +279,9 @@ pub struct Resources {
     pub memory_peak_bytes: Option<u64>,
     /// The file that told it.
     pub memory_peak_source: Option<String>,
+    /// The smallest limit on the cgroup's memory, its own or one above it.
+    #[serde(default)]
+    pub memory_limit_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub memory_peak_reason: Option<String>,
     pub threads: Stat<u64>,
@@ -266,6 +301,25 @@ pub struct Sample {
     pub pss_bytes: Option<u64>,
     /// Cumulative since the window's start, processes that ended included.
     pub cpu_ns: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PeakKind {
+    /// The set was one process, and the kernel keeps its high-water mark.
+    Exact,
+    AtLeast,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SizeBy {
+    /// `memory_peak_bytes`, of a cgroup that was made for the run.
+    CgroupPeakOfRun,
+    /// `memory_peak_bytes`, since the cgroup was made.
+    CgroupPeakOfLife,
+    /// `pss_bytes.max`, read when RSS was within 2% of its peak; no process exceeded what samples saw of it.
+    PssAtPeakRss,
 }
 
 /// Of a sampled quantity. `T` is `u64` for counts, bytes and other whole numbers; the mean is none.

@@ -7,7 +7,8 @@ use super::humanize::{bytes, count, duration, file_name, nanos, number, or_dash,
 use super::layout::{Ink, Page};
 use super::table;
 use crate::report::model::{
-    Efficiency, ProcessCounts, Processes, ProcessesCpu, Report, Resources, Stat, Target, TargetKind, Tracker,
+    Efficiency, PeakKind, ProcessCounts, Processes, ProcessesCpu, Report, Resources, SizeBy, Stat, Target,
+    TargetKind, Tracker,
 };
 
 pub(super) fn processes(page: &mut Page, report: &Report) {
@@ -33,7 +34,7 @@ pub(super) fn processes(page: &mut Page, report: &Report) {
         page.pair("CPU a token", &format!("{}{steps}", efficiency(&report.efficiency)));
     }
     memory(page, &report.resources, in_cgroup);
-    page.pair("peak threads", &peak(&report.resources.threads, count));
+    page.pair("peak threads", &peak(&report.resources.threads, |n| format!("≥{}", count(n))));
     if !p.list.is_empty() {
         page.blank();
         table::table(page, p);
@@ -158,31 +159,24 @@ fn efficiency(e: &Efficiency) -> String {
     }
 }
 
-/// Three answers to how much memory it takes, each with its question.
+/// Three answers to how much memory it takes, each with its question. What a sample saw is a lower bound; what to
+/// size memory by is said of the one that is more, if any.
 fn memory(page: &mut Page, r: &Resources, in_cgroup: bool) {
-    // One process alone shares with nobody in the set.
-    let summed = r.processes.max.is_some_and(|n| n > 1);
-    let note = if summed { ", summed: pages that forked processes share count once for each" } else { "" };
-    page.pair("peak RSS", &peak(&r.rss_bytes, |v| format!("{}{note}", bytes(v as f64))));
-    page.pair(
-        "peak PSS",
-        &peak(&r.pss_bytes, |v| {
-            format!(
-                "{}, pages divided among those that share them: what the set occupies, the number to size memory by \
-                 (read in {} of {} samples)",
-                bytes(v as f64),
-                count(r.pss_bytes.count),
-                count(r.rss_bytes.count)
-            )
-        }),
-    );
+    page.pair("peak RSS", &peak_rss(r));
+    page.pair("peak PSS", &peak(&r.pss_bytes, |v| peak_pss(r, v)));
     if !in_cgroup {
         return;
     }
     let reason = r.memory_peak_reason.as_deref();
+    let since = match r.size_memory_by {
+        Some(SizeBy::CgroupPeakOfRun) => "of the run: the number to size memory by",
+        Some(SizeBy::CgroupPeakOfLife) => "since the cgroup was made: the number to size memory by",
+        _ => "since the cgroup was made",
+    };
+    let limit = r.memory_limit_bytes.map(|n| format!(" of {} allowed", bytes(n as f64))).unwrap_or_default();
     let text = match r.memory_peak_bytes {
         Some(n) => format!(
-            "{} by {}: page cache and kernel memory included, since the cgroup was made{}",
+            "{}{limit} by {}: page cache and kernel memory included, {since}{}",
             bytes(n as f64),
             r.memory_peak_source.as_deref().map_or("its own account", file_name),
             reason.map(|r| format!("; {r}")).unwrap_or_default()
@@ -190,6 +184,33 @@ fn memory(page: &mut Page, r: &Resources, in_cgroup: bool) {
         None => format!("unknown: {}", reason.unwrap_or("not read")),
     };
     page.pair("cgroup's peak", &text);
+}
+
+fn peak_rss(r: &Resources) -> String {
+    // One process alone shares with nobody in the set.
+    let summed = r.processes.max.is_some_and(|n| n > 1);
+    let note = if summed { ", summed: pages that forked processes share count once for each" } else { "" };
+    let sampled = r.rss_bytes.max.map(|n| bytes(n as f64));
+    let (Some(peak), Some(sampled)) = (r.peak_rss_bytes.map(|n| bytes(n as f64)), sampled) else {
+        return format!("unknown: {}", r.rss_bytes.reason.as_deref().unwrap_or("not sampled"));
+    };
+    match (r.peak_rss_kind, r.peak_rss_pid) {
+        (Some(PeakKind::Exact), Some(pid)) => format!("{peak} since the start of pid {pid}"),
+        (_, Some(pid)) => format!("≥{peak}: what pid {pid} alone held; samples saw {sampled} at most{note}"),
+        (_, None) => format!("≥{peak}, the most that a sample saw{note}"),
+    }
+}
+
+fn peak_pss(r: &Resources, pss: u64) -> String {
+    let pages = "pages divided among those that share them";
+    if r.size_memory_by == Some(SizeBy::PssAtPeakRss) {
+        return format!(
+            "{}, {pages}, read at the peak of RSS: the number to size memory by",
+            bytes(pss as f64)
+        );
+    }
+    let (read, samples) = (count(r.pss_bytes.count), count(r.rss_bytes.count));
+    format!("≥{}, {pages} (read in {read} of {samples} samples)", bytes(pss as f64))
 }
 
 fn peak(stat: &Stat<u64>, show: impl FnOnce(u64) -> String) -> String {

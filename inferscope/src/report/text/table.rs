@@ -90,7 +90,12 @@ impl<'a> Group<'a> {
             _ => format!("≥{}", nanos(self.known_cpu())),
         };
         let share = share(self.known_cpu(), total).filter(|_| unknown == 0);
-        let max_rss_bytes = self.members.iter().filter_map(|p| p.max_rss_bytes).max();
+        let at_most = self.members.iter().map(|p| at_most(p)).collect::<Option<Vec<u64>>>();
+        let at_least = || self.members.iter().filter_map(|p| p.max_rss_bytes).max();
+        let peak = match at_most.and_then(|of_each| of_each.into_iter().max()) {
+            Some(n) => format!("≤{}", bytes(n as f64)),
+            None => or_dash(at_least(), |n| format!("≥{}", bytes(n as f64))),
+        };
         let peak_threads = self.members.iter().filter_map(|p| p.peak_threads).max();
         vec![
             format!("{} ×", count(self.members.len() as u64)),
@@ -98,7 +103,7 @@ impl<'a> Group<'a> {
             command.to_owned(),
             cpu,
             or_dash(share, |s| s),
-            or_dash(max_rss_bytes, |n| format!("≤{}", bytes(n as f64))),
+            peak,
             or_dash(peak_threads, |n| format!("≤{n}")),
         ]
     }
@@ -137,11 +142,24 @@ fn row(p: &Process, recycled: bool, total: u64) -> Vec<String> {
         p.comm.clone(),
         or_dash(cpu, nanos),
         or_dash(cpu.and_then(|cpu| share(cpu, total)), |s| s),
-        or_dash(p.max_rss_bytes, |n| bytes(n as f64)),
+        peak_rss(p),
         or_dash(p.peak_threads, |n| n.to_string()),
         started(p),
         ended(p),
     ]
+}
+
+/// The kernel's mark, or the bound that there is.
+fn peak_rss(p: &Process) -> String {
+    match (p.max_rss_bytes, p.max_rss_at_most_bytes) {
+        (Some(n), _) if !p.max_rss_at_least => bytes(n as f64),
+        (Some(n), _) => format!("≥{}", bytes(n as f64)),
+        (None, at_most) => or_dash(at_most, |n| format!("≤{}", bytes(n as f64))),
+    }
+}
+
+fn at_most(p: &Process) -> Option<u64> {
+    p.max_rss_at_most_bytes.or(p.max_rss_bytes.filter(|_| !p.max_rss_at_least))
 }
 
 fn started(p: &Process) -> String {

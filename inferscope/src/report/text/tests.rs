@@ -45,7 +45,7 @@ fn a_demo_run() {
             "12 ×  helper           helper      72.0 ms  33.2%  ≤40.0 MiB",
             "45  worker #1 gen 0  inferscope  43.0 ms  19.8%   14.0 MiB        1   before  SIGKILL",
             "46  worker #0 gen 1  inferscope  37.0 ms",
-            "71.0 MiB, summed: pages that forked processes share",
+            "≥71.0 MiB, the most that a sample saw, summed: pages that forked processes share",
             "33% of the CPU time went to 12 processes too short-lived for any sample",
             "pid 42 (bash) is a wrapper: the work is in its children",
         ],
@@ -71,7 +71,7 @@ fn an_engine_run() {
             "1 × timed out",
             "no answer within 5s",
             "eBPF, complete",
-            "peak RSS            310 MiB\n",
+            "peak RSS            310 MiB since the start of pid 42\n",
             "inter-token and -chunk     116  15.0 ms",
             "TPOT (a request's mean)      4  15.0 ms",
             "8.50 s (8.20 s user, 300 ms system",
@@ -145,9 +145,11 @@ fn a_run_with_recycled_workers() {
             "3 ×  worker #3 gen 0–2  gunicorn   1.14 s",
             "240 ×  helper             convert    960 ms",
             "workers were replaced 8 times in 4 slots",
-            "the number to size memory by (read in 4 of 19 samples)",
+            "pages divided among those that share them (read in 4 of 19 samples)",
         ],
     );
+    // Nothing but lower bounds.
+    assert!(!text.contains("size memory by"));
     assert!(!text.contains("a token") && !text.contains("cgroup"));
     insta::assert_snapshot!(text);
 }
@@ -174,6 +176,7 @@ fn a_run_of_a_cgroup_beside_the_kernels_own_account() {
             "up to 8.56 ms here)",
             "5 at the start + 100 forked + 1 moved in",
             "cgroup's peak       640 MiB by memory.peak",
+            "cgroup was made: the number to size memory by",
         ],
     );
     insta::assert_snapshot!(text);
