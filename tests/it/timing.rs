@@ -185,10 +185,10 @@ fn several_tokens_a_chunk_are_not_called_one() {
         assert_eq!(timing["output_tokens"], 32 * REQUESTS);
         assert_eq!(timing["token_chunks"], 8 * REQUESTS);
         assert!((number(&timing["inter_chunk_ns"]["p50"]) - 40e6).abs() < TOLERANCE_NS, "{timing}");
-        // (last − first) / (tokens − 1) of 7 gaps and 32 tokens.
-        assert!((number(&timing["tpot_ns"]["mean"]) - 280e6 / 31.0).abs() < TOLERANCE_NS, "{timing}");
-        // How the tokens were cut into chunks is not known, so there is no gap of one token.
+        // How the tokens were cut into chunks is not known, so there is no gap of one token, and how many of them came
+        // after the first chunk isn't either: 31 would be told for 28.
         assert_eq!(timing["inter_token_ns"]["count"], 0, "{timing}");
+        assert_eq!((&timing["tpot_ns"]["count"], &timing["decode_tokens_per_s"]), (&0.into(), &Value::Null));
     });
 }
 

@@ -15,7 +15,7 @@ const TIMING: [(&str, &str); 13] = [
     ("ttfo_ns", "as ttft_ns, to the first chunk that is not reasoning. aiperf: TTFO"),
     (
         "inter_chunk_ns",
-        "every gap between two successive chunks with text of one request, pooled over the requests. aiperf: \
+        "every gap between two successive chunks with text of one choice of a request (n asks for several), pooled. aiperf: \
          inter chunk latency; vllm bench serve: ITL",
     ),
     (
@@ -25,8 +25,10 @@ const TIMING: [(&str, &str); 13] = [
     ),
     (
         "tpot_ns",
-        "one value a request: (last token - first token) / (n - 1), n the tokens that arrived, at least two; \
-         the first chunk is taken for one token, as the peers do. \
+        "one value a choice, nearly always a request: (last token - first token) / the tokens that arrived after the \
+         first chunk. Where the server tells no tokens a chunk, the first chunk's are total x its part of the text's \
+         bytes if that part is at most 5%, one where total and chunks are within 5%; else there is no value, nor one \
+         for several choices. The peers take the first chunk for one token. \
          guidellm and aiperf: inter token latency (aiperf to the end of the request); vllm bench serve: TPOT",
     ),
     (
@@ -46,8 +48,8 @@ const TIMING: [(&str, &str); 13] = [
     ("requests_per_s", "successful requests / window_ns"),
     (
         "decode_tokens_per_s",
-        "sum of (n - 1) / sum of (last token - first token) over the successful requests: the speed of one \
-         stream after its first token",
+        "sum of the tokens after the first chunk / sum of (last token - first token) over the choices that have a \
+         tpot_ns: the speed of one stream after its first token",
     ),
     (
         "window_ns",

@@ -9,8 +9,9 @@ mod sets;
 
 use crate::clock::{Mono, Origin};
 use crate::event::{
-    Birth, CgroupAccounting, Chunk, ChunkKind, ClientLog, Counts, CpuTime, ExitStatus, Failure, FailureKind,
-    GpuLog, InFlight, Loss, Observation, PhaseLog, ProcessRecord, RequestLog, SetSample, TrackerKind, Usage,
+    Asked, Birth, CgroupAccounting, Choice, Chunk, ChunkKind, ClientLog, Counts, CpuTime, ExitStatus,
+    Failure, FailureKind, GpuLog, InFlight, Loss, Observation, PhaseLog, ProcessRecord, RequestLog,
+    SetSample, TrackerKind, Usage,
 };
 use crate::plan::{
     ColorChoice, Endpoint, GpuChoice, LoadPlan, ObservePlan, OutputPlan, Plan, TargetPlan, TrackerChoice,
@@ -40,11 +41,11 @@ pub(crate) fn ms(t: u64) -> Mono {
 
 /// Builds a [`RequestLog`]. An answer with text ends in a chunk without any, as real ones do.
 #[derive(Debug, Clone)]
-pub(crate) struct RequestBuilder(RequestLog);
+pub(crate) struct RequestBuilder(RequestLog, Choice);
 
 impl RequestBuilder {
     pub(crate) fn new(id: u64) -> Self {
-        Self(RequestLog {
+        let log = RequestLog {
             id,
             warmup: false,
             scheduled: None,
@@ -53,11 +54,25 @@ impl RequestBuilder {
             http_status: None,
             chunks: Vec::new(),
             done: ms(0),
+            asked: Asked { max_tokens: Some(1 << 20), choices: 1, body_bytes: 1 << 10, attachments: 0 },
             usage: None,
             finish_reason: None,
+            stops: 0,
             served_model: None,
             failure: None,
-        })
+        };
+        Self(log, Choice::FIRST)
+    }
+
+    /// What follows is of this choice.
+    pub(crate) fn choice(mut self, index: u64) -> Self {
+        self.1 = Choice::new(index);
+        self
+    }
+
+    pub(crate) fn asked(mut self, change: impl FnOnce(&mut Asked)) -> Self {
+        change(&mut self.0.asked);
+        self
     }
 
     pub(crate) fn warmup(mut self) -> Self {
@@ -83,7 +98,7 @@ impl RequestBuilder {
 
     pub(crate) fn chunk(mut self, t: u64, kind: ChunkKind, tokens: Option<u32>) -> Self {
         let bytes = if kind.has_tokens() { 4 } else { 0 };
-        self.0.chunks.push(Chunk { t: ms(t), bytes, tokens, kind });
+        self.0.chunks.push(Chunk { t: ms(t), bytes, tokens, kind, choice: Some(self.1) });
         self.0.headers = self.0.headers.or(Some(ms(t)));
         self.0.http_status = Some(200);
         self.0.done = self.0.done.max(ms(t));
@@ -107,12 +122,17 @@ impl RequestBuilder {
     }
 
     pub(crate) fn usage(mut self, prompt: u64, completion: u64) -> Self {
-        self.0.usage = Some(Usage { prompt_tokens: Some(prompt), completion_tokens: Some(completion) });
+        self.0.usage = Some(Usage {
+            prompt_tokens: Some(prompt),
+            completion_tokens: Some(completion),
+            ..Usage::default()
+        });
         self
     }
 
     pub(crate) fn finish(mut self, reason: &str) -> Self {
         self.0.finish_reason = Some(reason.to_owned());
+        self.0.stops += u32::from(reason == "stop");
         self
     }
 
@@ -133,7 +153,13 @@ impl RequestBuilder {
 
     pub(crate) fn build(mut self) -> RequestLog {
         if !self.0.chunks.is_empty() && self.0.failure.is_none() {
-            self.0.chunks.push(Chunk { t: self.0.done, bytes: 0, tokens: None, kind: ChunkKind::Other });
+            self.0.chunks.push(Chunk {
+                t: self.0.done,
+                bytes: 0,
+                tokens: None,
+                kind: ChunkKind::Other,
+                choice: None,
+            });
         }
         self.0
     }

@@ -17,7 +17,6 @@ use super::fold::{Fold, Sums};
 use super::requests::{Answer, Place, listed};
 use super::saturation::{self, Height};
 use super::summary::Summary;
-use super::tokens::Tokens;
 
 /// Chunks listed over all requests; some 5 MB here, three times that as JSON.
 const MOST_CHUNKS: usize = 200_000;
@@ -103,7 +102,7 @@ impl Measured {
 
     /// A request has ended.
     pub fn request(&mut self, log: &RequestLog) {
-        let answer = Answer { request: log, tokens: Tokens::of(log) };
+        let answer = Answer::of(log);
         self.phase.add(&answer, self.slo.as_ref(), self.asked_model.as_deref());
         if self.requests.len() >= MOST_REQUESTS {
             self.unlisted += 1;

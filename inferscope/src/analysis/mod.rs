@@ -31,6 +31,7 @@ mod saturation;
 mod slots;
 mod split;
 mod stat;
+mod streams;
 mod summary;
 mod timing;
 mod tokens;

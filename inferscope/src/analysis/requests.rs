@@ -4,27 +4,34 @@
 //! timeline. Called by `measured`, `fold` and `timing`.
 
 use crate::clock::{Mono, Origin};
-use crate::event::{Chunk, ChunkKind, FailureKind, RequestLog};
+use crate::event::{Choice, Chunk, ChunkKind, FailureKind, RequestLog};
 use crate::plan::Slo;
 use crate::report::model;
 use crate::units::Nanos;
 
+use super::streams::{Pace, Stream, streams};
 use super::tokens::Tokens;
 
 /// One request with what is known of its tokens.
 pub(super) struct Answer<'a> {
     pub(super) request: &'a RequestLog,
     pub(super) tokens: Tokens,
+    /// Of each choice.
+    pub(super) streams: Vec<Stream<'a>>,
 }
 
-impl Answer<'_> {
+impl<'a> Answer<'a> {
+    pub(super) fn of(request: &'a RequestLog) -> Self {
+        Self { request, tokens: Tokens::of(request), streams: streams(request) }
+    }
+
     /// Neither warm-up nor failed: the only ones in a distribution.
     pub(super) fn counts(&self) -> bool {
         !self.request.warmup && self.request.failure.is_none()
     }
 
-    /// The chunks that hold generated text, in the order of arrival.
-    pub(super) fn text_chunks(&self) -> impl Iterator<Item = &Chunk> {
+    /// The chunks that hold generated text, of any choice, in the order of arrival.
+    pub(super) fn text_chunks(&self) -> impl DoubleEndedIterator<Item = &Chunk> {
         self.request.chunks.iter().filter(|c| c.kind.has_tokens())
     }
 
@@ -33,7 +40,7 @@ impl Answer<'_> {
     }
 
     pub(super) fn last_token(&self) -> Option<Mono> {
-        self.text_chunks().last().map(|c| c.t)
+        self.text_chunks().next_back().map(|c| c.t)
     }
 
     /// From when on somebody waited for it.
@@ -41,36 +48,34 @@ impl Answer<'_> {
         self.request.scheduled.unwrap_or(self.request.sent)
     }
 
-    /// Between successive chunks with text.
+    /// Between successive chunks with text of one choice.
     pub(super) fn gaps(&self) -> impl Iterator<Item = Nanos> {
-        self.text_chunks().zip(self.text_chunks().skip(1)).map(|(a, b)| b.t.since(a.t))
+        self.streams.iter().flat_map(Stream::gaps).map(|(from, to)| to.since(from))
     }
 
-    /// The mean time of a token after the first, and how many came after it. One chunk has no time in it to
-    /// divide, however many tokens it holds.
-    pub(super) fn tpot(&self) -> Option<(Nanos, u64)> {
-        let n = self.tokens.delivered.filter(|n| *n >= 2 && self.tokens.chunks >= 2)?;
-        Some((Nanos(self.last_token()?.since(self.first_token()?).0 / (n - 1)), n - 1))
+    /// Of each choice whose tokens after its first chunk are known.
+    pub(super) fn paces(&self) -> impl Iterator<Item = Pace> {
+        let alone = self.streams.len() == 1;
+        self.streams.iter().filter_map(move |stream| stream.pace(&self.tokens, alone))
     }
 
     /// Tokens that arrived after the first, up to the last text; `None` where it is not told by the server's count that the
-    /// first piece was one token: what else came with it was made before it, but not before the first token.
+    /// first piece was one token: what else came with it was made before it, but not before the first token. So is the
+    /// first token of a further choice.
     pub(super) fn tokens_after_first(&self) -> Option<u64> {
+        let [stream] = &self.streams[..] else { return None };
         if self.tokens.source != Some(model::TokenSource::Usage) {
             return None;
         }
-        let chunks = &self.request.chunks;
-        let first = chunks.iter().position(|c| c.kind.has_tokens())?;
-        let last = chunks.iter().rposition(|c| c.kind.has_tokens())?;
-        let count = |chunks: &[Chunk]| {
-            let told = chunks.iter().map(|c| self.tokens.in_chunk(c).map(u64::from));
-            told.sum::<Option<u64>>()
-        };
-        if count(&chunks[..=first])? == 1 { count(&chunks[first + 1..=last]) } else { None }
+        let Some(first) = stream.text().next() else { return Some(0) };
+        if self.tokens.in_chunk(first) != Some(1) {
+            return None;
+        }
+        if stream.span().is_none() { Some(0) } else { stream.after_first(&self.tokens, false) }
     }
 
-    /// Whether it kept the service level. A time that it does not have (a second token's, where there is one)
-    /// breaks none, but no answer without visible text meets a ttfo.
+    /// Whether it kept the service level, in each of its choices. A time that it does not have (a second token's, where
+    /// there is one) breaks none, but no answer without visible text meets a ttfo.
     pub(super) fn meets(&self, slo: &Slo) -> bool {
         let asked = self.asked();
         let within = |level: Option<Nanos>, time: Option<Nanos>| match (level, time) {
@@ -83,7 +88,7 @@ impl Answer<'_> {
         within(slo.ttft, ttft)
             && within(slo.ttfo, visible)
             && within(slo.e2e, Some(self.request.done.since(asked)))
-            && slo.tpot.is_none_or(|level| self.tpot().is_none_or(|(tpot, _)| tpot <= level))
+            && slo.tpot.is_none_or(|level| self.paces().all(|pace| pace.tpot <= level))
             && slo.itl.is_none_or(|level| self.gaps().all(|gap| gap <= level))
     }
 }
@@ -118,6 +123,8 @@ pub(super) struct Place {
 pub(super) fn listed(origin: Origin, place: Place, answer: &Answer<'_>, chunks: bool) -> model::Request {
     let r = answer.request;
     let at = |t: Mono| origin.at(t).0;
+    let choices = u32::try_from(answer.streams.len()).unwrap_or(u32::MAX);
+    let several = choices.max(r.asked.choices) > 1;
     model::Request {
         id: r.id,
         step: u32::try_from(place.step).unwrap_or(u32::MAX),
@@ -137,6 +144,7 @@ pub(super) fn listed(origin: Origin, place: Place, answer: &Answer<'_>, chunks: 
         output_tokens: answer.tokens.total,
         token_source: answer.tokens.source,
         finish_reason: r.finish_reason.clone(),
+        choices: several.then_some(choices),
         chunks_omitted: !chunks && !r.chunks.is_empty(),
         chunks: r
             .chunks
@@ -147,6 +155,7 @@ pub(super) fn listed(origin: Origin, place: Place, answer: &Answer<'_>, chunks: 
                 tokens: answer.tokens.in_chunk(c),
                 bytes: c.bytes,
                 kind: chunk_kind(c.kind),
+                choice: c.choice.filter(|_| several).map(Choice::index),
             })
             .collect(),
     }

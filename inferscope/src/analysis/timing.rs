@@ -14,6 +14,7 @@ use super::definitions::definitions;
 use super::dist::Distribution;
 use super::fold::{Fold, Sums};
 use super::requests::Answer;
+use super::streams::Stream;
 
 const NONE_OK: &str = "no measured request succeeded";
 
@@ -26,19 +27,21 @@ pub(super) fn timing(fold: &Fold, slo: Option<&Slo>, repeat: Option<model::Repea
     let per_second = |n: u64| window.and_then(|w| rate(n, w));
     let output_tokens = sums.output.total();
     let total_tokens = output_tokens.zip(sums.prompt.total()).map(|(out, input)| out.saturating_add(input));
+    let decode = rate(all.decode_tokens, all.decode_time);
     model::Timing {
         ttft_ns: all.ttft.report(&why("no answer held a token")),
         ttfo_ns: all.ttfo.report(&why("no answer held a token that is not reasoning")),
         inter_chunk_ns: all.inter_chunk.report(&why("no answer had two chunks with text")),
         inter_token_ns: all.inter_token.report(&why(no_inter_token(sums))),
-        tpot_ns: all.tpot.report(&why("no answer had two tokens")),
+        tpot_ns: all.tpot.report(&why(all.no_pace())),
         e2e_ns: all.e2e.report(NONE_OK),
         output_tokens,
         prompt_tokens: sums.prompt.total(),
         output_tokens_per_s: output_tokens.and_then(per_second),
         total_tokens_per_s: total_tokens.and_then(per_second),
         requests_per_s: (!none_ok).then(|| per_second(sums.ok)).flatten(),
-        decode_tokens_per_s: rate(all.decode_tokens, all.decode_time),
+        decode_tokens_per_s: decode,
+        decode_tokens_per_s_reason: decode.is_none().then(|| why(all.no_pace())),
         good_requests: slo.map(|_| sums.good),
         goodput_per_s: slo.and_then(|_| per_second(sums.good)),
         goodput_per_s_reason: match slo {
@@ -63,9 +66,11 @@ pub(super) struct Distributions {
     inter_token: Distribution,
     tpot: Distribution,
     pub(super) e2e: Distribution,
-    /// Σ (n − 1) and Σ (last − first) over the answers of two tokens and more.
+    /// Σ of the tokens after the first chunk and Σ (last − first) over the choices where they are known.
     decode_tokens: u64,
     decode_time: Nanos,
+    /// Choices of two chunks with text and more of which they are not.
+    paceless: u64,
 }
 
 impl Distributions {
@@ -79,6 +84,7 @@ impl Distributions {
             e2e: Distribution::new(),
             decode_tokens: 0,
             decode_time: Nanos::ZERO,
+            paceless: 0,
         }
     }
 
@@ -88,7 +94,7 @@ impl Distributions {
         // In an open loop the user waits from the moment that the schedule meant.
         let asked = answer.asked();
         self.e2e.record(r.done.since(asked));
-        let (Some(first), Some(last)) = (answer.first_token(), answer.last_token()) else { return };
+        let Some(first) = answer.first_token() else { return };
         self.ttft.record(first.since(asked));
         if let Some(output) = answer.text_chunks().find(|c| c.kind != ChunkKind::Reasoning) {
             self.ttfo.record(output.t.since(asked));
@@ -96,11 +102,23 @@ impl Distributions {
         for gap in answer.gaps() {
             self.inter_chunk.record(gap);
         }
-        self.record_inter_token(answer);
-        if let Some((tpot, steps)) = answer.tpot() {
-            self.tpot.record(tpot);
-            self.decode_tokens = self.decode_tokens.saturating_add(steps);
-            self.decode_time += last.since(first);
+        for stream in &answer.streams {
+            self.record_inter_token(answer, stream);
+        }
+        self.paceless += answer.streams.iter().filter(|stream| stream.span().is_some()).count() as u64;
+        for pace in answer.paces() {
+            self.tpot.record(pace.tpot);
+            self.decode_tokens = self.decode_tokens.saturating_add(pace.tokens);
+            self.decode_time += pace.time;
+            self.paceless -= 1;
+        }
+    }
+
+    fn no_pace(&self) -> &'static str {
+        if self.paceless > 0 {
+            "how many tokens the first chunk of an answer held is unknown"
+        } else {
+            "no answer had two chunks with text"
         }
     }
 
@@ -113,15 +131,16 @@ impl Distributions {
         self.e2e += &other.e2e;
         self.decode_tokens = self.decode_tokens.saturating_add(other.decode_tokens);
         self.decode_time += other.decode_time;
+        self.paceless += other.paceless;
     }
 
     /// A gap before a chunk of k tokens counts k times as a k-th of it, so that the distribution is
     /// over tokens. Tokens that came without text (withheld by the server's detokeniser) belong to
     /// the next chunk with text, and so does the time before text that held no token of its own.
-    fn record_inter_token(&mut self, answer: &Answer<'_>) {
+    fn record_inter_token(&mut self, answer: &Answer<'_>, stream: &Stream<'_>) {
         let mut from: Option<Mono> = None;
         let mut withheld = 0u64;
-        for chunk in &answer.request.chunks {
+        for chunk in stream.chunks() {
             let Some(tokens) = answer.tokens.in_chunk(chunk) else { return };
             let k = withheld.saturating_add(tokens.into());
             if !chunk.kind.has_tokens() {

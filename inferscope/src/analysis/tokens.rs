@@ -4,11 +4,13 @@
 //! finish reason), one, or many. Never looks at times. Called by `timing` and `requests`.
 //!
 //! In the order of preference:
-//! 1. The server said it chunk by chunk (continuous usage), and no more than its total.
+//! 1. The server said it chunk by chunk (continuous usage), and no more than its total. Of several choices it has to
+//!    have told the total: counts of all choices together look the same chunk by chunk, and come to more than it.
 //! 2. Its total is the number of chunks that hold text: one token each.
-//! 3. Its total is one more and the answer ended with `stop`: the server counted the end-of-sequence
+//! 3. Its total is one more for each choice that ended with `stop`: the server counted the end-of-sequence
 //!    token, which is never sent. One token each.
 //! 4. Its total is anything else: unknown for each chunk; the total stands.
+//!    So is how many each of several choices had.
 //! 5. It sent no total (or zero, beside text): one token a chunk is assumed, and said.
 
 use crate::event::{Chunk, ChunkKind, RequestLog};
@@ -52,9 +54,11 @@ impl Tokens {
         let chunks = request.chunks.iter().filter(|c| c.kind.has_tokens()).count() as u64;
         // Zero tokens beside text is a server that does not count.
         let usage = request.usage.and_then(|u| u.completion_tokens).filter(|total| *total > 0 || chunks == 0);
-        let stopped = request.finish_reason.as_deref() == Some("stop");
+        let stops = u64::from(request.stops);
+        let first = request.chunks.iter().find_map(|c| c.choice);
+        let several = request.chunks.iter().filter_map(|c| c.choice).any(|choice| Some(choice) != first);
         // The counter may go on after the last text: an end token, a stop string, a hidden call.
-        let agrees = |sent: u64| usage.is_none_or(|total| total >= sent);
+        let agrees = |sent: u64| usage.map_or(!several, |total| total >= sent);
         let by_usage = |cut, total, delivered| Self {
             cut,
             total: Some(total),
@@ -66,7 +70,7 @@ impl Tokens {
             (Some(sent), _) if agrees(sent) => by_usage(Cut::Continuous, usage.unwrap_or(sent), sent),
             (_, Some(total)) if chunks == 0 => by_usage(Cut::Nothing, total, 0),
             (_, Some(total)) if total == chunks => by_usage(Cut::OneEach, total, total),
-            (_, Some(total)) if stopped && total == chunks.saturating_add(1) => {
+            (_, Some(total)) if stops > 0 && total == chunks + stops => {
                 by_usage(Cut::OneEachAndUnsentEnd, total, chunks)
             }
             (_, Some(total)) => by_usage(Cut::Unknown, total, total),

@@ -167,8 +167,8 @@ fn tokens(all: &mut Entries, sums: &Sums) {
             "usage_differs_from_chunks",
             format!(
                 "in {} of {} answers the server counts {} tokens, but {} chunks held text: a gap is between \
-                 chunks there, inter-token latency leaves them out, and the rate of decoding errs by the first \
-                 chunk's tokens",
+                 chunks there, inter-token latency leaves them out, and TPOT and decoding take the first chunk's \
+                 tokens by its part of the text, or leave the answer out where that part is large",
                 differing.answers, sums.ok, differing.tokens, differing.chunks,
             ),
         );

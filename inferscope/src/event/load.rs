@@ -1,5 +1,7 @@
 //! What the client saw of each request, and of itself.
 
+use std::num::NonZeroU16;
+
 use hdrhistogram::Histogram;
 
 use crate::clock::Mono;
@@ -75,15 +77,39 @@ pub struct RequestLog {
     /// In the order of arrival, each stamped when its bytes were read and before they were parsed.
     pub chunks: Vec<Chunk>,
     pub done: Mono,
-    /// The server's own count, where it sent one.
+    pub asked: Asked,
+    /// The server's own count, where it sent one: of all choices together.
     pub usage: Option<Usage>,
+    /// Of the first choice that gave one.
     pub finish_reason: Option<String>,
+    /// Choices that ended with `stop`.
+    pub stops: u32,
     /// `model` as the server named it in its answer.
     pub served_model: Option<String>,
     pub failure: Option<Failure>,
 }
 
-/// One event of the stream that held a completion object (an SSE event, not a token).
+/// What a request's body asks for, as it was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// For each choice; `None` where the body names no limit.
+    pub max_tokens: Option<u64>,
+    /// `n`, and as many for each prompt of a list.
+    pub choices: u32,
+    pub body_bytes: u64,
+    /// Parts of its messages that are no text: a server counts as many tokens for them as it likes.
+    pub attachments: u32,
+}
+
+impl Asked {
+    /// One choice of at most so many tokens.
+    #[must_use]
+    pub const fn tokens(most: u64) -> Self {
+        Self { max_tokens: Some(most), choices: 1, body_bytes: 0, attachments: 0 }
+    }
+}
+
+/// What one event of the stream held of one choice (an SSE event, not a token).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Chunk {
     pub t: Mono,
@@ -92,6 +118,31 @@ pub struct Chunk {
     /// Generated tokens in it where the server says (continuous usage), else `None`.
     pub tokens: Option<u32>,
     pub kind: ChunkKind,
+    /// `None`: of no choice, such as the usage of the whole answer.
+    pub choice: Option<Choice>,
+}
+
+// The token path pushes one a token.
+const _: () = assert!(size_of::<Chunk>() == 24);
+
+/// One of the answers to a request: `n` asks for several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Choice(NonZeroU16);
+
+impl Choice {
+    pub const FIRST: Self = Self(NonZeroU16::MIN);
+    /// The last index; choices beyond it share it.
+    const LAST: u8 = u8::MAX;
+
+    #[must_use]
+    pub fn new(index: u64) -> Self {
+        Self(NonZeroU16::MIN.saturating_add(u8::try_from(index).unwrap_or(Self::LAST).into()))
+    }
+
+    #[must_use]
+    pub const fn index(self) -> u16 {
+        self.0.get() - 1
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,10 +164,12 @@ impl ChunkKind {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
     pub prompt_tokens: Option<u64>,
     pub completion_tokens: Option<u64>,
+    /// Of the completion's: thinking, whether it was sent or not.
+    pub reasoning_tokens: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

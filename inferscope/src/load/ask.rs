@@ -10,7 +10,7 @@ use super::error::LoadError;
 use super::prompts::{Prompt, Prompts};
 use super::request::{self, Slot};
 use super::{Driver, Receiver, Served};
-use crate::event::Calibration;
+use crate::event::{Asked, Calibration};
 use crate::plan::{Api, LoadPlan, PromptPlan};
 
 /// Numbers that no request of a load reaches.
@@ -37,8 +37,8 @@ pub(super) fn prompts(plan: &LoadPlan, seed: u64) -> Result<Prompts, LoadError> 
 }
 
 impl Driver {
-    /// A request's body, and the tokens that its answer may have.
-    pub(super) fn ask(&self, prompt: &Prompt<'_>, max_tokens: u32, server: &Served) -> (Vec<u8>, u32) {
+    /// A request's body, and what it asks for.
+    pub(super) fn ask(&self, prompt: &Prompt<'_>, max_tokens: u32, server: &Served) -> (Vec<u8>, Asked) {
         let max_tokens = prompt.max_tokens.unwrap_or(max_tokens);
         let ask = request::Ask {
             model: server.model.as_deref(),
@@ -49,7 +49,10 @@ impl Driver {
             max_tokens,
             usage_with_each_chunk: server.usage_with_each_chunk,
         };
-        (request::body(&self.plan, ask).to_string().into_bytes(), max_tokens)
+        let body = request::body(&self.plan, ask);
+        let bytes = body.to_string().into_bytes();
+        let asked = request::asked(&body, bytes.len());
+        (bytes, asked)
     }
 
     pub(super) fn completions(&self) -> Url {
@@ -72,10 +75,9 @@ impl Driver {
         let mut counted = [0; 2];
         for ((words, id), counted) in words.into_iter().zip(CALIBRATING).zip(&mut counted) {
             let prompts = Prompts::synthetic(words, 0, self.seed).ok()?;
-            let (body, max_tokens) = self.ask(&prompts.get(id), 1, server);
+            let (body, asked) = self.ask(&prompts.get(id), 1, server);
             let slot = Slot { id, warmup: true, scheduled: None };
-            let log =
-                self.http.exchange(&self.completions(), body, slot, max_tokens, &mut stop.clone()).await;
+            let log = self.http.exchange(&self.completions(), body, slot, asked, &mut stop.clone()).await;
             *counted = log.usage?.prompt_tokens?;
         }
         let line = line(words, counted)?;

@@ -6,6 +6,7 @@
 //! A byte that UTF-8 does not know, 0xff, cuts an input into the pieces in which it arrives, so that a fuzzer can
 //! move the cuts and a file with a server's stream is a corpus entry as it is.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use super::interpret::{self, Held, TokenCount};
@@ -13,7 +14,7 @@ use super::prompts::Prompts;
 use super::request::{End, RequestState, Slot, Wanted};
 use super::sse::{Event, LIMIT_BYTES, SseError, SseParser};
 use crate::clock::Mono;
-use crate::event::{Failure, FailureKind, RequestLog};
+use crate::event::{Asked, Failure, FailureKind, RequestLog};
 
 const CUT: u8 = 0xff;
 
@@ -66,19 +67,24 @@ fn events(pieces: &[&[u8]]) -> Events {
 /// chunks come to no more than the server's count.
 pub fn interpret(input: &[u8]) {
     let mut count = TokenCount::default();
-    let (mut tokens, mut most) = (0, 0);
+    // Of each choice.
+    let mut sums: BTreeMap<_, (u64, u64)> = BTreeMap::new();
     for data in pieces(input) {
         let _ = interpret::event(Event { name: b"error", data });
         let _ = interpret::event(Event { name: b"ping", data });
         let Ok(Held::Chunk(chunk)) = interpret::event(Event { name: b"", data }) else { continue };
         // A byte that is no UTF-8 becomes a replacement character of three.
-        assert!(u64::from(chunk.bytes) <= 3 * data.len() as u64);
-        assert_eq!(chunk.bytes > 0, chunk.kind.has_tokens());
-        assert_eq!(chunk.finished & !chunk.choices, 0);
-        most = most.max(chunk.usage.and_then(|u| u.completion_tokens).unwrap_or(0));
-        tokens += u64::from(count.of(&chunk).unwrap_or(0));
+        assert!(chunk.parts().map(|part| u64::from(part.bytes)).sum::<u64>() <= 3 * data.len() as u64);
+        assert!(chunk.parts().all(|part| (part.bytes > 0) == part.kind.has_tokens()));
+        assert_eq!((chunk.finished & !chunk.choices, chunk.stopped & !chunk.finished), (0, 0));
+        let told = chunk.usage.and_then(|u| u.completion_tokens).unwrap_or(0);
+        let grown = u64::from(count.of(&chunk).unwrap_or(0));
+        if let Some(part) = chunk.parts().find(|part| part.kind.has_tokens()) {
+            let (tokens, most) = sums.entry(part.choice).or_default();
+            (*tokens, *most) = (*tokens + grown, (*most).max(told));
+        }
     }
-    assert!(tokens <= most);
+    assert!(sums.values().all(|(tokens, most)| tokens <= most));
 }
 
 /// A data set is refused or every prompt of it can be asked.
@@ -117,7 +123,8 @@ pub fn request(input: &[u8]) {
 }
 
 fn answered(pieces: &[&[u8]], dropped: bool) -> RequestLog {
-    let mut state = RequestState::new(Slot { id: 1, warmup: false, scheduled: None }, Mono(1), 8);
+    let mut state =
+        RequestState::new(Slot { id: 1, warmup: false, scheduled: None }, Mono(1), Asked::tokens(8));
     state.headers(Mono(2), 200);
     let mut t = 3;
     for piece in pieces {
@@ -143,7 +150,8 @@ fn answered(pieces: &[&[u8]], dropped: bool) -> RequestLog {
 
 /// A log without its stamps, and without the words of its failure, which quote the first read.
 fn comes_to(log: &RequestLog) -> impl PartialEq + std::fmt::Debug + use<> {
-    let chunks: Vec<_> = log.chunks.iter().map(|chunk| (chunk.kind, chunk.bytes, chunk.tokens)).collect();
+    let chunks: Vec<_> =
+        log.chunks.iter().map(|chunk| (chunk.kind, chunk.bytes, chunk.tokens, chunk.choice)).collect();
     let failure = log.failure.as_ref().map(|failure| failure.kind);
     (chunks, log.usage, log.finish_reason.clone(), log.served_model.clone(), failure)
 }

@@ -35,7 +35,7 @@ use super::error::LoadError;
 use super::request::{End, RequestState, Slot, Wanted};
 use super::said;
 use crate::clock::Mono;
-use crate::event::{ClientLog, Failure, FailureKind, RequestLog};
+use crate::event::{Asked, ClientLog, Failure, FailureKind, RequestLog};
 use crate::plan::{Endpoint, HttpPlan};
 use crate::units::Nanos;
 
@@ -127,7 +127,7 @@ impl Http {
         url: &Url,
         body: Vec<u8>,
         slot: Slot,
-        max_tokens: u32,
+        asked: Asked,
         stop: &mut watch::Receiver<bool>,
     ) -> RequestLog {
         let mut request = self.request(Method::POST, url);
@@ -136,7 +136,7 @@ impl Http {
             let id = HeaderValue::try_from(format!("inferscope-{run_id}-{}", slot.id));
             request.headers.insert(REQUEST_ID, id.expect("a run's id is plain text"));
         }
-        let mut state = RequestState::new(slot, Mono::now(), max_tokens);
+        let mut state = RequestState::new(slot, Mono::now(), asked);
         let interrupted = |why: &str| Failure { kind: FailureKind::Interrupted, message: why.to_owned() };
         // Read before the reasons to give up: what has arrived counts.
         let exchange = async {

@@ -4,6 +4,7 @@
 //! null, missing or of another type. Pure and stateless, but for [`TokenCount`]. Called by `request`.
 //!
 //! Rules where servers differ:
+//! - An event holds something of one choice or of several; each is a chunk of its own.
 //! - A chunk has one kind, also where it holds several: Content before Tool before Reasoning, so that
 //!   the first chunk that is not reasoning is found where the answer begins. Its bytes are all of them.
 //! - An empty text is no text: a role, `content: ""` or an empty tool call is Other.
@@ -19,7 +20,7 @@ use serde_json::Value;
 
 use super::said;
 use super::sse::Event;
-use crate::event::{ChunkKind, Usage};
+use crate::event::{Choice, ChunkKind, Usage};
 
 mod json;
 
@@ -38,15 +39,33 @@ pub(super) enum Held<'a> {
 /// A completion object.
 #[derive(Debug, PartialEq)]
 pub(super) struct Completion<'a> {
-    pub(super) kind: ChunkKind,
-    /// Of generated text, UTF-8.
-    pub(super) bytes: u32,
+    pub(super) first: Part,
+    /// Of further choices.
+    pub(super) more: Vec<Part>,
     pub(super) usage: Option<Usage>,
     pub(super) model: Option<Cow<'a, str>>,
     pub(super) finish_reason: Option<Cow<'a, str>>,
     /// Bit n: choice n (63 for all above) is in it, has its finish reason in it.
     pub(super) choices: u64,
     pub(super) finished: u64,
+    /// With the finish reason `stop`.
+    pub(super) stopped: u64,
+}
+
+impl Completion<'_> {
+    pub(super) fn parts(&self) -> impl Iterator<Item = &Part> {
+        std::iter::once(&self.first).chain(&self.more)
+    }
+}
+
+/// What a completion object holds of one choice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Part {
+    /// `None`: the object has no choices.
+    pub(super) choice: Option<Choice>,
+    pub(super) kind: ChunkKind,
+    /// Of generated text, UTF-8.
+    pub(super) bytes: u32,
 }
 
 /// An event that is no completion object.
@@ -110,11 +129,12 @@ fn retry_lossy(data: &[u8]) -> Option<Held<'static>> {
         Held::Chunk(c) => Some(Held::Chunk(Completion {
             model: c.model.map(|m| Cow::Owned(m.into_owned())),
             finish_reason: c.finish_reason.map(|r| Cow::Owned(r.into_owned())),
-            kind: c.kind,
-            bytes: c.bytes,
+            first: c.first,
+            more: c.more,
             usage: c.usage,
             choices: c.choices,
             finished: c.finished,
+            stopped: c.stopped,
         })),
         Held::Error(said) => Some(Held::Error(said)),
         Held::Done => Some(Held::Done),
@@ -161,6 +181,7 @@ fn understand(mut object: json::Object<'_>) -> Held<'_> {
     let usage = object.usage.map(|u| Usage {
         prompt_tokens: u.prompt.0.filter(|n| *n > 0),
         completion_tokens: u.completion.0.filter(|n| *n > 0),
+        reasoning_tokens: u.details.reasoning.0.filter(|n| *n > 0),
     });
     let usage = usage.filter(|u| u.prompt_tokens.or(u.completion_tokens).is_some());
     let Some(choices) = object.choices else {
@@ -181,7 +202,20 @@ fn chunk<'a>(
     usage: Option<Usage>,
     model: Option<Cow<'a, str>>,
 ) -> Completion<'a> {
-    let text = choices.text;
+    let part = |(choice, text): (Choice, json::TextBytes)| part(Some(choice), text);
+    Completion {
+        first: choices.first.map_or(Part { choice: None, kind: ChunkKind::Other, bytes: 0 }, part),
+        more: choices.more.into_iter().map(part).collect(),
+        usage,
+        model,
+        finish_reason: choices.finish_reason,
+        choices: choices.present,
+        finished: choices.finished,
+        stopped: choices.stopped,
+    }
+}
+
+fn part(choice: Option<Choice>, text: json::TextBytes) -> Part {
     let kind = if text.content > 0 {
         ChunkKind::Content
     } else if text.tool > 0 {
@@ -192,48 +226,45 @@ fn chunk<'a>(
         ChunkKind::Other
     };
     let bytes = text.content.saturating_add(text.tool).saturating_add(text.reasoning);
-    Completion {
-        kind,
-        bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
-        usage,
-        model,
-        finish_reason: choices.finish_reason,
-        choices: choices.present,
-        finished: choices.finished,
-    }
+    Part { choice, kind, bytes: u32::try_from(bytes).unwrap_or(u32::MAX) }
 }
 
-/// Tokens a chunk from usage that comes with every chunk: what the count grew by since the last chunk
-/// with text. With several choices it tells nothing: servers count each choice by itself, and a chunk's text is of
-/// any.
+/// Tokens a chunk from usage that comes with every chunk: what the count grew by since the choice's last chunk
+/// with text. Servers that count so count each choice by itself; whether one does, its total tells in the end.
 ///
 /// A token without text of its own (half a character, held back by the server) is counted in the chunk
 /// that shows it. Usage beside no choices is the total of the answer, not a chunk's; and so is usage
 /// that comes late, after chunks with text had none.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct TokenCount {
-    /// The server's count up to the last chunk with text; `None` where it did not tell.
-    before: Option<u64>,
-    /// Bits of the choices seen, as in [`Completion`].
-    choices: u64,
-}
-
-impl Default for TokenCount {
-    fn default() -> Self {
-        Self { before: Some(0), choices: 0 }
-    }
+    /// The server's count of a choice up to its last chunk with text; `None` where it did not tell.
+    before: Vec<(Option<Choice>, Option<u64>)>,
 }
 
 impl TokenCount {
-    /// Generated tokens in the next chunk. `None` where the server does not tell, and where its count
-    /// went back.
-    pub(super) fn of(&mut self, chunk: &Completion<'_>) -> Option<u32> {
-        self.choices |= chunk.choices;
-        if !chunk.kind.has_tokens() || self.choices.count_ones() > 1 {
-            return None;
+    /// Generated tokens in the one part of `event` that has text. `None` where the server does not tell, where its
+    /// count went back, and where there is text of several choices beside one count.
+    pub(super) fn of(&mut self, event: &Completion<'_>) -> Option<u32> {
+        let now = event.usage.and_then(|u| u.completion_tokens);
+        let mut text = event.parts().filter(|part| part.kind.has_tokens());
+        let (part, further) = (text.next()?, text.next());
+        let now = now.filter(|_| further.is_none());
+        let grown = self.grown(part.choice, now);
+        for part in further.into_iter().chain(text) {
+            self.grown(part.choice, None);
         }
-        let now = chunk.usage.and_then(|u| u.completion_tokens);
-        let before = std::mem::replace(&mut self.before, now);
+        grown
+    }
+
+    fn grown(&mut self, choice: Option<Choice>, now: Option<u64>) -> Option<u32> {
+        let known = self.before.iter_mut().find(|(known, _)| *known == choice);
+        let before = match known {
+            Some((_, before)) => std::mem::replace(before, now),
+            None => {
+                self.before.push((choice, now));
+                Some(0)
+            }
+        };
         u32::try_from(now?.checked_sub(before?)?).ok()
     }
 }

@@ -156,9 +156,9 @@ impl Driver {
         mut stop: watch::Receiver<bool>,
     ) -> RequestLog {
         let prompt = place.prompts.get(place.number(turn, id));
-        let (body, max_tokens) = self.ask(&prompt, self.plan.max_tokens, place.server);
+        let (body, asked) = self.ask(&prompt, self.plan.max_tokens, place.server);
         let slot = Slot { id, warmup: turn.warmup, scheduled: turn.scheduled };
-        self.http.exchange(&self.completions(), body, slot, max_tokens, &mut stop).await
+        self.http.exchange(&self.completions(), body, slot, asked, &mut stop).await
     }
 }
 

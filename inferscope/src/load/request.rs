@@ -11,7 +11,7 @@ use super::interpret::{self, Completion, Held, TokenCount};
 use super::said;
 use super::sse::{Event, LIMIT_BYTES, SseParser};
 use crate::clock::Mono;
-use crate::event::{Chunk, Failure, FailureKind, RequestLog, Usage};
+use crate::event::{Asked, Chunk, Failure, FailureKind, RequestLog, Usage};
 use crate::plan::{Api, LoadPlan};
 
 /// Chunks beyond the tokens: a role, a finish reason, usage.
@@ -64,6 +64,25 @@ pub(super) fn body(plan: &LoadPlan, ask: Ask<'_>) -> Value {
     Value::Object(body)
 }
 
+/// What `body` asks for, whoever wrote it into it.
+pub(super) fn asked(body: &Value, body_bytes: usize) -> Asked {
+    let count = |name: &str| body.get(name).and_then(Value::as_u64);
+    // Some servers count all of those that they choose the best of.
+    let each = count("n").max(count("best_of")).unwrap_or(1).max(1);
+    let prompts = body.get("prompt").and_then(Value::as_array);
+    // A list of numbers is one prompt's tokens.
+    let prompts = prompts.map_or(1, |list| list.iter().filter(|p| !p.is_number()).count().max(1) as u64);
+    let messages = body.get("messages").and_then(Value::as_array).into_iter().flatten();
+    let parts = messages.filter_map(|message| message.get("content")?.as_array()).flatten();
+    let attached = parts.filter(|part| part.get("type").and_then(Value::as_str) != Some("text")).count();
+    Asked {
+        max_tokens: count("max_tokens").max(count("max_completion_tokens")),
+        choices: u32::try_from(each.saturating_mul(prompts)).unwrap_or(u32::MAX),
+        body_bytes: body_bytes as u64,
+        attachments: u32::try_from(attached).unwrap_or(u32::MAX),
+    }
+}
+
 /// Which request a log is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Slot {
@@ -96,6 +115,7 @@ pub(super) enum End {
 #[derive(Debug)]
 pub(super) struct RequestState {
     slot: Slot,
+    asked: Asked,
     sent: Mono,
     headers: Option<Mono>,
     http_status: Option<u16>,
@@ -120,24 +140,41 @@ enum Body {
 struct Answer {
     chunks: Vec<Chunk>,
     usage: Option<Usage>,
+    usage_of: UsageOf,
     finish_reason: Option<String>,
     served_model: Option<String>,
     tokens: TokenCount,
     choices: u64,
     finished: u64,
+    stopped: u64,
     any_event: bool,
     /// When `[DONE]` was read.
     done: Option<Mono>,
     failure: Option<Failure>,
 }
 
+/// What the last usage was told beside.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum UsageOf {
+    #[default]
+    Nothing,
+    /// No choice: it is the whole answer's.
+    Answer,
+    /// A choice, and no usage before it.
+    FirstChunk,
+    /// A choice, as others before it.
+    EachChunk,
+}
+
 impl RequestState {
-    /// A request that is about to be sent, with room for `max_tokens` chunks.
-    pub(super) fn new(slot: Slot, sent: Mono, max_tokens: u32) -> Self {
-        let room = usize::try_from(max_tokens).unwrap_or(usize::MAX).saturating_add(CHUNKS_BESIDE_TOKENS);
+    /// A request that is about to be sent, with room for the chunks that it asks for.
+    pub(super) fn new(slot: Slot, sent: Mono, asked: Asked) -> Self {
+        let tokens = asked.max_tokens.unwrap_or(0).saturating_mul(asked.choices.into());
+        let room = usize::try_from(tokens).unwrap_or(usize::MAX).saturating_add(CHUNKS_BESIDE_TOKENS);
         let chunks = Vec::with_capacity(room.min(PREALLOCATED_CHUNKS));
         Self {
             slot,
+            asked,
             sent,
             headers: None,
             http_status: None,
@@ -219,6 +256,13 @@ impl RequestState {
         if chunks.capacity() / 2 > chunks.len() {
             chunks.shrink_to_fit();
         }
+        // Where each chunk tells a count, of several choices it is either that choice's or all of them's.
+        let ambiguous = answer.choices.count_ones() > 1 && answer.usage_of == UsageOf::EachChunk;
+        let usage = answer.usage.map(|usage| Usage {
+            completion_tokens: usage.completion_tokens.filter(|_| !ambiguous),
+            reasoning_tokens: usage.reasoning_tokens.filter(|_| !ambiguous),
+            ..usage
+        });
         RequestLog {
             id: self.slot.id,
             warmup: self.slot.warmup,
@@ -228,7 +272,9 @@ impl RequestState {
             http_status: self.http_status,
             chunks,
             done,
-            usage: self.answer.usage,
+            asked: self.asked,
+            usage,
+            stops: self.answer.stopped.count_ones(),
             finish_reason: self.answer.finish_reason,
             served_model: self.answer.served_model,
             failure: self.answer.failure,
@@ -293,7 +339,12 @@ impl Answer {
             }
             Ok(Held::Chunk(chunk)) => {
                 let tokens = self.tokens.of(&chunk);
-                self.chunks.push(Chunk { t, bytes: chunk.bytes, tokens, kind: chunk.kind });
+                for part in chunk.parts() {
+                    // The count is of the only part with text.
+                    let tokens = tokens.filter(|_| part.kind.has_tokens());
+                    let (bytes, kind, choice) = (part.bytes, part.kind, part.choice);
+                    self.chunks.push(Chunk { t, bytes, tokens, kind, choice });
+                }
                 self.note(chunk);
             }
             Ok(Held::Done) => self.done = Some(t),
@@ -310,8 +361,14 @@ impl Answer {
     fn note(&mut self, chunk: Completion<'_>) {
         self.choices |= chunk.choices;
         self.finished |= chunk.finished;
+        self.stopped |= chunk.stopped;
         if chunk.usage.is_some() {
             self.usage = chunk.usage;
+            self.usage_of = match (chunk.choices, self.usage_of) {
+                (0, _) => UsageOf::Answer,
+                (_, UsageOf::Nothing) => UsageOf::FirstChunk,
+                _ => UsageOf::EachChunk,
+            };
         }
         if self.served_model.is_none() {
             self.served_model = chunk.model.map(|m| said::one_line(&m)).filter(|m| !m.is_empty());

@@ -1,6 +1,5 @@
 use super::*;
 use crate::analysis::fixture::RequestBuilder;
-use crate::analysis::tokens::Tokens;
 use crate::event::{FailureKind, RequestLog};
 use crate::report::model::TokenSource;
 
@@ -9,7 +8,7 @@ const MS: u64 = 1_000_000;
 fn of(requests: Vec<RequestLog>) -> model::Timing {
     let mut fold = Fold::new();
     for request in &requests {
-        fold.add(&Answer { request, tokens: Tokens::of(request) }, None, None);
+        fold.add(&Answer::of(request), None, None);
     }
     timing(&fold, None, None)
 }
@@ -89,8 +88,12 @@ fn unknown_tokens_a_chunk_leave_inter_token_empty_with_the_reason() {
     assert_eq!((t.inter_token_ns.count, t.inter_token_ns.p50), (0, None));
     assert!(t.inter_token_ns.reason.unwrap().contains("unknown: see inter_chunk_ns"));
     assert_eq!((t.inter_chunk_ns.count, t.output_tokens), (2, Some(12)));
-    // The total still gives a mean time a token.
-    assert_eq!(t.tpot_ns.max, Some(80 * MS / 11));
+    // Nor is it known how many of them came after the first chunk.
+    assert_eq!((t.tpot_ns.count, t.decode_tokens_per_s), (0, None));
+    assert_eq!(
+        t.decode_tokens_per_s_reason.as_deref(),
+        Some("how many tokens the first chunk of an answer held is unknown")
+    );
 }
 
 #[test]
@@ -106,7 +109,7 @@ fn tpot_divides_by_the_tokens_that_arrived_less_one() {
 fn one_chunk_has_no_tpot_however_many_tokens_it_holds() {
     let t = of(vec![request().content_with_tokens([(10, 8)]).usage(1, 8).build()]);
     assert_eq!((t.tpot_ns.count, t.decode_tokens_per_s), (0, None));
-    assert_eq!(t.tpot_ns.reason.as_deref(), Some("no answer had two tokens"));
+    assert_eq!(t.tpot_ns.reason.as_deref(), Some("no answer had two chunks with text"));
 }
 
 #[test]
@@ -159,4 +162,89 @@ fn one_answer_without_usage_makes_the_sum_one_of_chunks() {
 fn stamps_that_go_back_are_zero_and_not_huge() {
     let t = of(vec![request().sent(50).content([40, 30]).usage(1, 2).build()]);
     assert_eq!((t.ttft_ns.max, t.inter_chunk_ns.max), (Some(0), Some(0)));
+}
+
+#[test]
+fn tpot_and_decode_speed_are_of_the_tokens_after_the_first_chunk() {
+    // Ten tokens with each chunk, 200 ms apart: 50 a second, where 19 in 200 ms would be 95.
+    let t = of(vec![request().content_with_tokens([(100, 10), (300, 10)]).usage(1, 20).build()]);
+    assert_eq!((t.decode_tokens_per_s, t.tpot_ns.max), (Some(50.0), Some(20 * MS)));
+    // The pause before the first token is no token's.
+    let t = of(vec![request().content_with_tokens([(100, 4), (140, 4), (160, 2)]).usage(1, 10).build()]);
+    assert_eq!((t.decode_tokens_per_s, t.tpot_ns.max), (Some(100.0), Some(10 * MS)));
+}
+
+#[test]
+fn the_tokens_of_a_small_first_chunk_are_taken_by_its_part_of_the_text() {
+    // 40 chunks of 10 tokens each, 100 ms apart.
+    let even = request().content((0..40).map(|n| 50 + n * 100)).usage(1, 400).build();
+    let t = of(vec![even]);
+    assert_eq!(t.tpot_ns.max, None, "more tokens than bytes of text: not those that arrived");
+    let long = |first: u32| {
+        let mut r = request().content((0..40).map(|n| 50 + n * 100)).usage(1, 400).build();
+        r.chunks.iter_mut().filter(|c| c.kind.has_tokens()).for_each(|c| c.bytes = 40);
+        r.chunks[0].bytes = first;
+        of(vec![r])
+    };
+    assert_eq!(long(40).decode_tokens_per_s.map(f64::round), Some(100.0));
+    assert_eq!(long(4).decode_tokens_per_s.map(|rate| (rate * 10.0).round()), Some(1023.0));
+    assert_eq!(long(200).decode_tokens_per_s, None, "an eighth of the text");
+    // A token here or there in nearly as many chunks.
+    let t = of(vec![request().content((0..101).map(|n| n * 10)).usage(1, 103).build()]);
+    assert_eq!(t.tpot_ns.max, Some(1_000 * MS / 102));
+}
+
+/// Two choices side by side, a token each every 20 ms, the second a moment after the first.
+fn two_choices() -> RequestBuilder {
+    (0..10).fold(request().asked(|asked| asked.choices = 2), |r, n| {
+        r.choice(0).content([100 + n * 20]).choice(1).content([101 + n * 20])
+    })
+}
+
+#[test]
+fn each_choice_has_its_own_gaps_and_pace() {
+    let t = of(vec![two_choices().usage(1, 20).build()]);
+    for d in [&t.inter_chunk_ns, &t.inter_token_ns] {
+        assert_eq!((d.count, d.min, d.max), (18, Some(20 * MS), Some(20 * MS)));
+    }
+    assert_eq!((t.tpot_ns.count, t.tpot_ns.min), (2, Some(20 * MS)));
+    assert_eq!(t.decode_tokens_per_s, Some(50.0));
+    // What is of the request stays: its first token, all of its tokens.
+    assert_eq!((t.ttft_ns.max, t.output_tokens, t.token_chunks), (Some(100 * MS), Some(20), 20));
+    // An end-of-sequence token each.
+    let t = of(vec![two_choices().finish("stop").finish("stop").usage(1, 22).build()]);
+    assert_eq!((t.tpot_ns.count, t.tpot_ns.min, t.output_tokens), (2, Some(20 * MS), Some(22)));
+}
+
+#[test]
+fn how_a_total_is_split_among_choices_is_unknown_where_chunks_hold_several_tokens() {
+    let t = of(vec![two_choices().usage(1, 60).build()]);
+    assert_eq!((t.tpot_ns.count, t.inter_token_ns.count, t.decode_tokens_per_s), (0, 0, None));
+    assert_eq!((t.inter_chunk_ns.count, t.output_tokens), (18, Some(60)));
+}
+
+#[test]
+fn a_count_of_all_choices_with_each_chunk_is_no_choices_own() {
+    // Two tokens a chunk: 2, 4, 6, … over both, of which each choice would have had all.
+    let mut r = two_choices().usage(1, 40).build();
+    for (n, chunk) in (1u32..).zip(r.chunks.iter_mut().filter(|c| c.kind.has_tokens())) {
+        // As the difference to the choice's own chunk before.
+        chunk.tokens = Some(if n <= 2 { 2 * n } else { 4 });
+    }
+    let t = of(vec![r.clone()]);
+    assert_eq!((t.tpot_ns.count, t.inter_token_ns.count, t.output_tokens), (0, 0, Some(40)));
+    // By each choice itself it comes to the total.
+    r.chunks.iter_mut().filter(|c| c.kind.has_tokens()).for_each(|c| c.tokens = Some(2));
+    let t = of(vec![r]);
+    assert_eq!((t.tpot_ns.min, t.inter_token_ns.count), (Some(10 * MS), 36));
+}
+
+#[test]
+fn a_level_for_gaps_is_of_each_choice() {
+    let slo = |itl| Slo { itl: Some(Nanos::from_millis(itl)), ..Slo::default() };
+    let r = two_choices().usage(1, 20).build();
+    let answer = Answer::of(&r);
+    assert!(answer.meets(&slo(20)) && !answer.meets(&slo(19)), "the gap between two choices' chunks is 1 ms");
+    let tpot = Slo { tpot: Some(Nanos::from_millis(15)), ..Slo::default() };
+    assert!(!answer.meets(&tpot));
 }

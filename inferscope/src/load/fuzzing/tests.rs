@@ -71,7 +71,7 @@ fn real_servers_streams_come_to_what_they_say() {
         ("perplexity", "C1 C1 . | 2 | stop | ok"),
         ("mistral-thinking", ". R C . | 2 | stop | ok"),
         ("tools", "T T T . | - | tool_calls | ok"),
-        ("two-choices", "C1 C . . . | 2 | stop | ok"),
+        ("two-choices", "C1 C1 . . . | 2 | stop | ok"),
         ("completions", "C C | - | length | ok"),
         (
             "empty-finish-reasons",

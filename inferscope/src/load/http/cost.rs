@@ -42,7 +42,7 @@ async fn cost(client_of: fn(u16) -> Client) -> (u64, ClientLog) {
         .map(|id| {
             let (http, url, mut stop) = (&client.http, &url, stop.clone());
             let slot = Slot { id, warmup: false, scheduled: None };
-            async move { http.exchange(url, "{}".into(), slot, TOKENS as u32, &mut stop).await }
+            async move { http.exchange(url, "{}".into(), slot, Asked::tokens(TOKENS as u64), &mut stop).await }
         })
         .collect();
     while let Some(log) = streams.next().await {

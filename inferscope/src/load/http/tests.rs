@@ -138,7 +138,7 @@ impl Client {
         self.next_id += 1;
         let url = self.endpoint.join("chat/completions");
         let (_keep, mut stop) = watch::channel(false);
-        let exchange = self.http.exchange(&url, body.into(), slot, 8, &mut stop);
+        let exchange = self.http.exchange(&url, body.into(), slot, Asked::tokens(8), &mut stop);
         tokio::time::timeout(PATIENCE, exchange).await.expect("it ends in time")
     }
 

@@ -10,6 +10,8 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
+use crate::event::Choice as Index;
+
 #[derive(serde::Deserialize)]
 pub(super) struct Object<'a> {
     #[serde(borrow, default)]
@@ -37,16 +39,35 @@ pub(super) struct Usage {
     pub(super) prompt: Count,
     #[serde(rename = "completion_tokens", default)]
     pub(super) completion: Count,
+    #[serde(rename = "completion_tokens_details", default)]
+    pub(super) details: Details,
 }
 
-/// All choices of one object, added up.
+/// All choices of one object.
 #[derive(Default)]
 pub(super) struct Choices<'a> {
-    pub(super) text: TextBytes,
+    /// Nearly always the only one, so that it needs no list.
+    pub(super) first: Option<(Index, TextBytes)>,
+    pub(super) more: Vec<(Index, TextBytes)>,
     pub(super) finish_reason: Option<Cow<'a, str>>,
     pub(super) present: u64,
     pub(super) finished: u64,
+    pub(super) stopped: u64,
     pub(super) error: Option<Value>,
+}
+
+impl Choices<'_> {
+    /// What an object holds of a choice, which may be in it twice.
+    fn add(&mut self, choice: Index, text: TextBytes) {
+        let Some(first) = &mut self.first else {
+            self.first = Some((choice, text));
+            return;
+        };
+        match std::iter::once(first).chain(&mut self.more).find(|(known, _)| *known == choice) {
+            Some((_, sum)) => *sum += text,
+            None => self.more.push((choice, text)),
+        }
+    }
 }
 
 /// Bytes of generated text by kind.
@@ -55,6 +76,14 @@ pub(super) struct TextBytes {
     pub(super) content: u64,
     pub(super) tool: u64,
     pub(super) reasoning: u64,
+}
+
+impl std::ops::AddAssign for TextBytes {
+    fn add_assign(&mut self, other: Self) {
+        self.content += other.content;
+        self.tool += other.tool;
+        self.reasoning += other.reasoning;
+    }
 }
 
 #[derive(serde::Deserialize)]
@@ -150,15 +179,14 @@ impl<'de: 'a, 'a> Deserialize<'de> for Choices<'a> {
                 let mut all = Choices::default();
                 while let Some(choice) = seq.next_element::<Choice<'a>>()? {
                     // An answer with more choices than bits has them share the last one.
-                    let bit = 1 << choice.index.0.unwrap_or(0).min(63);
+                    let index = choice.index.0.unwrap_or(0);
+                    let bit = 1 << index.min(63);
                     all.present |= bit;
-                    let text = choice.text();
-                    all.text.content += text.content;
-                    all.text.tool += text.tool;
-                    all.text.reasoning += text.reasoning;
+                    all.add(Index::new(index), choice.text());
                     all.error = all.error.or(choice.error);
                     if let Some(reason) = choice.finish_reason.0.filter(|r| !matches!(&**r, "" | "null")) {
                         all.finished |= bit;
+                        all.stopped |= if reason == "stop" { bit } else { 0 };
                         all.finish_reason.get_or_insert(reason);
                     }
                 }
@@ -176,6 +204,12 @@ pub(super) struct Word<'a>(pub(super) Option<Cow<'a, str>>);
 /// A count, where it is a whole number.
 #[derive(Default, Clone, Copy)]
 pub(super) struct Count(pub(super) Option<u64>);
+
+/// `completion_tokens_details`, where it is an object.
+#[derive(Default, Clone, Copy)]
+pub(super) struct Details {
+    pub(super) reasoning: Count,
+}
 
 /// The length of a text, or of the texts in a list of parts.
 #[derive(Default, Clone, Copy)]
@@ -262,6 +296,30 @@ impl<'de> Deserialize<'de> for Count {
                 // Whole numbers are exact in f64 up to 2^53, which no token count reaches.
                 let whole = (0.0..9e15).contains(&n) && n.fract() == 0.0;
                 Ok(Count(whole.then_some(n as u64)))
+            }
+        }
+        deserializer.deserialize_any(Take)
+    }
+}
+
+impl<'de> Deserialize<'de> for Details {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Take;
+        impl<'de> Visitor<'de> for Take {
+            type Value = Details;
+            absent!(visit_u64: u64, visit_i64: i64, visit_f64: f64, visit_str: &str);
+            absent!(seq);
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut details = Details::default();
+                while let Some(key) = map.next_key::<Word<'de>>()? {
+                    match key.0.as_deref() {
+                        Some("reasoning_tokens") => details.reasoning = map.next_value()?,
+                        _ => {
+                            map.next_value::<IgnoredAny>()?;
+                        }
+                    }
+                }
+                Ok(details)
             }
         }
         deserializer.deserialize_any(Take)

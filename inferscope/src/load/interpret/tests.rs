@@ -16,7 +16,7 @@ fn chunk_of(data: &str) -> Completion<'_> {
 fn delta(delta: &str) -> (ChunkKind, u32) {
     let data = format!(r#"{{"choices":[{{"index":0,"delta":{delta},"finish_reason":null}}]}}"#);
     let chunk = chunk_of(&data);
-    (chunk.kind, chunk.bytes)
+    (chunk.first.kind, chunk.first.bytes)
 }
 
 #[test]
@@ -63,8 +63,8 @@ fn a_chunk_of_several_kinds_is_content_before_tool_before_reasoning() {
 
 #[test]
 fn the_completions_api_and_whole_messages_are_understood() {
-    assert_eq!(chunk_of(r#"{"choices":[{"text":"ab","index":0,"logprobs":null}]}"#).bytes, 2);
-    assert_eq!(chunk_of(r#"{"choices":[{"message":{"role":"assistant","content":"ab"}}]}"#).bytes, 2);
+    assert_eq!(chunk_of(r#"{"choices":[{"text":"ab","index":0,"logprobs":null}]}"#).first.bytes, 2);
+    assert_eq!(chunk_of(r#"{"choices":[{"message":{"role":"assistant","content":"ab"}}]}"#).first.bytes, 2);
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn one_text_under_several_names_counts_once() {
     let of = |choice: &str| {
         let data = format!(r#"{{"choices":[{choice}]}}"#);
         let chunk = chunk_of(&data);
-        (chunk.kind, chunk.bytes)
+        (chunk.first.kind, chunk.first.bytes)
     };
     assert_eq!(of(r#"{"text":"ab","delta":{"content":"ab"}}"#), (Content, 2), "Together");
     assert_eq!(of(r#"{"text":"","delta":{"reasoning":"ab"}}"#), (Reasoning, 2));
@@ -93,12 +93,13 @@ fn a_finish_reason_without_a_word_is_none() {
 }
 
 #[test]
-fn several_choices_add_up_and_finish_each_for_itself() {
+fn several_choices_are_parts_of_their_own_and_finish_each_for_itself() {
     let chunk = chunk_of(
         r#"{"choices":[{"index":0,"delta":{"content":"a"}},{"index":2,"delta":{"content":"bc"},"finish_reason":"stop"},{"index":900,"delta":{}}]}"#,
     );
-    assert_eq!((chunk.kind, chunk.bytes), (Content, 3));
-    assert_eq!((chunk.choices, chunk.finished), (0b101 | 1 << 63, 0b100));
+    let parts: Vec<_> = chunk.parts().map(|p| (p.choice.unwrap().index(), p.kind, p.bytes)).collect();
+    assert_eq!(parts, [(0, Content, 1), (2, Content, 2), (255, Other, 0)]);
+    assert_eq!((chunk.choices, chunk.finished, chunk.stopped), (0b101 | 1 << 63, 0b100, 0b100));
     assert_eq!(chunk.finish_reason.as_deref(), Some("stop"));
 }
 
@@ -107,15 +108,27 @@ fn usage_and_model_are_taken_and_what_is_no_count_is_unknown() {
     let chunk = chunk_of(
         r#"{"model":"m/x","choices":[],"usage":{"prompt_tokens":7,"completion_tokens":3.0,"total_tokens":10},"timings":{"x":1}}"#,
     );
-    assert_eq!(chunk.usage, Some(Usage { prompt_tokens: Some(7), completion_tokens: Some(3) }));
+    assert_eq!(
+        chunk.usage,
+        Some(Usage { prompt_tokens: Some(7), completion_tokens: Some(3), ..Usage::default() })
+    );
     assert!(matches!(chunk.model, Some(Cow::Borrowed("m/x"))));
     let usage = |text: &str| chunk_of(&format!(r#"{{"choices":[],"usage":{text}}}"#)).usage;
     assert_eq!(usage("null"), None);
-    let prompt_alone = Some(Usage { prompt_tokens: Some(7), completion_tokens: None });
+    let prompt_alone = Some(Usage { prompt_tokens: Some(7), ..Usage::default() });
     assert_eq!(usage(r#"{"prompt_tokens":-1,"completion_tokens":"3"}"#), None);
     assert_eq!(usage(r#"{"prompt_tokens":7,"completion_tokens":0}"#), prompt_alone, "not counted yet");
     assert_eq!(usage(r#"{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}"#), None);
     assert_eq!(usage("{}"), None);
+    let thought = |details: &str| {
+        usage(&format!(r#"{{"completion_tokens":9,"completion_tokens_details":{details}}}"#))
+            .unwrap()
+            .reasoning_tokens
+    };
+    assert_eq!(thought(r#"{"audio_tokens":1,"reasoning_tokens":5}"#), Some(5));
+    for none in ["null", "{}", "7", "[]", r#""x""#, r#"{"reasoning_tokens":-5}"#] {
+        assert_eq!(thought(none), None, "{none}");
+    }
 }
 
 #[test]
@@ -171,13 +184,13 @@ fn a_character_cut_in_two_between_events_does_not_fail_the_request() {
     data.extend_from_slice(&"😀".as_bytes()[..2]);
     data.extend_from_slice(br#""},"finish_reason":"stop"}]}"#);
     let Ok(Held::Chunk(chunk)) = event(Event { name: b"", data: &data }) else { panic!() };
-    assert_eq!((chunk.kind, chunk.finish_reason.as_deref()), (Content, Some("stop")));
+    assert_eq!((chunk.first.kind, chunk.finish_reason.as_deref()), (Content, Some("stop")));
 }
 
 #[test]
 fn half_a_pair_of_escapes_does_not_fail_the_request() {
     let bytes =
-        |text: &str| chunk_of(&format!(r#"{{"choices":[{{"delta":{{"content":"{text}"}}}}]}}"#)).bytes;
+        |text: &str| chunk_of(&format!(r#"{{"choices":[{{"delta":{{"content":"{text}"}}}}]}}"#)).first.bytes;
     assert_eq!(bytes(r"a\\ud83d"), 7, "no escape, but a backslash and letters");
     assert_eq!(bytes(r"a\\ud83d\ud83d"), 7 + 3);
     assert_eq!(bytes(r"\ud83d\ude00"), 4);
@@ -229,15 +242,18 @@ fn a_server_that_counts_nothing_tells_no_tokens() {
 }
 
 #[test]
-fn with_several_choices_no_count_is_a_chunks() {
+fn the_count_of_each_choice_grows_by_itself() {
     let mut count = TokenCount::default();
-    let mut of = |choice: u32, so_far: u32| {
-        let data = format!(
-            r#"{{"choices":[{{"index":{choice},"delta":{{"content":"a"}}}}],"usage":{{"completion_tokens":{so_far}}}}}"#
-        );
+    let mut of = |choices: &[u32], so_far: u32| {
+        let text = |choice| format!(r#"{{"index":{choice},"delta":{{"content":"a"}}}}"#);
+        let choices: Vec<String> = choices.iter().map(text).collect();
+        let data =
+            format!(r#"{{"choices":[{}],"usage":{{"completion_tokens":{so_far}}}}}"#, choices.join(","));
         count.of(&chunk_of(&data))
     };
-    assert_eq!([of(0, 1), of(1, 1), of(0, 2), of(1, 3)], [Some(1), None, None, None]);
+    assert_eq!([of(&[0], 1), of(&[1], 2), of(&[0], 3), of(&[1], 3)], [Some(1), Some(2), Some(2), Some(1)]);
+    assert_eq!(of(&[0, 1], 9), None, "one count beside two texts");
+    assert_eq!([of(&[0], 10), of(&[0], 11), of(&[1], 12)], [None, Some(1), None]);
 }
 
 #[test]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::event::Choice;
 use crate::event::ChunkKind::{Content, Other};
 use crate::plan::Endpoint;
 
@@ -46,7 +47,7 @@ const SLOT: Slot = Slot { id: 3, warmup: true, scheduled: None };
 
 /// A request sent at 100 whose pieces are read at 200, 210, …, and which ends at 900.
 fn answered(pieces: &[&str], end: End) -> RequestLog {
-    let mut state = RequestState::new(SLOT, Mono(100), 8);
+    let mut state = RequestState::new(SLOT, Mono(100), Asked::tokens(8));
     state.headers(Mono(150), 200);
     for (i, piece) in pieces.iter().enumerate() {
         if state.read(Mono(200 + 10 * i as u64), piece.as_bytes()) != Wanted::More {
@@ -76,13 +77,22 @@ fn a_whole_stream_is_logged_with_its_stamps() {
         (log.id, log.warmup, log.sent, log.headers, log.http_status),
         (3, true, Mono(100), Some(Mono(150)), Some(200))
     );
-    let chunk = |t, bytes, kind| Chunk { t: Mono(t), bytes, tokens: None, kind };
+    let first = Some(Choice::FIRST);
+    let chunk = |t, bytes, kind, choice| Chunk { t: Mono(t), bytes, tokens: None, kind, choice };
     assert_eq!(
         log.chunks,
-        [chunk(200, 0, Other), chunk(210, 2, Content), chunk(220, 0, Other), chunk(230, 0, Other)]
+        [
+            chunk(200, 0, Other, first),
+            chunk(210, 2, Content, first),
+            chunk(220, 0, Other, first),
+            chunk(230, 0, Other, None)
+        ]
     );
     assert_eq!(log.done, Mono(240), "the read that held [DONE], not the connection's end");
-    assert_eq!(log.usage, Some(Usage { prompt_tokens: Some(4), completion_tokens: Some(1) }));
+    assert_eq!(
+        log.usage,
+        Some(Usage { prompt_tokens: Some(4), completion_tokens: Some(1), reasoning_tokens: None })
+    );
     assert_eq!((log.finish_reason.as_deref(), log.served_model.as_deref()), (Some("length"), Some("m")));
 }
 
@@ -171,10 +181,58 @@ fn a_failed_request_keeps_what_it_received() {
 
 #[test]
 fn room_for_the_chunks_is_made_before_and_given_back_after() {
-    let state = RequestState::new(SLOT, Mono(0), 128);
+    let state = RequestState::new(SLOT, Mono(0), Asked::tokens(128));
     assert!(state.answer.chunks.capacity() >= 128 + CHUNKS_BESIDE_TOKENS);
-    let mut state = RequestState::new(SLOT, Mono(0), u32::MAX);
+    let mut state = RequestState::new(SLOT, Mono(0), Asked::tokens(u64::MAX));
     assert_eq!(state.answer.chunks.capacity(), PREALLOCATED_CHUNKS);
     state.read(Mono(1), TEXT.as_bytes());
     assert!(state.finish(Mono(2), End::Eof).chunks.capacity() < 64);
+}
+
+#[test]
+fn what_is_asked_is_read_off_the_body_that_is_sent() {
+    let of = |body: Value| asked(&body, 77);
+    let one = Asked { max_tokens: Some(8), choices: 1, body_bytes: 77, attachments: 0 };
+    assert_eq!(of(json!({"max_tokens": 8, "messages": [{"content": "x"}]})), one);
+    assert_eq!(of(json!({"max_tokens": null, "n": 0})), Asked { max_tokens: None, ..one });
+    assert_eq!(of(json!({"max_completion_tokens": 8, "max_tokens": 2, "n": 3})), Asked { choices: 3, ..one });
+    assert_eq!(of(json!({"max_tokens": 8, "n": 1, "best_of": 4})), Asked { choices: 4, ..one });
+    assert_eq!(of(json!({"max_tokens": 8, "n": 2, "prompt": ["a", "b", "c"]})), Asked { choices: 6, ..one });
+    assert_eq!(of(json!({"max_tokens": 8, "prompt": [1, 2, 3]})), one);
+    let parts = json!([{"type": "text", "text": "what?"}, {"type": "image_url", "image_url": {"url": "u"}}]);
+    assert_eq!(
+        of(json!({"max_tokens": 8, "messages": [{"content": parts}]})),
+        Asked { attachments: 1, ..one }
+    );
+}
+
+const BOTH: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}},{\"index\":1,\"delta\":{\"content\":\"bc\"}}]}\n\n";
+
+#[test]
+fn an_event_of_two_choices_is_a_chunk_of_each() {
+    let log = answered(&[BOTH, DONE], End::Eof);
+    let chunks: Vec<_> =
+        log.chunks.iter().map(|c| (c.t, c.choice.unwrap().index(), c.bytes, c.kind)).collect();
+    assert_eq!(chunks, [(Mono(200), 0, 1, Content), (Mono(200), 1, 2, Content)]);
+}
+
+#[test]
+fn a_count_beside_each_of_several_choices_is_no_total() {
+    let counted = |choice: u32, so_far: u32, finish: &str| {
+        format!(
+            "data: {{\"choices\":[{{\"index\":{choice},\"delta\":{{\"content\":\"a\"}},\"finish_reason\":{finish}}}],\"usage\":{{\"prompt_tokens\":4,\"completion_tokens\":{so_far}}}}}\n\n"
+        )
+    };
+    let (a, b) = (counted(0, 1, "null"), counted(1, 1, "\"stop\""));
+    let last = counted(0, 2, "\"stop\"");
+    let usage = |pieces: &[&str]| answered(pieces, End::Eof).usage.unwrap();
+    let log = usage(&[&a, &b, &last, DONE]);
+    assert_eq!((log.completion_tokens, log.prompt_tokens), (None, Some(4)));
+    assert_eq!(
+        usage(&[&a, &b, &last, USAGE, DONE]).completion_tokens,
+        Some(1),
+        "the last word is the answer's"
+    );
+    assert_eq!(usage(&[BOTH, &last, DONE]).completion_tokens, Some(2), "told once");
+    assert_eq!(answered(&[&a, &b, &last, DONE], End::Eof).stops, 2);
 }

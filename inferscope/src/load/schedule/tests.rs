@@ -28,6 +28,8 @@ fn log(failure: Option<FailureKind>) -> RequestLog {
         http_status: None,
         chunks: Vec::new(),
         done: Mono(0),
+        asked: crate::event::Asked::tokens(1),
+        stops: 0,
         usage: None,
         finish_reason: None,
         served_model: None,

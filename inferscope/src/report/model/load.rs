@@ -161,6 +161,9 @@ pub struct Request {
     pub output_tokens: Option<u64>,
     pub token_source: Option<TokenSource>,
     pub finish_reason: Option<String>,
+    /// Choices that came, where more than one came or was asked for.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub choices: Option<u32>,
     pub chunks: Vec<Chunk>,
     /// There was no room for them; they are in every figure.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
@@ -206,6 +209,9 @@ pub struct Chunk {
     /// Bytes of generated text.
     pub bytes: u32,
     pub kind: ChunkKind,
+    /// Index of its choice, where the request has `choices`; `null` for what is of none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub choice: Option<u16>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -223,11 +229,11 @@ pub struct Timing {
     pub ttft_ns: Dist,
     /// Time to first output token that is not reasoning.
     pub ttfo_ns: Dist,
-    /// Every gap between two token-bearing chunks of a request, pooled.
+    /// Every gap between two token-bearing chunks of one choice, pooled.
     pub inter_chunk_ns: Dist,
     /// The gap before a chunk of k tokens divided by k, counted k times, where k is known.
     pub inter_token_ns: Dist,
-    /// (last token − first token) / (output tokens − 1), one value a request.
+    /// (last token − first token) / (tokens after the first chunk), one value a choice.
     pub tpot_ns: Dist,
     pub e2e_ns: Dist,
     pub output_tokens: Option<u64>,
@@ -237,6 +243,8 @@ pub struct Timing {
     pub total_tokens_per_s: Option<f64>,
     pub requests_per_s: Option<f64>,
     pub decode_tokens_per_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub decode_tokens_per_s_reason: Option<String>,
     /// Successful requests within `--slo`.
     pub good_requests: Option<u64>,
     pub goodput_per_s: Option<f64>,

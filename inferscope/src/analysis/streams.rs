@@ -1,0 +1,106 @@
+//! The choices of an answer, each as a stream of its own.
+//!
+//! Owns which chunks are of which choice, and what is between them: gaps, the tokens after the first chunk, the mean
+//! time of a token. Choices are made beside each other, so that what lies between chunks of two of them is no pace of
+//! anything. Called by `requests` and `timing`.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use crate::clock::Mono;
+use crate::event::{Chunk, RequestLog};
+use crate::units::Nanos;
+
+use super::tokens::{Cut, Tokens};
+
+/// Where the tokens of the first chunk are not known, they are taken by its part of the text, if that is at most this.
+const MOST_FIRST_PART: f64 = 0.05;
+
+/// The chunks of one choice, in the order of arrival.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Stream<'a>(Cow<'a, [Chunk]>);
+
+/// One a choice. Where there are several, what is of no choice is in none of them.
+pub(super) fn streams(request: &RequestLog) -> Vec<Stream<'_>> {
+    let mut choices = request.chunks.iter().filter_map(|c| c.choice);
+    let first = choices.next();
+    if choices.all(|choice| Some(choice) == first) {
+        return vec![Stream(Cow::Borrowed(&request.chunks))];
+    }
+    let mut of: BTreeMap<_, Vec<Chunk>> = BTreeMap::new();
+    for chunk in &request.chunks {
+        if let Some(choice) = chunk.choice {
+            of.entry(choice).or_default().push(*chunk);
+        }
+    }
+    of.into_values().map(|chunks| Stream(Cow::Owned(chunks))).collect()
+}
+
+impl Stream<'_> {
+    pub(super) fn chunks(&self) -> &[Chunk] {
+        &self.0
+    }
+
+    /// The chunks that hold generated text.
+    pub(super) fn text(&self) -> impl DoubleEndedIterator<Item = &Chunk> {
+        self.0.iter().filter(|c| c.kind.has_tokens())
+    }
+
+    /// Between successive chunks with text.
+    pub(super) fn gaps(&self) -> impl Iterator<Item = (Mono, Mono)> {
+        self.text().zip(self.text().skip(1)).map(|(a, b)| (a.t, b.t))
+    }
+
+    /// From the first chunk with text to the last; `None` where there is one.
+    pub(super) fn span(&self) -> Option<(Mono, Mono)> {
+        let mut text = self.text();
+        let first = text.next()?;
+        text.next_back().map(|last| (first.t, last.t))
+    }
+
+    /// Tokens that arrived after the first chunk with text, up to the last one. `None` where it is not known how many
+    /// the first one held, and where nothing came after it.
+    pub(super) fn after_first(&self, tokens: &Tokens, alone: bool) -> Option<u64> {
+        let first = self.0.iter().position(|c| c.kind.has_tokens())?;
+        let last = self.0.iter().rposition(|c| c.kind.has_tokens()).filter(|last| *last > first)?;
+        if tokens.cut == Cut::Unknown {
+            return if alone { self.after_first_of(tokens.delivered?) } else { None };
+        }
+        let told = self.0[first + 1..=last].iter().map(|c| tokens.in_chunk(c).map(u64::from));
+        told.sum::<Option<u64>>().filter(|n| *n > 0)
+    }
+
+    /// Of so many tokens of which it is not known how they were cut.
+    fn after_first_of(&self, delivered: u64) -> Option<u64> {
+        let chunks = self.text().count() as u64;
+        let bytes =
+            |chunks: &mut dyn Iterator<Item = &Chunk>| chunks.map(|c| u64::from(c.bytes)).sum::<u64>();
+        let (first, all) = (bytes(&mut self.text().take(1)), bytes(&mut self.text()));
+        // Fewer than there were pieces, or more than there were bytes: others than those that arrived.
+        if delivered < chunks || delivered > all {
+            return None;
+        }
+        // One more here or there in nearly as many chunks.
+        if (delivered - chunks) * 20 < chunks {
+            return Some(delivered - 1);
+        }
+        let part = first as f64 / all as f64;
+        let held = (part * delivered as f64).round().max(1.0);
+        (part <= MOST_FIRST_PART).then(|| delivered - held as u64)
+    }
+
+    /// The mean time of a token after the first chunk, how many those are, and the time that they took.
+    pub(super) fn pace(&self, tokens: &Tokens, alone: bool) -> Option<Pace> {
+        let (first, last) = self.span()?;
+        let (tokens, time) = (self.after_first(tokens, alone)?, last.since(first));
+        Some(Pace { tpot: Nanos(time.0 / tokens), tokens, time })
+    }
+}
+
+/// Of a stream after its first chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Pace {
+    pub(super) tpot: Nanos,
+    pub(super) tokens: u64,
+    pub(super) time: Nanos,
+}
