@@ -27,8 +27,11 @@ impl Run {
             ("inter_chunk_ns.p99", all.inter_chunk.quantile(0.99).map(|v| v as f64)),
             ("e2e_ns.mean", all.e2e.mean()),
             ("e2e_ns.p99", all.e2e.quantile(0.99).map(|v| v as f64)),
-            ("output_tokens_per_s", per_second(fold.sums.output.total())),
-            ("requests_per_s", per_second((fold.sums.ok > 0).then_some(fold.sums.ok))),
+            ("output_tokens_per_s", per_second(fold.sums.tokens_in_windows())),
+            (
+                "requests_per_s",
+                per_second((fold.sums.ok > 0).then_some(fold.sums.work.main.delivered.requests)),
+            ),
         ];
         Self(figures.into_iter().filter_map(|(name, value)| Some((name, value?))).collect())
     }

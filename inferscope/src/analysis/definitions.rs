@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::report::model::TokenSource;
 
-const TIMING: [(&str, &str); 13] = [
+const TIMING: [(&str, &str); 15] = [
     (
         "ttft_ns",
         "from the scheduled time (open loop) or the send to the first chunk with generated text, reasoning \
@@ -37,24 +37,36 @@ const TIMING: [(&str, &str); 13] = [
     ),
     (
         "total_tokens_per_s",
-        "prompt and output tokens of the successful requests / window_ns; prompts by usage",
+        "output tokens that arrived in the window, and the prompt tokens, by usage, of the successful requests whose \
+         first token did, / window_ns",
     ),
     (
         "goodput_per_s",
-        "successful requests that kept every level of --slo / window_ns; itl holds for each gap between chunks with \
+        "successful requests that ended in the window and kept every level of --slo / window_ns; itl holds for each gap between chunks with \
          text, tpot for their mean a token. vllm bench serve: request goodput",
     ),
-    ("output_tokens_per_s", "output tokens of the successful requests / window_ns"),
-    ("requests_per_s", "successful requests / window_ns"),
+    (
+        "output_tokens_per_s",
+        "output tokens that arrived in the window / window_ns: by the times of their chunks, whoever asked for them (a \
+         ramp's requests that run into the window, and requests that failed, were work as well)",
+    ),
+    ("requests_per_s", "successful requests that ended in the window / window_ns"),
     (
         "decode_tokens_per_s",
         "sum of the tokens after the first chunk / sum of (last token - first token) over the choices that have a \
          tpot_ns: the speed of one stream after its first token",
     ),
+    ("window_ns", "the length of window, summed over repetitions"),
     (
-        "window_ns",
-        "first send to last byte of the measured requests, summed over repetitions: failed ones included, warm-up and \
-         a request cut off by an interruption left out",
+        "window",
+        "what rates, CPU, energy and requests in flight are of. It begins with the measured part: after warm-up, and \
+         where a ramp has reached its full height. Where --duration ended the load it ends with it, and what was still \
+         under way is the tail; else it ends with the last byte. An interruption ends it",
+    ),
+    (
+        "steady",
+        "the part of the measured part in which the load was full: up to the send of the last request, or the end of \
+         --duration",
     ),
     (
         "Dist",
@@ -82,10 +94,10 @@ pub(super) fn definitions(source: Option<TokenSource>) -> BTreeMap<String, Strin
 const ENERGY: [(&str, &str); 6] = [
     (
         "joules_per_token",
-        "energy of the devices that the target uses over the load's window / output tokens of the successful requests: \
+        "energy of the devices that the target uses over timing.window / the output tokens that arrived in it, whoever asked: \
          prefill, the waits between requests and what failed requests took are in it, warm-up is not",
     ),
-    ("joules_per_request", "the same energy / successful requests"),
+    ("joules_per_request", "joules_per_token x the output tokens of a successful request, on average"),
     (
         "joules_per_token_above_idle",
         "the same energy without the power at rest before the load x the window / the same tokens",

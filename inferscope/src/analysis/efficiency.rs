@@ -9,8 +9,9 @@ use crate::report::model;
 use crate::units::Nanos;
 
 use super::Inputs;
+use super::fold::Sums;
 use super::measured::Measured;
-use super::requests::Window;
+use super::window::Window;
 
 /// A window holds at least this many sample intervals: interpolation errs by up to one interval's
 /// CPU at each end.
@@ -18,20 +19,21 @@ const LEAST_INTERVALS: u64 = 10;
 
 pub(super) fn efficiency(inputs: &Inputs<'_>, measured: Option<&Measured>) -> model::Efficiency {
     let sums = measured.map(|m| &m.sums);
-    let windows = sums.map(|s| s.windows.as_slice()).unwrap_or_default();
+    let windows = sums.map(|s| s.windows()).unwrap_or_default();
     let cpu = match cpu_in_windows(inputs, windows) {
         Ok(cpu) => cpu.0 as f64,
         Err(why) => {
             return model::Efficiency { cpu_reason: Some(why), ..model::Efficiency::default() };
         }
     };
-    let per = |n: Option<u64>| n.filter(|n| *n > 0).map(|n| cpu / n as f64);
-    let per_token = per(sums.and_then(|s| s.output.total()));
-    let per_request = per(sums.map(|s| s.ok));
-    let cpu_reason = match (per_token, per_request) {
-        (_, None) => Some("no measured request succeeded".to_owned()),
-        (None, _) => Some("the number of tokens is unknown".to_owned()),
-        _ => None,
+    let tokens = sums.and_then(Sums::tokens_in_windows).filter(|n| *n > 0);
+    let per_token = tokens.map(|n| cpu / n as f64);
+    // A request that the window cuts counts by its tokens.
+    let per_request = per_token.zip(sums.and_then(Sums::tokens_a_request)).map(|(one, n)| one * n);
+    let cpu_reason = match (per_token, sums.is_some_and(|s| s.ok > 0)) {
+        (_, false) => Some("no measured request succeeded".to_owned()),
+        (None, true) => Some("the number of tokens is unknown".to_owned()),
+        (Some(_), true) => None,
     };
     model::Efficiency {
         cpu_ns_per_token: per_token,

@@ -10,7 +10,7 @@ mod sets;
 use crate::clock::{Mono, Origin};
 use crate::event::{
     Asked, Birth, CgroupAccounting, Choice, Chunk, ChunkKind, ClientLog, Counts, CpuTime, ExitStatus,
-    Failure, FailureKind, GpuLog, InFlight, Loss, Observation, PhaseLog, ProcessRecord, RequestLog,
+    Failure, FailureKind, GpuLog, InFlight, Loaded, Loss, Observation, PhaseLog, ProcessRecord, RequestLog,
     SetSample, TrackerKind, Usage,
 };
 use crate::plan::{
@@ -434,15 +434,15 @@ impl LoadLog {
     pub(crate) fn measured(&self, plan: &Plan, model: Option<&str>) -> Measured {
         let plan = plan.load.as_ref().expect("the fixture's plan has a load");
         let mut measured = Measured::new(plan, ORIGIN, model);
-        for request in &self.requests {
-            measured.request(request);
-        }
         let all = || self.requests.iter().filter(|r| !r.warmup);
-        let _ = measured.phase(phase(
-            all().count() as u64,
-            all().map(|r| r.sent).min().unwrap_or(ORIGIN.mono),
-            all().map(|r| r.done).max().unwrap_or(ORIGIN.mono),
-        ));
+        let from = all().map(|r| r.sent).min().unwrap_or(ORIGIN.mono);
+        let to = all().map(|r| r.done).max().unwrap_or(ORIGIN.mono);
+        let phase = phase(all().count() as u64, from, to);
+        let loaded = Loaded { from: phase.measured_from, to: phase.loaded_to };
+        for request in &self.requests {
+            measured.request(request, loaded);
+        }
+        let _ = measured.phase(phase);
         // As over TLS: each read is stamped when it returns.
         measured.end(ClientLog { unstamped_reads: 1, ..ClientLog::default() }, 0);
         measured
@@ -457,6 +457,9 @@ pub(crate) fn phase(sent: u64, from: Mono, to: Mono) -> PhaseLog {
         started: from,
         measured_from: Some(from),
         sent_all: to,
+        loaded_to: Some(to),
+        timed: false,
+        last_byte: to,
         ended: to,
         measured_sent: sent,
         in_flight: vec![InFlight { t: from, mean: 1.0, max: 1 }],

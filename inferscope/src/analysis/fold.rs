@@ -5,14 +5,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::event::FailureKind;
+use crate::event::{FailureKind, Loaded, PhaseLog};
 use crate::plan::Slo;
 use crate::report::model::{self, TokenSource};
 use crate::units::Nanos;
 
 use super::dist::Distribution;
-use super::requests::{Answer, Window, error_kind};
+use super::requests::{Answer, error_kind};
 use super::timing::Distributions;
+use super::window::{Window, Work};
 
 /// Causes of failure told one by one; further ones are counted together.
 const CAUSES: usize = 64;
@@ -33,8 +34,8 @@ impl Fold {
         Self { sums: Sums::default(), distributions: Distributions::new(), lag: Distribution::new() }
     }
 
-    pub(super) fn add(&mut self, answer: &Answer<'_>, slo: Option<&Slo>, asked_model: Option<&str>) {
-        self.sums.add(answer, slo, asked_model);
+    pub(super) fn add(&mut self, answer: &Answer<'_>, of: &Terms<'_>, loaded: Loaded) {
+        self.sums.add(answer, of, loaded);
         if answer.request.warmup {
             return;
         }
@@ -47,12 +48,24 @@ impl Fold {
         }
     }
 
+    /// The phase has ended.
+    pub(super) fn close(&mut self, phase: &PhaseLog) {
+        self.sums.work.close(phase);
+    }
+
     /// The windows of both stay apart: the time between them is no load's.
     pub(super) fn merge(&mut self, other: &Self) {
         self.sums.merge(&other.sums);
         self.distributions.merge(&other.distributions);
         self.lag += &other.lag;
     }
+}
+
+/// What answers are held against.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Terms<'a> {
+    pub(super) slo: Option<&'a Slo>,
+    pub(super) model: Option<&'a str>,
 }
 
 /// Counts of a stretch of load.
@@ -78,12 +91,12 @@ pub(super) struct Sums {
     pub(super) differing: Differing,
     pub(super) failures: Failures,
     pub(super) other_models: BTreeSet<String>,
-    /// Of each phase; the last is open.
-    pub(super) windows: Vec<Window>,
+    /// What was delivered in which time.
+    pub(super) work: Work,
 }
 
 /// A sum that is unknown where any part is.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Tokens {
     sum: u64,
     known: u64,
@@ -91,7 +104,7 @@ pub(super) struct Tokens {
 }
 
 impl Tokens {
-    fn add(&mut self, n: Option<u64>) {
+    pub(super) fn add(&mut self, n: Option<u64>) {
         match n {
             Some(n) => {
                 self.sum = self.sum.saturating_add(n);
@@ -101,7 +114,7 @@ impl Tokens {
         }
     }
 
-    fn merge(&mut self, other: Self) {
+    pub(super) fn merge(&mut self, other: Self) {
         self.sum = self.sum.saturating_add(other.sum);
         self.known += other.known;
         self.unknown += other.unknown;
@@ -126,9 +139,11 @@ pub(super) struct Differing {
 }
 
 impl Sums {
-    fn add(&mut self, answer: &Answer<'_>, slo: Option<&Slo>, asked_model: Option<&str>) {
+    fn add(&mut self, answer: &Answer<'_>, of: &Terms<'_>, loaded: Loaded) {
         let r = answer.request;
-        let other = r.served_model.as_deref().filter(|s| asked_model.is_some_and(|asked| asked != *s));
+        let good = r.failure.is_none() && of.slo.is_some_and(|slo| answer.meets(slo));
+        self.work.add(answer, loaded, good);
+        let other = r.served_model.as_deref().filter(|s| of.model.is_some_and(|asked| asked != *s));
         if let Some(other) = other.filter(|_| self.other_models.len() < MODELS) {
             self.other_models.insert(other.to_owned());
         }
@@ -146,15 +161,11 @@ impl Sums {
             self.cut_off += 1;
             return;
         }
-        match self.windows.last_mut() {
-            Some(window) => window.hold(r.sent, r.done),
-            None => self.windows.push(Window { from: r.sent, to: r.done }),
-        }
         if r.failure.is_some() {
             return;
         }
         self.ok += 1;
-        self.good += u64::from(slo.is_some_and(|slo| answer.meets(slo)));
+        self.good += u64::from(good);
         self.output.add(answer.tokens.total);
         self.prompt.add(r.usage.and_then(|u| u.prompt_tokens));
         self.after_first.add(answer.tokens_after_first());
@@ -192,7 +203,7 @@ impl Sums {
                 self.other_models.insert(model.clone());
             }
         }
-        self.windows.extend_from_slice(&other.windows);
+        self.work.merge(&other.work);
     }
 
     pub(super) const fn failed(&self) -> u64 {
@@ -208,9 +219,34 @@ impl Sums {
         }
     }
 
-    /// What the rates divide by: the phases' windows, one after another.
+    /// What rates and costs are of: one a phase.
+    pub(super) fn windows(&self) -> &[Window] {
+        &self.work.main.windows
+    }
+
+    /// Their time, one phase after another.
     pub(super) fn window_length(&self) -> Option<Nanos> {
-        (!self.windows.is_empty()).then(|| self.windows.iter().map(|w| w.length()).sum())
+        self.work.main.length()
+    }
+
+    /// Tokens that arrived in them, whoever asked; `None` where no measured request succeeded.
+    pub(super) fn tokens_in_windows(&self) -> Option<u64> {
+        (self.ok > 0).then(|| self.work.main.delivered.tokens(self.tokens_a_chunk()))
+    }
+
+    /// Of the successful answers; what a failed one's chunk holds is not told.
+    pub(super) fn tokens_a_chunk(&self) -> f64 {
+        match self.output.total() {
+            Some(tokens) if self.differing.answers > 0 && self.token_chunks > 0 => {
+                tokens as f64 / self.token_chunks as f64
+            }
+            _ => 1.0,
+        }
+    }
+
+    /// Tokens of a successful request, on average.
+    pub(super) fn tokens_a_request(&self) -> Option<f64> {
+        self.output.total().filter(|_| self.ok > 0).map(|tokens| tokens as f64 / self.ok as f64)
     }
 }
 

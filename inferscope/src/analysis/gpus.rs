@@ -17,8 +17,8 @@ use crate::report::model;
 
 use super::Inputs;
 use super::energy::{Counter, Energy};
-use super::requests::Window;
 use super::stat::{stat, unknown};
+use super::window::Window;
 
 pub(super) use counted::Counted;
 pub(super) use doubts::doubts;

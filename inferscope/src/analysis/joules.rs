@@ -8,10 +8,11 @@ use crate::report::model;
 
 use super::Inputs;
 use super::energy::{Counter, Energy};
+use super::fold::Sums;
 use super::gpus::Counted;
 use super::measured::StepDone;
-use super::requests::Window;
 use super::split::{self, Requests};
+use super::window::Window;
 
 /// A figure that may be off by more than this part of itself is withheld.
 const MOST_ERROR: f64 = 0.25;
@@ -35,15 +36,14 @@ pub(super) fn beside(
     let cpu = packages(inputs);
     let cost = cost(inputs, gpus, summary);
     let sums = inputs.load.map(|measured| &measured.sums);
-    let tokens = sums.and_then(|s| s.output.total()).filter(|n| *n > 0);
-    let requests = sums.map(|s| s.ok).filter(|n| *n > 0);
+    let tokens = sums.and_then(Sums::tokens_in_windows).filter(|n| *n > 0);
     let joules = spent.as_ref().ok().copied();
     let a_token = joules.zip(tokens).map(|(j, n)| j.each(n));
-    let a_request = joules.zip(requests).map(|(j, n)| j.each(n));
+    let a_request = a_token.zip(sums.and_then(Sums::tokens_a_request)).map(|(j, n)| j.times(n));
     let above_token = above.zip(tokens).map(|(j, n)| j.each(n));
     let reason = match &spent {
         Err(why) => Some(why.clone()),
-        Ok(_) if a_request.is_none() => Some("no measured request succeeded".to_owned()),
+        Ok(_) if sums.is_none_or(|s| s.ok == 0) => Some("no measured request succeeded".to_owned()),
         Ok(_) if a_token.is_none() => Some(NO_TOKENS.to_owned()),
         Ok(_) => None,
     };
@@ -75,10 +75,10 @@ pub(super) fn beside(
 
 /// Of one step of a sweep, over its own windows.
 pub(super) fn of_step(counted: &Counted<'_>, requests: &Requests<'_>, done: &StepDone) -> model::StepEnergy {
-    let windows = &done.sums.windows;
+    let windows = done.sums.windows();
     let energy = if windows.is_empty() { Err(NOTHING.to_owned()) } else { counted.energy(windows) };
     let spent = energy.clone().and_then(|energy| known(Joules::of(energy), windows));
-    let tokens = done.sums.output.total().filter(|n| *n > 0);
+    let tokens = done.sums.tokens_in_windows().filter(|n| *n > 0);
     let a_token = spent.and_then(|j| match tokens {
         Some(n) => Ok(j.each(n)),
         None if done.sums.ok == 0 => Err("no measured request succeeded".to_owned()),
@@ -118,6 +118,10 @@ impl Joules {
         Self { joules: self.joules / n as f64, error: self.error / n as f64 }
     }
 
+    fn times(self, n: f64) -> Self {
+        Self { joules: self.joules * n, error: self.error * n }
+    }
+
     fn inverse(self) -> f64 {
         1.0 / self.joules
     }
@@ -142,7 +146,7 @@ fn known(joules: Joules, sent: &[Window]) -> Result<Joules, String> {
 }
 
 fn windows<'a>(inputs: &Inputs<'a>) -> Result<&'a [Window], String> {
-    let all = inputs.load.map(|measured| measured.sums.windows.as_slice()).filter(|all| !all.is_empty());
+    let all = inputs.load.map(|measured| measured.sums.windows()).filter(|all| !all.is_empty());
     all.ok_or_else(|| NOTHING.to_owned())
 }
 
@@ -175,7 +179,7 @@ fn cost(
     let sums = inputs.load.map(|measured| &measured.sums);
     let seconds: f64 = windows(inputs)?.iter().map(|w| w.length().as_secs_f64()).sum();
     let tokens =
-        sums.and_then(|s| s.output.total()).filter(|n| *n > 0).ok_or("the number of tokens is unknown")?;
+        sums.and_then(Sums::tokens_in_windows).filter(|n| *n > 0).ok_or("the number of tokens is unknown")?;
     let pace = tokens as f64 / seconds;
     let mut per_hour = 0.0;
     for gpu in summary.devices.iter().map(|i| &gpus[*i]) {

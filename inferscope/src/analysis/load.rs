@@ -9,12 +9,14 @@ use crate::clock::Origin;
 use crate::event::PhaseLog;
 use crate::plan::{Arrival, LoadPlan, PromptPlan, Shape, Slo, Sweep, SweepOver};
 use crate::report::model;
+use crate::units::Nanos;
 
 use super::Inputs;
 use super::dist;
 use super::efficiency;
 use super::measured::{Measured, StepDone};
 use super::saturation::{self, Height};
+use super::window::PhaseWindows;
 
 pub(super) fn load(inputs: &Inputs<'_>, plan: &LoadPlan, measured: &Measured) -> model::Load {
     let sums = &measured.sums;
@@ -112,8 +114,8 @@ pub(super) fn sweep(
 
 fn step(inputs: &Inputs<'_>, done: &StepDone, energy: model::StepEnergy) -> model::Step {
     let (concurrency, rate_per_s) = heights(done.shape);
-    let cpu = efficiency::cpu_in_windows(inputs, &done.sums.windows);
-    let tokens = done.timing.output_tokens.filter(|n| *n > 0);
+    let cpu = efficiency::cpu_in_windows(inputs, done.sums.windows());
+    let tokens = done.sums.tokens_in_windows().filter(|n| *n > 0);
     model::Step {
         concurrency,
         rate_per_s,
@@ -126,6 +128,7 @@ fn step(inputs: &Inputs<'_>, done: &StepDone, energy: model::StepEnergy) -> mode
         cpu_ns_per_token: cpu.as_ref().ok().zip(tokens).map(|(cpu, n)| cpu.0 as f64 / n as f64),
         cpu_reason: match (cpu, tokens) {
             (Err(why), _) => Some(why),
+            (Ok(_), None) if done.sums.ok == 0 => Some("no measured request succeeded".to_owned()),
             (Ok(_), None) => Some("the number of tokens is unknown".to_owned()),
             (Ok(_), Some(_)) => None,
         },
@@ -142,21 +145,22 @@ fn heights(shape: Shape) -> (Option<u32>, Option<f64>) {
     }
 }
 
-/// Over the measured parts: before them is warm-up, after the last request's end nothing.
+/// Over the load's window; the samples go on to the last byte.
 fn in_flight<'a>(origin: Origin, phases: impl Iterator<Item = &'a PhaseLog> + Clone) -> model::InFlight {
     let (mut area, mut time, mut max) = (0.0, 0.0, None);
     let mut samples = Vec::new();
     for phase in phases {
-        let Some(from) = phase.measured_from else { continue };
-        let ends = phase.in_flight.iter().skip(1).map(|s| s.t).chain([phase.ended]);
+        let Some(windows) = PhaseWindows::of(phase) else { continue };
+        let window = windows.main();
+        let ends = phase.in_flight.iter().skip(1).map(|s| s.t).chain([windows.whole.to]);
         for (stretch, end) in phase.in_flight.iter().zip(ends) {
-            if end <= from {
-                continue;
+            // No stretch goes on where the load ended.
+            let part = end.min(window.to).since(stretch.t.max(window.from));
+            if part > Nanos::ZERO {
+                area += stretch.mean * part.as_secs_f64();
+                time += part.as_secs_f64();
+                max = max.max(Some(stretch.max));
             }
-            let part = end.since(stretch.t.max(from)).as_secs_f64();
-            area += stretch.mean * end.since(stretch.t).as_secs_f64();
-            time += part;
-            max = max.max(Some(stretch.max));
             samples.push(model::InFlightSample {
                 t_ns: origin.at(stretch.t).0,
                 mean: stretch.mean,

@@ -7,13 +7,13 @@
 use std::ops::ControlFlow;
 
 use crate::clock::Origin;
-use crate::event::{Calibration, ClientLog, PhaseLog, RequestLog};
+use crate::event::{Calibration, ClientLog, Loaded, PhaseLog, RequestLog};
 use crate::plan::{LoadPlan, Shape, Slo};
 use crate::report::model;
 use crate::units::Nanos;
 
 use super::confidence::{self, Run};
-use super::fold::{Fold, Sums};
+use super::fold::{Fold, Sums, Terms};
 use super::requests::{Answer, Place, listed};
 use super::saturation::{self, Height};
 use super::summary::Summary;
@@ -100,10 +100,11 @@ impl Measured {
         self.calibration = Some(by);
     }
 
-    /// A request has ended.
-    pub fn request(&mut self, log: &RequestLog) {
+    /// A request has ended; `loaded` as far as it is known then.
+    pub fn request(&mut self, log: &RequestLog, loaded: Loaded) {
         let answer = Answer::of(log);
-        self.phase.add(&answer, self.slo.as_ref(), self.asked_model.as_deref());
+        let terms = Terms { slo: self.slo.as_ref(), model: self.asked_model.as_deref() };
+        self.phase.add(&answer, &terms, loaded);
         if self.requests.len() >= MOST_REQUESTS {
             self.unlisted += 1;
             return;
@@ -120,7 +121,8 @@ impl Measured {
 
     /// A phase has ended. `Break`: the server is saturated, and the sweep's further steps would show nothing.
     pub fn phase(&mut self, log: PhaseLog) -> ControlFlow<()> {
-        let phase = std::mem::replace(&mut self.phase, Fold::new());
+        let mut phase = std::mem::replace(&mut self.phase, Fold::new());
+        phase.close(&log);
         self.sums.merge(&phase.sums);
         self.runs.push(Run::of(&phase));
         self.summary = Summary::of(&phase);
@@ -139,7 +141,7 @@ impl Measured {
             shape => shape,
         };
         let repeat = confidence::repeat(&std::mem::take(&mut self.runs), self.repeat);
-        let timing = super::timing::timing(&fold, self.slo.as_ref(), repeat);
+        let timing = super::timing::timing(self.origin, &fold, self.slo.as_ref(), repeat);
         let phases = std::mem::take(&mut self.phases);
         let heights: Vec<Height> = self.done.iter().map(Height::of).collect();
         let lag_reason = match shape {

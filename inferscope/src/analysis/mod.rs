@@ -36,6 +36,7 @@ mod summary;
 mod timing;
 mod tokens;
 mod validity;
+mod window;
 
 use crate::clock::{Mono, Origin};
 use crate::event::{ExitStatus, GpuLog, Observation};
@@ -104,7 +105,7 @@ pub fn report(inputs: Inputs<'_>) -> model::Report {
     let only = measured.and_then(Measured::only);
     let processes = processes::processes(&inputs);
     let resources = resources::resources(&inputs);
-    let windows = measured.map(|m| m.sums.windows.as_slice()).unwrap_or_default();
+    let windows = measured.map(|m| m.sums.windows()).unwrap_or_default();
     let members = gpus::Members::of(inputs.gpu, &processes);
     let mut gpus = gpus::gpus(&inputs, windows, &members);
     let gpu_summary = gpus::summary(&inputs, &gpus, &members);
@@ -144,7 +145,10 @@ pub fn report(inputs: Inputs<'_>) -> model::Report {
         requests: measured.map(|m| m.requests.clone()).unwrap_or_default(),
         requests_omitted: measured.map_or(0, |m| m.unlisted),
         timing: measured.filter(|m| !m.is_sweep()).map(|_| {
-            only.map_or_else(|| timing::timing(&Fold::new(), None, None), |step| step.timing.clone())
+            only.map_or_else(
+                || timing::timing(inputs.origin, &Fold::new(), None, None),
+                |step| step.timing.clone(),
+            )
         }),
         timing_reason: match measured {
             None => Some("nothing was sent".to_owned()),

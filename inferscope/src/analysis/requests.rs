@@ -93,25 +93,6 @@ impl<'a> Answer<'a> {
     }
 }
 
-/// First send to last byte of the measured requests of a phase, failed ones included (their time was spent as
-/// well) but not one that Ctrl-C cut off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Window {
-    pub(super) from: Mono,
-    pub(super) to: Mono,
-}
-
-impl Window {
-    pub(super) fn hold(&mut self, from: Mono, to: Mono) {
-        self.from = self.from.min(from);
-        self.to = self.to.max(to);
-    }
-
-    pub(super) fn length(self) -> Nanos {
-        self.to.since(self.from)
-    }
-}
-
 /// The phase that a request is of.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {

@@ -107,6 +107,9 @@ mod tests {
             started: ms(0),
             measured_from: Some(ms(0)),
             sent_all: ms(in_flight.len() as u64 * 100 - 1),
+            loaded_to: None,
+            timed: false,
+            last_byte: ms(10_000),
             ended: ms(10_000),
             measured_sent: sent,
             in_flight: series

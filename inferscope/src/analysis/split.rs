@@ -17,7 +17,7 @@ use super::energy::{Counter, Energy};
 use super::fold::Sums;
 use super::gpus::{Counted, Readings, power};
 use super::joules::Joules;
-use super::requests::Window;
+use super::window::Window;
 
 pub(super) use parts::Requests;
 
@@ -33,12 +33,12 @@ pub(super) fn prefill_decode(
     sums: &Sums,
     counted: &Counted<'_>,
 ) -> Result<model::PrefillDecode, String> {
-    let parts = requests.parts(&sums.windows)?;
+    let parts = requests.parts(&sums.work.whole)?;
     let tokens = sums.after_first.total().ok_or(
         "of an answer it is not known that its first piece was one token: what came with it belongs to decode",
     )?;
     let prompt_tokens = sums.prompt.total().filter(|n| *n > 0);
-    let of = |kind: &Kind<'_>| known(kind, &sums.windows, counted);
+    let of = |kind: &Kind<'_>| known(kind, &sums.work.whole, counted);
     let prefill = of(&Kind { what: "prefill", longer: "prompts", of: &parts.prefill });
     let decode = of(&Kind { what: "decode", longer: "outputs", of: &parts.decode });
     let ways: BTreeSet<&str> =

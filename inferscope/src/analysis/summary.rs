@@ -21,12 +21,14 @@ pub struct Summary {
 impl Summary {
     pub(super) fn of(phase: &Fold) -> Self {
         let sums = &phase.sums;
-        let window = sums.window_length();
         let ttft = |q| phase.distributions.ttft.quantile(q).map(Nanos);
         Self {
             ok: sums.ok,
             failed: sums.failed().saturating_sub(sums.cut_off),
-            output_tokens_per_s: sums.output.total().zip(window).and_then(|(n, window)| rate(n, window)),
+            output_tokens_per_s: sums
+                .tokens_in_windows()
+                .zip(sums.window_length())
+                .and_then(|(n, window)| rate(n, window)),
             ttft_p50: ttft(0.5),
             ttft_p99: ttft(0.99),
         }

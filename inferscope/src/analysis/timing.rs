@@ -4,7 +4,7 @@
 //! requests enter no distribution and no token sum. Never tells tokens from chunks (`tokens` does).
 //! Fed by `fold`, asked by `analysis`.
 
-use crate::clock::Mono;
+use crate::clock::{Mono, Origin};
 use crate::event::ChunkKind;
 use crate::plan::Slo;
 use crate::report::model;
@@ -15,18 +15,25 @@ use super::dist::Distribution;
 use super::fold::{Fold, Sums};
 use super::requests::Answer;
 use super::streams::Stream;
+use super::window::Stretch;
 
 const NONE_OK: &str = "no measured request succeeded";
 
 /// The figures of one fold: a phase, a step, or the whole load.
-pub(super) fn timing(fold: &Fold, slo: Option<&Slo>, repeat: Option<model::Repeat>) -> model::Timing {
+pub(super) fn timing(
+    origin: Origin,
+    fold: &Fold,
+    slo: Option<&Slo>,
+    repeat: Option<model::Repeat>,
+) -> model::Timing {
     let (sums, all) = (&fold.sums, &fold.distributions);
     let none_ok = sums.ok == 0;
     let why = |otherwise: &str| if none_ok { NONE_OK.to_owned() } else { otherwise.to_owned() };
-    let window = sums.window_length();
-    let per_second = |n: u64| window.and_then(|w| rate(n, w));
-    let output_tokens = sums.output.total();
-    let total_tokens = output_tokens.zip(sums.prompt.total()).map(|(out, input)| out.saturating_add(input));
+    let work = &sums.work;
+    let of = |stretch: &Stretch| load_window(origin, stretch, sums.tokens_a_chunk());
+    let window = of(&work.main);
+    // What arrived of requests that failed is no rate of a load in which all did.
+    let rates = window.as_ref().filter(|_| !none_ok);
     let decode = rate(all.decode_tokens, all.decode_time);
     model::Timing {
         ttft_ns: all.ttft.report(&why("no answer held a token")),
@@ -35,26 +42,60 @@ pub(super) fn timing(fold: &Fold, slo: Option<&Slo>, repeat: Option<model::Repea
         inter_token_ns: all.inter_token.report(&why(no_inter_token(sums))),
         tpot_ns: all.tpot.report(&why(all.no_pace())),
         e2e_ns: all.e2e.report(NONE_OK),
-        output_tokens,
+        output_tokens: sums.output.total(),
         prompt_tokens: sums.prompt.total(),
-        output_tokens_per_s: output_tokens.and_then(per_second),
-        total_tokens_per_s: total_tokens.and_then(per_second),
-        requests_per_s: (!none_ok).then(|| per_second(sums.ok)).flatten(),
+        output_tokens_per_s: rates.and_then(|w| w.output_tokens_per_s),
+        total_tokens_per_s: rates.and_then(|w| w.total_tokens_per_s),
+        requests_per_s: rates.and_then(|w| w.requests_per_s),
         decode_tokens_per_s: decode,
         decode_tokens_per_s_reason: decode.is_none().then(|| why(all.no_pace())),
         good_requests: slo.map(|_| sums.good),
-        goodput_per_s: slo.and_then(|_| per_second(sums.good)),
+        goodput_per_s: slo.and_then(|_| rate(work.main.delivered.good, work.main.length()?)),
         goodput_per_s_reason: match slo {
             None => Some("no service level was given".to_owned()),
-            Some(_) if window.is_none() => Some("no measured request was sent".to_owned()),
+            Some(_) if work.main.windows.is_empty() => Some("no measured request was sent".to_owned()),
             Some(_) => None,
         },
-        window_ns: window.map(|w| w.0),
+        window_ns: window.as_ref().map(|w| w.length_ns),
+        window,
+        steady_reason: work.steady.windows.is_empty().then(|| {
+            why(if work.main.windows.is_empty() {
+                "no measured request was sent"
+            } else {
+                "no request ended while the load was full"
+            })
+        }),
+        steady: of(&work.steady),
+        tail: of(&work.after),
         token_source: sums.source(),
         token_chunks: sums.token_chunks,
         repeat,
         definitions: definitions(sums.source()),
     }
+}
+
+/// A stretch of load as the report shows it.
+fn load_window(origin: Origin, stretch: &Stretch, a_chunk: f64) -> Option<model::LoadWindow> {
+    let length = stretch.length()?;
+    let of = &stretch.delivered;
+    let tokens = of.tokens(a_chunk);
+    let prompts = of.prompt.total();
+    Some(model::LoadWindow {
+        spans: stretch
+            .windows
+            .iter()
+            .map(|w| model::Span { from_ns: origin.at(w.from).0, to_ns: origin.at(w.to).0 })
+            .collect(),
+        length_ns: length.0,
+        output_tokens: tokens,
+        failed_output_tokens: of.tokens_of_failed(a_chunk),
+        token_chunks: of.chunks,
+        prompt_tokens: prompts,
+        requests: of.requests,
+        output_tokens_per_s: rate(tokens, length),
+        total_tokens_per_s: prompts.and_then(|prompts| rate(tokens.saturating_add(prompts), length)),
+        requests_per_s: rate(of.requests, length),
+    })
 }
 
 /// The values of the measured requests that worked. Some 1.6 MB, however many there are.

@@ -19,10 +19,16 @@ pub struct PhaseLog {
     pub measured_from: Option<Mono>,
     /// When no more was sent: what came after it is the server's backlog.
     pub sent_all: Mono,
+    /// When the load was no longer applied: its time was up, its last request was sent, or it was stopped.
+    pub loaded_to: Option<Mono>,
+    /// The load ended because its time was up.
+    pub timed: bool,
+    /// The last byte of the requests that were under way in the measured part, the ramp's included.
+    pub last_byte: Mono,
     pub ended: Mono,
     /// Measured requests.
     pub measured_sent: u64,
-    /// Measured requests under way, over time.
+    /// Requests under way over the measured part, the ramp's included. A stretch begins where the load ended.
     pub in_flight: Vec<InFlight>,
     /// CPU time of the thread that sends and reads, over the phase.
     pub thread_cpu: Nanos,
@@ -30,6 +36,14 @@ pub struct PhaseLog {
     pub timer_lag: Histogram<u64>,
     /// Prompts that this phase sent more than once, because the file holds fewer.
     pub prompts_again: u64,
+}
+
+/// The part of a phase in which its load is full, as far as it is known by now. What is not known yet lies after all
+/// that has ended by now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Loaded {
+    pub from: Option<Mono>,
+    pub to: Option<Mono>,
 }
 
 /// Requests under way in one stretch of time.

@@ -12,8 +12,8 @@ pub use gpu::{
     Interruption, MigInstance, PollCost, PowerPoint, PowerSource, ProcessLook, ProcessUse,
 };
 pub use load::{
-    Asked, Calibration, Choice, Chunk, ChunkKind, ClientLog, Failure, FailureKind, InFlight, PhaseLog,
-    RequestLog, Usage,
+    Asked, Calibration, Choice, Chunk, ChunkKind, ClientLog, Failure, FailureKind, InFlight, Loaded,
+    PhaseLog, RequestLog, Usage,
 };
 pub use process::{
     Birth, CgroupAccounting, Counts, CpuTime, ExitStatus, Loss, LostRecords, Observation, ProcessEvent,

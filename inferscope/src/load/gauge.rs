@@ -1,11 +1,11 @@
 //! Requests under way, over time.
 //!
 //! Owns the folding of every change into stretches of equal length, so that memory is bounded however long the
-//! phase is: where there are too many stretches, neighbours are merged and the length doubles. Pure. Fed by
-//! the driver.
+//! phase is: where there are too many stretches, neighbours are merged and the length doubles. A stretch begins where
+//! the load becomes full and where it ends. Pure. Fed by the driver.
 
 use crate::clock::Mono;
-use crate::event::InFlight;
+use crate::event::{InFlight, Loaded};
 use crate::units::Nanos;
 
 /// Stretches kept; between half of these and all.
@@ -13,8 +13,57 @@ const MOST: usize = 512;
 /// The first length.
 const SHORTEST: Nanos = Nanos::from_millis(10);
 
+/// The requests under way over a phase's measured part.
 #[derive(Debug)]
-pub(super) struct Gauge {
+pub(super) struct UnderWay {
+    gauge: Gauge,
+    /// The gauge is of the measured part.
+    begun: bool,
+    /// Up to the load's end; the gauge is of what follows.
+    loaded: Option<Vec<InFlight>>,
+}
+
+impl UnderWay {
+    pub(super) fn new(now: Mono) -> Self {
+        Self { gauge: Gauge::new(now), begun: false, loaded: None }
+    }
+
+    /// From `t` on there are `value`.
+    pub(super) fn set(&mut self, t: Mono, value: u32, loaded: Loaded) {
+        self.cut(t, loaded);
+        self.gauge.set(t, value);
+    }
+
+    fn cut(&mut self, t: Mono, loaded: Loaded) {
+        if let Some(from) = loaded.from.filter(|from| !self.begun && t >= *from) {
+            self.restart(from);
+            self.begun = true;
+        }
+        if let Some(to) = loaded.to.filter(|to| self.begun && self.loaded.is_none() && t > *to) {
+            self.loaded = Some(self.restart(to).finish(to));
+        }
+    }
+
+    /// The gauge before.
+    fn restart(&mut self, t: Mono) -> Gauge {
+        let mut next = Gauge::new(t);
+        next.set(t, self.gauge.value);
+        std::mem::replace(&mut self.gauge, next)
+    }
+
+    /// The stretches from the measured part's beginning up to `t`; none where it was not reached.
+    pub(super) fn finish(mut self, t: Mono, loaded: Loaded) -> Vec<InFlight> {
+        self.cut(t, loaded);
+        if !self.begun {
+            return Vec::new();
+        }
+        let rest = self.gauge.finish(t);
+        self.loaded.into_iter().flatten().chain(rest).collect()
+    }
+}
+
+#[derive(Debug)]
+struct Gauge {
     from: Mono,
     length: Nanos,
     done: Vec<Stretch>,
@@ -32,7 +81,7 @@ struct Stretch {
 }
 
 impl Gauge {
-    pub(super) fn new(from: Mono) -> Self {
+    fn new(from: Mono) -> Self {
         Self {
             from,
             length: SHORTEST,
@@ -44,7 +93,7 @@ impl Gauge {
     }
 
     /// From `t` on there are `value`. Times do not go back.
-    pub(super) fn set(&mut self, t: Mono, value: u32) {
+    fn set(&mut self, t: Mono, value: u32) {
         self.advance(t);
         self.value = value;
         self.now.max = self.now.max.max(value);
@@ -86,7 +135,7 @@ impl Gauge {
     }
 
     /// The stretches up to `t`.
-    pub(super) fn finish(mut self, t: Mono) -> Vec<InFlight> {
+    fn finish(mut self, t: Mono) -> Vec<InFlight> {
         self.advance(t);
         let last = self.at.since(self.from.plus(Nanos(self.length.0 * self.done.len() as u64)));
         let lengths = std::iter::repeat_n(self.length, self.done.len()).chain([last]);
@@ -121,6 +170,24 @@ mod tests {
         let told = gauge.finish(ms(25));
         let shown: Vec<_> = told.iter().map(|s| (s.t, s.mean, s.max)).collect();
         assert_eq!(shown, [(ms(0), 2.0, 3), (ms(10), 1.5, 3), (ms(20), 0.0, 0)]);
+    }
+
+    #[test]
+    fn a_stretch_begins_where_the_load_is_full_and_where_it_ends() {
+        let mut gauge = UnderWay::new(ms(0));
+        let mut loaded = Loaded { from: None, to: None };
+        gauge.set(ms(1), 1, loaded);
+        loaded.from = Some(ms(13));
+        gauge.set(ms(9), 2, loaded);
+        gauge.set(ms(15), 4, loaded);
+        loaded.to = Some(ms(17));
+        gauge.set(ms(17), 5, loaded);
+        gauge.set(ms(20), 0, loaded);
+        let told = gauge.finish(ms(25), loaded);
+        let shown: Vec<_> = told.iter().map(|s| (s.t, s.mean, s.max)).collect();
+        // 2 ms of two and 2 ms of four; then 3 ms of five and 5 ms of none.
+        assert_eq!(shown, [(ms(13), 3.0, 5), (ms(17), 15.0 / 8.0, 5)]);
+        assert_eq!(UnderWay::new(ms(0)).finish(ms(9), Loaded::default()), []);
     }
 
     proptest! {

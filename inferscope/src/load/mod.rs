@@ -38,7 +38,7 @@ use tokio::sync::watch;
 pub use error::LoadError;
 pub use http::Resent;
 
-use crate::event::{Calibration, ClientLog, FailureKind, PhaseLog, RequestLog};
+use crate::event::{Calibration, ClientLog, FailureKind, Loaded, PhaseLog, RequestLog};
 use crate::plan::LoadPlan;
 
 use phase::Place;
@@ -56,8 +56,8 @@ pub trait Receiver {
     fn calibrated(&mut self, by: Calibration);
     /// A request is about to be sent.
     fn sent(&mut self, _warmup: bool) {}
-    /// A request has ended.
-    fn request(&mut self, log: RequestLog);
+    /// A request has ended; `loaded` is as far as it is known by now.
+    fn request(&mut self, log: RequestLog, loaded: Loaded);
     /// A phase has ended, and all of its requests have been handed over. `Break` leaves out the steps that
     /// would follow.
     fn phase(&mut self, log: PhaseLog) -> ControlFlow<()>;

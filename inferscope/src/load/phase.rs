@@ -10,7 +10,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
 
 use super::error::LoadError;
-use super::gauge::Gauge;
+use super::gauge::UnderWay;
 use super::prompts::Prompts;
 use super::request::Slot;
 use super::schedule::{Next, Phase, Schedule, Turn};
@@ -49,25 +49,27 @@ impl Driver {
         let started = Mono::now();
         let cpu_before = thread_cpu();
         let mut schedule = Schedule::new(self.plan_of(place));
-        let mut gauge = Gauge::new(started);
+        let mut gauge = UnderWay::new(started);
         let mut lag = Histogram::new_with_bounds(1, MOST_LAG_NS, 3).expect("these are bounds that it takes");
         let mut under_way = FuturesUnordered::new();
-        let (mut measured, mut last_sent) = (0, started);
+        let (mut last_sent, mut last_byte) = (started, started);
         let mut beat = started.plus(BEAT);
         loop {
             let mut due = None;
             let mut over = *stop.borrow();
+            if over {
+                schedule.stop(Mono::now());
+            }
             while !over {
                 let now = Mono::now();
-                match schedule.next(now, u32::try_from(under_way.len()).unwrap_or(u32::MAX)) {
+                match schedule.next(now, in_number(under_way.len())) {
                     Next::Now(turn) => {
                         if !turn.warmup {
-                            measured += 1;
-                            gauge.set(now, measured);
                             last_sent = now;
                         }
                         receiver.sent(turn.warmup);
                         under_way.push(self.one(turn, *ids, place, stop.clone()));
+                        gauge.set(now, in_number(under_way.len()), schedule.loaded());
                         *ids += 1;
                     }
                     Next::At(t) => {
@@ -86,12 +88,11 @@ impl Driver {
             tokio::select! {
                 biased;
                 Some(log) = under_way.next() => {
-                    if !log.warmup {
-                        measured -= 1;
-                        gauge.set(log.done, measured);
-                    }
+                    let loaded = schedule.loaded();
+                    gauge.set(log.done, in_number(under_way.len()), loaded);
+                    last_byte = last_byte.max(log.done);
                     schedule.ended(&log);
-                    receiver.request(log);
+                    receiver.request(log, loaded);
                 }
                 woken = timer.until(wake) => {
                     woken.map_err(|e| LoadError::Client { why: e.to_string() })?;
@@ -104,16 +105,19 @@ impl Driver {
                 _ = stop.changed(), if !over => {}
             }
         }
-        let ended = Mono::now();
+        let (loaded, ended) = (schedule.loaded(), Mono::now());
         Ok(PhaseLog {
             step: place.step,
             repetition: place.repetition,
             started,
             measured_from: schedule.measured_from(),
             sent_all: last_sent,
+            loaded_to: loaded.to,
+            timed: schedule.timed(),
+            last_byte,
             ended,
             measured_sent: schedule.sent(),
-            in_flight: gauge.finish(ended),
+            in_flight: gauge.finish(last_byte, loaded),
             thread_cpu: thread_cpu().saturating_sub(cpu_before),
             timer_lag: lag,
             prompts_again: place.prompts.again(schedule.sent()),
@@ -172,6 +176,10 @@ impl Place<'_> {
             Some(_) => turn.index,
         }
     }
+}
+
+fn in_number(requests: usize) -> u32 {
+    u32::try_from(requests).unwrap_or(u32::MAX)
 }
 
 fn thread_cpu() -> Nanos {

@@ -11,7 +11,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use crate::clock::Mono;
-use crate::event::{FailureKind, RequestLog};
+use crate::event::{FailureKind, Loaded, RequestLog};
 use crate::plan::{Arrival, Shape};
 use crate::units::Nanos;
 
@@ -64,7 +64,11 @@ pub(super) struct Schedule {
     warmed: u64,
     /// Measured requests begun.
     sent: u64,
+    /// When the last of them was begun.
+    last_sent: Mono,
     unreachable: u32,
+    /// No more is sent since then, whatever the plan was.
+    stopped: Option<Mono>,
     arrivals: Arrivals,
 }
 
@@ -79,7 +83,16 @@ enum Stage {
 impl Schedule {
     pub(super) fn new(phase: Phase) -> Self {
         let arrivals = Arrivals::new(phase.seed);
-        Self { phase, stage: Stage::Warmup, warmed: 0, sent: 0, unreachable: 0, arrivals }
+        Self {
+            phase,
+            stage: Stage::Warmup,
+            warmed: 0,
+            sent: 0,
+            last_sent: Mono(0),
+            unreachable: 0,
+            stopped: None,
+            arrivals,
+        }
     }
 
     /// When the measured part began.
@@ -90,6 +103,41 @@ impl Schedule {
         }
     }
 
+    /// The part in which the load is full. A ramp's end is known when it begins.
+    pub(super) fn loaded(&self) -> Loaded {
+        match self.stage {
+            Stage::Warmup => Loaded::default(),
+            Stage::Ramp(from) => Loaded { from: Some(from.plus(self.phase.ramp_up)), to: self.stopped },
+            Stage::Measured(from) => {
+                let all = [self.time_up(from), self.sent_all(), self.stopped];
+                Loaded { from: Some(from), to: all.into_iter().flatten().min().map(|to| to.max(from)) }
+            }
+        }
+    }
+
+    /// Whether it was its time that ended the load.
+    pub(super) fn timed(&self) -> bool {
+        let Stage::Measured(from) = self.stage else { return false };
+        let end = self.time_up(from);
+        end.is_some() && self.loaded().to == end
+    }
+
+    fn time_up(&self, from: Mono) -> Option<Mono> {
+        self.phase.duration.map(|most| from.plus(most))
+    }
+
+    /// When the last of the requests was sent that the plan has.
+    fn sent_all(&self) -> Option<Mono> {
+        let trace = (self.phase.shape == Shape::Trace).then_some(self.phase.offsets.len() as u64);
+        let most = self.phase.requests.into_iter().chain(trace).min()?;
+        (self.sent >= most).then_some(self.last_sent)
+    }
+
+    /// Nothing is sent from `now` on.
+    pub(super) fn stop(&mut self, now: Mono) {
+        self.stopped.get_or_insert(now);
+    }
+
     /// Measured requests begun.
     pub(super) const fn sent(&self) -> u64 {
         self.sent
@@ -98,6 +146,7 @@ impl Schedule {
     /// What to do at `now`, with so many requests under way. A turn that is told counts as taken.
     pub(super) fn next(&mut self, now: Mono, in_flight: u32) -> Next {
         if self.unreachable >= UNREACHABLE_IN_A_ROW {
+            self.stop(now);
             return Next::Over;
         }
         if self.stage == Stage::Warmup {
@@ -183,7 +232,7 @@ impl Schedule {
         if self.phase.requests.is_some_and(|most| self.sent >= most) {
             return Next::Over;
         }
-        let end = self.phase.duration.map(|most| from.plus(most));
+        let end = self.time_up(from);
         let due = match self.phase.shape {
             Shape::Closed { concurrency } => {
                 if end.is_some_and(|end| now >= end) {
@@ -217,6 +266,7 @@ impl Schedule {
             self.arrivals.take();
         }
         self.sent += 1;
+        self.last_sent = now;
         Next::Now(Turn { index: self.sent - 1, warmup: false, scheduled: due })
     }
 

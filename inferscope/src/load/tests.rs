@@ -187,7 +187,7 @@ impl Receiver for LoadLog {
         self.calibrated = Some(by);
     }
 
-    fn request(&mut self, log: RequestLog) {
+    fn request(&mut self, log: RequestLog, _loaded: Loaded) {
         self.requests.push(log);
     }
 

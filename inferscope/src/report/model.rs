@@ -23,8 +23,8 @@ pub use gpus::{
     GpuSummary, Interruption, LimitedBy, MigInstance,
 };
 pub use load::{
-    Chunk, ChunkKind, Dist, ErrorKind, FailureGroup, InFlight, InFlightSample, Interval, Knee, Load, Repeat,
-    Request, Step, Sweep, Timing, TokenSource,
+    Chunk, ChunkKind, Dist, ErrorKind, FailureGroup, InFlight, InFlightSample, Interval, Knee, Load,
+    LoadWindow, Repeat, Request, Span, Step, Sweep, Timing, TokenSource,
 };
 pub use processes::{
     Command, Exit, LostCounts, LostRecords, PeakKind, Process, ProcessCounts, ProcessEvent, ProcessEventKind,

@@ -9,7 +9,7 @@ use super::RunError;
 use super::progress::Progress;
 use crate::analysis::Measured;
 use crate::clock::Origin;
-use crate::event::{Calibration, PhaseLog, RequestLog};
+use crate::event::{Calibration, Loaded, PhaseLog, RequestLog};
 use crate::load::{Driver, Receiver, Served};
 use crate::plan::LoadPlan;
 use crate::report::model::{ErrorKind, Level, Validity};
@@ -72,9 +72,9 @@ impl Receiver for Intake<'_> {
         self.progress.sent(warmup);
     }
 
-    fn request(&mut self, log: RequestLog) {
+    fn request(&mut self, log: RequestLog, loaded: Loaded) {
         self.progress.advance(&log);
-        self.measured.request(&log);
+        self.measured.request(&log, loaded);
     }
 
     fn phase(&mut self, log: PhaseLog) -> ControlFlow<()> {

@@ -1,5 +1,5 @@
 use crate::analysis::fixture::{self, Fixture, LoadLog, RequestBuilder};
-use crate::event::{FailureKind, RequestLog};
+use crate::event::{FailureKind, Loaded, RequestLog};
 use crate::plan::{Arrival, LoadPlan, Shape, Slo};
 use crate::report::model;
 use crate::units::Nanos;
@@ -8,6 +8,10 @@ fn with(requests: Vec<RequestLog>, change: impl FnOnce(&mut LoadPlan)) -> model:
     let mut plan = fixture::plan();
     change(plan.load.as_mut().unwrap());
     Fixture { load: Some(LoadLog { requests }), plan, ..Fixture::profile() }.report()
+}
+
+fn since(begin: u64) -> Loaded {
+    Loaded { from: Some(fixture::ms(begin)), to: None }
 }
 
 fn report(requests: Vec<RequestLog>) -> model::Report {
@@ -28,12 +32,11 @@ fn warm_up_is_apart_and_ok_plus_failed_is_sent() {
 }
 
 #[test]
-fn the_window_holds_failed_requests_but_no_warm_up_and_no_interrupted_one() {
+fn the_window_holds_failed_requests_and_no_warm_up() {
     let timing = report(vec![
         RequestBuilder::new(0).sent(0).warmup().done(900).build(),
         RequestBuilder::new(1).sent(1_000).content([1_050]).done(1_100).build(),
         RequestBuilder::new(2).sent(1_100).failed(FailureKind::Timeout, "slow").done(1_500).build(),
-        RequestBuilder::new(3).sent(1_500).failed(FailureKind::Interrupted, "^C").done(9_000).build(),
     ])
     .timing
     .unwrap();
@@ -119,7 +122,7 @@ fn a_sweep_has_a_row_a_step_and_ends_where_the_server_is_saturated() {
         for _ in 0..together {
             let tokens = (1..=10).map(|n| begin + n * 10);
             let request = RequestBuilder::new(ids.next().unwrap()).sent(begin).content(tokens).usage(1, 10);
-            measured.request(&request.done(begin + 100).build());
+            measured.request(&request.done(begin + 100).build(), since(begin));
         }
         let phase = fixture::phase(together, fixture::ms(begin), fixture::ms(begin + 100));
         over.push(measured.phase(crate::event::PhaseLog { step, ..phase }).is_break());
@@ -151,7 +154,7 @@ fn repeated_runs_are_pooled_and_their_rates_do_not_count_the_time_between() {
             .sent(begin)
             .content([begin + ttft, begin + 90])
             .usage(1, 2);
-        measured.request(&request.done(begin + 100).build());
+        measured.request(&request.done(begin + 100).build(), since(begin));
         let phase = fixture::phase(1, fixture::ms(begin), fixture::ms(begin + 100));
         assert!(measured.phase(crate::event::PhaseLog { repetition, ..phase }).is_continue());
     }
@@ -197,7 +200,7 @@ fn two_phases(
     for (repetition, busy) in (0u32..).zip(busy_ms) {
         let begin = u64::from(repetition) * 5_000;
         let request = RequestBuilder::new(repetition.into()).sent(begin).content([begin + 40]).usage(1, 1);
-        measured.request(&request.done(begin + 1_000).build());
+        measured.request(&request.done(begin + 1_000).build(), since(begin));
         let phase = fixture::phase(1, fixture::ms(begin), fixture::ms(begin + 1_000));
         let thread_cpu = Nanos::from_millis(busy);
         let _ = measured.phase(crate::event::PhaseLog { repetition, thread_cpu, ..phase });

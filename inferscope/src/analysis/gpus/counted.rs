@@ -9,7 +9,7 @@ use crate::plan::GpuChoice;
 use crate::report::model;
 
 use super::super::energy::Energy;
-use super::super::requests::Window;
+use super::super::window::Window;
 use super::super::{Inputs, no_gpu};
 use super::spent::{OF_THE_WHOLE, counter, energy_of, there_in};
 use super::usage::shared_with;

@@ -8,7 +8,7 @@ use crate::event::{GpuDevice, GpuLog, PowerPoint, PowerSource};
 use crate::units::Nanos;
 
 use super::super::energy::{self, Counter, Energy};
-use super::super::requests::Window;
+use super::super::window::Window;
 use super::Span;
 
 /// No device uses more than this many times its limit, or the most that was read of it.

@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use crate::analysis::requests::Window;
+use crate::analysis::window::Window;
 use crate::clock::Mono;
 use crate::event::SetSample;
 use crate::report::model;

@@ -8,7 +8,7 @@ use crate::report::model::{ErrorKind, Request};
 use crate::units::Nanos;
 
 use super::super::measured::Measured;
-use super::super::requests::Window;
+use super::super::window::Window;
 
 /// All requests of a run, by when they were sent.
 pub(in crate::analysis) struct Requests<'a> {

@@ -346,7 +346,7 @@ fn a_hundred_thousand_requests_and_an_hour_of_readings_take_no_time() {
     let f = Fixture { load: Some(LoadLog { requests }), ..plain() };
     let measured = f.load.as_ref().unwrap().measured(&f.plan, None);
     let list = Requests::of(&measured, crate::analysis::fixture::ORIGIN);
-    assert_eq!(list.parts(&measured.sums.windows).unwrap().requests, 100_000);
+    assert_eq!(list.parts(&measured.sums.work.whole).unwrap().requests, 100_000);
     // What takes readings times requests takes minutes in a debug build.
     assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());
 }

@@ -1,16 +1,22 @@
 use super::*;
-use crate::analysis::fixture::RequestBuilder;
-use crate::event::{FailureKind, RequestLog};
+use crate::analysis::fixture::{self, ORIGIN, RequestBuilder};
+use crate::analysis::fold::Terms;
+use crate::event::{FailureKind, Loaded, RequestLog};
 use crate::report::model::TokenSource;
 
 const MS: u64 = 1_000_000;
 
 fn of(requests: Vec<RequestLog>) -> model::Timing {
     let mut fold = Fold::new();
+    let all = || requests.iter().filter(|r| !r.warmup);
+    let from = all().map(|r| r.sent).min().unwrap_or(ORIGIN.mono);
+    let to = all().map(|r| r.done).max().unwrap_or(ORIGIN.mono);
     for request in &requests {
-        fold.add(&Answer::of(request), None, None);
+        let loaded = Loaded { from: Some(from), to: None };
+        fold.add(&Answer::of(request), &Terms::default(), loaded);
     }
-    timing(&fold, None, None)
+    fold.close(&fixture::phase(all().count() as u64, from, to));
+    timing(ORIGIN, &fold, None, None)
 }
 
 fn request() -> RequestBuilder {

@@ -213,3 +213,42 @@ fn three_connections_in_a_row_that_fail_end_the_phase_and_nothing_less() {
     assert!(asked(&[Some(Connect), Some(Connect), None, Some(Connect), Some(Connect)]));
     assert!(asked(&[Some(Connect), Some(Connect), Some(Timeout), Some(Connect)]));
 }
+
+fn loaded(s: &Schedule) -> (Option<u64>, Option<u64>, bool) {
+    let Loaded { from, to } = s.loaded();
+    (from.map(|t| t.0), to.map(|t| t.0), s.timed())
+}
+
+#[test]
+fn the_load_is_full_from_the_measured_part_on_to_its_last_send_or_the_end_of_its_time() {
+    let mut s = Schedule::new(Phase { shape: Shape::Closed { concurrency: 2 }, ..phase(1, 2, None) });
+    turn(s.next(Mono(5), 0));
+    assert_eq!(loaded(&s), (None, None, false), "warm-up is no load");
+    turn(s.next(Mono(10), 0));
+    assert_eq!(loaded(&s), (Some(10), None, false));
+    turn(s.next(Mono(30), 1));
+    assert_eq!(loaded(&s), (Some(10), Some(30), false));
+    // The time is up before the requests are.
+    let mut s = Schedule::new(phase(0, 9, Some(Nanos(50))));
+    turn(s.next(Mono(10), 0));
+    assert_eq!(loaded(&s), (Some(10), Some(60), true), "known from the first on");
+    assert_eq!(s.next(Mono(70), 0), Next::Over);
+    assert_eq!(loaded(&s), (Some(10), Some(60), true));
+    // And the other way round.
+    let mut s = Schedule::new(phase(0, 1, Some(Nanos(50))));
+    turn(s.next(Mono(10), 0));
+    assert_eq!(loaded(&s), (Some(10), Some(10), false));
+}
+
+#[test]
+fn a_ramps_end_is_known_when_it_begins_and_a_stop_ends_the_load() {
+    let shape = Shape::Closed { concurrency: 4 };
+    let mut s = Schedule::new(Phase { shape, ramp_up: Nanos(40), ..phase(0, 10, Some(Nanos(100))) });
+    assert!(turn(s.next(Mono(7), 0)).warmup);
+    assert_eq!(loaded(&s), (Some(47), None, false));
+    turn(s.next(Mono(60), 1));
+    assert_eq!(loaded(&s), (Some(47), Some(147), true));
+    s.stop(Mono(90));
+    s.stop(Mono(95));
+    assert_eq!(loaded(&s), (Some(47), Some(90), false));
+}

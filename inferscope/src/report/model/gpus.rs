@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Stat;
 
 /// One device, or one MIG instance. Where requests were sent, every [`Stat`] and every energy is of the load's window
-/// (first send to last byte), else of the whole run.
+/// (`timing.window`), else of the whole run.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Gpu {
     /// NVML's; of a MIG instance that of its device.

@@ -61,7 +61,7 @@ pub struct FailureGroup {
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct InFlight {
-    /// Over the measured parts' time.
+    /// Over the time of `timing.window`, a ramp's included that are still under way.
     pub mean: Option<f64>,
     pub max: Option<u32>,
     pub samples: Vec<InFlightSample>,
@@ -250,8 +250,20 @@ pub struct Timing {
     pub goodput_per_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub goodput_per_s_reason: Option<String>,
-    /// First send to last byte of the measured requests, over all repetitions: what the rates divide by.
+    /// The length of `window`: what the rates divide by.
     pub window_ns: Option<u64>,
+    /// What the rates, and all costs a token, are of: while the load was full where it ended by `--duration`, else from the
+    /// measured part's beginning to its last byte.
+    #[serde(default)]
+    pub window: Option<LoadWindow>,
+    /// While the load was full: up to the last send, or the end of `--duration`.
+    #[serde(default)]
+    pub steady: Option<LoadWindow>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub steady_reason: Option<String>,
+    /// What `--duration` left under way, up to its last byte; in no rate.
+    #[serde(default)]
+    pub tail: Option<LoadWindow>,
     pub token_source: Option<TokenSource>,
     /// Of the successful requests: chunks that held a token. Beside `output_tokens` it tells how
     /// many tokens a chunk carried.
@@ -261,6 +273,37 @@ pub struct Timing {
     pub repeat: Option<Repeat>,
     /// What each figure means, by name.
     pub definitions: BTreeMap<String, String>,
+}
+
+/// A stretch of load and what was delivered in it, whoever asked for it: warm-up requests that a ramp left under way, and
+/// failed requests, too.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LoadWindow {
+    /// One a repetition, both ends included.
+    pub spans: Vec<Span>,
+    /// Of all together.
+    pub length_ns: u64,
+    /// That arrived in it, by their chunks' times. Where the tokens of each chunk are unknown they are shared out by the
+    /// chunks' bytes; what the server counted beyond the text arrives with its last chunk.
+    pub output_tokens: u64,
+    /// Of them, of requests that failed. A chunk that the server did not count is taken for as many tokens as those of
+    /// successful answers held on average.
+    pub failed_output_tokens: u64,
+    /// Chunks with text that arrived in it.
+    pub token_chunks: u64,
+    /// Of the successful requests whose first token arrived in it.
+    pub prompt_tokens: Option<u64>,
+    /// Successful requests that ended in it.
+    pub requests: u64,
+    pub output_tokens_per_s: Option<f64>,
+    pub total_tokens_per_s: Option<f64>,
+    pub requests_per_s: Option<f64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Span {
+    pub from_ns: u64,
+    pub to_ns: u64,
 }
 
 /// A distribution. `min`, `max`, `mean` and `stddev` are exact; the percentiles come from the

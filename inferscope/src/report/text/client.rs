@@ -29,10 +29,13 @@ fn single(page: &mut Page, load: &Load, timing: &Timing) {
     if let Some(rate) = timing.decode_tokens_per_s {
         page.pair("decoding", &format!("{} tokens/s a stream, after its first token", number(rate)));
     }
-    if let Some((rate, prompts)) = timing.total_tokens_per_s.zip(timing.prompt_tokens) {
+    if let Some((rate, prompts)) =
+        timing.total_tokens_per_s.zip(timing.window.as_ref().and_then(|w| w.prompt_tokens))
+    {
         let prompts = counted(prompts, "token", "tokens");
         page.pair("total tokens/s", &format!("{}, with the prompts' {prompts}", number(rate)));
     }
+    beside(page, load, timing);
     page.pair("requests", &requests(load, timing.requests_per_s));
     if let Some(good) = timing.good_requests {
         page.pair_in(Ink::Bold, "goodput", &goodput(load, timing, good));
@@ -54,17 +57,33 @@ pub(super) fn no_tokens(timing: &Timing) -> &str {
 }
 
 fn token_rate(timing: &Timing) -> String {
-    let (Some(rate), Some(tokens)) = (timing.output_tokens_per_s, timing.output_tokens) else {
+    let (Some(rate), Some(window)) = (timing.output_tokens_per_s, &timing.window) else {
         return format!("unknown: {}", no_tokens(timing));
     };
-    let tokens = counted(tokens, "token", "tokens");
-    let chunks = counted(timing.token_chunks, "chunk", "chunks");
+    let tokens = counted(window.output_tokens, "token", "tokens");
+    let chunks = counted(window.token_chunks, "chunk", "chunks");
     let source = match timing.token_source {
         Some(TokenSource::Usage) => format!("{tokens} by the server's usage, in {chunks}"),
         Some(TokenSource::Chunks) => format!("{tokens} ASSUMED from {chunks}: one token each"),
         None => format!("{tokens} of unknown source"),
     };
-    format!("{} ({source}, over {})", number(rate), or_dash(timing.window_ns, nanos))
+    let of = if timing.tail.is_some() { " of full load" } else { "" };
+    format!("{} ({source}, over {}{of})", number(rate), nanos(window.length_ns))
+}
+
+/// What the rate leaves out, or what it was without the end of the load.
+fn beside(page: &mut Page, load: &Load, timing: &Timing) {
+    if let Some(tail) = timing.tail.as_ref().filter(|tail| tail.output_tokens > 0) {
+        let tokens = counted(tail.output_tokens, "token", "tokens");
+        page.pair("after the load", &format!("{tokens} in {}: in no rate", nanos(tail.length_ns)));
+    }
+    // One at a time has no end in which the load falls.
+    let falls = timing.tail.is_none() && load.concurrency != Some(1);
+    let (Some(steady), Some(window)) = (&timing.steady, &timing.window) else { return };
+    if let Some(rate) = steady.output_tokens_per_s.filter(|_| falls && steady.length_ns < window.length_ns) {
+        let over = nanos(steady.length_ns);
+        page.pair("at full load", &format!("{} tokens/s, over the {over} up to the last send", number(rate)));
+    }
 }
 
 /// Measured requests that Ctrl-C ended. Not from the requests listed, which may be some of them.

@@ -73,7 +73,7 @@ fn a_sweep_of_which_little_is_known_has_a_reason_for_each_dash() {
         &[
             "         4        0/4         –       –       –       –       –       –    1.00      0        –\n",
             "         8        2/0      11.4    40.0    40.0       –       –    50.0    1.00   11.4        –\n",
-            "– tokens/s, TTFT, gap, e2e at 4: no measured request succeeded",
+            "– tokens/s, TTFT, gap, e2e, CPU a token at 4: no measured request succeeded",
             "– gap at 8: no answer had two chunks with text",
             "– CPU a token at 8: the load's window of 175 ms is shorter",
             "goodput             requests a second that kept e2e ≤ 60.0 ms",
