@@ -85,7 +85,7 @@ pub struct Header {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Run {
-    /// Exact.
+    /// What the scheduler has charged: all of it once a thread has left the CPU, up to the last tick while it runs.
     pub exec_ns: u64,
     /// Sampled by the tick; only the ratio of the two is meaningful (see `cputime_adjust`).
     pub utime_ns: u64,
@@ -247,6 +247,27 @@ pub struct Mark {
     pub ended_ns: u64,
 }
 
+/// One CPU at one moment: which thread runs there, and up to when its run time is charged to it. The scheduler
+/// charges a running thread at its tick and when it leaves the CPU, so that `se.sum_exec_runtime`, and every clock and
+/// file that is made of it, is late by the time since `charged_at`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct OnCpu {
+    /// The CPU's `struct rq`, which the program remembers from its first look.
+    pub queue: u64,
+    /// `se.exec_start`: on the CPU's task clock.
+    pub charged_at: u64,
+    /// By how much that clock is behind the scheduler's: the time of interrupts and of the hypervisor.
+    pub behind: u64,
+    /// The group's, with `host_tgid` its id.
+    pub start_boottime_ns: u64,
+    /// The thread in the initial pid namespace; 0 where the CPU is idle, or changed hands during the look.
+    pub host_tid: u32,
+    pub host_tgid: u32,
+    /// Of the looker's own entry, the last one: when the look began.
+    pub t_ns: u64,
+}
+
 /// What user space decides before loading.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
@@ -263,6 +284,9 @@ pub struct Settings {
     pub exit_tells_group_dead: u32,
     /// `sched_switch` has the argument `prev_state` (Linux 5.18 and later), and its program is attached.
     pub switch_tells_state: u32,
+    /// CPUs that [`OnCpu`] is told of; the entry after them is the looker's own.
+    pub cpus: u32,
+    pub _pad: u32,
 }
 
 /// What changes while the program runs.
@@ -334,6 +358,14 @@ pub struct Layout {
     pub upid_ns: u32,
     pub upid_size: u32,
     pub pid_namespace_inum: u32,
+    // From here on only for [`OnCpu`]: a kernel without them has none.
+    pub task_exec_start: u32,
+    pub task_sched_task_group: u32,
+    pub task_group_cfs_rq: u32,
+    pub cfs_rq_rq: u32,
+    pub rq_curr: u32,
+    pub rq_clock: u32,
+    pub rq_clock_task: u32,
 }
 
 impl Layout {
@@ -386,6 +418,13 @@ impl Layout {
         upid_ns: 0,
         upid_size: 0,
         pid_namespace_inum: 0,
+        task_exec_start: 0,
+        task_sched_task_group: 0,
+        task_group_cfs_rq: 0,
+        cfs_rq_rq: 0,
+        rq_curr: 0,
+        rq_clock: 0,
+        rq_clock_task: 0,
     };
 }
 
@@ -402,7 +441,8 @@ const _: () = {
     assert!(size_of::<TaskRecord>() == 96);
     assert!(size_of::<Totals>() == 144);
     assert!(size_of::<Mark>() == 72);
-    assert!(size_of::<Settings>() == 88);
+    assert!(size_of::<OnCpu>() == 48);
+    assert!(size_of::<Settings>() == 96);
     assert!(size_of::<Control>() == 24);
     assert!(core::mem::offset_of!(ExecRecord, exe) == 56);
     assert!(core::mem::offset_of!(ExecRecord, argv) == 184);

@@ -13,6 +13,7 @@
 
 mod emit;
 mod members;
+mod on_cpu;
 mod snapshot;
 mod task;
 mod usage;
@@ -41,6 +42,8 @@ static SETTINGS: Settings = Settings {
     wake_at_bytes: 0,
     exit_tells_group_dead: 0,
     switch_tells_state: 0,
+    cpus: 0,
+    _pad: 0,
 };
 
 const NOTHING: Run = Run { exec_ns: 0, utime_ns: 0, stime_ns: 0 };

@@ -21,6 +21,7 @@ pub mod puppet;
 pub mod ready;
 pub mod script;
 pub mod served;
+pub mod spun;
 pub mod stats;
 pub mod storm;
 pub mod terminal;

@@ -112,6 +112,7 @@ mod tests {
                 rss_bytes: 1,
                 pss_bytes: None,
                 cpu: Nanos::from_millis(n * 25),
+                cpu_error: Nanos::ZERO,
             })
             .collect();
         let mut o = ObservationBuilder::new().samples(samples).build();

@@ -317,6 +317,8 @@ impl ObservationBuilder {
             cpu_exited: CpuTime::default(),
             cpu_living: CpuTime::default(),
             cpu_unlisted: CpuTime::default(),
+            cpu_error: Nanos::ZERO,
+            cpu_error_reason: None,
             cgroups: std::collections::HashMap::new(),
             accounting: None,
             pss_reason: None,
@@ -382,6 +384,7 @@ impl ObservationBuilder {
             rss_bytes: sampled().filter_map(|p| p.sampled_peak_rss_bytes).sum(),
             pss_bytes: None,
             cpu: Nanos(total / 20 * n),
+            cpu_error: Nanos::ZERO,
         };
         let samples = self.1.unwrap_or_else(|| (1..20).map(steady).collect());
         o.samples = samples;
@@ -394,6 +397,7 @@ pub(crate) fn accounting() -> CgroupAccounting {
     CgroupAccounting {
         cpu_file: Some("/sys/fs/cgroup/srv/llm/cpu.stat".to_owned()),
         cpu: Some(Nanos::from_millis(2_000)),
+        cpu_uncharged_ns: 0,
         cpu_reason: None,
         memory_file: Some("/sys/fs/cgroup/srv/llm/memory.peak".to_owned()),
         memory_peak_bytes: Some(640 << 20),

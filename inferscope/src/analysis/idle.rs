@@ -57,7 +57,8 @@ mod tests {
     const BASH_RSS: u64 = 3_500_000;
 
     fn sample(t: u64, threads: u32, rss_bytes: u64, cpu_us: u64) -> SetSample {
-        SetSample { t: ms(t), processes: 1, threads, rss_bytes, pss_bytes: None, cpu: Nanos(cpu_us * 1_000) }
+        let cpu = Nanos(cpu_us * 1_000);
+        SetSample { t: ms(t), processes: 1, threads, rss_bytes, pss_bytes: None, cpu, cpu_error: Nanos::ZERO }
     }
 
     fn warning(samples: Vec<SetSample>, descendants: bool) -> Option<String> {

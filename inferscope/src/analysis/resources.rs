@@ -35,6 +35,7 @@ pub(super) fn resources(inputs: &Inputs<'_>) -> model::Resources {
                 rss_bytes: s.rss_bytes,
                 pss_bytes: s.pss_bytes,
                 cpu_ns: s.cpu.0,
+                cpu_error_ns: Some(s.cpu_error.0),
             })
             .collect(),
         peak_rss_bytes: rss.bytes,
@@ -227,6 +228,7 @@ mod tests {
             rss_bytes: 1 << 20,
             pss_bytes: None,
             cpu: Nanos::from_millis(cpu_ms),
+            cpu_error: Nanos::ZERO,
         }
     }
 

@@ -29,7 +29,7 @@ impl CpuTime {
         self.user + self.system
     }
 
-    /// What was used since `base`. The totals are exact and their split is an estimate that may move
+    /// What was used since `base`. The totals add up and their split is an estimate that may move
     /// either way between two readings, so the difference of the totals is what is divided.
     #[must_use]
     pub fn since(self, base: Self) -> Self {
@@ -176,6 +176,8 @@ pub struct SetSample {
     pub pss_bytes: Option<u64>,
     /// CPU of the set since the window's start, of the living and the dead.
     pub cpu: Nanos,
+    /// How far off that may be.
+    pub cpu_error: Nanos,
 }
 
 /// Counts over the window, kept where the events happen so that a lost record does not change them.
@@ -219,6 +221,8 @@ pub struct CgroupAccounting {
     /// The file that told of CPU: `cpu.stat` (v2) or `cpuacct.usage` (v1), with its path.
     pub cpu_file: Option<String>,
     pub cpu: Option<Nanos>,
+    /// The part of it, perhaps negative, that the file did not hold yet at the ends: run time that was not charged.
+    pub cpu_uncharged_ns: i64,
     /// Why there is no figure, or why it is of another set of processes.
     pub cpu_reason: Option<String>,
     /// `memory.peak` (v2) or `memory.max_usage_in_bytes` (v1): page cache and kernel memory included,
@@ -271,6 +275,10 @@ pub struct Observation {
     /// The part of both that belongs to no listed process, or to one whose end was not told: the kernel
     /// program's own sum less what its records said, and readings of the living that are not listed.
     pub cpu_unlisted: CpuTime,
+    /// How far off their sum may be.
+    pub cpu_error: Nanos,
+    /// Why running threads are only known up to when they were charged last; `None` where their time since is known.
+    pub cpu_error_reason: Option<String>,
     /// Paths of the cgroups that records name, within the v2 hierarchy.
     pub cgroups: HashMap<u64, String>,
     /// `None` where the target is no whole cgroup.

@@ -4,9 +4,10 @@
 //! no conclusions (`analysis` does). Spawned and joined by `run`.
 //!
 //! `target` finds the roots; `ebpf` or `proc` follow the set; `table` is the pure state machine that
-//! both feed; `observer` is the one thread that drains, samples and keeps time; `gpu` polls NVML.
+//! both feed; `clocks` reads what it has used; `observer` is the one thread that drains, samples and keeps time; `gpu` polls NVML.
 
 pub(crate) mod cgroup;
+mod clocks;
 mod ebpf;
 pub mod gpu;
 mod observer;

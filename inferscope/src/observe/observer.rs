@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 
 use super::cgroup::{self, Accounting, Hierarchies};
+use super::clocks::{self, Clocks, Kernel, Tick};
 use super::ebpf::{EbpfError, Record, Tracker, What, cpu_of};
 use super::pace::Pace;
 use super::proc::handle::cpu_clock;
@@ -31,6 +32,12 @@ use crate::units::Nanos;
 const DRAIN_INTERVAL: Nanos = Nanos::from_millis(20);
 /// A free comes 17–40 ms after an exit (FACTS.md); one that has not come by then never will.
 const SETTLE_LIMIT: Nanos = Nanos::from_millis(1_000);
+/// CONFIG_HZ is 1,000 at most.
+const SHORTEST_TICK: Nanos = Nanos::from_millis(1);
+/// Without a tick a CPU is looked after once a second.
+const LONGEST_UNCHARGED: Nanos = Nanos::from_millis(1_100);
+const NOT_TOLD: &str = "only the kernel tracker tells which threads run, and a running thread's CPU clock moves at the \
+                        scheduler's tick";
 /// An hour at 50 ms fits; beyond, neighbours are merged (see `series`).
 const MAX_SAMPLES: usize = 100_000;
 
@@ -110,6 +117,10 @@ struct Worker {
     failed_looks: u64,
     /// inferscope itself was in the target's cgroup.
     beside_own: bool,
+    tick: Tick,
+    cpus: u64,
+    /// Of the set's CPU when the window began.
+    first_error: Nanos,
 }
 
 impl Worker {
@@ -135,18 +146,18 @@ impl Worker {
                 }
             }
         };
-        let started = Mono::now();
+        let now = Mono::now();
         let mut worker = Self {
             tracker,
             tracker_reason,
             target: target.clone(),
             table,
             sampler,
-            pace: Pace::new(plan.sample_interval, started),
+            pace: Pace::new(plan.sample_interval, now),
             samples: Series::new(MAX_SAMPLES, |a, b| a.rss_bytes > b.rss_bytes),
             accounting,
             hierarchies,
-            started,
+            started: now,
             highest_cpu: Nanos::ZERO,
             target_ended: None,
             tell_end: watch::Sender::new(false),
@@ -154,12 +165,16 @@ impl Worker {
             moved_in: false,
             failed_looks: 0,
             beside_own,
+            tick: tick(),
+            cpus: std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
+            first_error: Nanos::ZERO,
         };
         if worker.tracker.is_none() {
             worker.first_scan();
         }
         worker.begin_window();
         let (first, _) = worker.sample();
+        worker.first_error = first.cpu_error;
         worker.samples.push(first);
         // An empty cgroup is waited in; a tree without a process never gets one.
         if first.processes == 0 && target.cgroup.is_none() {
@@ -173,17 +188,20 @@ impl Worker {
     /// time: what is born from here on counts from its birth.
     fn begin_window(&mut self) {
         let before = self.accounting.as_ref().and_then(Accounting::read);
-        let living: Vec<_> = self.table.living().collect();
-        for (i, pid, _) in living {
-            let clock = i32::try_from(pid).ok().filter(|pid| *pid != 0).and_then(cpu_clock);
-            if let Some(total) = clock {
-                self.table.window_began(i, total);
-            }
-        }
+        let clocks = self.clocks();
         if let Some(accounting) = &mut self.accounting {
             let after = accounting.read();
-            accounting.begin(before, after);
+            accounting.begin(before, after, clocks.uncharged);
         }
+        for (i, total) in clocks.totals() {
+            self.table.window_began(i, total);
+        }
+        self.started = clocks.t;
+    }
+
+    /// The clocks of the living, all as of one moment.
+    fn clocks(&self) -> Clocks {
+        clocks::read(&self.table.members(), self.tick, &mut Here(self.tracker.as_ref()))
     }
 
     fn first_scan(&mut self) {
@@ -275,15 +293,29 @@ impl Worker {
 
     /// One look at every living member.
     fn sample(&mut self) -> (SetSample, Look) {
+        self.find_newcomers();
+        let lossy = self.recover();
+        let clocks = self.clocks();
+        self.sample_at(&clocks, lossy)
+    }
+
+    fn find_newcomers(&mut self) {
         if self.tracker.is_none() && self.target.descendants {
             let nodes = tree::scan();
             for node in tree::newcomers(&nodes, &self.table.living_pids(), std::process::id()) {
                 self.appear(node, Birth::Forked);
             }
         }
-        let lossy = self.recover();
-        let t = Mono::now();
-        let look = self.sampler.look(t, &mut self.table);
+    }
+
+    /// The set at the moment when its clocks were read.
+    fn sample_at(&mut self, clocks: &Clocks, lossy: bool) -> (SetSample, Look) {
+        let t = clocks.t;
+        if clocks.some_gone {
+            // Their ends were told meanwhile.
+            self.drain();
+        }
+        let look = self.sampler.look(clocks, &mut self.table);
         if self.tracker.is_none() {
             for &i in look.gone.iter().chain(&look.zombies) {
                 self.table.vanish(t, i, false);
@@ -303,8 +335,14 @@ impl Worker {
             rss_bytes: look.rss_bytes,
             pss_bytes: look.pss_bytes,
             cpu: self.highest_cpu,
+            // So many threads can run at a time.
+            cpu_error: clocks.error.unwrap_or_else(|| self.tick_of(u64::from(look.threads))),
         };
         (sample, look)
+    }
+
+    fn tick_of(&self, threads: u64) -> Nanos {
+        Nanos(self.tick.length.0.saturating_mul(threads.min(self.cpus)))
     }
 
     /// A tree ends with its last process, a cgroup with its directory.
@@ -328,13 +366,16 @@ impl Worker {
             tracker.detach_births();
         }
         self.drain();
+        self.find_newcomers();
+        let lossy = self.recover();
         let before = self.accounting.as_ref().and_then(Accounting::read);
-        let (last, look) = self.sample();
+        let clocks = self.clocks();
         if let Some(accounting) = &mut self.accounting {
             let after = accounting.read();
-            accounting.end(before, after);
+            accounting.end(before, after, clocks.uncharged);
         }
-        let ended = Mono::now();
+        let (last, look) = self.sample_at(&clocks, lossy);
+        let ended = clocks.t;
         self.sampler.note_peaks(&mut self.table);
         let unlisted_living = self.unlisted_living();
         if let Some(tracker) = &mut self.tracker {
@@ -392,6 +433,10 @@ impl Worker {
         let accounting: Option<CgroupAccounting> = self.accounting.map(|a| a.finish(apart));
         let cgroups = cgroup::paths(&self.hierarchies, &self.table.cgroup_ids());
         let by_kernel = self.tracker.is_some();
+        let cpu_error_reason = match &self.tracker {
+            None => Some(NOT_TOLD.to_owned()),
+            Some(tracker) => tracker.running_reason().map(str::to_owned),
+        };
         let tells_oom = self.tracker.as_ref().is_some_and(Tracker::tells_oom);
         let (processes, events) = self.table.finish(tells_oom, loss.ring_full_by.execs == 0);
         Observation {
@@ -408,6 +453,8 @@ impl Worker {
             cpu_exited,
             cpu_living,
             cpu_unlisted,
+            cpu_error: self.first_error + last.cpu_error,
+            cpu_error_reason,
             cgroups,
             accounting,
             pss_reason: self.sampler.pss_reason,
@@ -475,6 +522,34 @@ impl Worker {
             self.drain();
         }
     }
+}
+
+/// What is read, on the running machine.
+struct Here<'a>(Option<&'a Tracker>);
+
+impl Kernel for Here<'_> {
+    fn look(&mut self) -> Option<clocks::Look> {
+        self.0?.running()
+    }
+
+    fn clock(&mut self, pid: u32) -> Option<Nanos> {
+        cpu_clock(i32::try_from(pid).ok()?)
+    }
+
+    fn now(&mut self) -> Mono {
+        Mono::now()
+    }
+}
+
+/// How late this kernel charges.
+fn tick() -> Tick {
+    // The coarse clock moves with the tick.
+    let length = rustix::time::clock_getres(rustix::time::ClockId::MonotonicCoarse);
+    let length = Nanos(length.tv_nsec.unsigned_abs()).max(SHORTEST_TICK);
+    let tickless = std::fs::read_to_string("/sys/devices/system/cpu/nohz_full");
+    let is_tickless = tickless.is_ok_and(|cpus| cpus.trim().starts_with(|c: char| c.is_ascii_digit()));
+    let longest = if is_tickless { LONGEST_UNCHARGED } else { Nanos(length.0 * 4) };
+    Tick { length, longest }
 }
 
 /// Why the cgroup's own figure is of other processes than the set's.

@@ -5,10 +5,12 @@
 
 use std::collections::HashMap;
 
+use super::clocks::Clocks;
 use super::proc::handle::{Handle, Reading, Units, Unread};
 use super::pss::Schedule;
 use super::table::Table;
 use crate::clock::Mono;
+use crate::units::Nanos;
 
 /// Processes whose files are kept open, as far as RLIMIT_NOFILE lets them; beyond, a handle is opened for each
 /// reading.
@@ -25,6 +27,13 @@ pub(super) struct Sampler {
     pss: Schedule,
     /// Why no PSS could be read, the last time it was tried.
     pub(super) pss_reason: Option<String>,
+}
+
+/// A process by its pid and start.
+#[derive(Clone, Copy)]
+struct Named {
+    pid: u32,
+    start: u64,
 }
 
 /// The set at one look.
@@ -53,15 +62,17 @@ impl Sampler {
         }
     }
 
-    /// One look at every living member.
-    pub(super) fn look(&mut self, t: Mono, table: &mut Table) -> Look {
+    /// One look at every living member, whose clocks were read just before.
+    pub(super) fn look(&mut self, clocks: &Clocks, table: &mut Table) -> Look {
+        let t = clocks.t;
         let mut look = Look::default();
         let living: Vec<_> = table.living().collect();
         self.handles.retain(|&i, _| table.is_living(i));
         for (i, pid, start) in living {
+            let total = clocks.total(i);
             let reading = match self.handles.get(&i) {
-                Some(handle) => handle.read(),
-                None => self.first_look(i, pid, start, table),
+                Some(handle) => handle.read(total),
+                None => self.first_look(i, Named { pid, start }, total, table),
             };
             match reading {
                 Ok(reading) if reading.zombie => {
@@ -80,7 +91,13 @@ impl Sampler {
                     look.threads = look.threads.saturating_add(reading.threads);
                     look.rss_bytes = look.rss_bytes.saturating_add(reading.rss_bytes);
                 }
-                Err(Unread::Gone) => look.gone.push(i),
+                Err(Unread::Gone) => {
+                    // It ended after its clock was read.
+                    if let Some(total) = total {
+                        table.ran(i, total);
+                    }
+                    look.gone.push(i);
+                }
                 Err(Unread::Refused) => table.loss.unreadable += 1,
             }
         }
@@ -92,13 +109,19 @@ impl Sampler {
         look
     }
 
-    fn first_look(&mut self, i: usize, pid: u32, start: u64, table: &mut Table) -> Result<Reading, Unread> {
+    fn first_look(
+        &mut self,
+        i: usize,
+        Named { pid, start }: Named,
+        total: Option<Nanos>,
+        table: &mut Table,
+    ) -> Result<Reading, Unread> {
         if pid == 0 {
             // A member outside of the tracer's pid namespace has no entry in its /proc.
             return Err(Unread::Refused);
         }
         let handle = Handle::open(pid, Some(self.units.start_ticks(start)), self.units)?;
-        let reading = handle.read()?;
+        let reading = handle.read(total)?;
         let (exe, argv) = handle.identity();
         table.identify(i, exe, argv);
         if self.handles.len() < self.max_handles {
@@ -143,6 +166,6 @@ impl Sampler {
 
     /// A reading apart from the handles kept.
     pub(super) fn read(&self, pid: u32, start: u64) -> Result<Reading, Unread> {
-        Handle::open(pid, Some(self.units.start_ticks(start)), self.units)?.read()
+        Handle::open(pid, Some(self.units.start_ticks(start)), self.units)?.read(None)
     }
 }

@@ -11,6 +11,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use inferscope_common::Run;
 
+use super::clocks::Member;
 use super::ebpf::{Alive, GroupUsage, Id, Record, What, cpu_of};
 use super::proc::handle::Reading;
 use super::proc::tree::Node;
@@ -172,7 +173,7 @@ impl Table {
     }
 
     fn insert_alive(&mut self, id: Id, pid: u32, birth: Birth, alive: Alive) {
-        // A first reading is exact; the kernel program's base is as old as the last tick.
+        // The first clocks are corrected; the kernel program's base is as old as the last tick.
         let base = if birth == Birth::AliveAtStart { Base::Provisional } else { Base::Known };
         let mut entry = Entry::new(id, pid, alive.parent, birth, base, alive.comm);
         entry.record.cpu_before = cpu_of(alive.base);
@@ -254,11 +255,18 @@ impl Table {
         self.end(i, t, None);
     }
 
-    /// The CPU clock of a living member when the window began: exact, where the kernel program's base is as
-    /// old as the last tick.
+    /// The CPU clock of a living member when the window began, corrected, where the kernel program's base is as old as
+    /// the last tick.
     pub(crate) fn window_began(&mut self, i: usize, total: Nanos) {
         if let Some(entry) = self.entries.get_mut(i) {
             entry.window_began(total);
+        }
+    }
+
+    /// The CPU clock of a member of which nothing else could be read.
+    pub(crate) fn ran(&mut self, i: usize, total: Nanos) {
+        if let Some(entry) = self.entries.get_mut(i) {
+            entry.ran(total);
         }
     }
 
@@ -299,6 +307,17 @@ impl Table {
     /// Index, pid and start of each living member.
     pub(crate) fn living(&self) -> impl Iterator<Item = (usize, u32, u64)> + '_ {
         self.living.iter().map(|&i| (i, self.entries[i].record.pid, self.start(i)))
+    }
+
+    /// Those of them that have a clock: a process outside of the tracer's pid namespace has no pid in it.
+    pub(crate) fn members(&self) -> Vec<Member> {
+        let member = |i: usize| {
+            let record = &self.entries[i].record;
+            let host_pid = record.host_pid.unwrap_or(record.pid);
+            let id = Id { host_pid, start_boottime_ns: self.start(i) };
+            Member { index: i, pid: record.pid, id }
+        };
+        self.living.iter().map(|&i| member(i)).filter(|member| member.pid != 0).collect()
     }
 
     pub(crate) fn living_pids(&self) -> HashSet<u32> {

@@ -104,6 +104,7 @@ mod tests {
             rss_bytes: 0,
             pss_bytes: None,
             cpu: Nanos((cpu * 1e9) as u64),
+            cpu_error: Nanos::ZERO,
         };
         vec![sample(10, 0.0), sample(12, 0.2), sample(16, 4.0f64.mul_add(cpus, 0.2))]
     }

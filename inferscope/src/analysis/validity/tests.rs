@@ -294,6 +294,7 @@ fn an_idle_target_is_in_the_report_as_well() {
         rss_bytes: 1 << 20,
         pss_bytes: None,
         cpu: Nanos(0),
+        cpu_error: Nanos::ZERO,
     };
     let f = with_observation(
         ObservationBuilder::new()

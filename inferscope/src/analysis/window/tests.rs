@@ -90,6 +90,7 @@ fn cpu_a_token_divides_the_windows_cpu_by_the_windows_tokens() {
         rss_bytes: 1,
         pss_bytes: None,
         cpu: Nanos::from_millis(n * 10),
+        cpu_error: Nanos::ZERO,
     };
     let mut o = fixture::ObservationBuilder::new().samples((1..300).map(sample).collect()).build();
     (o.ended, o.cpu_living.user) = (ms(3_000), Nanos::from_millis(3_000));

@@ -15,9 +15,16 @@ use crate::units::Nanos;
 /// One target's accounting, over one window.
 pub(crate) struct Accounting {
     cpu_file: PathBuf,
-    begin: Option<Nanos>,
-    end: Option<Nanos>,
+    begin: Option<End>,
+    end: Option<End>,
     memory: Result<PathBuf, &'static str>,
+}
+
+/// One end of the window.
+struct End {
+    charged: Nanos,
+    /// What the members had used beyond.
+    uncharged: Nanos,
 }
 
 impl Accounting {
@@ -34,20 +41,26 @@ impl Accounting {
         usage(&std::fs::read_to_string(&self.cpu_file).ok()?)
     }
 
-    /// The window begins between these two readings.
-    pub(crate) fn begin(&mut self, before: Option<Nanos>, after: Option<Nanos>) {
-        self.begin = middle(before, after);
+    /// The window begins between these two readings, when so much was not charged.
+    pub(crate) fn begin(&mut self, before: Option<Nanos>, after: Option<Nanos>, uncharged: Nanos) {
+        self.begin = middle(before, after).map(|charged| End { charged, uncharged });
     }
 
     /// It ends between these.
-    pub(crate) fn end(&mut self, before: Option<Nanos>, after: Option<Nanos>) {
-        self.end = middle(before, after);
+    pub(crate) fn end(&mut self, before: Option<Nanos>, after: Option<Nanos>, uncharged: Nanos) {
+        self.end = middle(before, after).map(|charged| End { charged, uncharged });
     }
 
     /// `apart`: why the cgroup's figures are of other processes than the set's.
     pub(crate) fn finish(self, apart: Option<String>) -> CgroupAccounting {
         let shown = |path: &Path| Some(path.display().to_string());
-        let cpu = self.begin.zip(self.end).map(|(begin, end)| end.saturating_sub(begin));
+        let window = self.begin.zip(self.end);
+        let cpu = window.as_ref().map(|(begin, end)| {
+            (end.charged + end.uncharged).saturating_sub(begin.charged + begin.uncharged)
+        });
+        let cpu_uncharged_ns = window.map_or(0, |(begin, end)| {
+            end.uncharged.0.cast_signed().saturating_sub(begin.uncharged.0.cast_signed())
+        });
         let unread = || "the cgroup was gone, or could not be read, when the run ended".to_owned();
         let (memory_file, peak, memory_reason) = match &self.memory {
             Err(why) => (None, None, Some((*why).to_owned())),
@@ -62,6 +75,7 @@ impl Accounting {
             cpu_file: shown(&self.cpu_file),
             cpu_reason: apart.or_else(|| cpu.is_none().then(unread)),
             cpu,
+            cpu_uncharged_ns,
             memory_file,
             memory_limit_bytes: self.memory.as_ref().ok().and_then(|file| limit(file)),
             memory_peak_bytes: peak,

@@ -7,6 +7,7 @@ mod btf;
 mod decode;
 mod object;
 mod offsets;
+mod on_cpu;
 mod syscall;
 
 use std::fs;
@@ -20,6 +21,9 @@ use inferscope_common::{Control, MAX_ROOTS, Settings, TaskRecord, Totals, mode};
 use self::btf::{Btf, Named};
 use self::object::{Object, ObjectError, Patch};
 use self::offsets::Resolved;
+use self::on_cpu::OnCpus;
+use self::syscall::Kind;
+use super::clocks::Look;
 use super::target::Found;
 
 pub(crate) use decode::{Alive, GroupUsage, Id, Record, What, cpu_of, cputime_adjust};
@@ -91,6 +95,8 @@ pub(crate) struct Tracker {
     control: Array<MapData, [u32; 6]>,
     page_bytes: u64,
     kernel: KernelTells,
+    /// Or why it can't be told what runs.
+    on_cpus: Result<OnCpus, String>,
 }
 
 /// What this kernel's tracepoints tell.
@@ -121,13 +127,17 @@ impl Tracker {
             settings.cgroup_id = cgroup.id;
             settings.strict = u32::from(cgroup.strict);
         }
-        let Loaded { mut object, programs, snapshot, kernel } = load(&settings, ring_bytes)?;
+        let Loaded { mut object, programs, snapshot, kernel, on_cpu } = load(&settings, ring_bytes)?;
         let ring = RingBuf::try_from(Map::RingBuf(object.take_map("EVENTS")?)).map_err(refused)?;
         let totals = Map::PerCpuArray(object.take_map("TOTALS")?);
         let totals = PerCpuArray::try_from(totals).map_err(refused)?;
         let control = Array::try_from(Map::Array(object.take_map("CONTROL")?)).map_err(refused)?;
+        let on_cpus = on_cpu.and_then(|(program, cpus)| {
+            let map = object.take_map("ON_CPU").map_err(|e| e.to_string())?;
+            OnCpus::new(program, map.fd().as_fd(), cpus).map_err(|e| e.to_string())
+        });
         let links = Vec::new();
-        let mut tracker = Self { links, snapshot, ring, totals, control, page_bytes, kernel };
+        let mut tracker = Self { links, snapshot, ring, totals, control, page_bytes, kernel, on_cpus };
         tracker.identify(target.cgroup.as_ref().map(|c| c.below_own))?;
         tracker.set_mode(mode::MARK)?;
         for (name, program) in programs {
@@ -211,6 +221,16 @@ impl Tracker {
         self.control.set(0, bytemuck::cast::<_, [u32; 6]>(control), 0).map_err(refused)
     }
 
+    /// Which threads run at this moment, and up to when their run time is charged.
+    pub(crate) fn running(&self) -> Option<Look> {
+        self.on_cpus.as_ref().ok()?.look()
+    }
+
+    /// Why [`Self::running`] tells nothing.
+    pub(crate) fn running_reason(&self) -> Option<&str> {
+        self.on_cpus.as_ref().err().map(String::as_str)
+    }
+
     /// Whether OOM kills are told.
     pub(crate) fn tells_oom(&self) -> bool {
         self.kernel.oom
@@ -272,11 +292,15 @@ struct Loaded {
     programs: Vec<(&'static str, OwnedFd)>,
     snapshot: OwnedFd,
     kernel: KernelTells,
+    /// The program that tells what runs, and on how many CPUs; or why there is none.
+    on_cpu: Result<(OwnedFd, u32), String>,
 }
 
 fn load(settings: &Settings, ring_bytes: u32) -> Result<Loaded, EbpfError> {
     let told = read_btf()?;
+    let cpus = on_cpu::possible_cpus().ok_or("the number of CPUs can't be read");
     let settings = Settings {
+        cpus: cpus.unwrap_or(0),
         exit_tells_group_dead: u32::from(told.resolved.exit_tells_group_dead),
         switch_tells_state: u32::from(told.kernel.state),
         ..*settings
@@ -286,16 +310,28 @@ fn load(settings: &Settings, ring_bytes: u32) -> Result<Loaded, EbpfError> {
             ("LAYOUT", bytemuck::bytes_of(&told.resolved.layout)),
             ("SETTINGS", bytemuck::bytes_of(&settings)),
         ],
-        ring: ("EVENTS", ring_bytes),
+        sizes: &[("EVENTS", ring_bytes), ("ON_CPU", cpus.unwrap_or(0) + 1)],
     };
     let object = Object::create(OBJECT, &patch)?;
     let programs = told
         .tracepoints
         .iter()
-        .map(|&(name, id)| Ok((name, object.load(name, bpf_attach_type::BPF_TRACE_RAW_TP, id)?)))
+        .map(|&(name, id)| Ok((name, object.load(name, tracing(bpf_attach_type::BPF_TRACE_RAW_TP, id))?)))
         .collect::<Result<_, ObjectError>>()?;
-    let snapshot = object.load("snapshot", bpf_attach_type::BPF_TRACE_ITER, told.task_iterator)?;
-    Ok(Loaded { object, programs, snapshot, kernel: told.kernel })
+    let snapshot = object.load("snapshot", tracing(bpf_attach_type::BPF_TRACE_ITER, told.task_iterator))?;
+    let on_cpu = match (told.resolved.on_cpu, cpus) {
+        (Ok(()), Ok(cpus)) => match object.load("on_cpu", Kind::OnDemand) {
+            Ok(program) => Ok((program, cpus)),
+            Err(e) => Err(refused(e).to_string()),
+        },
+        (Err(e), _) => Err(e.to_string()),
+        (_, Err(e)) => Err(e.to_owned()),
+    };
+    Ok(Loaded { object, programs, snapshot, kernel: told.kernel, on_cpu })
+}
+
+const fn tracing(attach_type: bpf_attach_type, btf_id: u32) -> Kind {
+    Kind::Tracing { attach_type, btf_id }
 }
 
 /// What the kernel's BTF tells; the file itself, some megabytes, is not kept.

@@ -10,11 +10,11 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use aya::maps::{MapData, MapError};
 use aya_obj::btf::{BtfError, BtfFeatures};
-use aya_obj::generated::{bpf_attach_type, bpf_map_type};
+use aya_obj::generated::bpf_map_type;
 use aya_obj::relocation::EbpfRelocationError;
 use aya_obj::{EbpfSectionKind, ParseError};
 
-use super::syscall;
+use super::syscall::{self, Kind};
 
 /// A part of the object that the kernel, or aya-obj, does not take.
 #[derive(Debug, thiserror::Error)]
@@ -48,8 +48,8 @@ pub(crate) struct Object {
 pub(crate) struct Patch<'a> {
     /// Static variables with their values.
     pub(crate) globals: &'a [(&'a str, &'a [u8])],
-    /// A ring buffer with its size: a power of two, of whole pages.
-    pub(crate) ring: (&'a str, u32),
+    /// Maps with their sizes: a ring's is a power of two, of whole pages.
+    pub(crate) sizes: &'a [(&'a str, u32)],
 }
 
 impl Object {
@@ -62,8 +62,9 @@ impl Object {
         let types = parsed.fixup_and_sanitize_btf(&features)?.ok_or_else(|| missing("types"))?;
         let btf = syscall::load_btf(&types.to_bytes()).map_err(ObjectError::Types)?;
 
-        let (ring, ring_bytes) = patch.ring;
-        parsed.maps.get_mut(ring).ok_or_else(|| missing(ring))?.set_max_entries(ring_bytes);
+        for &(name, size) in patch.sizes {
+            parsed.maps.get_mut(name).ok_or_else(|| missing(name))?.set_max_entries(size);
+        }
         let mut made = Vec::new();
         for (name, mut description) in parsed.maps.drain() {
             if description.map_type() == bpf_map_type::BPF_MAP_TYPE_RINGBUF as u32 {
@@ -90,8 +91,7 @@ impl Object {
         Ok(Self { parsed, btf, maps })
     }
 
-    /// Loads a program for what has that id in the kernel's BTF.
-    pub(crate) fn load(&self, name: &str, attach: bpf_attach_type, to: u32) -> Result<OwnedFd, ObjectError> {
+    pub(crate) fn load(&self, name: &str, kind: Kind) -> Result<OwnedFd, ObjectError> {
         let program = self.parsed.programs.get(name).ok_or_else(|| missing(name))?;
         let function = self.parsed.functions.get(&program.function_key()).ok_or_else(|| missing(name))?;
         let func_info: Vec<[u32; 2]> =
@@ -100,8 +100,7 @@ impl Object {
             instructions: &function.instructions,
             license: &program.license,
             name,
-            attach_type: attach,
-            attach_btf_id: to,
+            kind,
             btf: self.btf.as_fd(),
             func_info: &func_info,
         };

@@ -26,6 +26,8 @@ pub(crate) struct Resolved {
     pub(crate) oom_tells_task: bool,
     /// `sched_switch` tells `prev_state`; before 5.18 the task's own field did.
     pub(crate) switch_tells_state: bool,
+    /// The run queues are as expected, so that it can be told what runs on a CPU; else the first part that is not.
+    pub(crate) on_cpu: Result<(), OffsetError>,
 }
 
 pub(crate) fn resolve(btf: &Btf<'_>) -> Result<Resolved, OffsetError> {
@@ -35,7 +37,7 @@ pub(crate) fn resolve(btf: &Btf<'_>) -> Result<Resolved, OffsetError> {
     let signal = |field| signal_struct.offset(&[field]);
     let (cgroup, mm, upid) = (holder("cgroup")?, holder("mm_struct")?, holder("upid")?);
     let pid = holder("pid")?;
-    let layout = Layout {
+    let mut layout = Layout {
         task_pid: task("pid")?,
         task_tgid: task("tgid")?,
         task_comm: task("comm")?,
@@ -89,7 +91,9 @@ pub(crate) fn resolve(btf: &Btf<'_>) -> Result<Resolved, OffsetError> {
         upid_ns: upid.offset(&["ns"])?,
         upid_size: upid.size_bytes()?,
         pid_namespace_inum: holder("pid_namespace")?.offset(&["ns", "inum"])?,
+        ..Layout::default()
     };
+    let on_cpu = run_queues(btf, &mut layout);
     // The kernel program reads these in pairs.
     for (of, first, second) in [
         ("utime, stime", layout.task_utime, layout.task_stime),
@@ -105,7 +109,23 @@ pub(crate) fn resolve(btf: &Btf<'_>) -> Result<Resolved, OffsetError> {
         exit_tells_group_dead: parameters(btf, "btf_trace_sched_process_exit").is_some_and(|n| n >= 3),
         oom_tells_task: parameters(btf, "btf_trace_mark_victim").is_some_and(|n| n >= 3),
         switch_tells_state: parameters(btf, "btf_trace_sched_switch").is_some_and(|n| n >= 5),
+        on_cpu,
     })
+}
+
+/// The way from a task to every CPU's run queue leads through its group's, which there are with
+/// CONFIG_FAIR_GROUP_SCHED.
+fn run_queues(btf: &Btf<'_>, layout: &mut Layout) -> Result<(), OffsetError> {
+    let task = Holder::find(btf, "task_struct")?;
+    let queue = Holder::find(btf, "rq")?;
+    layout.task_exec_start = task.offset(&["se", "exec_start"])?;
+    layout.task_sched_task_group = task.offset(&["sched_task_group"])?;
+    layout.task_group_cfs_rq = Holder::find(btf, "task_group")?.offset(&["cfs_rq"])?;
+    layout.cfs_rq_rq = Holder::find(btf, "cfs_rq")?.offset(&["rq"])?;
+    layout.rq_curr = queue.offset(&["curr"])?;
+    layout.rq_clock = queue.offset(&["clock"])?;
+    layout.rq_clock_task = queue.offset(&["clock_task"])?;
+    Ok(())
 }
 
 /// A struct and its name.

@@ -16,12 +16,19 @@ pub(crate) struct Program<'a> {
     pub(crate) instructions: &'a [aya_obj::generated::bpf_insn],
     pub(crate) license: &'a std::ffi::CStr,
     pub(crate) name: &'a str,
-    pub(crate) attach_type: bpf_attach_type,
-    /// What it attaches to, by its id in the kernel's BTF.
-    pub(crate) attach_btf_id: u32,
+    pub(crate) kind: Kind,
     pub(crate) btf: BorrowedFd<'a>,
     /// `struct bpf_func_info` each.
     pub(crate) func_info: &'a [[u32; 2]],
+}
+
+/// What runs a program.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Kind {
+    /// What has that id in the kernel's BTF.
+    Tracing { attach_type: bpf_attach_type, btf_id: u32 },
+    /// [`run`]: it is attached to nothing.
+    OnDemand,
 }
 
 #[repr(C)]
@@ -82,6 +89,16 @@ struct RawTracepointOpen {
     _pad: u32,
 }
 
+/// Up to `batch_size`.
+#[repr(C)]
+#[derive(Clone, Copy, NoUninit)]
+struct TestRun {
+    prog_fd: RawFd,
+    zero: [u32; 18],
+}
+
+const _: () = assert!(size_of::<TestRun>() == 76);
+
 #[repr(C)]
 #[derive(Clone, Copy, NoUninit)]
 struct LinkCreate {
@@ -107,8 +124,14 @@ pub(crate) fn load_program(program: &Program<'_>, log: &mut [u8]) -> io::Result<
     for (to, from) in prog_name[..15].iter_mut().zip(program.name.bytes()) {
         *to = from;
     }
+    let (prog_type, expected_attach_type, attach_btf_id) = match program.kind {
+        Kind::Tracing { attach_type, btf_id } => {
+            (bpf_prog_type::BPF_PROG_TYPE_TRACING as u32, attach_type as u32, btf_id)
+        }
+        Kind::OnDemand => (bpf_prog_type::BPF_PROG_TYPE_RAW_TRACEPOINT as u32, 0, 0),
+    };
     let attr = ProgLoad {
-        prog_type: bpf_prog_type::BPF_PROG_TYPE_TRACING as u32,
+        prog_type,
         insn_cnt: len(program.instructions)?,
         insns: address(program.instructions),
         license: program.license.as_ptr().addr() as u64,
@@ -119,7 +142,7 @@ pub(crate) fn load_program(program: &Program<'_>, log: &mut [u8]) -> io::Result<
         prog_flags: 0,
         prog_name,
         prog_ifindex: 0,
-        expected_attach_type: program.attach_type as u32,
+        expected_attach_type,
         prog_btf_fd: program.btf.as_raw_fd(),
         func_info_rec_size: size_of::<[u32; 2]>() as u32,
         func_info: address(program.func_info),
@@ -128,7 +151,7 @@ pub(crate) fn load_program(program: &Program<'_>, log: &mut [u8]) -> io::Result<
         line_info_rec_size: 0,
         line_info: 0,
         line_info_cnt: 0,
-        attach_btf_id: program.attach_btf_id,
+        attach_btf_id,
     };
     // SAFETY: each address is of a live slice and goes with its length; the log is writable; the licence ends
     // in a zero.
@@ -160,6 +183,14 @@ pub(crate) fn attach_tracepoint(program: BorrowedFd<'_>) -> io::Result<OwnedFd> 
     let attr = RawTracepointOpen { name: 0, prog_fd: program.as_raw_fd(), _pad: 0 };
     // SAFETY: no address is handed over; the name is the program's own.
     unsafe { open(bpf_cmd::BPF_RAW_TRACEPOINT_OPEN, &attr) }
+}
+
+/// Runs a program of [`Kind::OnDemand`], here and now, without the CPU being taken from it.
+pub(crate) fn run(program: BorrowedFd<'_>) -> io::Result<()> {
+    // No data and no context.
+    let attr = TestRun { prog_fd: program.as_raw_fd(), zero: [0; 18] };
+    // SAFETY: no address is handed over.
+    unsafe { bpf(bpf_cmd::BPF_PROG_TEST_RUN, &attr) }.map(drop)
 }
 
 /// One run of an iterator: reading the file runs the program.

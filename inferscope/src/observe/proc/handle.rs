@@ -59,8 +59,7 @@ pub(crate) struct Reading {
     pub(crate) zombie: bool,
     pub(crate) threads: u32,
     pub(crate) rss_bytes: u64,
-    /// Since its birth. The total is exact (its CPU clock); the split is by the kernel's own ratio,
-    /// in ticks of 10 ms.
+    /// Since its birth. The total is its CPU clock's; the split is by the kernel's own ratio, in ticks of 10 ms.
     pub(crate) cpu: CpuTime,
     pub(crate) minor_faults: u64,
     pub(crate) major_faults: u64,
@@ -106,8 +105,9 @@ impl Handle {
         Ok(handle)
     }
 
-    pub(crate) fn read(&self) -> Result<Reading, Unread> {
-        let ran = cpu_clock(self.process.pid);
+    /// `total`: what its CPU clock has told, corrected; else it is read here.
+    pub(crate) fn read(&self, total: Option<Nanos>) -> Result<Reading, Unread> {
+        let ran = total.or_else(|| cpu_clock(self.process.pid));
         let mut buffer = [0; STAT_BYTES];
         let statm = read(&self.statm, &mut buffer)?;
         let rss_pages = stat::resident_pages(statm).ok_or(Unread::Refused)?;
@@ -170,8 +170,9 @@ pub(crate) fn lives(pid: u32) -> bool {
     matches!(rustix::process::test_kill_process(pid), Ok(()) | Err(rustix::io::Errno::PERM))
 }
 
-/// The CPU clock of a process, all threads and the ended ones included, to the nanosecond. Its
-/// clock id is `~pid << 3 | CPUCLOCK_SCHED` (clock_getcpuclockid(3)); any process may read it.
+/// The CPU clock of a process, all threads and the ended ones included, in nanoseconds, up to when each running thread
+/// was charged last (`observe::clocks`). Its clock id is `~pid << 3 | CPUCLOCK_SCHED` (clock_getcpuclockid(3)); any
+/// process may read it.
 pub(crate) fn cpu_clock(pid: i32) -> Option<Nanos> {
     const CPUCLOCK_SCHED: libc::clockid_t = 2;
     let clock = (!pid << 3) | CPUCLOCK_SCHED;
@@ -194,11 +195,11 @@ mod tests {
     fn a_reading_after_the_end_says_gone() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let handle = Handle::open(child.id(), None, Units::of_this_machine()).unwrap();
-        let reading = handle.read().unwrap();
+        let reading = handle.read(None).unwrap();
         assert_eq!((reading.threads, reading.ppid), (1, std::process::id()));
         child.kill().unwrap();
         child.wait().unwrap();
-        assert_eq!(handle.read(), Err(Unread::Gone));
+        assert_eq!(handle.read(None), Err(Unread::Gone));
     }
 
     #[test]

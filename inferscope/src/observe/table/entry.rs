@@ -14,7 +14,7 @@ use crate::units::Nanos;
 pub(super) enum Base {
     /// Not known, so that its CPU isn't either.
     Unknown,
-    /// The kernel program's, until a first reading tells it exactly.
+    /// The kernel program's, until the first clock tells it better.
     Provisional,
     Known,
 }
@@ -136,12 +136,20 @@ impl Entry {
         record.involuntary_switches = Some(usage.involuntary_switches);
     }
 
-    /// The exact total takes the place of the kernel program's, whose split stands.
+    /// The corrected total takes the place of the kernel program's, whose split stands.
     pub(super) fn window_began(&mut self, total: Nanos) {
         if self.base == Base::Provisional {
             let before = self.record.cpu_before;
             self.record.cpu_before = cputime_adjust(before.user.0, before.system.0, total.0);
             self.base = Base::Known;
+        }
+    }
+
+    /// Split as before; nothing is known of a process that was never read otherwise.
+    pub(super) fn ran(&mut self, total: Nanos) {
+        if self.base == Base::Known && !self.is_closed() {
+            let before = self.cpu_ever.unwrap_or(self.record.cpu_before);
+            self.cpu_ever = Some(cputime_adjust(before.user.0, before.system.0, total.0));
         }
     }
 

@@ -94,6 +94,14 @@ pub struct ProcessesCpu {
     pub user_ns: Option<u64>,
     pub system_ns: Option<u64>,
     pub total_ns: Option<u64>,
+    /// How far off `total_ns` may be at the window's two ends together: the kernel charges a running thread at the
+    /// scheduler's tick. With the kernel tracker its run time since then is read, which leaves microseconds; else it is a
+    /// tick for each thread that may have run.
+    #[serde(default)]
+    pub error_ns: Option<u64>,
+    /// Why it is as much as a tick a thread.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error_reason: Option<String>,
     /// Of processes that ended.
     pub exited_ns: Option<u64>,
     /// Of processes alive at the end.
@@ -101,8 +109,13 @@ pub struct ProcessesCpu {
     /// The part of `total_ns` that no process of the list shows: their records were lost or found the list
     /// full, but the kernel program had summed them. `null` where there is no such sum.
     pub unlisted_ns: Option<u64>,
-    /// What the kernel itself accounts to the target's cgroup over the window.
+    /// What the kernel itself accounts to the target's cgroup over the window, and what it had not charged yet at the
+    /// window's ends (`cgroup_uncharged_ns`).
     pub cgroup_ns: Option<u64>,
+    /// The part of `cgroup_ns` that `cgroup_file` did not hold at the ends: run time of threads that ran then. Less than 0
+    /// where there was more of it at the window's start.
+    #[serde(default)]
+    pub cgroup_uncharged_ns: Option<i64>,
     /// The file that told it.
     pub cgroup_file: Option<String>,
     /// What the cgroup may hold beyond the processes' own figures: the kernel charges it up to 1.6 µs for
@@ -301,6 +314,9 @@ pub struct Sample {
     pub pss_bytes: Option<u64>,
     /// Cumulative since the window's start, processes that ended included.
     pub cpu_ns: u64,
+    /// How far off that may be: run time of threads that ran at this moment, as far as it was not known.
+    #[serde(default)]
+    pub cpu_error_ns: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

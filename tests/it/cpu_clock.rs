@@ -1,0 +1,145 @@
+//! The set's CPU time against that of processes which know it themselves.
+
+use std::fs;
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use inferscope_tests::binary;
+use inferscope_tests::cgroup::Cgroup;
+use inferscope_tests::needs;
+use inferscope_tests::spun::{Notes, Spinner};
+use serde_json::Value;
+
+/// Beside the error that is told: what the process's first thread does, and between reading and telling.
+const SLACK_NS: u64 = 100_000;
+
+/// One at a time: each has the CPUs for itself, as far as this program can see to it.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+struct Sample {
+    t: u64,
+    cpu_ns: u64,
+    error_ns: u64,
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_else(|| panic!("not a count: {value}"))
+}
+
+fn samples(report: &Value) -> Vec<Sample> {
+    let origin = number(&report["run"]["origin_monotonic_ns"]);
+    let samples = report["resources"]["samples"].as_array().expect("a list");
+    let sample = |s: &Value| Sample {
+        t: origin + number(&s["t_ns"]),
+        cpu_ns: number(&s["cpu_ns"]),
+        error_ns: number(&s["cpu_error_ns"]),
+    };
+    samples.iter().map(sample).collect()
+}
+
+/// By how much what each sample told since one of them is off, at least; every one is within its told error. That one is
+/// the sample at which the processes themselves know it best.
+fn off(samples: &[Sample], notes: &Notes) -> Vec<u64> {
+    let known: Vec<_> = samples.iter().filter_map(|s| Some((s, notes.used_at(s.t)?))).collect();
+    assert!(known.len() >= 15, "only {} samples to compare", known.len());
+    let &(base, base_used) = known.iter().min_by_key(|(_, used)| used.1 - used.0).expect("there are some");
+    let of = |&(s, used): &(&Sample, (u64, u64))| {
+        let told = i128::from(s.cpu_ns) - i128::from(base.cpu_ns);
+        let least = i128::from(used.0) - i128::from(base_used.1);
+        let most = i128::from(used.1) - i128::from(base_used.0);
+        let off = (least - told).max(told - most).max(0).unsigned_abs() as u64;
+        let error = base.error_ns + s.error_ns + SLACK_NS;
+        assert!(off <= error, "told {told}, used {least} to {most}, said to be off by {error} at most");
+        off
+    };
+    known.iter().map(of).collect()
+}
+
+fn observed(spinner: &Spinner, more: &[&str]) -> Value {
+    let pid = spinner.pid().to_string();
+    let running = binary::observing(&[&["--pid", &pid, "--gpu", "off"], more].concat());
+    std::thread::sleep(Duration::from_millis(1_200));
+    running.interrupted_report()
+}
+
+fn at_share(sorted: &mut [u64], share: f64) -> u64 {
+    sorted.sort_unstable();
+    sorted[(sorted.len() as f64 * share) as usize]
+}
+
+/// What they use comes in turns of every length beside the tick's.
+#[test]
+fn the_cpu_of_threads_that_run_is_known_to_the_moment() {
+    if !needs::kernel("what runs on each CPU") {
+        return;
+    }
+    let _alone = alone();
+    for (threads, spin_us, sleep_us) in
+        [(1, 1_000, 0), (2, 1_000, 0), (5, 1_000, 0), (3, 700, 300), (2, 9_000, 7_000)]
+    {
+        let spinner = Spinner::start(threads, spin_us, sleep_us);
+        let report = observed(&spinner, &[]);
+        let samples = samples(&report);
+        let mut off = off(&samples, &spinner.notes());
+        let mut errors: Vec<u64> = samples.iter().map(|s| s.error_ns).collect();
+        let (off_90, error_50) = (at_share(&mut off, 0.9), at_share(&mut errors, 0.5));
+        needs::say(&format!(
+            "{threads} threads, {spin_us}/{sleep_us} us: off by {off_90} ns at p90, {} ns at most; said to be by {error_50}",
+            off[off.len() - 1]
+        ));
+        assert!(off_90 < 200_000, "off by {off_90} ns at p90");
+        assert!(error_50 < 300_000, "said to be off by {error_50} ns");
+        assert!(report["processes"]["cpu"]["error_reason"].is_null(), "{:#}", report["processes"]["cpu"]);
+    }
+}
+
+/// Both are read in one moment, and neither by itself knows of what runs.
+#[test]
+fn the_set_and_its_cgroup_agree_to_half_a_percent_in_a_short_window() {
+    if !needs::kernel("a cgroup's CPU time") {
+        return;
+    }
+    let _alone = alone();
+    let Some(cgroup) = Cgroup::make("a cgroup's CPU time") else { return };
+    let spinner = Spinner::start(2, 1_000, 0);
+    fs::write(cgroup.v2().join("cgroup.procs"), spinner.pid().to_string()).expect("it lives");
+    let path = cgroup.v2().to_str().expect("UTF-8");
+    let mut apart: Vec<f64> = Vec::new();
+    for _ in 0..7 {
+        let running = binary::observing(&["--cgroup", path, "--gpu", "off"]);
+        std::thread::sleep(Duration::from_millis(200));
+        let report = running.interrupted_report();
+        let cpu = &report["processes"]["cpu"];
+        let percent = cpu["reconciliation_error_pct"].as_f64().unwrap_or_else(|| panic!("unknown: {cpu:#}"));
+        let (total, uncharged) = (number(&cpu["total_ns"]), &cpu["cgroup_uncharged_ns"]);
+        needs::say(&format!(
+            "a window of {} ms of CPU: {percent:.3}% apart, {uncharged} ns not charged",
+            total / 1_000_000
+        ));
+        assert!(uncharged.is_i64(), "{cpu:#}");
+        apart.push(percent.abs());
+    }
+    apart.sort_unstable_by(f64::total_cmp);
+    // Whoever has the CPU between the readings parts them; most windows see nobody.
+    assert!(apart[3] < 0.5, "apart by {apart:?} percent");
+    drop(spinner.notes());
+}
+
+/// A poller can't know, and says so.
+#[test]
+fn without_the_kernel_tracker_the_error_is_a_tick_for_each_running_thread() {
+    let _alone = alone();
+    let spinner = Spinner::start(2, 1_000, 0);
+    let report = observed(&spinner, &["--tracker", "proc"]);
+    let samples = samples(&report);
+    let mut off = off(&samples, &spinner.notes());
+    needs::say(&format!("polled: off by {} ns at p90", at_share(&mut off, 0.9)));
+    assert!(samples.iter().all(|s| s.error_ns >= 1_000_000), "no tick is shorter");
+    let cpu = &report["processes"]["cpu"];
+    assert!(number(&cpu["error_ns"]) >= 2_000_000, "{cpu:#}");
+    assert!(cpu["error_reason"].as_str().is_some_and(|why| why.contains("tick")), "{cpu:#}");
+}
