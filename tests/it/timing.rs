@@ -66,7 +66,7 @@ impl Measured {
                 continue;
             }
             let arrived = exchange.arrived_ns as f64 - origin;
-            let (ttft, truth) = (seen[0] - number(&request["sent_ns"]), written[0] - arrived);
+            let (ttft, truth) = (seen[0] - number(&request["written_ns"]), written[0] - arrived);
             first.push(ttft - truth);
             stamps.extend(seen.iter().zip(&written).map(|(s, w)| s - w));
             gaps.extend(seen.windows(2).zip(written.windows(2)).map(|(s, w)| (s[1] - s[0]) - (w[1] - w[0])));
@@ -102,13 +102,13 @@ impl Measured {
         let requests = self.report["requests"].as_array().unwrap();
         let measured = || requests.iter().filter(|request| request["warmup"] == false);
         let ttft: Vec<f64> =
-            measured().map(|r| number(&r["first_token_ns"]) - number(&r["sent_ns"])).collect();
+            measured().map(|r| number(&r["first_token_ns"]) - number(&r["written_ns"])).collect();
         assert_eq!(timing["ttft_ns"]["count"], REQUESTS);
         assert_close(number(&timing["ttft_ns"]["mean"]), ttft.iter().sum::<f64>() / REQUESTS as f64);
         assert_eq!(number(&timing["ttft_ns"]["max"]), ttft.iter().copied().fold(0.0, f64::max));
         let gaps: usize = self.exchanges[1..].iter().map(|e| e.tokens().count() - 1).sum();
         assert_eq!(timing["inter_chunk_ns"]["count"], gaps);
-        let e2e: f64 = measured().map(|r| number(&r["done_ns"]) - number(&r["sent_ns"])).sum();
+        let e2e: f64 = measured().map(|r| number(&r["done_ns"]) - number(&r["written_ns"])).sum();
         assert_close(number(&timing["e2e_ns"]["mean"]), e2e / REQUESTS as f64);
         assert_eq!(self.report["load"]["requests_sent"], REQUESTS);
         assert_eq!(self.report["load"]["requests_ok"], REQUESTS);

@@ -6,11 +6,13 @@ use std::collections::BTreeMap;
 
 use crate::report::model::TokenSource;
 
-const TIMING: [(&str, &str); 15] = [
+const TIMING: &[(&str, &str)] = &[
     (
         "ttft_ns",
-        "from the scheduled time (open loop) or the send to the first chunk with generated text, reasoning \
-         included; role-only and empty chunks don't count. aiperf, vllm bench serve and guidellm: TTFT",
+        "from the scheduled time (open loop) or the request's first byte handed to the kernel (closed loop) to the first \
+         chunk with generated text, reasoning included; role-only and empty chunks don't count. A connection's set-up \
+         (connect_ns) is in it in an open loop and not in a closed one; a request that was sent twice counts from its \
+         first sending. aiperf, vllm bench serve and guidellm: TTFT",
     ),
     ("ttfo_ns", "as ttft_ns, to the first chunk that is not reasoning. aiperf: TTFO"),
     (
@@ -33,7 +35,7 @@ const TIMING: [(&str, &str); 15] = [
     ),
     (
         "e2e_ns",
-        "from the scheduled time (open loop) or the send to the last byte. aiperf and guidellm: request latency; vllm bench serve: E2EL",
+        "from the same moment as ttft_ns to the last byte of the answer ([DONE], or where it is left out the last read). aiperf and guidellm: request latency; vllm bench serve: E2EL",
     ),
     (
         "total_tokens_per_s",
@@ -67,6 +69,11 @@ const TIMING: [(&str, &str); 15] = [
         "steady",
         "the part of the measured part in which the load was full: up to the send of the last request, or the end of \
          --duration",
+    ),
+    (
+        "connect_ns",
+        "DNS, TCP and TLS of a connection that was opened for a request (load.connect_ns: the successful measured ones); a \
+         request on an open connection has none",
     ),
     (
         "Dist",

@@ -50,6 +50,8 @@ impl RequestBuilder {
             warmup: false,
             scheduled: None,
             sent: ms(0),
+            written: None,
+            connect: None,
             headers: None,
             http_status: None,
             chunks: Vec::new(),
@@ -82,6 +84,13 @@ impl RequestBuilder {
 
     pub(crate) fn scheduled(mut self, t: u64) -> Self {
         self.0.scheduled = Some(ms(t));
+        self
+    }
+
+    /// A connection was opened for it, once it was sent.
+    pub(crate) fn connected_in(mut self, took: u64) -> Self {
+        self.0.connect = Some(Nanos::from_millis(took));
+        self.0.written = Some(self.0.sent.plus(Nanos::from_millis(took)));
         self
     }
 

@@ -27,11 +27,18 @@ pub(super) struct Fold {
     pub(super) distributions: Distributions,
     /// Send time minus scheduled time, of an open loop.
     pub(super) lag: Distribution,
+    /// What the connections took that were opened for successful measured requests.
+    pub(super) connect: Distribution,
 }
 
 impl Fold {
     pub(super) fn new() -> Self {
-        Self { sums: Sums::default(), distributions: Distributions::new(), lag: Distribution::new() }
+        Self {
+            sums: Sums::default(),
+            distributions: Distributions::new(),
+            lag: Distribution::new(),
+            connect: Distribution::new(),
+        }
     }
 
     pub(super) fn add(&mut self, answer: &Answer<'_>, of: &Terms<'_>, loaded: Loaded) {
@@ -45,6 +52,9 @@ impl Fold {
         }
         if answer.counts() {
             self.distributions.record(answer);
+            if let Some(took) = answer.request.connect {
+                self.connect.record(took);
+            }
         }
     }
 
@@ -58,6 +68,7 @@ impl Fold {
         self.sums.merge(&other.sums);
         self.distributions.merge(&other.distributions);
         self.lag += &other.lag;
+        self.connect += &other.connect;
     }
 }
 

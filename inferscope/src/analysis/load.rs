@@ -61,6 +61,11 @@ pub(super) fn load(inputs: &Inputs<'_>, plan: &LoadPlan, measured: &Measured) ->
         failures: sums.failures.report(),
         requests_resent: measured.resent,
         connections_opened: measured.client.connections_opened,
+        connect_ns: measured.connect.report(if sums.ok == 0 {
+            "no measured request succeeded"
+        } else {
+            "each measured request that succeeded found a connection that was open already"
+        }),
         in_flight: in_flight(inputs.origin, phases()),
         schedule_lag_ns: match only {
             Some(only) => only.lag.clone(),

@@ -13,6 +13,7 @@ use crate::report::model;
 use crate::units::Nanos;
 
 use super::confidence::{self, Run};
+use super::dist::Distribution;
 use super::fold::{Fold, Sums, Terms};
 use super::requests::{Answer, Place, listed};
 use super::saturation::{self, Height};
@@ -48,6 +49,8 @@ pub struct Measured {
     phases: Vec<PhaseLog>,
     pub(super) done: Vec<StepDone>,
     pub(super) sums: Sums,
+    /// Of all steps.
+    pub(super) connect: Distribution,
     pub(super) client: ClientLog,
     pub(super) resent: u64,
     pub(super) calibration: Option<Calibration>,
@@ -88,6 +91,7 @@ impl Measured {
             phases: Vec::new(),
             done: Vec::new(),
             sums: Sums::default(),
+            connect: Distribution::new(),
             client: ClientLog::default(),
             resent: 0,
             calibration: None,
@@ -124,6 +128,7 @@ impl Measured {
         let mut phase = std::mem::replace(&mut self.phase, Fold::new());
         phase.close(&log);
         self.sums.merge(&phase.sums);
+        self.connect += &phase.connect;
         self.runs.push(Run::of(&phase));
         self.summary = Summary::of(&phase);
         self.step.merge(&phase);

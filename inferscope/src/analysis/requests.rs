@@ -43,11 +43,6 @@ impl<'a> Answer<'a> {
         self.text_chunks().next_back().map(|c| c.t)
     }
 
-    /// From when on somebody waited for it.
-    pub(super) fn asked(&self) -> Mono {
-        self.request.scheduled.unwrap_or(self.request.sent)
-    }
-
     /// Between successive chunks with text of one choice.
     pub(super) fn gaps(&self) -> impl Iterator<Item = Nanos> {
         self.streams.iter().flat_map(Stream::gaps).map(|(from, to)| to.since(from))
@@ -77,7 +72,7 @@ impl<'a> Answer<'a> {
     /// Whether it kept the service level, in each of its choices. A time that it does not have (a second token's, where
     /// there is one) breaks none, but no answer without visible text meets a ttfo.
     pub(super) fn meets(&self, slo: &Slo) -> bool {
-        let asked = self.asked();
+        let asked = self.request.waited_from();
         let within = |level: Option<Nanos>, time: Option<Nanos>| match (level, time) {
             (Some(level), Some(time)) => time <= level,
             (Some(_), None) => false,
@@ -113,6 +108,8 @@ pub(super) fn listed(origin: Origin, place: Place, answer: &Answer<'_>, chunks: 
         warmup: r.warmup,
         scheduled_ns: r.scheduled.map(at),
         sent_ns: at(r.sent),
+        written_ns: r.written.map(at),
+        connect_ns: r.connect.map(|n| n.0),
         headers_ns: r.headers.map(at),
         first_token_ns: answer.first_token().map(at),
         last_token_ns: answer.last_token().map(at),

@@ -132,8 +132,7 @@ impl Distributions {
     /// A measured request that worked.
     pub(super) fn record(&mut self, answer: &Answer<'_>) {
         let r = answer.request;
-        // In an open loop the user waits from the moment that the schedule meant.
-        let asked = answer.asked();
+        let asked = r.waited_from();
         self.e2e.record(r.done.since(asked));
         let Some(first) = answer.first_token() else { return };
         self.ttft.record(first.since(asked));

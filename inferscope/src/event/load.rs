@@ -84,8 +84,13 @@ pub struct RequestLog {
     pub warmup: bool,
     /// When the schedule wanted it sent; `None` in a closed loop, where there is no schedule.
     pub scheduled: Option<Mono>,
-    /// Before the request's first byte is handed to the HTTP client.
+    /// When its turn came: before a connection was looked for.
     pub sent: Mono,
+    /// When its first byte was handed to the kernel; `None` where none was. Of a request that was sent twice, that of the
+    /// first sending.
+    pub written: Option<Mono>,
+    /// DNS, TCP and TLS of the connection that was opened for it; `None` where one was used again, or none came about.
+    pub connect: Option<Nanos>,
     pub headers: Option<Mono>,
     pub http_status: Option<u16>,
     /// In the order of arrival, each stamped when its bytes were read and before they were parsed.
@@ -101,6 +106,15 @@ pub struct RequestLog {
     /// `model` as the server named it in its answer.
     pub served_model: Option<String>,
     pub failure: Option<Failure>,
+}
+
+impl RequestLog {
+    /// From when on somebody waited for the server's answer: in an open loop from the intended time, whatever came in
+    /// between; in a closed one from the request's first byte, as the user of a client that keeps its connections.
+    #[must_use]
+    pub fn waited_from(&self) -> Mono {
+        self.scheduled.or(self.written).unwrap_or(self.sent)
+    }
 }
 
 /// What a request's body asks for, as it was sent.

@@ -32,7 +32,7 @@ use tokio::task::coop::unconstrained;
 
 use super::cause;
 use super::error::LoadError;
-use super::request::{End, RequestState, Slot, Wanted};
+use super::request::{End, RequestState, Slot, Trail, Wanted};
 use super::said;
 use crate::clock::Mono;
 use crate::event::{Asked, ClientLog, Failure, FailureKind, RequestLog};
@@ -172,7 +172,7 @@ impl Http {
 
     async fn answer(&self, request: Outgoing<'_>, state: &mut RequestState) -> End {
         let url = request.url;
-        let mut answer = match self.transport.send(request).await {
+        let mut answer = match self.transport.send(request, state.trail()).await {
             Ok(answer) => answer,
             Err(e) => return End::Failed(self.failure(&e)),
         };
@@ -228,7 +228,8 @@ impl Http {
     pub(super) async fn get(&self, url: &Url, limit: Duration, most: usize) -> Result<Got, Failure> {
         let read = async {
             let request = self.request(Method::GET, url);
-            let answer = self.transport.send(request).await.map_err(|e| self.failure(&e))?;
+            let sent = self.transport.send(request, &mut Trail::default()).await;
+            let answer = sent.map_err(|e| self.failure(&e))?;
             let status = answer.status().as_u16();
             let location = location(&answer, url);
             let body = body(answer, most).await.map_err(|e| self.failure(&e))?;

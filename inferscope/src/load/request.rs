@@ -13,6 +13,7 @@ use super::sse::{Event, LIMIT_BYTES, SseParser};
 use crate::clock::Mono;
 use crate::event::{Asked, Chunk, Failure, FailureKind, RequestLog, Usage};
 use crate::plan::{Api, LoadPlan};
+use crate::units::Nanos;
 
 /// Chunks beyond the tokens: a role, a finish reason, usage.
 const CHUNKS_BESIDE_TOKENS: usize = 4;
@@ -111,12 +112,22 @@ pub(super) enum End {
     Failed(Failure),
 }
 
+/// How a request got on its way, told by the transport.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Trail {
+    /// When the first byte went to the kernel, of the first sending.
+    pub(super) written: Option<Mono>,
+    /// What it took to open the connection, where one was opened.
+    pub(super) connect: Option<Nanos>,
+}
+
 /// A request under way.
 #[derive(Debug)]
 pub(super) struct RequestState {
     slot: Slot,
     asked: Asked,
     sent: Mono,
+    trail: Trail,
     headers: Option<Mono>,
     http_status: Option<u16>,
     parser: SseParser,
@@ -176,6 +187,7 @@ impl RequestState {
             slot,
             asked,
             sent,
+            trail: Trail::default(),
             headers: None,
             http_status: None,
             parser: SseParser::default(),
@@ -183,6 +195,11 @@ impl RequestState {
             last_read: None,
             answer: Answer { chunks, ..Answer::default() },
         }
+    }
+
+    /// For the transport to fill in.
+    pub(super) const fn trail(&mut self) -> &mut Trail {
+        &mut self.trail
     }
 
     /// The response's head was read at `t`.
@@ -268,6 +285,8 @@ impl RequestState {
             warmup: self.slot.warmup,
             scheduled: self.slot.scheduled,
             sent: self.sent,
+            written: self.trail.written,
+            connect: self.trail.connect,
             headers: self.headers,
             http_status: self.http_status,
             chunks,

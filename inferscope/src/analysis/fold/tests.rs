@@ -243,3 +243,36 @@ fn reads_without_a_time_of_the_kernels_are_counted_and_said() {
     assert_eq!(report.own.unstamped_reads, Some(3));
     assert!(!says(&two_phases(|_| {}, [1, 1], client(0)), "reads_unstamped"));
 }
+
+#[test]
+fn what_a_connection_took_is_told_by_itself_and_is_in_no_latency_of_a_closed_loop() {
+    let request = |id| RequestBuilder::new(id).sent(0).content([130, 150]).usage(1, 2).done(160);
+    let requests = || {
+        vec![
+            request(0).connected_in(100).build(),
+            request(1).build(),
+            request(2).connected_in(40).failed(FailureKind::Timeout, "late").build(),
+            request(3).warmup().connected_in(70).build(),
+        ]
+    };
+    let report = Fixture { load: Some(LoadLog { requests: requests() }), ..Fixture::profile() }.report();
+    let (load, timing) = (report.load.unwrap(), report.timing.unwrap());
+    let took = load.connect_ns;
+    assert_eq!((took.count, took.max), (1, Some(100_000_000)), "measured and successful");
+    assert_eq!((timing.ttft_ns.min, timing.ttft_ns.max), (Some(30_000_000), Some(130_000_000)));
+    assert_eq!((timing.e2e_ns.min, timing.e2e_ns.max), (Some(60_000_000), Some(160_000_000)));
+    let listed: Vec<_> = report.requests.iter().map(|r| (r.connect_ns, r.written_ns.is_some())).collect();
+    let ms = |n: u64| Some(n * 1_000_000);
+    assert_eq!(listed, [(ms(100), true), (None, false), (ms(40), true), (ms(70), true)]);
+
+    let open = requests().into_iter().map(|mut r| {
+        r.scheduled = Some(r.sent);
+        r
+    });
+    let report = Fixture { load: Some(LoadLog { requests: open.collect() }), ..Fixture::profile() }.report();
+    assert_eq!(report.timing.unwrap().ttft_ns.min, ms(130), "there it is");
+
+    let none = vec![request(0).build()];
+    let report = Fixture { load: Some(LoadLog { requests: none }), ..Fixture::profile() }.report();
+    assert!(report.load.unwrap().connect_ns.reason.unwrap().contains("open already"));
+}

@@ -18,6 +18,8 @@ use hyper::{Request, Response};
 use super::meter::{Meter, Stamp};
 use super::pipe::Pipe;
 use super::socket::Socket;
+use crate::clock::Mono;
+use crate::load::request::Trail;
 
 /// Reads until others get a turn. A server that writes faster than it is read would keep the thread.
 const READS_AT_ONCE: u32 = 8;
@@ -88,6 +90,8 @@ pub(super) struct Conn {
 /// What is known of the request under way.
 #[derive(Debug, Default)]
 struct Exchange {
+    /// When its first byte was sent.
+    written: Option<Mono>,
     /// A byte of an answer came.
     answered: bool,
     /// The connection ended without one.
@@ -136,12 +140,18 @@ impl Conn {
         &mut self,
         request: Request<Whole>,
         meter: &Meter,
+        trail: &mut Trail,
     ) -> Result<Response<Incoming>, NoAnswer> {
         self.request = Exchange::default();
         let mut response = std::pin::pin!(self.sender.send_request(request));
         self.again.wake_by_ref();
-        let answer =
-            std::future::poll_fn(|cx| self.poll(cx, meter, &mut |own| response.as_mut().poll(own))).await;
+        let answer = std::future::poll_fn(|cx| {
+            let polled = self.poll(cx, meter, &mut |own| response.as_mut().poll(own));
+            // Whoever waits may give up after any turn.
+            trail.written = trail.written.or(self.request.written);
+            polled
+        });
+        let answer = answer.await;
         answer.map_err(|error| NoAnswer { error, lost: self.request.lost })
     }
 
@@ -226,8 +236,11 @@ impl Conn {
         if outbox.is_empty() {
             return false;
         }
+        // A reading that nobody needs where the socket takes nothing yet.
+        let now = self.request.written.is_none().then(Mono::now);
         match self.socket.poll_send(cx, outbox) {
             Poll::Ready(Ok(sent)) => {
+                self.request.written = self.request.written.or(now);
                 outbox.drain(..sent);
                 true
             }

@@ -28,6 +28,7 @@ use super::stamping::Stamping;
 use super::wire::{Outgoing, WireError};
 use crate::clock::Mono;
 use crate::load::limit::{self, Limit};
+use crate::load::request::Trail;
 
 #[derive(Debug)]
 pub(super) struct Direct {
@@ -68,12 +69,12 @@ impl Direct {
         }
     }
 
-    pub(super) async fn send(&self, request: Outgoing<'_>) -> Result<Answer, WireError> {
+    pub(super) async fn send(&self, request: Outgoing<'_>, trail: &mut Trail) -> Result<Answer, WireError> {
         let mut lost = None;
         if let Some(mut conn) = self.pool.take().filter(|_| self.meter.keeps_alive()) {
             let from = Mono::now();
             self.meter.reuse();
-            match conn.send(build(&request)?, &self.meter).await {
+            match conn.send(build(&request)?, &self.meter, trail).await {
                 Ok(response) => return Ok(self.answer(conn, response)),
                 Err(NoAnswer { error, lost: true }) => {
                     self.meter.resend(from);
@@ -83,6 +84,7 @@ impl Direct {
                 Err(NoAnswer { error, .. }) => return Err(WireError::Http(error)),
             }
         }
+        let begun = Mono::now();
         let socket = match (self.connect().await, lost) {
             (Ok(socket), _) => socket,
             // A server that is gone: how it went is the cause.
@@ -90,7 +92,8 @@ impl Direct {
             (Err(e), None) => return Err(e),
         };
         let mut conn = Conn::new(socket).await.map_err(WireError::Http)?;
-        match conn.send(build(&request)?, &self.meter).await {
+        trail.connect = Some(Mono::now().since(begun));
+        match conn.send(build(&request)?, &self.meter, trail).await {
             Ok(response) => Ok(self.answer(conn, response)),
             Err(NoAnswer { error, .. }) => Err(WireError::Http(error)),
         }

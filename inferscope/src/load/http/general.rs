@@ -17,6 +17,7 @@ use super::wire::{Outgoing, WireError};
 use crate::clock::Mono;
 use crate::load::cause;
 use crate::load::error::LoadError;
+use crate::load::request::Trail;
 use crate::plan::{Endpoint, HttpPlan};
 
 /// How long the end of a complete answer's body is waited for, so that its connection can be used again.
@@ -80,7 +81,11 @@ impl General {
         builder
     }
 
-    pub(super) async fn send(&self, outgoing: Outgoing<'_>) -> Result<Response, WireError> {
+    pub(super) async fn send(
+        &self,
+        outgoing: Outgoing<'_>,
+        trail: &mut Trail,
+    ) -> Result<Response, WireError> {
         let build = || {
             let mut request = Request::new(outgoing.method.clone(), outgoing.url.clone());
             request.headers_mut().clone_from(&outgoing.headers);
@@ -91,9 +96,13 @@ impl General {
         };
         let from = Mono::now();
         if !self.meter.keeps_alive() {
-            return self.fresh.execute(build()).await.map_err(WireError::General);
+            let (result, begun) = noticed(self.fresh.execute(build())).await;
+            begun.tell(trail, from);
+            return result.map_err(WireError::General);
         }
-        let (result, opened) = noticed(self.keeping.execute(build())).await;
+        let (result, begun) = noticed(self.keeping.execute(build())).await;
+        begun.tell(trail, from);
+        let opened = begun.any;
         if !opened {
             self.meter.reuse();
         }
@@ -101,7 +110,9 @@ impl General {
             Err(e) if !opened && cause::is_closed_before_response(&e) => {
                 self.meter.resend(from);
                 tracing::debug!(cause = cause::line(&e), "the server had ended the connection; sent again");
-                match self.fresh.execute(build()).await {
+                let (result, begun) = noticed(self.fresh.execute(build())).await;
+                begun.tell(trail, from);
+                match result {
                     // A server that is gone: how it went is the cause.
                     Err(gone) if gone.is_connect() => Err(e),
                     sent => sent,

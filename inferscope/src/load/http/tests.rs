@@ -108,13 +108,14 @@ fn plan(timeout_ms: u64) -> HttpPlan {
 pub(super) struct Client {
     pub(super) http: Http,
     pub(super) endpoint: Endpoint,
+    scheduled: Option<Mono>,
     next_id: u64,
 }
 
 impl Client {
     fn new(endpoint: &str, plan: &HttpPlan) -> Self {
         let endpoint = Endpoint::parse(endpoint).unwrap();
-        Self { http: Http::new(plan, &endpoint, "1a-2b").unwrap(), endpoint, next_id: 0 }
+        Self { http: Http::new(plan, &endpoint, "1a-2b").unwrap(), endpoint, scheduled: None, next_id: 0 }
     }
 
     pub(super) fn direct(port: u16) -> Self {
@@ -134,7 +135,7 @@ impl Client {
     }
 
     async fn post(&mut self, body: impl Into<Vec<u8>>) -> RequestLog {
-        let slot = Slot { id: self.next_id, warmup: false, scheduled: None };
+        let slot = Slot { id: self.next_id, warmup: false, scheduled: self.scheduled };
         self.next_id += 1;
         let url = self.endpoint.join("chat/completions");
         let (_keep, mut stop) = watch::channel(false);
@@ -363,7 +364,7 @@ async fn idle() -> (Conn, Peer, Meter) {
     let meter = Meter::new();
     let socket = Socket::connect(([127, 0, 0, 1], port).into()).await.unwrap();
     let mut conn = Conn::new(socket).await.unwrap();
-    let mut body = conn.send(request(), &meter).await.unwrap().into_body();
+    let mut body = conn.send(request(), &meter, &mut Trail::default()).await.unwrap().into_body();
     while conn.piece(&mut body, &meter).await.unwrap().is_some() {}
     assert!(conn.settle() && conn.is_quiet());
     (conn, server.join().unwrap(), meter)
@@ -438,6 +439,46 @@ async fn an_idle_connection_on_which_something_came_is_not_used() {
     assert_eq!(client.post("{}").await.failure, None);
     assert_eq!((client.connections(), client.http.resent().requests), (2, 0));
     server.join().unwrap();
+}
+
+#[tokio::test]
+async fn the_set_up_of_a_connection_is_in_an_open_loops_latency_and_in_no_closed_ones() {
+    for (general, scheduled) in [(false, false), (true, false), (false, true)] {
+        let (port, server) = serve(|listener| {
+            // One connection may wait to be accepted: what the next one sends is dropped, and sent again after a second.
+            // SAFETY: the descriptor is the listener's.
+            assert_eq!(unsafe { libc::listen(std::os::fd::AsRawFd::as_raw_fd(&listener), 0) }, 0);
+            let waiting = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            thread::sleep(Duration::from_millis(300));
+            drop(Peer::accept(&listener));
+            drop(waiting);
+            let mut peer = Peer::accept(&listener);
+            for _ in 0..2 {
+                peer.request().unwrap();
+                peer.say(&whole());
+            }
+        });
+        let mut client = if general { Client::general(port) } else { Client::direct(port) };
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let begun = Mono::now();
+        client.scheduled = scheduled.then_some(begun);
+        let first = client.post("{}").await;
+        client.scheduled = None;
+        let second = client.post("{}").await;
+        server.join().unwrap();
+        let case = format!("general {general}, scheduled {scheduled}: {first:?}");
+        assert_eq!((&first.failure, &second.failure), (&None, &None));
+        let set_up = Nanos::from_millis(600);
+        assert!(first.connect.unwrap() > set_up, "{case}");
+        assert!(first.written.unwrap().since(first.sent) >= first.connect.unwrap(), "{case}");
+        assert!(first.sent >= begun && first.sent.since(begun) < Nanos::from_millis(200), "{case}");
+        assert_eq!(first.done.since(first.waited_from()) > set_up, scheduled, "{case}");
+        let times = times(&first);
+        assert_eq!(times[0].since(first.waited_from()) > set_up, scheduled, "{case}");
+        // On the open connection there is no set-up.
+        assert_eq!(second.connect, None);
+        assert!(second.written.unwrap() >= second.sent, "{second:?}");
+    }
 }
 
 #[tokio::test]
@@ -557,7 +598,7 @@ async fn a_server_that_never_pauses_leaves_others_their_time() {
         peer.say(CHUNKED);
         peer.say(&(piece("0123456789").repeat(100_000) + LAST));
     });
-    let mut body = conn.send(request(), &meter).await.unwrap().into_body();
+    let mut body = conn.send(request(), &meter, &mut Trail::default()).await.unwrap().into_body();
     tokio::time::sleep(Duration::from_millis(50)).await;
     let bytes = std::cell::Cell::new(0);
     let mut reading = std::pin::pin!(async {

@@ -14,6 +14,7 @@ use super::direct::{self, Direct};
 use super::general::General;
 use super::meter::Stamp;
 use crate::load::limit::Limit;
+use crate::load::request::Trail;
 
 /// A request in the terms of both.
 #[derive(Debug, Clone)]
@@ -49,10 +50,10 @@ pub(super) enum Transport {
 
 impl Transport {
     /// Sends, and once more where a kept-alive connection turned out to have been closed.
-    pub(super) async fn send(&self, request: Outgoing<'_>) -> Result<Answer, WireError> {
+    pub(super) async fn send(&self, request: Outgoing<'_>, trail: &mut Trail) -> Result<Answer, WireError> {
         match self {
-            Self::Direct(direct) => direct.send(request).await.map(|a| Answer::Direct(Box::new(a))),
-            Self::General(general) => general.send(request).await.map(Answer::General),
+            Self::Direct(direct) => direct.send(request, trail).await.map(|a| Answer::Direct(Box::new(a))),
+            Self::General(general) => general.send(request, trail).await.map(Answer::General),
         }
     }
 }

@@ -24,6 +24,8 @@ fn log(failure: Option<FailureKind>) -> RequestLog {
         warmup: false,
         scheduled: None,
         sent: Mono(0),
+        written: None,
+        connect: None,
         headers: None,
         http_status: None,
         chunks: Vec::new(),

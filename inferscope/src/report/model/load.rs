@@ -37,6 +37,9 @@ pub struct Load {
     /// latencies count from the first sending.
     pub requests_resent: u64,
     pub connections_opened: u64,
+    /// DNS, TCP and TLS, of the successful measured requests that opened a connection.
+    #[serde(default)]
+    pub connect_ns: Dist,
     /// Measured requests under way.
     pub in_flight: InFlight,
     /// Send time minus scheduled time; empty in a closed loop.
@@ -147,7 +150,15 @@ pub struct Request {
     pub repetition: u32,
     pub warmup: bool,
     pub scheduled_ns: Option<u64>,
+    /// When its turn came: before a connection was looked for.
     pub sent_ns: u64,
+    /// When its first byte was handed to the kernel (behind a proxy: when the connection was there): what the latencies
+    /// of a closed loop count from. Of a request that was sent twice, that of the first sending.
+    #[serde(default)]
+    pub written_ns: Option<u64>,
+    /// DNS, TCP and TLS of the connection that was opened for it; `null` where one was used again, or none came about.
+    #[serde(default)]
+    pub connect_ns: Option<u64>,
     pub headers_ns: Option<u64>,
     /// First chunk with any generated token, reasoning included.
     pub first_token_ns: Option<u64>,
@@ -308,7 +319,7 @@ pub struct Span {
 
 /// A distribution. `min`, `max`, `mean` and `stddev` are exact; the percentiles come from the
 /// histogram (three significant digits).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Dist {
     pub count: u64,
     pub min: Option<u64>,

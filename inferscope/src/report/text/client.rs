@@ -42,6 +42,7 @@ fn single(page: &mut Page, load: &Load, timing: &Timing) {
     }
     prompts(page, load);
     page.pair("in flight", &in_flight(&load.in_flight, load.concurrency));
+    set_up(page, load);
     if load.shape != "closed" {
         page.pair("schedule", &schedule(&load.schedule_lag_ns));
     }
@@ -157,6 +158,22 @@ fn in_flight(reached: &InFlight, asked: Option<u32>) -> String {
     };
     let asked = asked.map(|n| format!(", of {} asked for", count(n.into()))).unwrap_or_default();
     format!("{} requests on average, {} at most{asked}", number(mean), count(max.into()))
+}
+
+/// What new connections took, where measured requests opened any.
+pub(super) fn set_up(page: &mut Page, load: &Load) {
+    let took = &load.connect_ns;
+    let (Some(p50), Some(max)) = (took.p50, took.max) else { return };
+    let place = if load.shape == "closed" {
+        "before the latencies, which count from the request's first byte"
+    } else {
+        "in the latencies, which count from the intended send time"
+    };
+    let opened = counted(took.count, "request", "requests");
+    page.pair(
+        "connection set-up",
+        &format!("{} (p50), {} at most, of {opened}; {place}", nanos(p50), nanos(max)),
+    );
 }
 
 fn schedule(lag: &Dist) -> String {

@@ -2,7 +2,7 @@
 //!
 //! Owns the table of the steps and what is said of it. Called by `client`.
 
-use super::client::{levels, no_tokens, prompts, requests};
+use super::client::{levels, no_tokens, prompts, requests, set_up};
 use super::humanize::{UNKNOWN, count, counted, nanos, number, or_dash, plain};
 use super::layout::{Align, Ink, Page};
 use crate::report::model::{Interval, Load, Step, Sweep};
@@ -27,6 +27,7 @@ pub(super) fn answer(page: &mut Page, load: &Load, sweep: &Sweep) {
     repeated(page, sweep);
     page.pair("requests", &format!("in all steps {}", requests(load, None)));
     prompts(page, load);
+    set_up(page, load);
     if with_slo {
         page.pair("goodput", &format!("requests a second that kept {}", levels(load)));
     }

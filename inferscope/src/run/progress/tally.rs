@@ -132,8 +132,7 @@ impl Tally {
         }
         let first = request.chunks.iter().find(|c| c.kind.has_tokens());
         if let Some(first) = first.filter(|_| !request.warmup) {
-            let asked = request.scheduled.unwrap_or(request.sent);
-            self.ttft.saturating_record(first.t.since(asked).0);
+            self.ttft.saturating_record(first.t.since(request.waited_from()).0);
         }
     }
 
