@@ -250,7 +250,8 @@ fn measure(plan: &Plan, load: &LoadPlan, mode: Mode, sink: &Sink) -> Result<u8, 
 
     let (log, interrupted) = runtime.block_on(async {
         let progress = sink.progress(load);
-        let drive = Drive { driver: &driver, plan: load, server: &server, origin, progress };
+        let edges = gpu.edges();
+        let drive = Drive { driver: &driver, plan: load, server: &server, origin, progress, edges };
         sending::drive(drive, signals.recv()).await
     })?;
 

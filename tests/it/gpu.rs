@@ -4,6 +4,8 @@
 
 #[path = "gpu/away.rs"]
 mod away;
+#[path = "gpu/cost.rs"]
+mod cost;
 #[path = "gpu/counters.rs"]
 mod counters;
 #[path = "gpu/recorded.rs"]

@@ -27,7 +27,8 @@ use spent::{energy_of, idle_power};
 pub(super) use usage::Members;
 use usage::{Usage, usage};
 
-/// When the figures are of: the load's windows, else the whole time of polling but for a wait at rest.
+/// When the figures are of: the load's windows, else the whole time of polling but for a wait at rest and what followed
+/// until a command ran.
 #[derive(Debug, Clone)]
 struct Span(Vec<Window>);
 
@@ -36,8 +37,8 @@ impl Span {
         if !load.is_empty() {
             return Some(Self(load.to_vec()));
         }
-        let rested = log.baseline.map(|(_, to)| to);
-        log.polled.map(|(from, to)| Self(vec![Window { from: from.max(rested.unwrap_or(from)), to }]))
+        let began = log.began.max(log.baseline.map(|(_, to)| to));
+        log.polled.map(|(from, to)| Self(vec![Window { from: from.max(began.unwrap_or(from)), to }]))
     }
 
     fn holds(&self, t: Mono) -> bool {

@@ -12,6 +12,8 @@ pub struct GpuLog {
     pub devices: Vec<GpuDevice>,
     /// The wait before the load, from and to: nothing was sent in it.
     pub baseline: Option<(Mono, Mono)>,
+    /// When what is measured began, where nothing was sent.
+    pub began: Option<Mono>,
     /// From when to when devices were polled.
     pub polled: Option<(Mono, Mono)>,
     /// What CUDA may see, as the environment of a process on a device or of the target's root says; by pid.

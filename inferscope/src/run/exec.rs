@@ -66,6 +66,7 @@ pub fn run(plan: &Plan) -> Result<u8, RunError> {
     let is_wanted = !session.over().interrupted;
     if is_wanted {
         command.open_gate()?;
+        gpu.begins();
     }
     let opened = Mono::now();
 
@@ -184,7 +185,8 @@ async fn drive(
             driven.ready = Some(Mono::now());
             rest.gpu.rest(rest.time, session.interruption()).await;
             let progress = if progress::has_room(command) { sink.progress(load) } else { Progress::none() };
-            let drive = Drive { driver, plan: load, server: &server, origin, progress };
+            let edges = rest.gpu.edges();
+            let drive = Drive { driver, plan: load, server: &server, origin, progress, edges };
             match super::sending::drive(drive, session.interruption()).await {
                 Ok((log, _)) => driven.log = Some(log),
                 Err(e) => driven.failure = Some(e),

@@ -11,6 +11,7 @@ use crate::analysis::Measured;
 use crate::clock::Origin;
 use crate::event::{Calibration, Loaded, PhaseLog, RequestLog};
 use crate::load::{Driver, Receiver, Served};
+use crate::observe::gpu::Edges;
 use crate::plan::LoadPlan;
 use crate::report::model::{ErrorKind, Level, Validity};
 use crate::units::Nanos;
@@ -55,12 +56,17 @@ pub(super) struct Drive<'a> {
     pub(super) server: &'a Served,
     pub(super) origin: Origin,
     pub(super) progress: Progress,
+    /// Where the devices' poll hears of the ends of windows.
+    pub(super) edges: Edges,
 }
 
 /// Takes in what comes, while it comes.
 struct Intake<'a> {
     measured: Measured,
     progress: &'a mut Progress,
+    edges: Edges,
+    /// A measured request of this phase was sent.
+    is_measured: bool,
 }
 
 impl Receiver for Intake<'_> {
@@ -69,6 +75,10 @@ impl Receiver for Intake<'_> {
     }
 
     fn sent(&mut self, warmup: bool) {
+        if !warmup && !self.is_measured {
+            self.is_measured = true;
+            self.edges.mark();
+        }
         self.progress.sent(warmup);
     }
 
@@ -78,6 +88,8 @@ impl Receiver for Intake<'_> {
     }
 
     fn phase(&mut self, log: PhaseLog) -> ControlFlow<()> {
+        self.is_measured = false;
+        self.edges.mark();
         let next = self.measured.phase(log);
         let over = self.measured.saturated().filter(|_| next.is_break());
         self.progress.phase(self.measured.summary(), over);
@@ -93,11 +105,15 @@ pub(super) async fn drive(
     drive: Drive<'_>,
     stop: impl Future<Output = ()>,
 ) -> Result<(Measured, bool), RunError> {
-    let Drive { driver, plan, server, origin, mut progress } = drive;
+    let Drive { driver, plan, server, origin, mut progress, edges } = drive;
     let (tell, stopped) = tokio::sync::watch::channel(false);
     let mut interrupted = false;
-    let mut intake =
-        Intake { measured: Measured::new(plan, origin, server.model.as_deref()), progress: &mut progress };
+    let mut intake = Intake {
+        measured: Measured::new(plan, origin, server.model.as_deref()),
+        progress: &mut progress,
+        edges,
+        is_measured: false,
+    };
     let result = {
         let load = driver.run(server, stopped, &mut intake);
         tokio::pin!(load);

@@ -59,7 +59,7 @@ fn a_command_without_a_load_is_measured_against_the_machine_without_it() {
     let dir = tempfile::tempdir().unwrap();
     let begun = dir.path().join("begun");
     let mut command = scene.command(&["exec", "--gpu", "0", "--gpu-baseline", "600ms", "--json"]);
-    command.args(["--", "sh", "-c", "touch $0; sleep 1.5"]).arg(&begun);
+    command.args(["--", "sh", "-c", "touch $0; sleep 3"]).arg(&begun);
     let running = binary::start_as(command);
     wait_until("the command runs", || begun.exists());
     scene.begin_at(monotonic_ns());

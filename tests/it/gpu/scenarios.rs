@@ -30,9 +30,6 @@ fn an_l4_with_a_small_model() {
     let above = ran.truth_mj(&power) - 13.0 * (to - from);
     let told = number(&gpu["energy_above_idle_mj"]);
     assert!((told - above).abs() <= number(&gpu["energy_above_idle_error_mj"]), "{above} is not {told}");
-    // What the counter's refresh is was not told to anyone.
-    let refresh = number(&gpu["energy_refresh_ns"]);
-    assert!((refresh - 100e6).abs() < 30e6, "{refresh}");
     let cost = number(&ran.report["efficiency"]["cost_per_million_tokens"]);
     let pace = number(&ran.report["timing"]["output_tokens_per_s"]);
     assert!((cost - 0.8 / 3_600.0 / pace * 1e6).abs() < 1e-6, "{cost}");

@@ -29,6 +29,8 @@ pub(crate) const TYPE_UNSIGNED_LONG_LONG: c_uint = 3;
 pub(crate) const FIELD_ENERGY: c_uint = 83;
 pub(crate) const FIELD_NVLINK_TX: c_uint = 138;
 pub(crate) const FIELD_NVLINK_RX: c_uint = 139;
+pub(crate) const FIELD_PCIE_TX: c_uint = 197;
+pub(crate) const FIELD_PCIE_RX: c_uint = 198;
 pub(crate) const FIELD_POWER_AVERAGE: c_uint = 185;
 pub(crate) const FIELD_POWER_INSTANT: c_uint = 186;
 

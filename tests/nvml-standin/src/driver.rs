@@ -10,6 +10,7 @@ use rustix::time::{ClockId, clock_gettime};
 use serde_json::Value;
 
 use crate::abi::{self, Code};
+use crate::cost::{self, Cost};
 use crate::scenario::{Curve, Device, Process, Scenario};
 
 /// Where the scenario's file is.
@@ -54,7 +55,10 @@ pub(crate) fn initialise() -> Code {
         let text = std::fs::read(&path).ok()?;
         match serde_json::from_slice::<Scenario>(&text) {
             Ok(scenario) => {
-                let base_ns = scenario.base_ns.unwrap_or_else(|| now_ns(ClockId::Monotonic));
+                // Its buffers are full.
+                let on_for = 60_000_000_000;
+                let base_ns = scenario.base_ns;
+                let base_ns = base_ns.unwrap_or_else(|| now_ns(ClockId::Monotonic).saturating_sub(on_for));
                 let ahead_ns = now_ns(ClockId::Realtime) - now_ns(ClockId::Monotonic);
                 Some(Driver {
                     scenario,
@@ -168,9 +172,8 @@ impl Driver {
 
     /// What every call begins with: its delay, and the failure that the scenario wants.
     pub(crate) fn entered(&self, call: &str, device: Option<u32>) -> Result<(), Code> {
-        let latency = &self.scenario.latency_us;
-        if let Some(us) = latency.get(call).or_else(|| latency.get("*")).filter(|us| **us > 0) {
-            std::thread::sleep(Duration::from_micros(*us));
+        if device.is_some() {
+            self.spend(call, cost::of_call(call));
         }
         if self.scenario.absent.iter().any(|name| name == call) {
             return Err(abi::FUNCTION_NOT_FOUND);
@@ -181,6 +184,16 @@ impl Driver {
         }
         let failure = self.scenario.fail.iter().find(|f| f.hits(call, device, t));
         failure.map_or(Ok(()), |f| Err(f.code))
+    }
+
+    /// As long as the scenario wants, else as a real driver.
+    pub(crate) fn spend(&self, call: &str, real: Cost) {
+        let latency = &self.scenario.latency_us;
+        match latency.get(call).or_else(|| latency.get("*")) {
+            Some(0) => {}
+            Some(us) => std::thread::sleep(Duration::from_micros(*us)),
+            None => cost::spend(real),
+        }
     }
 
     fn generation(&self) -> usize {

@@ -5,6 +5,7 @@
 //! the driver's place, with `INFERSCOPE_NVML_SCENARIO` naming the file.
 
 mod abi;
+mod cost;
 mod driver;
 mod gpm;
 mod readings;
@@ -236,6 +237,9 @@ pub extern "C" fn nvmlDeviceGetFieldValues(
     values: *mut abi::FieldValue,
 ) -> Code {
     code(Asked::by("nvmlDeviceGetFieldValues", device).map(|asked| {
+        let places = (0..usize::try_from(count).unwrap_or(0)).map(|i| values.wrapping_add(i));
+        let fields = places.filter_map(|place| get(place.cast::<c_uint>()));
+        asked.driver.spend("nvmlDeviceGetFieldValues", cost::of_fields(fields));
         for i in 0..usize::try_from(count).unwrap_or(0) {
             let place = values.wrapping_add(i);
             let (Some(field), Some(scope)) =
@@ -264,6 +268,7 @@ pub extern "C" fn nvmlDeviceGetSamples(
         if samples.is_null() {
             return Ok(put(count, all.len() as c_uint));
         }
+        asked.driver.spend("nvmlDeviceGetSamples", cost::of_samples(kind));
         Ok(put_all(all, count, samples))
     }))
 }
@@ -275,10 +280,12 @@ pub extern "C" fn nvmlDeviceGetProcessUtilization(
     count: *mut c_uint,
     last_seen_us: c_ulonglong,
 ) -> Code {
-    code(
-        Asked::by("nvmlDeviceGetProcessUtilization", device)
-            .and_then(|asked| Ok(put_all(readings::utilization(&asked, last_seen_us)?, count, values))),
-    )
+    code(Asked::by("nvmlDeviceGetProcessUtilization", device).and_then(|asked| {
+        if !values.is_null() {
+            asked.driver.spend("nvmlDeviceGetProcessUtilization", cost::PROCESS_UTILIZATION);
+        }
+        Ok(put_all(readings::utilization(&asked, last_seen_us)?, count, values))
+    }))
 }
 
 /// The process lists, in all their versions.

@@ -57,15 +57,24 @@ pub(crate) fn field(asked: &Asked, field: c_uint, scope: c_uint) -> FieldValue {
         let curve = curve.as_ref().filter(|_| scope == c_uint::MAX).ok_or(abi::NOT_SUPPORTED)?;
         Ok(asked.driver.since_base(curve, now).round() as u64)
     };
+    let bytes = |curve: &Option<Curve>| {
+        let curve = curve.as_ref().filter(|_| device.pcie_counters).ok_or(abi::NOT_SUPPORTED)?;
+        let bytes = (asked.driver.since_base(curve, now) * 1e3) as u64;
+        Ok(if device.pcie_narrow { bytes & 0xffff_ffff } else { bytes })
+    };
     let answer = match field {
         abi::FIELD_ENERGY => energy_mj(asked),
         abi::FIELD_POWER_INSTANT if device.power_instant => power_mw(asked, 0.0),
         abi::FIELD_POWER_AVERAGE if device.power_instant => power_mw(asked, device.power_average_ms),
         abi::FIELD_NVLINK_TX => counted(&device.nvlink_tx),
         abi::FIELD_NVLINK_RX => counted(&device.nvlink_rx),
+        abi::FIELD_PCIE_TX => bytes(&device.pcie_tx),
+        abi::FIELD_PCIE_RX => bytes(&device.pcie_rx),
         _ => Err(abi::NOT_SUPPORTED),
     };
-    let long = matches!(field, abi::FIELD_ENERGY | abi::FIELD_NVLINK_TX | abi::FIELD_NVLINK_RX);
+    let is_pcie = matches!(field, abi::FIELD_PCIE_TX | abi::FIELD_PCIE_RX);
+    let long = is_pcie && !device.pcie_narrow
+        || matches!(field, abi::FIELD_ENERGY | abi::FIELD_NVLINK_TX | abi::FIELD_NVLINK_RX);
     FieldValue {
         field,
         scope,
@@ -88,9 +97,11 @@ pub(crate) fn samples(asked: &Asked, kind: c_uint, last_seen_us: u64) -> Result<
         _ => None,
     }
     .ok_or(abi::NOT_SUPPORTED)?;
-    let newest = (asked.driver.now().0 / buffer.every_ms).floor() as u64;
+    // Utilisation is sampled as seldom as it is averaged.
+    let every_ms = device.utilization_ms.filter(|_| kind != 0).unwrap_or(buffer.every_ms);
+    let newest = (asked.driver.now().0 / every_ms).floor() as u64;
     let oldest = newest.saturating_sub(buffer.keep as u64 - 1);
-    let all = (oldest..=newest).map(|n| Now(n as f64 * buffer.every_ms)).map(|at| Sample {
+    let all = (oldest..=newest).map(|n| Now(n as f64 * every_ms)).map(|at| Sample {
         timestamp_us: asked.driver.stamp_us(at, buffer.monotonic),
         value: Value { ulonglong: asked.driver.at(curve, at).round() as c_ulonglong },
     });

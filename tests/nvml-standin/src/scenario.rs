@@ -13,7 +13,7 @@ use serde::Deserialize;
 pub(crate) struct Scenario {
     #[serde(default = "driver")]
     pub(crate) driver: String,
-    /// CLOCK_MONOTONIC nanoseconds at which the devices were switched on; without it, when the library was.
+    /// CLOCK_MONOTONIC nanoseconds at which the devices were switched on; without it, a minute before the library was.
     pub(crate) base_ns: Option<u64>,
     /// Holds the CLOCK_MONOTONIC nanoseconds at which the curves begin. Until it is there, they stand at their first
     /// value. Without it they begin at the base.
@@ -28,7 +28,7 @@ pub(crate) struct Scenario {
     /// Functions that this driver is too old for.
     #[serde(default)]
     pub(crate) absent: Vec<String>,
-    /// Microseconds that a call takes, by its name; `*` for all others.
+    /// Microseconds that a call sleeps, by its name; `*` for all others. Without either it takes what a real one takes.
     #[serde(default)]
     pub(crate) latency_us: BTreeMap<String, u64>,
     #[serde(default)]
@@ -107,8 +107,13 @@ pub(crate) struct Device {
     pub(crate) architecture: Option<u32>,
     /// A mask of reasons.
     pub(crate) throttle: Option<Curve>,
+    /// Thousands of bytes a second.
     pub(crate) pcie_tx: Option<Curve>,
     pub(crate) pcie_rx: Option<Curve>,
+    /// Whether there are fields that count them.
+    pub(crate) pcie_counters: bool,
+    /// These go round at 32 bits.
+    pub(crate) pcie_narrow: bool,
     /// KiB a second; the field is a counter.
     pub(crate) nvlink_tx: Option<Curve>,
     pub(crate) nvlink_rx: Option<Curve>,

@@ -1,8 +1,9 @@
 //! A counter of energy that only rises and lags behind by up to its refresh.
 //!
 //! Owns the bounds of what was used by a moment: what the counter shows then is no more than that, and what it shows once
-//! it has moved on after that moment is no less. So both ends of a stretch have bounds that need no assumption about the
-//! refresh; the estimate between them is linear between its steps. A part of `energy`.
+//! it has moved on after that moment is no less. A reading right beside the moment bounds it, too, but for what can be used
+//! between the two at most. So both ends of a stretch have bounds that need no assumption about the refresh. The estimate is
+//! linear between its steps where those are known, else in the middle of what it shows. A part of `energy`.
 
 use crate::clock::Mono;
 use crate::event::EnergyReading;
@@ -10,21 +11,34 @@ use crate::units::Nanos;
 
 use super::Energy;
 
+/// Further apart than this, when the counter moved on between two readings is not known.
+const KNOWN_STEP: Nanos = Nanos::from_millis(160);
+/// Readings on either side of a moment that may bound it,
+const BESIDE: usize = 3;
+/// and no further from it than this.
+const NEAR: Nanos = Nanos::from_millis(250);
+
 /// Readings, prepared to be asked for many stretches.
 pub(in crate::analysis) struct Counter<'a> {
     readings: &'a [EnergyReading],
-    /// When it was seen to move on, and to what.
-    steps: Vec<(Mono, u64)>,
+    /// When it was seen to move on, to what, and how far apart the two readings are.
+    steps: Vec<(Mono, u64, Nanos)>,
     /// Of each reading: the first after it that shows more, unless the counter began anew in between.
     rises: Vec<Option<usize>>,
     /// Of each reading: how often the counter had begun anew by then.
     falls: Vec<u32>,
+    /// Milliwatts; what no device draws more of, where that is known.
+    most_mw: Option<u64>,
 }
 
-/// What was used by a moment is at least and at most what these two readings show.
+/// Of what was used by a moment, in millijoules of the counter.
 struct Bounds {
-    low: usize,
-    high: usize,
+    low: f64,
+    high: f64,
+    /// What the readings that bound it show.
+    shown: (f64, f64),
+    /// How often the counter had begun anew by either.
+    falls: (u32, u32),
 }
 
 impl<'a> Counter<'a> {
@@ -57,49 +71,88 @@ impl<'a> Counter<'a> {
         Self {
             readings,
             steps: moved
-                .map(|w| (w[0].before.plus(Nanos(w[1].after.since(w[0].before).0 / 2)), w[1].mj))
+                .map(|w| {
+                    let apart = w[1].after.since(w[0].before);
+                    (w[0].before.plus(Nanos(apart.0 / 2)), w[1].mj, apart)
+                })
                 .collect(),
             rises,
             falls: falls.collect(),
+            most_mw: None,
         }
+    }
+
+    /// Of what draws no more than that.
+    pub(in crate::analysis) fn drawing_at_most(self, most_mw: Option<u64>) -> Self {
+        Self { most_mw, ..self }
     }
 
     /// # Errors
     /// In words: the counter does not cover the stretch, or began anew in it.
     pub(in crate::analysis) fn between(&self, from: Mono, to: Mono) -> Result<Energy, String> {
         let (start, end) = (self.bounds(from)?, self.bounds(to)?);
-        if self.falls[start.low] != self.falls[end.high] {
+        let all = [start.falls.0, start.falls.1, end.falls.0, end.falls.1];
+        if all.iter().any(|falls| *falls != all[0]) {
             return Err("the energy counter began anew during the run".to_owned());
         }
-        let shown = |i: usize| self.readings[i].mj as f64;
-        let at = |t: Mono, b: &Bounds| self.estimate(t).map(|mj| mj.min(shown(b.high)).max(shown(b.low)));
-        let (Some(mj_from), Some(mj_to)) = (at(from, &start), at(to, &end)) else {
-            return Err("the energy counter did not move on around the load's window".to_owned());
+        let at = |t: Mono, b: &Bounds| {
+            let mj = self.estimate(t).unwrap_or_else(|| f64::midpoint(b.shown.0, b.shown.1));
+            mj.min(b.high).max(b.low)
         };
-        let low = (shown(end.low) - shown(start.high)).max(0.0);
-        let high = shown(end.high) - shown(start.low);
-        let mj = (mj_to - mj_from).max(0.0);
+        let (low, high) = ((end.low - start.high).max(0.0), (end.high - start.low).max(0.0));
+        let mj = (at(to, &end) - at(from, &start)).clamp(low, high.max(low));
         Ok(Energy { mj, error_mj: (mj - low).max(high - mj) })
     }
 
     fn bounds(&self, t: Mono) -> Result<Bounds, String> {
-        let low = self.readings.partition_point(|r| r.after <= t).checked_sub(1);
+        let next = self.readings.partition_point(|r| r.before < t);
+        let beside = next.saturating_sub(BESIDE)..(next + BESIDE).min(self.readings.len());
+        // Without a bound on the power only what lies on the right side of the moment says something.
+        let may_use = |time: Nanos| match self.most_mw {
+            _ if time == Nanos::ZERO => Some(0.0),
+            most => most.filter(|_| time <= NEAR).map(|mw| mw as f64 * time.as_secs_f64()),
+        };
+        let shown = |i: usize| self.readings[i].mj as f64;
+        let lows = beside.clone().filter_map(|i| {
+            let slack = may_use(self.readings[i].after.since(t))?;
+            Some((shown(i) - slack, shown(i), self.falls[i]))
+        });
+        let highs = beside.filter_map(|i| {
+            let moved = self.rises[i]?;
+            let slack = may_use(t.since(self.readings[i].before))?;
+            Some((shown(moved) + slack, shown(moved), self.falls[moved]))
+        });
+        // Readings of another count bound nothing here; which count it is, the nearest before tells.
+        let falls = self.falls.get(next.saturating_sub(1)).copied();
+        let same = |bound: &(f64, f64, u32)| Some(bound.2) == falls;
+        let low = lows.filter(same).max_by(|a, b| a.0.total_cmp(&b.0));
         let low = low.ok_or("the energy counter was not read before the load's window")?;
-        let after = self.readings.partition_point(|r| r.before < t);
-        let high = self.rises.get(after).copied().flatten();
-        Ok(Bounds { low, high: high.ok_or("the energy counter did not move on after the load's window")? })
+        let high = highs.filter(same).min_by(|a, b| a.0.total_cmp(&b.0));
+        let high = high.ok_or("the energy counter did not move on after the load's window")?;
+        Ok(Bounds {
+            low: low.0,
+            high: high.0,
+            shown: (low.1.min(high.1), high.1.max(low.1)),
+            falls: (low.2, high.2),
+        })
     }
 
     fn estimate(&self, t: Mono) -> Option<f64> {
         let next = self.steps.partition_point(|p| p.0 < t);
         let (b, a) = (self.steps.get(next)?, self.steps.get(next.checked_sub(1)?)?);
-        let part = t.since(a.0).as_secs_f64() / b.0.since(a.0).as_secs_f64();
+        let apart = b.0.since(a.0);
+        if a.2.max(b.2) > KNOWN_STEP {
+            return None;
+        }
+        let part = t.since(a.0).as_secs_f64() / apart.as_secs_f64();
         Some((b.1 as f64 - a.1 as f64).mul_add(part, a.1 as f64))
     }
 
     /// The middle of the times between two steps; `None` where there are too few to tell.
     pub(in crate::analysis) fn refresh(&self) -> Option<Nanos> {
-        let mut gaps: Vec<Nanos> = self.steps.windows(2).map(|w| w[1].0.since(w[0].0)).collect();
+        let known = |w: &&[(Mono, u64, Nanos)]| w[0].2.max(w[1].2) <= KNOWN_STEP;
+        let mut gaps: Vec<Nanos> =
+            self.steps.windows(2).filter(known).map(|w| w[1].0.since(w[0].0)).collect();
         gaps.sort_unstable();
         (gaps.len() >= 4).then(|| gaps[gaps.len() / 2])
     }

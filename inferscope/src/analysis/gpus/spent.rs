@@ -33,18 +33,21 @@ pub(super) fn counter(device: &GpuDevice) -> Result<Counter<'_>, String> {
             let away = device.interruptions.iter().map(|away| away.from);
             let mut breaks: Vec<Mono> = away.chain(jumps(device)).collect();
             breaks.sort_unstable();
-            Ok(Counter::broken(&device.energy, &breaks))
+            Ok(Counter::broken(&device.energy, &breaks).drawing_at_most(most_mw(device)))
         }
     }
+}
+
+/// What a device draws no more of, as its limit or the most that was read of it tells.
+fn most_mw(device: &GpuDevice) -> Option<u64> {
+    let read = device.power.iter().map(|p| p.mw).max();
+    device.power_limit_mw.max(read).map(|mw| mw.saturating_mul(MOST_OF_LIMIT))
 }
 
 /// When the counter rose by more than the device can have used since it moved on last: it began anew there, unseen and
 /// higher than it was.
 fn jumps(device: &GpuDevice) -> Vec<Mono> {
-    let read = device.power.iter().map(|p| p.mw).max();
-    let Some(most_mw) = device.power_limit_mw.max(read).map(|mw| mw.saturating_mul(MOST_OF_LIMIT)) else {
-        return Vec::new();
-    };
+    let Some(most_mw) = most_mw(device) else { return Vec::new() };
     let mut moved = device.energy.first().map_or(Mono(0), |r| r.before);
     let mut all = Vec::new();
     for pair in device.energy.windows(2).filter(|pair| pair[1].mj > pair[0].mj) {

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::clock::{Mono, Origin};
-use crate::event::{GpuDevice, GpuLog, GpuProcess, ProcessLook};
+use crate::event::{GpuDevice, GpuLog, GpuProcess, ProcessLook, ProcessUse};
 use crate::report::model;
 use crate::units::Nanos;
 
@@ -84,7 +84,11 @@ pub(super) fn usage(origin: Origin, device: &GpuDevice, members: &Members, span:
         return usage;
     }
     let mut sums: BTreeMap<u64, f64> = BTreeMap::new();
-    for used in device.process_use.iter().filter(|u| span.holds(u.t)) {
+    for (from, used) in with_beginnings(&device.process_use) {
+        // Of most of the time that it is of.
+        if !span.holds(Mono(u64::midpoint(from.0, used.t.0))) {
+            continue;
+        }
         let ours = members.has(used.pid, at(used.t)) == Some(true);
         *sums.entry(at(used.t)).or_default() += if ours { f64::from(used.sm_percent) } else { 0.0 };
     }
@@ -183,10 +187,23 @@ pub(super) fn shared_with(origin: Origin, device: &GpuDevice, members: &Members,
     others.sort_unstable();
     others.dedup();
     others.retain(|pid| {
-        let mut of = device.process_use.iter().filter(|u| u.pid == *pid && span.holds(u.t)).peekable();
-        of.peek().is_none() || of.any(|u| u.sm_percent > 0)
+        let all = with_beginnings(&device.process_use);
+        let mut of = all.filter(|(from, u)| u.pid == *pid && span.meets(*from, u.t)).peekable();
+        of.peek().is_none() || of.any(|(_, u)| u.sm_percent > 0)
     });
     others
+}
+
+/// Each with the moment since which it is: an answer is of the time since the one before (nvml.h,
+/// `nvmlDeviceGetProcessUtilization`).
+fn with_beginnings(all: &[ProcessUse]) -> impl Iterator<Item = (Mono, &ProcessUse)> {
+    let (mut before, mut last) = (None, None);
+    all.iter().map(move |used| {
+        if last != Some(used.t) {
+            (before, last) = (last, Some(used.t));
+        }
+        (before.unwrap_or(used.t), used)
+    })
 }
 
 fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {

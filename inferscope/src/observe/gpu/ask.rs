@@ -1,20 +1,17 @@
 //! One device's queries: which it answers, which it refuses and in what words, which are slow, and when it was away.
 //!
-//! Owns the capabilities and the counting of failures. Pure: the calls are made by `known`, which gives `None` to whoever
-//! asks in vain. Used by `known` and `device`.
+//! Owns the capabilities and the counting of failures; how often a query is made is `schedule`'s. Pure: the calls are made
+//! by `known`, which gives `None` to whoever asks in vain. Used by `known` and `device`.
 
 use std::collections::BTreeMap;
 
 use nvml_wrapper::error::NvmlError;
 
+use super::schedule::{self, Cost};
 use crate::clock::Mono;
 use crate::event::{Interruption, PollCost};
 use crate::units::Nanos;
 
-/// A call that takes longer than this is asked less often,
-const SLOW: Nanos = Nanos::from_millis(2);
-/// so that it takes no more than this part of the time, as a divisor.
-const SHARE: u64 = 10;
 /// A device that is away is looked for again after this, then twice as long,
 const FIRST_PAUSE: Nanos = Nanos::from_millis(500);
 /// up to this.
@@ -41,6 +38,8 @@ struct Query {
     failed: u64,
     last_failure: String,
     due: Option<Mono>,
+    /// How long the driver keeps what it tells.
+    buffered: Option<Nanos>,
 }
 
 /// A device of which nothing is to be had.
@@ -104,15 +103,41 @@ impl Asker {
         known.refused.is_none() && (self.last || known.due.is_none_or(|due| now >= due))
     }
 
-    /// Counts a call's time, and puts a slow one off.
-    pub(super) fn took(&mut self, query: &'static str, began: Mono, took: Nanos) {
+    /// Counts a call's time, and says when the query is due again.
+    pub(super) fn took(&mut self, query: &'static str, began: Mono, cost: Cost) {
         self.cost.calls += 1;
-        self.cost.in_calls += took;
-        if self.cost.slowest.as_ref().is_none_or(|(_, most)| took > *most) {
-            self.cost.slowest = Some((query.to_owned(), took));
+        self.cost.in_calls += cost.wall;
+        if self.cost.slowest.as_ref().is_none_or(|(_, most)| cost.wall > *most) {
+            self.cost.slowest = Some((query.to_owned(), cost.wall));
         }
-        let due = (took > SLOW).then(|| began.plus(Nanos(took.0.saturating_mul(SHARE))));
-        self.queries.entry(query).or_default().due = due;
+        let known = self.queries.entry(query).or_default();
+        known.due = Some(schedule::due(query, began, cost, known.buffered));
+    }
+
+    /// The driver keeps what it tells for so long, so it is asked again in time after `began`.
+    pub(super) fn keeps(&mut self, query: &'static str, time: Nanos, began: Mono) {
+        let known = self.queries.entry(query).or_default();
+        known.buffered = Some(time);
+        known.due = Some(schedule::due(query, began, Cost::default(), known.buffered));
+    }
+
+    /// At the next look, however long ago the last answer is.
+    pub(super) fn soon(&mut self, queries: &[&'static str]) {
+        for query in queries {
+            if let Some(known) = self.queries.get_mut(query) {
+                known.due = None;
+            }
+        }
+    }
+
+    /// Whether anything at all may be asked.
+    pub(super) fn is_there(&self) -> bool {
+        self.away.is_none()
+    }
+
+    /// It answers, but with what is of no use.
+    pub(super) fn give_up(&mut self, query: &'static str, words: &str) {
+        self.queries.entry(query).or_default().refused.get_or_insert_with(|| words.to_owned());
     }
 
     /// Keeps what an answer says of the query.
@@ -267,9 +292,10 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_query_waits_for_ten_times_its_length_and_no_other_does() {
+    fn a_slow_query_waits_and_no_other_does() {
         let mut asker = Asker::default();
-        asker.took("power_mw", Mono(0), Nanos::from_millis(80));
+        let cost = Cost { wall: Nanos::from_millis(80), cpu: Nanos::ZERO };
+        asker.took("power_mw", Mono(0), cost);
         assert!(!asker.is_due("power_mw", Mono(799_000_000)));
         assert!(asker.is_due("power_mw", Mono(800_000_000)));
         assert!(asker.is_due("energy_mj", Mono(1)));

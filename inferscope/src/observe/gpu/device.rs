@@ -11,7 +11,9 @@ use nvml_wrapper::enums::device::{DeviceArchitecture, SampleValue};
 use nvml_wrapper::error::NvmlError;
 
 use super::ask::Search;
+use super::bracket::Bracket;
 use super::buffered::{Buffered, Fetch};
+use super::counters::Counted;
 use super::gpm::Gpm;
 use super::known::{Shared, Told};
 use super::processes::{Pids, decode};
@@ -23,8 +25,11 @@ use crate::event::{
 };
 use crate::units::Nanos;
 
-/// The driver's buffers hold a second or more.
-const FETCH_EVERY: Nanos = Nanos::from_millis(400);
+/// However much the driver keeps, what it sampled is asked for as often as this: half as often as this time.
+const KEPT: std::ops::RangeInclusive<Nanos> = Nanos::from_millis(800)..=Nanos::from_millis(8_000);
+/// What is of a window as a whole, and read seldom.
+const AT_EDGES: [&str; 5] =
+    ["process_sm_percent", "compute_processes", "graphics_processes", "pcie_counters", "nvlink_counters"];
 /// `NVML_VALUE_NOT_AVAILABLE`
 const NOT_AVAILABLE: u64 = u64::MAX;
 
@@ -45,9 +50,12 @@ pub(super) struct Watched<'n> {
     sm_buffer: Buffered,
     use_buffer: Buffered,
     gpm: Gpm<'n>,
-    fetched: Option<Mono>,
-    /// Since when it answers again: what the driver sampled before then is of no time that was polled.
-    back: Option<Mono>,
+    /// There was a look.
+    is_known: bool,
+    bracket: Bracket,
+    pcie: [Counted; 2],
+    /// Since when it answers, or answers again: what the driver sampled before then is of no time that was polled.
+    since: Mono,
 }
 
 impl<'n> Watched<'n> {
@@ -79,8 +87,10 @@ impl<'n> Watched<'n> {
             sm_buffer: Buffered::default(),
             use_buffer: Buffered::default(),
             gpm: Gpm::new(gpu_instance),
-            fetched: None,
-            back: None,
+            is_known: false,
+            bracket: Bracket::default(),
+            pcie: Default::default(),
+            since: Mono::now(),
         };
         let device = &watched.device;
         let name = watched.ask("name", || device.name());
@@ -157,7 +167,8 @@ impl<'n> Watched<'n> {
             self.device = device;
             self.gpm.begins_anew();
             let now = Mono::now();
-            (self.back, self.fetched) = (Some(now), None);
+            self.since = now;
+            self.pcie.iter_mut().for_each(Counted::forget);
             self.told(|told| told.asker.found(now));
         }
     }
@@ -165,8 +176,14 @@ impl<'n> Watched<'n> {
     /// One look. `last`: how slow a query is doesn't matter any more.
     pub(super) fn tick(&mut self, pids: &Pids, last: bool) {
         self.told(|told| told.asker.last = last);
-        // First what is measured against time, then the rest.
-        self.read_energy();
+        // First what is measured against time, then the rest. The first look and the last are followed by an edge.
+        if !last
+            && self.is_known
+            && let Some(mj) = self.read_energy(false)
+        {
+            self.bracket.read(mj, Mono::now());
+        }
+        self.is_known = true;
         let mut reading = GpuReading::empty(Mono::now());
         self.read_power(&mut reading);
         let device = &self.device;
@@ -182,56 +199,60 @@ impl<'n> Watched<'n> {
         reading.temperature_c = self.ask("temperature_c", || device.temperature(TemperatureSensor::Gpu));
         reading.sm_clock_mhz = self.ask("sm_clock_mhz", || device.clock_info(Clock::SM));
         reading.throttle = self.ask("throttle", || raw::throttle_reasons(device));
-        // A real device takes 20 ms for each of these two.
-        reading.pcie_tx_kb_per_s =
-            self.ask("pcie_tx_kb_per_s", || device.pcie_throughput(PcieUtilCounter::Send));
-        reading.pcie_rx_kb_per_s =
-            self.ask("pcie_rx_kb_per_s", || device.pcie_throughput(PcieUtilCounter::Receive));
+        self.read_counters(&mut reading);
         if reading != GpuReading::empty(reading.t) {
             self.told(|told| told.readings.push(reading));
         }
         self.read_processes(pids);
         self.gpm.tick(&self.device, &self.shared, self.place, last);
-        let now = Mono::now();
-        if last || self.fetched.is_none_or(|t| now.since(t) >= FETCH_EVERY) {
-            self.fetched = Some(now);
-            self.fetch();
+        self.fetch();
+    }
+
+    /// A window begins or ends now: its energy is bracketed, and what is read seldom is read at the next look.
+    pub(super) fn edge(&mut self) {
+        match self.read_energy(true) {
+            Some(mj) => self.bracket.begin(mj, Mono::now()),
+            None => self.bracket.give_up(),
+        }
+        self.told(|told| told.asker.soon(&AT_EDGES));
+    }
+
+    /// When the counter has to be read next, because a window began or ended.
+    pub(super) fn look(&self) -> Option<Mono> {
+        self.bracket.look()
+    }
+
+    /// Reads the counter where that is due.
+    pub(super) fn follow(&mut self, now: Mono) {
+        if self.bracket.look().is_none_or(|look| look > now) {
+            return;
+        }
+        match self.read_energy(true) {
+            Some(mj) => self.bracket.read(mj, Mono::now()),
+            None => self.bracket.give_up(),
         }
     }
 
-    /// The counter alone: at the end its next refresh is waited for. What it shows, where it has one.
-    pub(super) fn read_energy(&self) -> Option<u64> {
+    /// What the counter shows, where the device has one. `now`: however long ago it was read.
+    fn read_energy(&self, now: bool) -> Option<u64> {
         let device = &self.device;
         let before = Mono::now();
-        let mj = self.ask("energy_mj", || device.total_energy_consumption())?;
+        let call = || device.total_energy_consumption();
+        let mj = match now {
+            true => self.shared.ask_now(self.place, "energy_mj", call),
+            false => self.ask("energy_mj", call),
+        }?;
         let after = Mono::now();
         self.told(|told| told.energy.push(EnergyReading { before, after, mj }));
         Some(mj)
     }
 
     fn read_power(&self, reading: &mut GpuReading) {
-        const FIELDS: [(&str, u32, u32); 3] = [
-            ("power_instant_mw", raw::POWER_INSTANT, 0),
-            ("nvlink_tx_kib", raw::NVLINK_DATA_TX, raw::ALL_LINKS),
-            ("nvlink_rx_kib", raw::NVLINK_DATA_RX, raw::ALL_LINKS),
-        ];
         let device = &self.device;
-        let asked: Vec<_> = FIELDS.into_iter().filter(|f| !self.refuses(f.0)).collect();
-        let wanted: Vec<_> = asked.iter().map(|f| (f.1, f.2)).collect();
-        let before = Mono::now();
-        let answers = match wanted.is_empty() {
-            true => None,
-            false => self.ask("fields", || raw::fields(device, &wanted)),
-        };
-        for ((name, ..), answer) in asked.into_iter().zip(answers.into_iter().flatten()) {
-            let value = self.noted(name, answer, before);
-            match name {
-                "power_instant_mw" => reading.power_mw = value,
-                "nvlink_tx_kib" => reading.nvlink_tx_kib = value,
-                _ => reading.nvlink_rx_kib = value,
-            }
+        let mut before = Mono::now();
+        if let [Some(power)] = self.read_fields("fields", [("power_instant_mw", raw::POWER_INSTANT, 0)]) {
+            reading.power_mw = Some(power.value);
         }
-        let mut before = before;
         if self.refuses("power_instant_mw") || self.refuses("fields") {
             before = Mono::now();
             reading.power_mw = self.ask("power_mw", || device.power_usage()).map(u64::from);
@@ -240,6 +261,63 @@ impl<'n> Watched<'n> {
             let t = before.plus(Nanos(Mono::now().since(before).0 / 2));
             self.told(|told| told.power.push(PowerPoint { t, mw }));
         }
+    }
+
+    /// What a device counts of the bytes that it moved.
+    fn read_counters(&mut self, reading: &mut GpuReading) {
+        let all = raw::ALL_LINKS;
+        let [tx, rx] = self.read_fields(
+            "nvlink_counters",
+            [("nvlink_tx_kib", raw::NVLINK_DATA_TX, all), ("nvlink_rx_kib", raw::NVLINK_DATA_RX, all)],
+        );
+        (reading.nvlink_tx_kib, reading.nvlink_rx_kib) = (tx.map(|f| f.value), rx.map(|f| f.value));
+        let t = Mono::now();
+        let [tx, rx] = self.read_fields(
+            "pcie_counters",
+            [("pcie_tx_bytes", raw::PCIE_TX_BYTES, 0), ("pcie_rx_bytes", raw::PCIE_RX_BYTES, 0)],
+        );
+        for (name, field) in [("pcie_tx_bytes", tx), ("pcie_rx_bytes", rx)] {
+            if field.is_some_and(|field| !field.is_wide) {
+                self.told(|told| {
+                    told.asker.give_up(name, "of 32 bits: it may go round between two readings")
+                });
+            }
+        }
+        let mut rate = |place: usize, field: Option<raw::Field>| {
+            self.pcie[place].rate(t, field.filter(|field| field.is_wide)?)
+        };
+        (reading.pcie_tx_kb_per_s, reading.pcie_rx_kb_per_s) = (rate(0, tx), rate(1, rx));
+        let device = &self.device;
+        let has = |name| !self.refuses(name) && !self.refuses("pcie_counters");
+        if !has("pcie_tx_bytes") {
+            let call = || device.pcie_throughput(PcieUtilCounter::Send);
+            reading.pcie_tx_kb_per_s = self.ask("pcie_tx_kb_per_s", call);
+        }
+        if !has("pcie_rx_bytes") {
+            let call = || device.pcie_throughput(PcieUtilCounter::Receive);
+            reading.pcie_rx_kb_per_s = self.ask("pcie_rx_kb_per_s", call);
+        }
+    }
+
+    /// Several fields by one call, without those that were refused.
+    fn read_fields<const N: usize>(
+        &self,
+        query: &'static str,
+        fields: [(&'static str, u32, u32); N],
+    ) -> [Option<raw::Field>; N] {
+        let device = &self.device;
+        let mut values = [None; N];
+        let asked: Vec<usize> = (0..N).filter(|i| !self.refuses(fields[*i].0)).collect();
+        if asked.is_empty() {
+            return values;
+        }
+        let wanted: Vec<_> = asked.iter().map(|i| (fields[*i].1, fields[*i].2)).collect();
+        let t = Mono::now();
+        let answers = self.ask(query, || raw::fields(device, &wanted)).unwrap_or_default();
+        for (i, answer) in asked.into_iter().zip(answers) {
+            values[i] = self.noted(fields[i].0, answer, t);
+        }
+        values
     }
 
     fn read_memory(&mut self) -> Option<u64> {
@@ -333,6 +411,13 @@ impl<'n> Watched<'n> {
             let seen = buffer.last_seen_us;
             let before = Mono::now();
             let all = shared.ask(place, query, || device.samples(kind, seen)).unwrap_or_default();
+            // The first time it tells all that it keeps.
+            let stamps = || all.iter().map(|s| s.timestamp);
+            if let (0, Some(from), Some(to)) = (seen, stamps().min(), stamps().max()) {
+                let kept = Nanos((to - from).saturating_mul(1_000));
+                let kept = kept.clamp(*KEPT.start(), *KEPT.end());
+                let _ = shared.with(place, |told| told.asker.keeps(query, kept, before));
+            }
             let fetch = Fetch { before, clocks: Origin::now() };
             buffer.take(all.into_iter().filter_map(|s| Some((s.timestamp, unsigned(s.value)?))), fetch)
         };
@@ -349,17 +434,17 @@ impl<'n> Watched<'n> {
         let unmapped: u64 = buffers.iter().map(|b| b.unmapped).sum();
         let stamped = buffers.iter().any(|b| b.last_seen_us > 0);
         let error = buffers.iter().map(|b| b.error).max().unwrap_or(Nanos::ZERO);
-        let back = self.back.unwrap_or(Mono(0));
+        let since = self.since;
         self.told(|told| {
-            for (t, mw) in power.into_iter().filter(|(t, _)| *t >= back) {
+            for (t, mw) in power.into_iter().filter(|(t, _)| *t >= since) {
                 told.power_sampled.push(PowerPoint { t, mw });
             }
-            for (t, percent) in sm.into_iter().filter(|(t, _)| *t >= back) {
+            for (t, percent) in sm.into_iter().filter(|(t, _)| *t >= since) {
                 if let Some(percent) = u32::try_from(percent).ok().filter(|p| *p <= 100) {
                     told.sm_samples.push((t, percent));
                 }
             }
-            for (t, (pid, sm_percent)) in used.into_iter().filter(|(t, _)| *t >= back) {
+            for (t, (pid, sm_percent)) in used.into_iter().filter(|(t, _)| *t >= since) {
                 told.process_use.push(ProcessUse { t, pid, sm_percent });
             }
             if unmapped > 0 {

@@ -10,11 +10,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use nvml_wrapper::error::NvmlError;
 
 use super::ask::Asker;
+use super::schedule::Cost;
 use crate::clock::Mono;
 use crate::event::{
     CpuPackages, EnergyReading, GpmWindow, GpuDevice, GpuLog, GpuReading, PollCost, PowerPoint, ProcessLook,
     ProcessUse,
 };
+use crate::observe::observer::own_thread_cpu;
 use crate::observe::series::Series;
 use crate::units::Nanos;
 
@@ -204,10 +206,33 @@ impl Shared {
         if !self.with(place, |told| told.asker.is_due(query, began))? {
             return None;
         }
+        self.made(place, query, call)
+    }
+
+    /// The same, however long ago the last answer is: for a moment that does not come again.
+    pub(super) fn ask_now<T>(
+        &self,
+        place: usize,
+        query: &'static str,
+        call: impl FnOnce() -> Result<T, NvmlError>,
+    ) -> Option<T> {
+        if !self.with(place, |told| told.asker.is_there() && !told.asker.refuses(query))? {
+            return None;
+        }
+        self.made(place, query, call)
+    }
+
+    fn made<T>(
+        &self,
+        place: usize,
+        query: &'static str,
+        call: impl FnOnce() -> Result<T, NvmlError>,
+    ) -> Option<T> {
+        let (began, cpu) = (Mono::now(), own_thread_cpu());
         let answer = self.waiting(query, call);
-        let took = Mono::now().since(began);
+        let cost = Cost { wall: Mono::now().since(began), cpu: own_thread_cpu().saturating_sub(cpu) };
         self.with(place, |told| {
-            told.asker.took(query, began, took);
+            told.asker.took(query, began, cost);
             told.asker.noted(query, answer, began)
         })?
     }

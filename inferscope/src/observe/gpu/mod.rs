@@ -5,18 +5,22 @@
 //! for the driver (`tests/nvml-standin`), on no hardware yet (README).
 //!
 //! `worker` is the thread, `chosen` the devices that it polls, `known` the log that it adds to. `device` is one device's
-//! queries, `ask` what they answer at all, `processes` and `buffered` make sense of two of them, `gpm` reads
-//! the device's own counters, `raw` holds the other unsafe calls, `packages` reads RAPL.
+//! queries, `schedule` when they are made, `bracket` how an energy counter is read at a window's ends, `ask` what they answer
+//! at all, `processes`, `buffered` and `counters` make sense of three of them, `gpm` reads the device's own counters, `raw`
+//! holds the other unsafe calls, `packages` reads RAPL.
 
 mod ask;
+mod bracket;
 mod buffered;
 mod chosen;
+mod counters;
 mod device;
 mod gpm;
 mod known;
 mod packages;
 mod processes;
 mod raw;
+mod schedule;
 mod worker;
 
 use std::path::Path;
@@ -57,16 +61,32 @@ pub struct Poller {
     /// Where nothing polls.
     no_packages: Option<String>,
     baseline: Option<(Mono, Mono)>,
+    began: Option<Mono>,
 }
 
 struct Poll {
     thread: Thread,
     stop: Arc<AtomicBool>,
+    edge: Arc<AtomicBool>,
     /// After the first look at all devices.
     looked: Option<oneshot::Receiver<()>>,
     ended: Receiver<()>,
     shared: Shared,
     has_devices: bool,
+}
+
+/// Tells the poll that a window begins or ends.
+#[derive(Debug, Clone, Default)]
+pub struct Edges(Option<(Thread, Arc<AtomicBool>)>);
+
+impl Edges {
+    /// It is now. Costs the waking of a thread, so that it is for the few moments that matter.
+    pub fn mark(&self) {
+        if let Some((thread, edge)) = &self.0 {
+            edge.store(true, Ordering::Relaxed);
+            thread.unpark();
+        }
+    }
 }
 
 impl Poller {
@@ -85,12 +105,19 @@ impl Poller {
         let packages = Packages::open(Path::new(packages::POWERCAP));
         let has_devices = devices.is_some();
         // Without either there is nothing to poll.
-        let none = |unavailable, no_packages| Self { poll: None, unavailable, no_packages, baseline: None };
+        let none = |unavailable, no_packages| Self {
+            poll: None,
+            unavailable,
+            no_packages,
+            baseline: None,
+            began: None,
+        };
         let packages = match packages {
             Err(why) if !has_devices => return Ok(none(unavailable, Some(why))),
             packages => packages,
         };
         let stop = Arc::new(AtomicBool::new(false));
+        let edge = Arc::new(AtomicBool::new(false));
         let (tell_look, looked) = oneshot::channel();
         let (tell_end, ended) = channel();
         let shared = Shared::default();
@@ -99,6 +126,7 @@ impl Poller {
             packages,
             interval: plan.sample_interval,
             stop: Arc::clone(&stop),
+            edge: Arc::clone(&edge),
             roots: roots.to_vec(),
             shared: shared.clone(),
         };
@@ -112,6 +140,7 @@ impl Poller {
                 let poll = Poll {
                     thread: thread.thread().clone(),
                     stop,
+                    edge,
                     looked: Some(looked),
                     ended,
                     shared,
@@ -129,11 +158,13 @@ impl Poller {
     /// Where there are devices, waits for the first look and then for `time`, in which nothing is to be sent: what they
     /// use at rest. No longer than until `stop`, and once only.
     pub async fn rest(&mut self, time: Nanos, stop: impl Future<Output = ()>) {
+        let edges = self.edges();
         let Some(poll) = self.poll.as_mut().filter(|p| p.has_devices && time > Nanos::ZERO) else { return };
         let Some(looked) = poll.looked.take() else { return };
         let rested = async {
             timeout(DRIVER_LIMIT, looked).await.ok()?.ok()?;
             let from = Mono::now();
+            edges.mark();
             sleep(time.to_duration()).await;
             Some((from, Mono::now()))
         };
@@ -142,6 +173,19 @@ impl Poller {
             () = stop => {}
             rested = rested => self.baseline = rested,
         }
+        edges.mark();
+    }
+
+    /// What is measured begins now, where nothing is sent.
+    pub fn begins(&mut self) {
+        self.began = Some(Mono::now());
+        self.edges().mark();
+    }
+
+    /// For whoever knows when a window begins and ends.
+    #[must_use]
+    pub fn edges(&self) -> Edges {
+        Edges(self.poll.as_ref().map(|poll| (poll.thread.clone(), Arc::clone(&poll.edge))))
     }
 
     /// All that was told; of a driver that does not come back, what it told before.
@@ -166,6 +210,7 @@ impl Poller {
         }
         GpuLog {
             baseline: self.baseline,
+            began: self.began,
             unavailable: self.unavailable,
             hangs: call.map(|(call, since)| (call.to_owned(), since)),
             ..log

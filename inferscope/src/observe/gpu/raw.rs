@@ -12,6 +12,9 @@ use nvml_wrapper::{Device, Nvml};
 pub(super) const POWER_INSTANT: c_uint = 186;
 pub(super) const NVLINK_DATA_TX: c_uint = 138;
 pub(super) const NVLINK_DATA_RX: c_uint = 139;
+/// Of bytes; a narrow one goes round (nvml.h 13.5: "value can be wrapped").
+pub(super) const PCIE_TX_BYTES: c_uint = 197;
+pub(super) const PCIE_RX_BYTES: c_uint = 198;
 /// NVLink's fields, of all links together.
 pub(super) const ALL_LINKS: c_uint = c_uint::MAX;
 
@@ -30,11 +33,19 @@ struct FieldValue {
 
 const _: () = assert!(size_of::<FieldValue>() == 40 && std::mem::offset_of!(FieldValue, value) == 32);
 
+/// A field's value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Field {
+    pub(super) value: u64,
+    /// Of 64 bits.
+    pub(super) is_wide: bool,
+}
+
 /// Each field's value as an unsigned number, asked for in one call.
 pub(super) fn fields(
     device: &Device<'_>,
     wanted: &[(c_uint, c_uint)],
-) -> Result<Vec<Result<u64, NvmlError>>, NvmlError> {
+) -> Result<Vec<Result<Field, NvmlError>>, NvmlError> {
     let call = *nvml_sym(device.nvml().lib().nvmlDeviceGetFieldValues.as_ref())?;
     let ask = |&(field, scope): &(c_uint, c_uint)| FieldValue {
         field,
@@ -58,15 +69,16 @@ pub(super) fn fields(
 }
 
 /// By `nvmlValueType_t`; `None` for a negative number or a type that no field asked for here has.
-fn number(value_type: c_uint, bytes: [u8; 8]) -> Option<u64> {
+fn number(value_type: c_uint, bytes: [u8; 8]) -> Option<Field> {
     let [a, b, c, d, ..] = bytes;
-    match value_type {
-        1 => Some(u32::from_ne_bytes([a, b, c, d]).into()),
-        2 | 3 => Some(u64::from_ne_bytes(bytes)),
-        4 => u64::try_from(i64::from_ne_bytes(bytes)).ok(),
-        5 => u64::try_from(i32::from_ne_bytes([a, b, c, d])).ok(),
-        _ => None,
-    }
+    let (value, is_wide) = match value_type {
+        1 => (u32::from_ne_bytes([a, b, c, d]).into(), false),
+        2 | 3 => (u64::from_ne_bytes(bytes), true),
+        4 => (u64::try_from(i64::from_ne_bytes(bytes)).ok()?, true),
+        5 => (u64::try_from(i32::from_ne_bytes([a, b, c, d])).ok()?, false),
+        _ => return None,
+    };
+    Some(Field { value, is_wide })
 }
 
 /// `nvmlShutdown`: NVML counts its beginnings, and begins anew only after the last of them has ended (nvml.h).
@@ -192,13 +204,14 @@ fn list(device: &Device<'_>, version: ListVersion, graphics: bool) -> Result<Raw
 
 #[cfg(test)]
 mod tests {
-    use super::number;
+    use super::{Field, number};
 
     #[test]
     fn a_value_is_read_by_its_type_and_never_from_the_bytes_beyond_it() {
         let bytes = [1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff];
-        assert_eq!(number(1, bytes), Some(1));
-        assert_eq!(number(3, [2, 0, 0, 0, 0, 0, 0, 1]), Some((1 << 56) + 2));
+        assert_eq!(number(1, bytes), Some(Field { value: 1, is_wide: false }));
+        let wide = Field { value: (1 << 56) + 2, is_wide: true };
+        assert_eq!(number(3, [2, 0, 0, 0, 0, 0, 0, 1]), Some(wide));
         assert_eq!(number(5, [0xff; 8]), None);
         assert_eq!(number(0, bytes), None);
     }

@@ -1,12 +1,11 @@
 //! The polling thread.
 //!
-//! Owns its loop: when each device is looked at, when one that is away is looked for, and how the end waits for the energy
-//! counters' next refresh. Never holds the log during a call. Started by the poller.
+//! Owns its loop: when each device is looked at, when one that is away is looked for, and how the energy counters are read at
+//! the ends of windows, for which the end waits. Never holds the log during a call. Started by the poller.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -16,14 +15,12 @@ use super::device::Watched;
 use super::known::Shared;
 use super::packages::Packages;
 use super::processes::Pids;
+use super::schedule::Looks;
 use crate::clock::Mono;
 use crate::observe::observer::own_thread_cpu;
 use crate::observe::target;
 use crate::units::Nanos;
 
-/// Refreshes of an energy counter come about every 100 ms; one that has not come by then is not waited for.
-const REFRESH_LIMIT: Nanos = Nanos::from_millis(500);
-const REFRESH_LOOK: Duration = Duration::from_millis(5);
 /// The variable by which CUDA hides devices from a process.
 const VISIBLE_DEVICES: &[u8] = b"CUDA_VISIBLE_DEVICES=";
 
@@ -32,6 +29,8 @@ pub(super) struct Worker {
     pub(super) packages: Result<Packages, String>,
     pub(super) interval: Nanos,
     pub(super) stop: Arc<AtomicBool>,
+    /// A window began or ended.
+    pub(super) edge: Arc<AtomicBool>,
     pub(super) roots: Vec<u32>,
     pub(super) shared: Shared,
 }
@@ -51,48 +50,84 @@ impl Worker {
         }
         note_visible(&self.shared, &self.roots);
         let began = Mono::now();
+        let mut looks = Looks::new(began, self.interval);
         let mut next = began;
+        let mut from = None;
         let mut library = Library { begun: true, since: began };
         let mut tell_look = Some(tell_look);
         loop {
             let last = self.stop.load(Ordering::Relaxed);
-            if let Some(reading) = packages.as_mut().ok().and_then(Packages::read) {
-                self.shared.lock().packages.push(reading);
+            let is_edge = self.edge.swap(false, Ordering::Relaxed);
+            if is_edge {
+                devices.iter_mut().for_each(Watched::edge);
             }
-            if let Some(chosen) = self.devices.as_ref().filter(|_| !last) {
-                library.bring_back(chosen, &mut devices, &self.shared);
+            let is_due = last || Mono::now() >= next;
+            if is_edge || is_due {
+                read_packages(&self.shared, &mut packages);
             }
-            for device in &mut devices {
-                // The end of the run is not to wait for one more look at seven others.
-                if !last && self.stop.load(Ordering::Relaxed) {
+            if is_due {
+                if let Some(chosen) = self.devices.as_ref().filter(|_| !last) {
+                    library.bring_back(chosen, &mut devices, &self.shared);
+                }
+                for device in &mut devices {
+                    // The end of the run is not to wait for one more look at seven others.
+                    if !last && self.stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    device.tick(&pids, last);
+                    let newcomers: Vec<u32> =
+                        device.pids().into_iter().filter(|pid| seen.insert(*pid)).collect();
+                    if pids.are_ours && !newcomers.is_empty() {
+                        note_visible(&self.shared, &newcomers);
+                        // What `exec` started may have become another program since.
+                        note_visible(&self.shared, &self.roots);
+                    }
+                }
+                let now = Mono::now();
+                // Of the first look, which is slow, nothing is: what follows is the time of polling.
+                let polled_from = *from.get_or_insert(now);
+                {
+                    let mut known = self.shared.lock();
+                    known.ticks += 1;
+                    known.polled = Some((polled_from, now));
+                    known.cpu = own_thread_cpu().saturating_sub(began_cpu);
+                }
+                if let Some(tell) = tell_look.take() {
+                    devices.iter_mut().for_each(Watched::edge);
+                    // Nobody may be waiting.
+                    let _ = tell.send(());
+                }
+                if last {
                     break;
                 }
-                device.tick(&pids, last);
-                let newcomers: Vec<u32> = device.pids().into_iter().filter(|pid| seen.insert(*pid)).collect();
-                if pids.are_ours && !newcomers.is_empty() {
-                    note_visible(&self.shared, &newcomers);
-                    // What `exec` started may have become another program since.
-                    note_visible(&self.shared, &self.roots);
-                }
+                next = looks.next(now);
             }
-            {
-                let mut known = self.shared.lock();
-                known.ticks += 1;
-                known.polled = Some((began, Mono::now()));
-                known.cpu = own_thread_cpu().saturating_sub(began_cpu);
-            }
-            if let Some(tell) = tell_look.take() {
-                // Nobody may be waiting.
-                let _ = tell.send(());
-            }
-            if last {
-                break;
-            }
-            next = next.plus(self.interval).max(Mono::now());
-            std::thread::park_timeout(next.since(Mono::now()).to_duration());
+            let now = Mono::now();
+            devices.iter_mut().for_each(|device| device.follow(now));
+            let wake = devices.iter().filter_map(Watched::look).fold(next, Mono::min);
+            std::thread::park_timeout(wake.since(Mono::now()).to_duration());
         }
-        wait_for_refresh(&devices);
+        close(&mut devices);
+        read_packages(&self.shared, &mut packages);
         self.shared.lock().cpu = own_thread_cpu().saturating_sub(began_cpu);
+    }
+}
+
+fn read_packages(shared: &Shared, packages: &mut Result<Packages, String>) {
+    if let Some(reading) = packages.as_mut().ok().and_then(Packages::read) {
+        shared.lock().packages.push(reading);
+    }
+}
+
+/// The end is a window's too: where none ended right before it. What is read for either is waited for.
+fn close(devices: &mut [Watched<'_>]) {
+    for device in devices.iter_mut().filter(|device| device.look().is_none()) {
+        device.edge();
+    }
+    while let Some(look) = devices.iter().filter_map(Watched::look).min() {
+        std::thread::sleep(look.since(Mono::now()).to_duration());
+        let now = Mono::now();
+        devices.iter_mut().for_each(|device| device.follow(now));
     }
 }
 
@@ -133,17 +168,6 @@ impl Library {
                 Err(error) => device.stays(&error),
             }
         }
-    }
-}
-
-/// What a counter shows is known to be of after the end only once it has changed after it.
-fn wait_for_refresh(devices: &[Watched<'_>]) {
-    let deadline = Mono::now().plus(REFRESH_LIMIT);
-    let first: Vec<Option<u64>> = devices.iter().map(Watched::read_energy).collect();
-    let mut waiting: Vec<usize> = (0..devices.len()).filter(|i| first[*i].is_some()).collect();
-    while !waiting.is_empty() && Mono::now() < deadline {
-        std::thread::sleep(REFRESH_LOOK);
-        waiting.retain(|&i| devices[i].read_energy() == first[i]);
     }
 }
 

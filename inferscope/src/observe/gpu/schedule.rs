@@ -1,0 +1,168 @@
+//! When the devices are asked what.
+//!
+//! Owns how often each query is made, by what its answer is worth and what it costs on real hardware, and at which moment of
+//! its interval a look is taken. Pure. Used by `ask` and `worker`.
+
+use crate::clock::Mono;
+use crate::units::Nanos;
+
+/// A query takes no more than this part of a CPU, as a divisor: what costs more is made less often than below.
+const CPU_SHARE: u64 = 333;
+/// A call that takes longer than this
+const SLOW: Nanos = Nanos::from_millis(2);
+/// takes no more than this part of the time, as a divisor.
+const WALL_SHARE: u64 = 10;
+
+/// What a query is made no more often than; zero: at each look. The costs are those of an H200 under load (driver 580), in
+/// microseconds of CPU.
+const fn every(query: &str) -> Nanos {
+    match query.as_bytes() {
+        // 5,656 µs; it moves on every 100 ms. The ends of the load's windows are bracketed beside this.
+        b"energy_mj" => Nanos::from_millis(1_000),
+        // 49 to 198 µs.
+        b"compute_processes" | b"graphics_processes" => Nanos::from_millis(500),
+        // 232 µs.
+        b"pcie_counters" => Nanos::from_millis(1_000),
+        // 617 µs, and 21 ms until it answers: only where there are no counters.
+        b"pcie_tx_kb_per_s" | b"pcie_rx_kb_per_s" => Nanos::from_millis(5_000),
+        // 1,497 µs; an answer is of all the time since the one before.
+        b"process_sm_percent" => Nanos::from_millis(2_000),
+        // 321 and 1,442 µs; then by how long the driver keeps them.
+        b"power_samples" | b"sm_samples" => Nanos::from_millis(400),
+        // Not measured: no NVLink there.
+        b"nvlink_counters" => Nanos::from_millis(100),
+        // Power of the moment 11 µs, memory 24 µs, utilisation, temperature, clock and throttling 2 or 3 µs each.
+        _ => Nanos::ZERO,
+    }
+}
+
+/// When a query is due again that began at `began` and cost that much. `buffered`: how long the driver keeps what it tells.
+pub(super) fn due(query: &str, began: Mono, cost: Cost, buffered: Option<Nanos>) -> Mono {
+    let by_wall = if cost.wall > SLOW { cost.wall.0.saturating_mul(WALL_SHARE) } else { 0 };
+    let by_cpu = cost.cpu.0.saturating_mul(CPU_SHARE);
+    // Only what costs a millisecond is put off for its CPU time: a look is to miss nothing for a busy machine's sake.
+    let by_cpu = if by_cpu > LITTLE.0 { by_cpu } else { 0 };
+    let wanted = buffered.map_or_else(|| every(query), |held| Nanos(held.0 / 2));
+    // What the driver would forget is asked for in time, whatever it costs.
+    let spared = if buffered.is_some() { by_wall } else { by_wall.max(by_cpu) };
+    began.plus(Nanos(wanted.0.max(spared)))
+}
+
+/// Of a call of 0.6 ms.
+const LITTLE: Nanos = Nanos::from_millis(200);
+
+/// What a call took.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Cost {
+    pub(super) wall: Nanos,
+    pub(super) cpu: Nanos,
+}
+
+/// The moments of the looks: one in each interval, at a place in it that chance has chosen. What repeats itself as often as
+/// the looks, or a whole number of times between them, would else be seen in one of its phases only.
+#[derive(Debug)]
+pub(super) struct Looks {
+    began: Mono,
+    interval: Nanos,
+    /// The interval that the last one was in.
+    place: u64,
+    random: u64,
+}
+
+impl Looks {
+    pub(super) const fn new(began: Mono, interval: Nanos) -> Self {
+        Self { began, interval, place: 0, random: began.0 }
+    }
+
+    /// The next one. Intervals that are over are left out.
+    pub(super) fn next(&mut self, now: Mono) -> Mono {
+        let interval = self.interval.0.max(1);
+        self.place = (self.place + 1).max(now.since(self.began).0 / interval);
+        // SplitMix64.
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.random;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let within = (mixed ^ (mixed >> 31)) % interval;
+        self.began.plus(Nanos(self.place.saturating_mul(interval).saturating_add(within))).max(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn us(wall: u64, cpu: u64) -> Cost {
+        Cost { wall: Nanos(wall * 1_000), cpu: Nanos(cpu * 1_000) }
+    }
+
+    /// What a second of polling costs on an H200, by FACTS of its driver: calls a second times CPU.
+    fn cpu_us_a_second(costs: &[(&str, Cost)], tick_ms: u64) -> f64 {
+        let of = |(query, cost): &(&str, Cost)| {
+            let interval = due(query, Mono(0), *cost, None).0.max(tick_ms * 1_000_000);
+            cost.cpu.0 as f64 / 1e3 / (interval as f64 / 1e9)
+        };
+        costs.iter().map(of).sum()
+    }
+
+    #[test]
+    fn a_tick_costs_less_than_0_4_ms_at_the_costs_of_an_h200() {
+        let costs = [
+            ("energy_mj", us(6_995, 5_656)),
+            ("fields", us(10, 11)),
+            ("pcie_counters", us(359, 232)),
+            ("temperature_c", us(3, 3)),
+            ("sm_clock_mhz", us(2, 2)),
+            ("throttle", us(2, 2)),
+            ("memory_used_bytes", us(428, 24)),
+            ("sm_percent", us(2, 2)),
+            ("compute_processes", us(49, 49)),
+            ("graphics_processes", us(18, 18)),
+            ("process_sm_percent", us(4_053, 1_497)),
+        ];
+        // The driver's buffers: of utilisation 16 s, of power 2.4 s.
+        let buffers = 1_442.0 / 4.0 + 321.0 / 1.2;
+        let a_tick = (cpu_us_a_second(&costs, 50) + buffers) / 20.0;
+        assert!(a_tick < 300.0, "{a_tick} µs, without what is inferscope's own");
+    }
+
+    #[test]
+    fn a_slow_query_waits_for_ten_times_its_length() {
+        assert_eq!(due("power_mw", Mono(0), us(80_000, 100), None), Mono(800_000_000));
+        assert_eq!(due("power_mw", Mono(7), us(1_900, 10), None), Mono(7));
+    }
+
+    #[test]
+    fn what_costs_much_cpu_is_asked_less_often_unless_the_driver_would_forget_it() {
+        assert_eq!(due("energy_mj", Mono(0), us(6_995, 5_656), None), Mono(1_883_448_000));
+        assert_eq!(due("energy_mj", Mono(0), us(3_597, 2_900), None), Mono(1_000_000_000));
+        let held = Some(Nanos::from_millis(1_000));
+        assert_eq!(due("sm_samples", Mono(0), us(2_522, 1_442), held), Mono(500_000_000));
+    }
+
+    #[test]
+    fn each_interval_has_one_look_at_a_place_of_its_own() {
+        let mut looks = Looks::new(Mono(1_000), Nanos(50_000_000));
+        let mut now = Mono(1_000);
+        let mut places = Vec::new();
+        for n in 1..=1_000_u64 {
+            now = looks.next(now);
+            let within = now.since(Mono(1_000)).0 - n * 50_000_000;
+            assert!(within < 50_000_000, "look {n} is not in its interval");
+            places.push(within);
+        }
+        // All tenths of it are as good as equally frequent.
+        for tenth in 0..10 {
+            let inside = places.iter().filter(|w| *w / 5_000_000 == tenth).count();
+            assert!((60..=140).contains(&inside), "{inside} of 1,000 looks in one tenth");
+        }
+    }
+
+    #[test]
+    fn intervals_that_are_over_are_left_out() {
+        let mut looks = Looks::new(Mono(0), Nanos(50));
+        let late = looks.next(Mono(1_000));
+        assert!((1_000..1_050).contains(&late.0), "{late:?}");
+        assert!((1_050..1_100).contains(&looks.next(late).0));
+    }
+}

@@ -1,0 +1,75 @@
+//! What polling costs at the price that an H200's driver takes for each call, and that nothing is lost by asking seldom.
+
+use inferscope_tests::gpu::{LOAD, Scene, number};
+use inferscope_tests::needs::say;
+use serde_json::{Value, json};
+
+use crate::{GB, curve, device};
+
+fn h200() -> Value {
+    let mut h200 = device("NVIDIA H200", 141 * GB, 20 * GB, &curve(78.0, 430.0), 700);
+    (h200["pcie_tx"], h200["pcie_rx"]) = (json!(1_234_000), json!(56_000));
+    h200["pcie_counters"] = json!(true);
+    h200
+}
+
+/// The calls' CPU time is spent on the thread's own clock, so a busy machine changes little. It was 8,900 µs when each look
+/// made every call.
+#[test]
+fn a_look_costs_half_a_millisecond_of_cpu_at_most() {
+    let report = Scene::new(json!({"devices": [h200()]})).observe("15s");
+    let poll = &report["gpu_summary"]["poll"];
+    let a_tick = number(&poll["cpu_ns"]) / number(&poll["ticks"]) / 1e3;
+    say(&format!("{a_tick:.0} µs of CPU a look, {} looks, {} calls", poll["ticks"], poll["calls"]));
+    // A build for debugging is some 100 µs slower; `cargo xtask bench gpu` has the figure.
+    assert!(a_tick < 600.0, "{a_tick} µs");
+    assert!(number(&poll["ticks"]) > 150.0, "{poll}");
+}
+
+#[test]
+fn pcie_is_the_rate_of_counters_and_the_slow_query_is_not_made_where_there_are_some() {
+    let ran = Scene::new(json!({"devices": [h200()]})).run(LOAD, &[]);
+    let gpu = ran.gpu(0);
+    for (name, truth) in [("pcie_tx_kb_per_s", 1_234_000.0), ("pcie_rx_kb_per_s", 56_000.0)] {
+        let told = number(&gpu[name]["mean"]);
+        assert!((told / truth - 1.0).abs() < 0.03, "{name}: {told} is not {truth}");
+        assert_eq!(gpu["capabilities"][name], json!(null));
+    }
+    assert_eq!(gpu["capabilities"]["pcie_tx_bytes"], "ok");
+}
+
+/// A counter of 32 bits may go round between two readings: 4 GiB are a tenth of a second of PCIe 5.0.
+#[test]
+fn a_pcie_counter_that_goes_round_is_not_used() {
+    let mut narrow = h200();
+    narrow["pcie_narrow"] = json!(true);
+    let ran = Scene::new(json!({"devices": [narrow]})).run(LOAD, &[]);
+    let gpu = ran.gpu(0);
+    let told = gpu["capabilities"]["pcie_tx_bytes"].as_str().unwrap();
+    assert!(told.contains("of 32 bits"), "{told}");
+    assert_eq!(gpu["capabilities"]["pcie_tx_kb_per_s"], "ok");
+    // It is asked every five seconds; a run of two may have it once.
+    let mean = &gpu["pcie_tx_kb_per_s"]["mean"];
+    assert!(mean.is_null() || number(mean) == 1_234_000.0, "{mean}");
+}
+
+#[test]
+fn what_the_driver_sampled_in_the_run_is_all_there_and_nothing_from_before() {
+    let report = Scene::new(json!({"devices": [h200()]})).observe("4s");
+    let gpu = &report["gpus"][0];
+    let times = |name: &str| -> Vec<f64> {
+        let all = gpu["driver_samples"][name].as_array().unwrap();
+        all.iter().map(|s| number(&s[0]) / 1e6).collect()
+    };
+    // As the driver keeps 2.4 s of power and 20 s of utilisation.
+    for (name, every) in [("power", 20.0), ("sm", 166.0)] {
+        let times = times(name);
+        assert!(times[0] > 0.0, "{name}: a sample of {} ms", times[0]);
+        let widest = times.windows(2).map(|w| w[1] - w[0]).fold(0.0, f64::max);
+        let narrowest = times.windows(2).map(|w| w[1] - w[0]).fold(f64::MAX, f64::min);
+        say(&format!("{name}: {} samples, {narrowest:.3} to {widest:.3} ms apart", times.len()));
+        assert!(widest < every + 2.0 && narrowest > every - 2.0, "{name}: {times:?}");
+        let duration = number(&report["run"]["duration_ns"]) / 1e6;
+        assert!(times[times.len() - 1] > duration - every - 300.0, "{name} ends early");
+    }
+}
