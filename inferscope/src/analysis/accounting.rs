@@ -20,7 +20,8 @@ const NO_CGROUP: &str = "the target is a process tree, which no cgroup accounts 
 const NOT_READ: &str = "the cgroup's CPU time was not read";
 const NO_CPU: &str = "the cgroup accounts no CPU time to compare with";
 
-pub(super) fn cpu(o: &Observation) -> model::ProcessesCpu {
+/// `descendants`: the set is more than the given pid.
+pub(super) fn cpu(o: &Observation, descendants: bool) -> model::ProcessesCpu {
     let (exited, living) = (o.cpu_exited, o.cpu_living);
     let total = (exited.total() + living.total()).0;
     let accounting = o.accounting.as_ref();
@@ -32,6 +33,7 @@ pub(super) fn cpu(o: &Observation) -> model::ProcessesCpu {
         total_ns: Some(total),
         error_ns: Some(o.cpu_error.0),
         error_reason: o.cpu_error_reason.clone(),
+        lower_bound_reason: lower_bound(o, descendants),
         exited_ns: Some(exited.total().0),
         live_ns: Some(living.total().0),
         unlisted_ns: (o.tracker == TrackerKind::Ebpf).then(|| o.cpu_unlisted.total().0),
@@ -44,6 +46,24 @@ pub(super) fn cpu(o: &Observation) -> model::ProcessesCpu {
             .map(|cgroup| (total as f64 - cgroup as f64) / cgroup as f64 * 100.0),
         reconciliation_reason: reason,
     }
+}
+
+/// Why the set may have used more.
+fn lower_bound(o: &Observation, descendants: bool) -> Option<String> {
+    let ended = o.processes.iter().filter(|p| p.exited.is_some() && !p.cpu_is_final).count();
+    let loss = &o.loss;
+    if o.tracker == TrackerKind::Proc && descendants {
+        return Some(
+            "polling /proc misses what lives between two looks, and of what ends its last part".to_owned(),
+        );
+    }
+    if loss.unmarked > 0 {
+        return Some(format!("{} processes could not be followed", loss.unmarked));
+    }
+    if loss.unreadable > 0 {
+        return Some(format!("{} readings were refused by /proc or came too late", loss.unreadable));
+    }
+    (ended > 0).then(|| format!("of {ended} processes that ended the last part was not told"))
 }
 
 /// Why the two can't be compared.
@@ -91,6 +111,7 @@ pub(super) fn unknown(why: &str) -> model::ProcessesCpu {
         total_ns: None,
         error_ns: None,
         error_reason: None,
+        lower_bound_reason: None,
         exited_ns: None,
         live_ns: None,
         unlisted_ns: None,
@@ -110,6 +131,10 @@ mod tests {
     use crate::event::CpuTime;
     use crate::units::Nanos;
 
+    fn cpu_of(o: &Observation) -> model::ProcessesCpu {
+        cpu(o, true)
+    }
+
     /// A set and its cgroup, in milliseconds.
     fn of(set: u64, cgroup: u64) -> Observation {
         let mut o = ObservationBuilder::new().build();
@@ -124,7 +149,7 @@ mod tests {
         o.cpu_exited = CpuTime { user: Nanos(5), system: Nanos(7) };
         o.cpu_living = CpuTime { user: Nanos(11), system: Nanos(13) };
         o.cpu_unlisted = CpuTime { user: Nanos(2), system: Nanos(1) };
-        let cpu = cpu(&o);
+        let cpu = cpu_of(&o);
         assert_eq!((cpu.user_ns, cpu.system_ns, cpu.total_ns), (Some(16), Some(20), Some(36)));
         assert_eq!((cpu.exited_ns, cpu.live_ns, cpu.unlisted_ns), (Some(12), Some(24), Some(3)));
     }
@@ -132,12 +157,12 @@ mod tests {
     #[test]
     fn polling_has_no_sum_beside_the_list() {
         let o = ObservationBuilder::new().proc_tracker("asked for").build();
-        assert_eq!(cpu(&o).unlisted_ns, None);
+        assert_eq!(cpu_of(&o).unlisted_ns, None);
     }
 
     #[test]
     fn the_difference_is_in_percent_of_the_cgroups_figure_and_has_a_sign() {
-        let cpu = cpu(&of(1_980, 2_000));
+        let cpu = cpu_of(&of(1_980, 2_000));
         assert_eq!((cpu.cgroup_ns, cpu.reconciliation_error_pct), (Some(2_000_000_000), Some(-1.0)));
         assert_eq!(cpu.cgroup_file, accounting().cpu_file);
         assert_eq!((cpu.reconciliation_reason, cpu.cgroup_overhead_ns), (None, Some(0)));
@@ -145,14 +170,14 @@ mod tests {
 
     #[test]
     fn what_cannot_be_compared_has_a_reason_and_no_percentage() {
-        let tree = cpu(&ObservationBuilder::new().build());
+        let tree = cpu_of(&ObservationBuilder::new().build());
         assert_eq!((tree.cgroup_ns, tree.reconciliation_error_pct), (None, None));
         assert_eq!(tree.reconciliation_reason.as_deref(), Some(NO_CGROUP));
 
         let with = |change: fn(&mut CgroupAccounting)| {
             let mut o = of(1_980, 2_000);
             change(o.accounting.as_mut().unwrap());
-            let cpu = cpu(&o);
+            let cpu = cpu_of(&o);
             assert_eq!((cpu.reconciliation_error_pct, mismatch(&cpu)), (None, None));
             (cpu.cgroup_ns, cpu.reconciliation_reason.unwrap())
         };
@@ -167,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_mismatch_is_more_than_a_percent_and_more_than_two_milliseconds() {
-        let judged = |set, cgroup| mismatch(&cpu(&of(set, cgroup)));
+        let judged = |set, cgroup| mismatch(&cpu_of(&of(set, cgroup)));
         assert_eq!([judged(1_980, 2_000), judged(2_020, 2_000)], [None, None]);
         assert_eq!(judged(1_979, 2_000), Some(Mismatch::CgroupHasMore));
         assert_eq!(judged(2_021, 2_000), Some(Mismatch::SetHasMore));
@@ -180,7 +205,7 @@ mod tests {
         let judged = |exits, threads| {
             let mut o = of(1_900, 2_000);
             (o.counts.exits, o.counts.threads) = (exits, threads);
-            let cpu = cpu(&o);
+            let cpu = cpu_of(&o);
             (cpu.cgroup_overhead_ns, mismatch(&cpu))
         };
         assert_eq!(judged(49_000, Some(0)), (Some(78_400_000), Some(Mismatch::CgroupHasMore)));
@@ -190,6 +215,6 @@ mod tests {
         // It explains more in the cgroup, never more in the set.
         let mut o = of(2_100, 2_000);
         o.counts.exits = 1_000_000;
-        assert_eq!(mismatch(&cpu(&o)), Some(Mismatch::SetHasMore));
+        assert_eq!(mismatch(&cpu_of(&o)), Some(Mismatch::SetHasMore));
     }
 }

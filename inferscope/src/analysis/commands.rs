@@ -9,7 +9,8 @@ use std::path::Path;
 use crate::report::model::{Command, Process, Role};
 
 /// What used most CPU comes first.
-pub(super) fn commands(list: &[Process]) -> Vec<Command> {
+/// `tells_short`: processes that no sample caught are in the list, too.
+pub(super) fn commands(list: &[Process], tells_short: bool) -> Vec<Command> {
     let mut at: HashMap<(Role, &str), usize> = HashMap::new();
     let mut commands: Vec<(Command, Exe)> = Vec::new();
     for p in list {
@@ -20,7 +21,7 @@ pub(super) fn commands(list: &[Process]) -> Vec<Command> {
         }
         let (command, exe) = &mut commands[i];
         command.count += 1;
-        command.short_lived += u64::from(!p.sampled);
+        command.short_lived = command.short_lived.filter(|_| tells_short).map(|n| n + u64::from(!p.sampled));
         let cpu = p.cpu_user_ns.zip(p.cpu_system_ns).map(|(user, system)| user.saturating_add(system));
         let sum = |sum: u64, cpu: u64| sum.saturating_add(cpu);
         command.cpu_ns = command.cpu_ns.zip(cpu).map(|(all, cpu)| sum(all, cpu));
@@ -46,7 +47,7 @@ fn empty(p: &Process) -> (Command, Exe) {
         exe: None,
         role: p.role,
         count: 0,
-        short_lived: 0,
+        short_lived: Some(0),
         cpu_ns: Some(0),
         cpu_at_least_ns: 0,
         max_rss_bytes: None,
@@ -103,7 +104,7 @@ mod tests {
         let commands = of([vec![server], helpers.collect()].concat());
         assert_eq!(commands.len(), 2);
         let c = &commands[0];
-        assert_eq!((c.comm.as_str(), c.role, c.count, c.short_lived), ("sh", Role::Helper, 900, 450));
+        assert_eq!((c.comm.as_str(), c.role, c.count, c.short_lived), ("sh", Role::Helper, 900, Some(450)));
         assert_eq!((c.cpu_ns, c.cpu_at_least_ns), (Some(2_700_000_000), 2_700_000_000));
         assert_eq!(c.max_rss_bytes, Some(30 << 20));
         assert_eq!(

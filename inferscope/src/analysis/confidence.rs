@@ -55,15 +55,20 @@ pub(super) fn repeat(runs: &[Run], planned: u32) -> Option<model::Repeat> {
     })
 }
 
+/// Of the mean, on a logarithmic scale, as no figure is below 0: mean / f to mean x f, with
+/// f = exp(t x s / (mean x sqrt n)). Where the runs agree to some percent that is mean ± t x s / sqrt n. Of runs that do
+/// not, it holds the mean more often than that does (94% against 84% of 3 runs whose logarithms have a deviation of
+/// 1) or an interval of the logarithms, which is of the geometric mean.
 fn interval(values: Vec<f64>) -> model::Interval {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
-    let half = t_975(values.len()).map(|t| {
+    let factor = t_975(values.len()).map(|t| {
         // Of the sample: n - 1.
         let variance = values.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / (n - 1.0);
-        t * (variance / n).sqrt()
+        let half = t * (variance / n).sqrt();
+        if mean > 0.0 { (half / mean).exp() } else { 1.0 }
     });
-    model::Interval { mean, low: half.map(|h| mean - h), high: half.map(|h| mean + h), values }
+    model::Interval { mean, low: factor.map(|f| mean / f), high: factor.map(|f| mean * f), values }
 }
 
 /// Student's t at 97.5% for `n` values (n - 1 degrees of freedom); any table of the distribution has these.
@@ -89,13 +94,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_interval_is_student_ts() {
-        // Mean 5, s = 2.138, n = 8: 5 ± 2.365 x 2.138 / sqrt 8.
+    fn an_interval_is_student_ts_on_a_logarithmic_scale() {
+        // Mean 5, s = 2.138, n = 8: half 2.365 x 2.138 / sqrt 8 = 1.7878, exp(1.7878 / 5) = 1.4298.
         let told = interval(vec![2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0]);
+        let (low, high) = (told.low.unwrap(), told.high.unwrap());
         assert_eq!(told.mean, 5.0);
-        let half = told.high.unwrap() - 5.0;
-        assert!((half - 1.7878).abs() < 1e-3, "{half}");
-        assert!((5.0 - told.low.unwrap() - half).abs() < 1e-9);
+        assert!((high - 7.149).abs() < 1e-3 && (low - 3.497).abs() < 1e-3, "{low} to {high}");
+        // Of runs that agree it is the usual one: 100 ± 2.4841.
+        let told = interval(vec![99.0, 100.0, 101.0]);
+        let (low, high) = (told.low.unwrap(), told.high.unwrap());
+        assert!((high - 102.4841).abs() < 0.05 && (low - 97.5159).abs() < 0.05, "{low} to {high}");
+    }
+
+    #[test]
+    fn no_interval_reaches_below_nothing() {
+        for values in [vec![1.0, 100.0], vec![0.0, 5.0], vec![0.0, 0.0], vec![1e-3, 1e9, 4.0]] {
+            let told = interval(values.clone());
+            let (low, high) = (told.low.unwrap(), told.high.unwrap());
+            assert!(0.0 <= low && low <= told.mean && told.mean <= high && high.is_finite(), "{told:?}");
+            assert_eq!(low > 0.0, told.mean > 0.0, "{told:?}");
+        }
     }
 
     #[test]

@@ -95,8 +95,14 @@ pub(super) fn definitions(source: Option<TokenSource>) -> BTreeMap<String, Strin
         None => "unknown: no answer told",
     };
     let fixed = TIMING.iter().map(|(name, words)| ((*name).to_owned(), (*words).to_owned()));
-    fixed.chain([("output_tokens".to_owned(), tokens.to_owned())]).collect()
+    let further = [("output_tokens", tokens), ("repeat", REPEAT), ("percentiles", PERCENTILES)];
+    fixed.chain(further.map(|(name, words)| (name.to_owned(), words.to_owned()))).collect()
 }
+
+const REPEAT: &str = "--repeat: the mean over the runs and its 95% interval, mean / f to mean x f with f = exp(t x s / (mean x sqrt n)): \
+     Student's t on a logarithmic scale, as no figure is below 0; s is the runs' sample deviation";
+const PERCENTILES: &str = "the text leaves out a p99 of fewer than 100 values and a p99.9 of fewer than 1,000: of so few they are the \
+     maximum, or next to it";
 
 const ENERGY: [(&str, &str); 6] = [
     (

@@ -9,10 +9,10 @@ use crate::event::{
 };
 use crate::report::model;
 
-use super::Inputs;
 use super::accounting;
 use super::commands::commands;
 use super::roles::{Part, parts};
+use super::{Inputs, TargetFound};
 
 const PARENTS_PAGES: &str = "not above what it shared with its parent until its exec";
 const NO_PEAK: &str = "no sample caught it, and its end was not told";
@@ -32,6 +32,7 @@ pub(super) fn processes(inputs: &Inputs<'_>) -> model::Processes {
     let mut events: Vec<model::ProcessEvent> =
         observation.events.iter().map(|e| event(origin, observation, e)).collect();
     events.sort_by_key(|e| e.t_ns);
+    let incomplete = incomplete(observation, &inputs.target);
     model::Processes {
         tracker: match observation.tracker {
             TrackerKind::Ebpf => model::Tracker::Ebpf,
@@ -39,11 +40,12 @@ pub(super) fn processes(inputs: &Inputs<'_>) -> model::Processes {
             TrackerKind::None => model::Tracker::None,
         },
         tracker_reason: observation.tracker_reason.clone(),
-        complete: observation.tracker_is_complete && nothing_lost(&observation.loss),
-        counts: Some(counts(observation)),
+        complete: incomplete.is_none(),
+        complete_reason: incomplete,
+        counts: Some(counts(inputs, observation)),
         counts_reason: None,
-        cpu: accounting::cpu(observation),
-        commands: commands(&list),
+        cpu: accounting::cpu(observation, inputs.target.descendants),
+        commands: commands(&list, observation.tracker == TrackerKind::Ebpf),
         list,
         events,
     }
@@ -58,22 +60,75 @@ const fn nothing_lost(loss: &Loss) -> bool {
         && loss.unlisted_processes == 0
 }
 
-fn counts(observation: &Observation) -> model::ProcessCounts {
-    let (counts, loss) = (observation.counts, observation.loss);
+/// Why some process of the target may be in no count, or in no sum.
+fn incomplete(o: &Observation, target: &TargetFound) -> Option<String> {
+    if !target.descendants {
+        return Some(ALONE.to_owned());
+    }
+    if o.tracker == TrackerKind::Proc {
+        return Some(POLLED.to_owned());
+    }
+    if !o.tracker_is_complete {
+        return Some("the tracker can't promise that it saw every process".to_owned());
+    }
+    (!nothing_lost(&o.loss))
+        .then(|| "records or readings were lost: see counts.lost and unreadable".to_owned())
+}
+
+const ALONE: &str = "only the given pid was watched (--no-descendants)";
+const POLLED: &str = "polling /proc misses what lives between two looks";
+const NO_RECORDS: &str = "polling /proc has no records to lose";
+const NOT_POLLED: &str = "polling /proc can't see it";
+
+/// Which counts are lower bounds, and why. The kernel program's own counts hold what the list lost.
+fn lower_bounds(o: &Observation, target: &TargetFound) -> (Vec<&'static str>, Option<String>) {
+    let by_kernel = o.tracker == TrackerKind::Ebpf;
+    let loss = &o.loss;
+    if !by_kernel {
+        let why = if target.descendants { POLLED } else { ALONE };
+        return (vec!["seen", "forks", "exits", "peak_alive"], Some(why.to_owned()));
+    }
+    if loss.unmarked > 0 {
+        let all =
+            vec!["seen", "alive_at_start", "forks", "execs", "exits", "threads", "peak_alive", "short_lived"];
+        return (all, Some(format!("{} processes could not be followed", loss.unmarked)));
+    }
+    let unlisted = loss.unlisted_processes + loss.ring_full_by.forks + loss.undecodable;
+    if unlisted > 0 {
+        return (vec!["peak_alive", "short_lived"], Some(format!("{unlisted} processes may be in no list")));
+    }
+    (Vec::new(), None)
+}
+
+fn counts(inputs: &Inputs<'_>, o: &Observation) -> model::ProcessCounts {
+    let (counts, loss) = (o.counts, o.loss);
+    let by_kernel = o.tracker == TrackerKind::Ebpf;
     // Polling can't see a move.
-    let moves = |n: u64| (observation.tracker == TrackerKind::Ebpf || n > 0).then_some(n);
+    let moves = |n: u64| (by_kernel || n > 0).then_some(n);
+    let unseen = |known: bool| (!known).then(|| NOT_POLLED.to_owned());
+    // What is outside of the tracer's pid namespace no sample can catch, however long it lives.
+    let never_sampled = || o.processes.iter().filter(|r| r.times_sampled == 0 && r.pid != 0).count() as u64;
+    let (bounds, why) = lower_bounds(o, &inputs.target);
     model::ProcessCounts {
+        lower_bounds: bounds.into_iter().map(str::to_owned).collect(),
+        lower_bounds_reason: why,
         seen: counts.alive_at_start.saturating_add(counts.forks).saturating_add(counts.moved_in),
         alive_at_start: counts.alive_at_start,
         forks: counts.forks,
         execs: counts.execs,
+        execs_reason: unseen(counts.execs.is_some()),
         exits: counts.exits,
         threads: counts.threads,
+        threads_reason: unseen(counts.threads.is_some()),
         moved_in: moves(counts.moved_in),
         moved_out: moves(counts.moved_out),
+        moved_reason: unseen(by_kernel),
         peak_alive: counts.peak_alive,
-        short_lived: observation.processes.iter().filter(|r| r.times_sampled == 0).count() as u64,
-        lost_events: loss.ring_full.saturating_add(loss.unmarked).saturating_add(loss.undecodable),
+        short_lived: by_kernel.then(never_sampled),
+        short_lived_reason: (!by_kernel).then(|| POLLED.to_owned()),
+        lost_events: by_kernel
+            .then(|| loss.ring_full.saturating_add(loss.unmarked).saturating_add(loss.undecodable)),
+        lost_events_reason: (!by_kernel).then(|| NO_RECORDS.to_owned()),
         lost: Some(model::LostCounts {
             ring_full: loss.ring_full,
             ring_full_by: model::LostRecords {
@@ -125,6 +180,7 @@ fn process(origin: Origin, o: &Observation, r: &ProcessRecord, part: Part) -> mo
         cpu_before_ns: r.cpu.map(|_| r.cpu_before.total().0),
         cpu_user_ns: r.cpu.map(|c| c.user.0),
         cpu_system_ns: r.cpu.map(|c| c.system.0),
+        cpu_at_least: r.exited.is_some() && r.cpu.is_some() && !r.cpu_is_final,
         max_rss_bytes: r.max_rss_bytes,
         max_rss_at_least: r.max_rss_bytes.is_some() && !r.max_rss_is_peak,
         max_rss_at_most_bytes: r.max_rss_at_most_bytes,
@@ -191,6 +247,7 @@ fn none(why: &str) -> model::Processes {
         tracker: model::Tracker::None,
         tracker_reason: Some(why.to_owned()),
         complete: false,
+        complete_reason: Some(why.to_owned()),
         counts: None,
         counts_reason: Some(why.to_owned()),
         cpu: accounting::unknown(why),
@@ -227,7 +284,10 @@ mod tests {
     #[test]
     fn lost_records_add_up_by_cause_and_saturate() {
         let loss = Loss { ring_full: u64::MAX, unmarked: 2, undecodable: 3, ..Loss::default() };
-        assert_eq!(of(ObservationBuilder::new().loss(loss).build()).counts.unwrap().lost_events, u64::MAX);
+        assert_eq!(
+            of(ObservationBuilder::new().loss(loss).build()).counts.unwrap().lost_events,
+            Some(u64::MAX)
+        );
     }
 
     #[test]
@@ -241,7 +301,7 @@ mod tests {
             .build());
         let c = p.counts.unwrap();
         assert_eq!((c.seen, c.alive_at_start, c.forks), (3, 1, 2));
-        assert_eq!((c.short_lived, c.exits), (1, 2));
+        assert_eq!((c.short_lived, c.exits), (Some(1), 2));
         // In the order of birth, then of pid.
         assert_eq!(p.list.iter().map(|p| p.pid).collect::<Vec<_>>(), [10, 11, 12]);
     }
@@ -361,7 +421,7 @@ mod tests {
         let by = lost.ring_full_by;
         assert_eq!([by.forks, by.execs, by.exits, by.frees, by.others], [7, 8, 9, 10, 11]);
         assert_eq!((lost.unlisted_processes, lost.unlisted_events), (5, 6));
-        assert_eq!((c.lost_events, c.unreadable), (6, 4));
+        assert_eq!((c.lost_events, c.unreadable), (Some(6), 4));
     }
 
     #[test]
@@ -383,5 +443,70 @@ mod tests {
         let p = none("the endpoint is on another machine");
         assert_eq!((p.tracker, p.complete, p.cpu.total_ns), (model::Tracker::None, false, None));
         assert_eq!(p.tracker_reason.as_deref(), Some("the endpoint is on another machine"));
+    }
+
+    #[test]
+    fn what_polling_cannot_know_is_null_and_what_it_may_miss_is_a_lower_bound() {
+        let members = vec![
+            ProcessBuilder::new(42, 1, "server").cpu_ms(900, 0),
+            ProcessBuilder::new(43, 42, "sh").forked(100).exited(900).cpu_ms(5, 0),
+        ];
+        let mut o = ObservationBuilder::new().processes(members).proc_tracker("asked for").build();
+        (o.counts.execs, o.counts.threads) = (None, None);
+        o.processes[1].cpu_is_final = false;
+        let p = of(o);
+        assert_eq!((p.complete, p.complete_reason.as_deref()), (false, Some(POLLED)));
+        let c = p.counts.unwrap();
+        assert_eq!((c.short_lived, c.short_lived_reason.as_deref()), (None, Some(POLLED)));
+        assert_eq!((c.lost_events, c.lost_events_reason.is_some()), (None, true));
+        assert_eq!((c.execs, c.threads, c.moved_in), (None, None, None));
+        assert!(c.execs_reason.is_some() && c.threads_reason.is_some() && c.moved_reason.is_some());
+        assert_eq!((c.seen, c.forks, c.exits), (2, 1, 1));
+        assert_eq!(
+            (&c.lower_bounds[..], c.lower_bounds_reason.as_deref()),
+            (&POLLED_COUNTS.map(String::from)[..], Some(POLLED))
+        );
+        assert!(p.commands.iter().all(|c| c.short_lived.is_none()));
+        assert!(p.cpu.lower_bound_reason.is_some() && p.list[1].cpu_at_least && !p.list[0].cpu_at_least);
+    }
+
+    const POLLED_COUNTS: [&str; 4] = ["seen", "forks", "exits", "peak_alive"];
+
+    #[test]
+    fn one_pid_alone_is_not_the_server() {
+        let o = ObservationBuilder::new().processes(vec![ProcessBuilder::new(42, 1, "bash")]);
+        let mut f = Fixture { observation: Some(o.proc_tracker("alone").build()), ..Fixture::profile() };
+        f.target.descendants = false;
+        let p = f.with(processes);
+        assert_eq!((p.complete, p.complete_reason.as_deref()), (false, Some(ALONE)));
+        let c = p.counts.unwrap();
+        assert_eq!((c.short_lived, c.lower_bounds_reason.as_deref()), (None, Some(ALONE)));
+        assert_eq!(c.lower_bounds, POLLED_COUNTS);
+        // Of that pid the CPU is all there is.
+        assert_eq!(p.cpu.lower_bound_reason, None);
+    }
+
+    #[test]
+    fn a_complete_run_has_no_lower_bounds_and_a_loss_names_its_own() {
+        let with = |loss| {
+            let p = of(ObservationBuilder::new().loss(loss).build());
+            let c = p.counts.unwrap();
+            assert_eq!(c.lower_bounds.is_empty(), c.lower_bounds_reason.is_none());
+            (c.lower_bounds, p.complete_reason.is_some(), p.cpu.lower_bound_reason.is_some())
+        };
+        assert_eq!(with(Loss::default()), (vec![], false, false));
+        let listed = ["peak_alive", "short_lived"].map(String::from).to_vec();
+        // The kernel program counts and sums beside its records.
+        assert_eq!(with(Loss { unlisted_processes: 1, ..Loss::default() }), (listed, true, false));
+        let unfollowed = with(Loss { unmarked: 1, ..Loss::default() });
+        assert!(unfollowed.0.contains(&"forks".to_owned()) && unfollowed.2);
+        assert_eq!(with(Loss { unreadable: 1, ..Loss::default() }), (vec![], true, true));
+    }
+
+    #[test]
+    fn what_no_sample_could_catch_is_not_short_lived() {
+        let outside = ProcessBuilder::new(0, 0, "elsewhere").sampled(0);
+        let o = ObservationBuilder::new().processes(vec![ProcessBuilder::new(42, 1, "server"), outside]);
+        assert_eq!(of(o.build()).counts.unwrap().short_lived, Some(0));
     }
 }

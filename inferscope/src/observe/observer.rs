@@ -442,7 +442,7 @@ impl Worker {
         Observation {
             tracker: if by_kernel { TrackerKind::Ebpf } else { TrackerKind::Proc },
             tracker_reason: self.tracker_reason,
-            tracker_is_complete: by_kernel || !self.target.descendants,
+            tracker_is_complete: by_kernel,
             started: self.started,
             ended,
             processes,

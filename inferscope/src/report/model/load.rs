@@ -123,7 +123,7 @@ pub struct Step {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Repeat {
     pub runs: u32,
-    /// 0.95: of the intervals, Student's t over the runs.
+    /// 0.95: of the intervals of the mean, Student's t over the runs on a logarithmic scale.
     pub confidence: f64,
     /// By the figure's name in `timing`.
     pub figures: BTreeMap<String, Interval>,

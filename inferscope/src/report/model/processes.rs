@@ -10,8 +10,11 @@ pub struct Processes {
     pub tracker: Tracker,
     /// Why this tracker and not the better one.
     pub tracker_reason: Option<String>,
-    /// Every process that was in the set is counted and accounted.
+    /// Every process of the target is counted and accounted.
     pub complete: bool,
+    /// Why it is not.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub complete_reason: Option<String>,
     /// `null` without a target.
     pub counts: Option<ProcessCounts>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -33,8 +36,13 @@ pub enum Tracker {
     None,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ProcessCounts {
+    /// Which of these counts are lower bounds, by name; none in a complete run.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub lower_bounds: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub lower_bounds_reason: Option<String>,
     /// Alive at start + forks + moved in.
     pub seen: u64,
     pub alive_at_start: u64,
@@ -42,18 +50,28 @@ pub struct ProcessCounts {
     pub forks: u64,
     /// Successful execs; `null` where the tracker can't see them.
     pub execs: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub execs_reason: Option<String>,
     /// Thread groups that ended.
     pub exits: u64,
     /// Further threads created; `null` where the tracker can't see them.
     pub threads: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub threads_reason: Option<String>,
     /// Processes moved into the target's cgroup, and out of it; `null` where moves can't be seen.
     pub moved_in: Option<u64>,
     pub moved_out: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub moved_reason: Option<String>,
     pub peak_alive: u64,
-    /// Listed processes that no /proc sample caught.
-    pub short_lived: u64,
-    /// Records lost: `lost.ring_full` + `lost.unmarked` + `lost.undecodable`.
-    pub lost_events: u64,
+    /// Listed processes that no /proc sample caught; `null` where only what a sample catches is known.
+    pub short_lived: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub short_lived_reason: Option<String>,
+    /// Records lost: `lost.ring_full` + `lost.unmarked` + `lost.undecodable`; `null` where there are no records.
+    pub lost_events: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub lost_events_reason: Option<String>,
     /// What was lost, by cause; `null` in reports of builds that did not tell.
     pub lost: Option<LostCounts>,
     /// Readings of living processes that /proc refused.
@@ -102,6 +120,9 @@ pub struct ProcessesCpu {
     /// Why it is as much as a tick a thread.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error_reason: Option<String>,
+    /// Why all of these are lower bounds; absent where they are not.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub lower_bound_reason: Option<String>,
     /// Of processes that ended.
     pub exited_ns: Option<u64>,
     /// Of processes alive at the end.
@@ -155,6 +176,9 @@ pub struct Process {
     pub cpu_before_ns: Option<u64>,
     pub cpu_user_ns: Option<u64>,
     pub cpu_system_ns: Option<u64>,
+    /// It ended, and its CPU is the last reading before that.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub cpu_at_least: bool,
     /// Peak resident set, by the kernel's high-water mark of what it ran itself. The kernel's figure at an end
     /// (wait4's) also holds the pages of its parent that it shared between its fork and its exec: where that
     /// is not exceeded, this is what a sample saw, or `null`.
@@ -188,8 +212,8 @@ pub struct Command {
     pub exe: Option<String>,
     pub role: Role,
     pub count: u64,
-    /// Of them, caught by no /proc sample.
-    pub short_lived: u64,
+    /// Of them, caught by no /proc sample; `null` where only what a sample catches is known.
+    pub short_lived: Option<u64>,
     /// `null` where that of any of them is unknown.
     pub cpu_ns: Option<u64>,
     /// The sum of those that are known.

@@ -4,6 +4,7 @@
 //! the distributions are `latencies`'. Called by `text`.
 
 use super::humanize::{UNKNOWN, count, counted, duration, nanos, number, or_dash, share};
+use super::latencies::{LEAST_P99, p99};
 use super::layout::{Align, Ink, Page};
 use super::sweep;
 use crate::report::model::{Dist, ErrorKind, InFlight, Interval, Load, Repeat, Report, Timing, TokenSource};
@@ -48,7 +49,7 @@ fn single(page: &mut Page, load: &Load, timing: &Timing) {
     }
     if let Some(repeat) = &timing.repeat {
         page.blank();
-        repetitions(page, repeat);
+        repetitions(page, timing, repeat);
     }
 }
 
@@ -178,10 +179,11 @@ pub(super) fn set_up(page: &mut Page, load: &Load) {
 
 fn schedule(lag: &Dist) -> String {
     const FROM: &str = "latencies count from the intended send time";
-    let (Some(p50), Some(p99), Some(max)) = (lag.p50, lag.p99, lag.max) else {
+    let (Some(p50), Some(max)) = (lag.p50, lag.max) else {
         return format!("lag unknown: {}; {FROM}", lag.reason.as_deref().unwrap_or("no reason given"));
     };
-    format!("sent late by {} (p50), {} (p99), {} at most; {FROM}", nanos(p50), nanos(p99), nanos(max))
+    let p99 = or_dash(p99(lag), nanos);
+    format!("sent late by {} (p50), {p99} (p99), {} at most; {FROM}", nanos(p50), nanos(max))
 }
 
 /// The figures that are repeated, in the order of a reader's interest.
@@ -197,9 +199,20 @@ const REPEATED: [(&str, &str); 9] = [
     ("e2e_ns.p99", "end to end, p99"),
 ];
 
-fn repetitions(page: &mut Page, repeat: &Repeat) {
+/// Of a percentile that each run has too few values for, nothing is shown.
+fn is_of_few(name: &str, timing: &Timing, runs: u32) -> bool {
+    let dist = match name {
+        "ttft_ns.p99" => &timing.ttft_ns,
+        "inter_chunk_ns.p99" => &timing.inter_chunk_ns,
+        "e2e_ns.p99" => &timing.e2e_ns,
+        _ => return false,
+    };
+    dist.count < LEAST_P99.saturating_mul(runs.into())
+}
+
+fn repetitions(page: &mut Page, timing: &Timing, repeat: &Repeat) {
     let runs = counted(repeat.runs.into(), "run", "runs");
-    let (title, interval) = (format!("over {runs}"), format!("± {:.0}%", repeat.confidence * 100.0));
+    let (title, interval) = (format!("over {runs}"), format!("{:.0}% interval", repeat.confidence * 100.0));
     let right = |title| (title, Align::Right);
     let header =
         [(title.as_str(), Align::Left), right("mean"), right(&interval), right("lowest"), right("highest")];
@@ -207,6 +220,7 @@ fn repetitions(page: &mut Page, repeat: &Repeat) {
     let known = REPEATED.iter().filter_map(|(name, label)| Some((*name, *label, repeat.figures.get(*name)?)));
     let further = repeat.figures.iter().filter(|(name, _)| named(name).is_none());
     let all = known.chain(further.map(|(name, interval)| (name.as_str(), name.as_str(), interval)));
+    let all = all.filter(|(name, ..)| !is_of_few(name, timing, repeat.runs));
     let rows: Vec<Vec<String>> = all.map(|(name, label, i)| repeated(name, label, i, repeat.runs)).collect();
     page.table(&header, &rows);
     if repeat.runs < 2 {
@@ -227,7 +241,7 @@ fn repeated(name: &str, label: &str, interval: &Interval, runs: u32) -> Vec<Stri
     vec![
         label,
         show(interval.mean),
-        or_dash(interval.high, |high| show(high - interval.mean)),
+        or_dash(interval.low.zip(interval.high), |(low, high)| format!("{} to {}", show(low), show(high))),
         or_dash(least, show),
         or_dash(most, show),
     ]

@@ -58,11 +58,33 @@ fn table(page: &mut Page, timing: &Timing) {
     ];
     let rows: Vec<Vec<String>> = shown.iter().map(|(name, dist)| row(name, dist)).collect();
     page.table(&header, &rows);
+    if shown.iter().any(|(_, d)| is_dashed(d.p99, p99(d)) || is_dashed(d.p999, p999(d))) {
+        let (p99, p999) = (count(LEAST_P99), count(LEAST_P999));
+        page.note(Ink::Dim, &format!("{UNKNOWN} p99 takes {p99} values, p99.9 {p999}"));
+    }
     for (name, dist) in shown {
         if let Some(reason) = &dist.reason {
             page.note(Ink::Dim, &format!("{UNKNOWN} {name}: {reason}"));
         }
     }
+}
+
+/// Of fewer values the percentile is their maximum, or next to it, and says nothing of one in a hundred.
+pub(super) const LEAST_P99: u64 = 100;
+const LEAST_P999: u64 = 1_000;
+
+/// Where there are enough values for it to mean something. The JSON keeps it of any number.
+pub(super) fn p99(dist: &Dist) -> Option<u64> {
+    dist.p99.filter(|_| dist.count >= LEAST_P99)
+}
+
+fn p999(dist: &Dist) -> Option<u64> {
+    dist.p999.filter(|_| dist.count >= LEAST_P999)
+}
+
+/// Known, and not shown.
+fn is_dashed(known: Option<u64>, shown: Option<u64>) -> bool {
+    known.is_some() && shown.is_none()
 }
 
 fn row(name: &str, dist: &Dist) -> Vec<String> {
@@ -74,8 +96,8 @@ fn row(name: &str, dist: &Dist) -> Vec<String> {
         point(dist.p50),
         point(dist.p90),
         point(dist.p95),
-        point(dist.p99),
-        point(dist.p999),
+        point(p99(dist)),
+        point(p999(dist)),
         point(dist.max),
     ]
 }

@@ -2,7 +2,8 @@
 //!
 //! Owns the last section. Called by `text`.
 
-use super::humanize::{bytes, count, counted, duration, nanos, number};
+use super::humanize::{bytes, count, counted, duration, nanos, number, or_dash};
+use super::latencies::p99;
 use super::layout::Page;
 use crate::report::model::{Dist, Own, Report};
 
@@ -45,9 +46,9 @@ fn client(page: &mut Page, own: &Own) {
 }
 
 fn lag(dist: Option<&Dist>, reason: Option<&str>, what: &str) -> String {
-    match dist.map(|d| (d.p50, d.p99, d.max)) {
-        Some((Some(p50), Some(p99), Some(max))) => {
-            format!("{} (p50), {} (p99), {} at most{what}", nanos(p50), nanos(p99), nanos(max))
+    match dist.map(|d| (d.p50, p99(d), d.max)) {
+        Some((Some(p50), p99, Some(max))) => {
+            format!("{} (p50), {} (p99), {} at most{what}", nanos(p50), or_dash(p99, nanos), nanos(max))
         }
         _ => {
             let reason = reason.or_else(|| dist?.reason.as_deref()).unwrap_or("not measured");

@@ -20,7 +20,7 @@ pub(super) fn processes(page: &mut Page, report: &Report) {
         page.pair("CPU, memory", &format!("unknown: {why}"));
         return;
     }
-    let (ink, tracker) = tracker(p);
+    let (ink, tracker) = tracker(p, &report.target);
     page.pair_in(ink, "tracker", &tracker);
     page.pair("processes", &p.counts.as_ref().map_or_else(|| "unknown".to_owned(), counts));
     page.pair("CPU", &cpu(p, &report.resources.cpu_percent));
@@ -66,14 +66,16 @@ fn target(target: &Target) -> String {
     }
 }
 
-fn tracker(p: &Processes) -> (Ink, String) {
+fn tracker(p: &Processes, target: &Target) -> (Ink, String) {
     let name = match p.tracker {
         Tracker::Ebpf => "eBPF",
         Tracker::Proc => "/proc polling",
         Tracker::None => "none",
     };
     let reason = p.tracker_reason.as_deref().map(|r| format!(": {r}")).unwrap_or_default();
-    if p.complete {
+    if !target.descendants {
+        (Ink::Warn, format!("{name} of the given pid ALONE{reason}"))
+    } else if p.complete {
         (Ink::Good, format!("{name}, complete{reason}"))
     } else {
         (Ink::Warn, format!("{name}, INCOMPLETE{reason}"))
@@ -82,27 +84,35 @@ fn tracker(p: &Processes) -> (Ink, String) {
 
 fn counts(c: &ProcessCounts) -> String {
     let some = |n: Option<u64>| n.filter(|n| *n > 0);
+    let of = |name: &str, n: u64| {
+        let at_least = if c.lower_bounds.iter().any(|bound| bound == name) { "≥" } else { "" };
+        format!("{at_least}{}", count(n))
+    };
     let moved_in = some(c.moved_in).map(|n| format!(" + {} moved in", count(n))).unwrap_or_default();
     let moved_out = some(c.moved_out).map(|n| format!(", {} moved out", count(n))).unwrap_or_default();
+    let at_once = if c.lower_bounds.iter().any(|bound| bound == "peak_alive") { "least" } else { "most" };
     let mut text = format!(
-        "{} seen: {} at the start + {} forked{moved_in}, {} ended{moved_out}; at most {} at once; {} never caught by \
-         a sample",
-        count(c.seen),
-        count(c.alive_at_start),
-        count(c.forks),
-        count(c.exits),
+        "{} seen: {} at the start + {} forked{moved_in}, {} ended{moved_out}; at {at_once} {} at once; {} never caught \
+         by a sample",
+        of("seen", c.seen),
+        of("alive_at_start", c.alive_at_start),
+        of("forks", c.forks),
+        of("exits", c.exits),
         count(c.peak_alive),
-        count(c.short_lived),
+        or_dash(c.short_lived, |n| of("short_lived", n)),
     );
-    if c.lost_events > 0 || c.unreadable > 0 {
+    if some(c.lost_events).is_some() || c.unreadable > 0 {
         text.push_str(&format!(
             "; {} records lost, {} unreadable",
-            count(c.lost_events),
+            or_dash(c.lost_events, count),
             count(c.unreadable)
         ));
     }
     if let Some(n) = some(c.lost.as_ref().map(|l| l.unlisted_processes)) {
         text.push_str(&format!("; {} not listed", count(n)));
+    }
+    if let Some(why) = &c.lower_bounds_reason {
+        text.push_str(&format!(" (≥: {why})"));
     }
     text
 }
@@ -119,8 +129,9 @@ fn cpu(p: &Processes, percent: &Stat) -> String {
         ),
         None => format!("over time unknown: {}", percent.reason.as_deref().unwrap_or("not sampled")),
     };
+    let at_least = if cpu.lower_bound_reason.is_some() { "≥" } else { "" };
     format!(
-        "{} ({}, {}; {} by processes that ended); {busy}",
+        "{at_least}{} ({}, {}; {} by processes that ended); {busy}",
         nanos(total),
         part(cpu.user_ns, "user"),
         part(cpu.system_ns, "system"),

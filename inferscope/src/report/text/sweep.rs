@@ -4,8 +4,9 @@
 
 use super::client::{levels, no_tokens, prompts, requests, set_up};
 use super::humanize::{UNKNOWN, count, counted, nanos, number, or_dash, plain};
+use super::latencies::p99;
 use super::layout::{Align, Ink, Page};
-use crate::report::model::{Interval, Load, Step, Sweep};
+use crate::report::model::{Dist, Interval, Load, Step, Sweep};
 
 /// Reasons for dashes that are told one by one.
 const REASONS: usize = 6;
@@ -86,9 +87,9 @@ fn row(step: &Step, knee: bool, columns: Columns) -> Vec<String> {
         format!("{}/{}", compact_count(step.requests_ok), compact_count(step.requests_failed)),
         or_dash(timing.output_tokens_per_s, compact),
         millis(timing.ttft_ns.p50),
-        millis(timing.ttft_ns.p99),
+        millis(p99(&timing.ttft_ns)),
         millis(timing.inter_chunk_ns.p50),
-        millis(timing.inter_chunk_ns.p99),
+        millis(p99(&timing.inter_chunk_ns)),
         millis(timing.e2e_ns.p50),
         or_dash(step.in_flight.mean, number),
     ];
@@ -151,12 +152,21 @@ fn unknown(page: &mut Page, sweep: &Sweep, columns: Columns) {
     }
 }
 
+const FEW_REQUESTS: &str = "a p99 takes 100 requests";
+const FEW_GAPS: &str = "a p99 takes 100 gaps";
+
+fn few(dist: &Dist) -> bool {
+    dist.p99.is_some() && p99(dist).is_none()
+}
+
 fn reasons(step: &Step, columns: Columns) -> Vec<(&'static str, &str)> {
     let timing = &step.timing;
     let figures = [
         ("tokens/s", timing.output_tokens_per_s.is_none(), Some(no_tokens(timing))),
         ("TTFT", timing.ttft_ns.p99.is_none(), timing.ttft_ns.reason.as_deref()),
         ("gap", timing.inter_chunk_ns.p99.is_none(), timing.inter_chunk_ns.reason.as_deref()),
+        ("TTFT p99", few(&timing.ttft_ns), Some(FEW_REQUESTS)),
+        ("gap p99", few(&timing.inter_chunk_ns), Some(FEW_GAPS)),
         ("e2e", timing.e2e_ns.p50.is_none(), timing.e2e_ns.reason.as_deref()),
         ("in flight", step.in_flight.mean.is_none(), Some("no measured request took any time")),
         ("goodput", columns.slo && timing.goodput_per_s.is_none(), timing.goodput_per_s_reason.as_deref()),
@@ -202,8 +212,9 @@ fn repeated(page: &mut Page, sweep: &Sweep) {
     let steps: Vec<(String, u32, Interval)> = sweep.steps.iter().filter_map(of).collect();
     let Some(runs) = steps.iter().map(|(_, runs, _)| *runs).max() else { return };
     let each = steps.iter().map(|(value, _, i)| {
-        let half = or_dash(i.high, |high| number(high - i.mean));
-        format!("{} ± {half} at {value}", number(i.mean))
+        let interval =
+            or_dash(i.low.zip(i.high), |(low, high)| format!("{} to {}", number(low), number(high)));
+        format!("{} ({interval}) at {value}", number(i.mean))
     });
     let each: Vec<String> = each.collect();
     page.pair(
@@ -214,12 +225,13 @@ fn repeated(page: &mut Page, sweep: &Sweep) {
 
 /// How late an open loop's requests went out, at its worst.
 fn schedule(page: &mut Page, sweep: &Sweep) {
-    let lags = sweep.steps.iter().filter_map(|step| Some((step.schedule_lag_ns.p99?, step)));
-    let Some((lag, step)) = lags.max_by_key(|(lag, _)| *lag) else { return };
+    let lag = |dist: &Dist| p99(dist).map(|ns| (ns, "p99")).or(dist.max.map(|ns| (ns, "at most")));
+    let lags = sweep.steps.iter().filter_map(|step| Some((lag(&step.schedule_lag_ns)?, step)));
+    let Some(((lag, which), step)) = lags.max_by_key(|((lag, _), _)| *lag) else { return };
     page.pair(
         "schedule",
         &format!(
-            "sent late by {} (p99) at {}, the most of all steps; latencies count from the intended send time",
+            "sent late by {} ({which}) at {}, the most of all steps; latencies count from the intended send time",
             nanos(lag),
             value(step)
         ),

@@ -85,7 +85,7 @@ impl<'a> Group<'a> {
         let unknown = self.members.iter().filter(|p| cpu_ns(p).is_none()).count();
         // A sum without some of its parts is a lower bound; without any it is unknown.
         let cpu = match unknown {
-            0 => nanos(self.known_cpu()),
+            0 if self.members.iter().all(|p| !p.cpu_at_least) => nanos(self.known_cpu()),
             n if n == self.members.len() => UNKNOWN.to_owned(),
             _ => format!("≥{}", nanos(self.known_cpu())),
         };
@@ -140,7 +140,7 @@ fn row(p: &Process, recycled: bool, total: u64) -> Vec<String> {
         or_dash(pid, |pid| pid.to_string()),
         role,
         p.comm.clone(),
-        or_dash(cpu, nanos),
+        or_dash(cpu, |ns| format!("{}{}", if p.cpu_at_least { "≥" } else { "" }, nanos(ns))),
         or_dash(cpu.and_then(|cpu| share(cpu, total)), |s| s),
         peak_rss(p),
         or_dash(p.peak_threads, |n| n.to_string()),

@@ -24,7 +24,7 @@ fn an_open_loop_with_a_service_level() {
             "total tokens/s      391, with the prompts' 1,170 tokens",
             "6.41 requests a second: 32 of 40 (80.0%) kept itl ≤ 30.0 ms, ttft ≤ 200 ms",
             "in flight           3.00 requests on average, 4 at most\n",
-            "sent late by 1.00 ms (p50), 1.00 ms (p99), 1.00 ms at most; latencies count from the intended send time",
+            "sent late by 1.00 ms (p50), – (p99), 1.00 ms at most; latencies count from the intended send time",
             "TPOT (a request's mean)     39  10.0 ms",
             "1 × HTTP 503        overloaded",
             "load thread         50.0 ms of CPU, 1.00% of its time",
@@ -46,12 +46,14 @@ fn a_sweep_with_a_knee() {
         &text,
         &[
             "closed loop, sweep over concurrency",
-            "        1        1/0      50.0     100     100    18.0    18.0   1,000    1.00     10.0\n",
-            "   knee 2        2/0       100     100     100    18.0    18.0   1,000    2.00     5.00\n",
-            "        4        4/0       100     100     100    38.0    38.0   2,000    4.00     5.00\n",
+            "        1        1/0      50.0     100       –    18.0       –   1,000    1.00     10.0\n",
+            "   knee 2        2/0       100     100       –    18.0       –   1,000    2.00     5.00\n",
+            "        4        4/0       100     100       –    38.0    38.0   2,000    4.00     5.00\n",
             "knee                concurrency 2, 100 tokens/s: the last step below saturation",
             "saturated at 4      100% more concurrency than the step before changed the throughput by +0.0%",
             "left out            2 steps",
+            "– TTFT p99 at 1, 2, 4: a p99 takes 100 requests",
+            "– gap p99 at 1, 2: a p99 takes 100 gaps",
             "in all steps 7 ok, 0 failed",
             "Latencies at the knee, concurrency 2",
             "over all steps",
@@ -72,9 +74,10 @@ fn a_sweep_of_which_little_is_known_has_a_reason_for_each_dash() {
         &text,
         &[
             "         4        0/4         –       –       –       –       –       –    1.00      0        –\n",
-            "         8        2/0      11.4    40.0    40.0       –       –    50.0    1.00   11.4        –\n",
+            "         8        2/0      11.4    40.0       –       –       –    50.0    1.00   11.4        –\n",
             "– tokens/s, TTFT, gap, e2e, CPU a token at 4: no measured request succeeded",
             "– gap at 8: no answer had two chunks with text",
+            "– TTFT p99 at 8: a p99 takes 100 requests",
             "– CPU a token at 8: the load's window of 175 ms is shorter",
             "goodput             requests a second that kept e2e ≤ 60.0 ms",
             "latencies count from the intended send time",
@@ -82,7 +85,7 @@ fn a_sweep_of_which_little_is_known_has_a_reason_for_each_dash() {
     );
     // Of every figure in a row that is a dash, a line says why.
     let dashes = text.lines().filter(|l| l.contains("/4  ") || l.contains("/0  ")).flat_map(str::chars);
-    assert_eq!(dashes.filter(|c| *c == '–').count(), 10);
+    assert_eq!(dashes.filter(|c| *c == '–').count(), 11);
     insta::assert_snapshot!(text);
 }
 
@@ -105,7 +108,7 @@ fn a_sweep_on_a_device_has_the_joules_of_each_step_and_the_parts_of_the_first() 
         &text,
         &[
             "  CPU ms     J/\n",
-            " 100     100    18.0    18.0   1,000    2.00     5.00   2.00\n",
+            " 100       –    18.0       –   1,000    2.00     5.00   2.00\n",
             "4.00     5.00      –\n",
             "– J/token at 4: device 0: the energy counter did not move on after",
             "prefill at 1        29.2 J ± 1.35 J, 0.975 ± 0.0450 J a prompt token",
@@ -133,16 +136,17 @@ fn a_load_that_was_repeated() {
     let timing = report.timing.as_ref().unwrap();
     let ttft = &timing.repeat.as_ref().unwrap().figures["ttft_ns.mean"];
     assert_eq!(ttft.values, [40e6, 50e6, 60e6]);
-    // 4.303 × 10 / √3.
-    assert!((ttft.high.unwrap() - ttft.mean - 24.84e6).abs() < 1e4, "{ttft:?}");
+    // 4.303 × 10 / √3 / 50 = 0.4968, of which the exponential is 1.6435.
+    assert!((ttft.high.unwrap() - 82.18e6).abs() < 1e4, "{ttft:?}");
+    assert!((ttft.low.unwrap() - 30.42e6).abs() < 1e4, "{ttft:?}");
     assert_eq!((timing.ttft_ns.count, timing.output_tokens_per_s), (12, Some(400.0)));
     let text = plain(&report);
     assert_has(
         &text,
         &[
-            "over 3 runs          mean    ± 95%   lowest  highest",
-            "TTFT, mean        50.0 ms  24.8 ms  40.0 ms  60.0 ms",
-            "output tokens/s       400        0      400      400",
+            "over 3 runs          mean        95% interval   lowest  highest",
+            "TTFT, mean        50.0 ms  30.4 ms to 82.2 ms  40.0 ms  60.0 ms",
+            "output tokens/s       400          400 to 400      400      400",
             "4.00 requests on average, 4 at most, of 4 asked for",
         ],
     );
@@ -153,8 +157,11 @@ fn a_load_that_was_repeated() {
 fn one_run_of_those_asked_for_has_no_interval_and_a_figure_says_how_many_have_it() {
     let mut report = repeated();
     let repeat = report.timing.as_mut().unwrap().repeat.as_mut().unwrap();
-    repeat.figures.get_mut("ttft_ns.p99").unwrap().values.pop();
-    assert_has(&plain(&report), &["TTFT, p99 (of 2)"]);
+    repeat.figures.get_mut("ttft_ns.p50").unwrap().values.pop();
+    let text = plain(&report);
+    assert_has(&text, &["TTFT, p50 (of 2)"]);
+    // Of 4 requests a run there is none, of 396 gaps there is one.
+    assert!(!text.contains("TTFT, p99") && text.contains("inter-chunk, p99"), "{text}");
     let repeat = report.timing.as_mut().unwrap().repeat.as_mut().unwrap();
     repeat.runs = 1;
     for interval in repeat.figures.values_mut() {
@@ -164,7 +171,7 @@ fn one_run_of_those_asked_for_has_no_interval_and_a_figure_says_how_many_have_it
     let text = plain(&report);
     assert_has(
         &text,
-        &["over 1 run ", "50.0 ms      –  40.0 ms", "– one run says nothing of how far runs agree"],
+        &["over 1 run ", "50.0 ms             –  40.0 ms", "– one run says nothing of how far runs agree"],
     );
 }
 
@@ -209,6 +216,7 @@ fn a_sweep_keeps_to_the_page_with_the_largest_figures() {
         let timing = &mut step.timing;
         (timing.output_tokens_per_s, timing.goodput_per_s) = (Some(1_234_567.0), Some(99_999.0));
         for dist in [&mut timing.ttft_ns, &mut timing.inter_chunk_ns, &mut timing.e2e_ns] {
+            dist.count = 1_000;
             (dist.p50, dist.p99) = (Some(3_600_000 * MS), Some((n as u64 + 99_999) * MS));
         }
         step.in_flight.mean = Some(10_000.0);
