@@ -13,6 +13,7 @@ use crate::units::Nanos;
 use super::dist::Distribution;
 use super::requests::{Answer, error_kind};
 use super::timing::Distributions;
+use super::usage::Impossible;
 use super::window::{Window, Work};
 
 /// Causes of failure told one by one; further ones are counted together.
@@ -100,6 +101,9 @@ pub(super) struct Sums {
     by_usage: u64,
     pub(super) by_chunks: u64,
     pub(super) differing: Differing,
+    pub(super) impossible: Impossible,
+    /// Answers with more chunks of text than `max_tokens` allows.
+    pub(super) beyond_limit: u64,
     pub(super) failures: Failures,
     pub(super) other_models: BTreeSet<String>,
     /// What was delivered in which time.
@@ -109,7 +113,8 @@ pub(super) struct Sums {
 /// A sum that is unknown where any part is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Tokens {
-    sum: u64,
+    /// Of fewer than 2^64 values it can't overflow.
+    sum: u128,
     known: u64,
     unknown: u64,
 }
@@ -118,7 +123,7 @@ impl Tokens {
     pub(super) fn add(&mut self, n: Option<u64>) {
         match n {
             Some(n) => {
-                self.sum = self.sum.saturating_add(n);
+                self.sum += u128::from(n);
                 self.known += 1;
             }
             None => self.unknown += 1,
@@ -126,13 +131,13 @@ impl Tokens {
     }
 
     pub(super) fn merge(&mut self, other: Self) {
-        self.sum = self.sum.saturating_add(other.sum);
+        self.sum += other.sum;
         self.known += other.known;
         self.unknown += other.unknown;
     }
 
     pub(super) fn total(self) -> Option<u64> {
-        (self.unknown == 0 && self.known > 0).then_some(self.sum)
+        u64::try_from(self.sum).ok().filter(|_| self.unknown == 0 && self.known > 0)
     }
 
     /// Of those that told.
@@ -178,7 +183,9 @@ impl Sums {
         self.ok += 1;
         self.good += u64::from(good);
         self.output.add(answer.tokens.total);
-        self.prompt.add(r.usage.and_then(|u| u.prompt_tokens));
+        self.prompt.add(answer.usage.prompt);
+        self.impossible.add(&answer.usage);
+        self.beyond_limit += u64::from(answer.is_beyond_limit());
         self.after_first.add(answer.tokens_after_first());
         self.token_chunks = self.token_chunks.saturating_add(answer.tokens.chunks);
         match answer.tokens.source {
@@ -208,6 +215,8 @@ impl Sums {
         self.differing.answers += other.differing.answers;
         self.differing.tokens = self.differing.tokens.saturating_add(other.differing.tokens);
         self.differing.chunks = self.differing.chunks.saturating_add(other.differing.chunks);
+        self.impossible.merge(&other.impossible);
+        self.beyond_limit += other.beyond_limit;
         self.failures.merge(&other.failures);
         for model in &other.other_models {
             if self.other_models.len() < MODELS {

@@ -35,6 +35,7 @@ mod streams;
 mod summary;
 mod timing;
 mod tokens;
+mod usage;
 mod validity;
 mod window;
 
@@ -46,6 +47,7 @@ use crate::report::model;
 pub use idle::idle_target;
 pub use measured::Measured;
 pub use summary::Summary;
+pub use tokens::output_tokens;
 
 use fold::Fold;
 

@@ -11,18 +11,21 @@ use crate::units::Nanos;
 
 use super::streams::{Pace, Stream, streams};
 use super::tokens::Tokens;
+use super::usage::{BEYOND_LIMIT, Usage};
 
 /// One request with what is known of its tokens.
 pub(super) struct Answer<'a> {
     pub(super) request: &'a RequestLog,
     pub(super) tokens: Tokens,
+    pub(super) usage: Usage,
     /// Of each choice.
     pub(super) streams: Vec<Stream<'a>>,
 }
 
 impl<'a> Answer<'a> {
     pub(super) fn of(request: &'a RequestLog) -> Self {
-        Self { request, tokens: Tokens::of(request), streams: streams(request) }
+        let usage = Usage::of(request);
+        Self { request, tokens: Tokens::of(request, &usage), usage, streams: streams(request) }
     }
 
     /// Neither warm-up nor failed: the only ones in a distribution.
@@ -41,6 +44,14 @@ impl<'a> Answer<'a> {
 
     pub(super) fn last_token(&self) -> Option<Mono> {
         self.text_chunks().next_back().map(|c| c.t)
+    }
+
+    /// More chunks with visible text than tokens were asked for, by more than a few.
+    pub(super) fn is_beyond_limit(&self) -> bool {
+        let asked = &self.request.asked;
+        let visible = self.text_chunks().filter(|c| c.kind != ChunkKind::Reasoning).count() as u64;
+        let limit = |most: u64| most.saturating_add(BEYOND_LIMIT).saturating_mul(asked.choices.max(1).into());
+        asked.max_tokens.is_some_and(|most| visible > limit(most))
     }
 
     /// Between successive chunks with text of one choice.
@@ -118,9 +129,10 @@ pub(super) fn listed(origin: Origin, place: Place, answer: &Answer<'_>, chunks: 
         error_kind: r.failure.as_ref().map(|f| error_kind(f.kind)),
         error: r.failure.as_ref().map(|f| f.message.clone()),
         http_status: r.http_status,
-        prompt_tokens: r.usage.and_then(|u| u.prompt_tokens),
+        prompt_tokens: answer.usage.prompt,
         output_tokens: answer.tokens.total,
         token_source: answer.tokens.source,
+        usage_impossible: answer.usage.is_impossible(),
         finish_reason: r.finish_reason.clone(),
         choices: several.then_some(choices),
         chunks_omitted: !chunks && !r.chunks.is_empty(),
@@ -158,6 +170,7 @@ pub(super) const fn error_kind(kind: FailureKind) -> model::ErrorKind {
         FailureKind::Malformed => model::ErrorKind::Malformed,
         FailureKind::Disconnect => model::ErrorKind::Disconnect,
         FailureKind::Empty => model::ErrorKind::Empty,
+        FailureKind::Overrun => model::ErrorKind::Overrun,
         FailureKind::Interrupted => model::ErrorKind::Interrupted,
     }
 }

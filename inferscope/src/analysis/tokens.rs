@@ -11,10 +11,12 @@
 //!    token, which is never sent. One token each.
 //! 4. Its total is anything else: unknown for each chunk; the total stands.
 //!    So is how many each of several choices had.
-//! 5. It sent no total (or zero, beside text): one token a chunk is assumed, and said.
+//! 5. It sent no total (or zero beside text, or one that can't be true): one token a chunk is assumed, and said.
 
 use crate::event::{Chunk, ChunkKind, RequestLog};
 use crate::report::model::TokenSource;
+
+use super::usage::Usage;
 
 /// Which of the rules applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,23 +44,26 @@ pub(super) struct Tokens {
     /// All that the server generated for it, as far as it said.
     pub(super) total: Option<u64>,
     pub(super) source: Option<TokenSource>,
-    /// Those that arrived in a chunk: `total` without what came after the last text, above all an
-    /// end-of-sequence token that is never sent.
+    /// Those that arrived in a chunk: `total` without reasoning that was not sent and what came after the last text, above
+    /// all an end-of-sequence token that is never sent.
     pub(super) delivered: Option<u64>,
     /// Chunks that hold generated text.
     pub(super) chunks: u64,
 }
 
 impl Tokens {
-    pub(super) fn of(request: &RequestLog) -> Self {
+    pub(super) fn of(request: &RequestLog, usage: &Usage) -> Self {
+        let hidden = usage.hidden;
         let chunks = request.chunks.iter().filter(|c| c.kind.has_tokens()).count() as u64;
         // Zero tokens beside text is a server that does not count.
-        let usage = request.usage.and_then(|u| u.completion_tokens).filter(|total| *total > 0 || chunks == 0);
+        let total = usage.completion.filter(|total| *total > 0 || chunks == 0);
         let stops = u64::from(request.stops);
         let first = request.chunks.iter().find_map(|c| c.choice);
         let several = request.chunks.iter().filter_map(|c| c.choice).any(|choice| Some(choice) != first);
         // The counter may go on after the last text: an end token, a stop string, a hidden call.
-        let agrees = |sent: u64| usage.map_or(!several, |total| total >= sent);
+        let agrees = |sent: u64| total.map_or(!several, |total| total >= sent);
+        // Counts of a server that tells what can't be true tell nothing chunk by chunk either.
+        let continuous = continuous(&request.chunks).filter(|_| usage.impossible_completion.is_none());
         let by_usage = |cut, total, delivered| Self {
             cut,
             total: Some(total),
@@ -66,14 +71,14 @@ impl Tokens {
             delivered: Some(delivered),
             chunks,
         };
-        match (continuous(&request.chunks), usage) {
-            (Some(sent), _) if agrees(sent) => by_usage(Cut::Continuous, usage.unwrap_or(sent), sent),
+        match (continuous, total) {
+            (Some(sent), _) if agrees(sent) => by_usage(Cut::Continuous, total.unwrap_or(sent), sent),
             (_, Some(total)) if chunks == 0 => by_usage(Cut::Nothing, total, 0),
-            (_, Some(total)) if total == chunks => by_usage(Cut::OneEach, total, total),
-            (_, Some(total)) if stops > 0 && total == chunks + stops => {
+            (_, Some(total)) if total - hidden == chunks => by_usage(Cut::OneEach, total, chunks),
+            (_, Some(total)) if stops > 0 && total - hidden == chunks + stops => {
                 by_usage(Cut::OneEachAndUnsentEnd, total, chunks)
             }
-            (_, Some(total)) => by_usage(Cut::Unknown, total, total),
+            (_, Some(total)) => by_usage(Cut::Unknown, total, total - hidden),
             (_, None) if chunks == 0 => {
                 Self { cut: Cut::Nothing, total: None, source: None, delivered: None, chunks }
             }
@@ -102,6 +107,12 @@ impl Tokens {
     }
 }
 
+/// What a request's answer counts, as the report has it.
+#[must_use]
+pub fn output_tokens(request: &RequestLog) -> Option<u64> {
+    Tokens::of(request, &Usage::of(request)).total
+}
+
 /// The sum of what the server said chunk by chunk, where it did for every chunk with text.
 fn continuous(chunks: &[Chunk]) -> Option<u64> {
     let all_told = chunks.iter().filter(|c| c.kind.has_tokens()).all(|c| c.tokens.is_some());
@@ -118,15 +129,19 @@ mod tests {
         RequestBuilder::new(0)
     }
 
+    fn of(r: &RequestLog) -> Tokens {
+        Tokens::of(r, &Usage::of(r))
+    }
+
     fn per_chunk(r: &RequestLog) -> Vec<Option<u32>> {
-        let tokens = Tokens::of(r);
+        let tokens = of(r);
         r.chunks.iter().map(|c| tokens.in_chunk(c)).collect()
     }
 
     #[test]
     fn a_total_that_equals_the_chunks_means_one_each() {
         let r = request().role(10).content([20, 30, 40]).usage(5, 3).build();
-        let t = Tokens::of(&r);
+        let t = of(&r);
         assert_eq!((t.cut, t.total, t.delivered, t.chunks), (Cut::OneEach, Some(3), Some(3), 3));
         assert_eq!(t.source, Some(TokenSource::Usage));
         // Role, three tokens, finish.
@@ -136,7 +151,7 @@ mod tests {
     #[test]
     fn one_more_than_the_chunks_after_a_stop_is_the_end_token_that_is_never_sent() {
         let r = request().content([20, 30, 40]).finish("stop").usage(5, 4).build();
-        let t = Tokens::of(&r);
+        let t = of(&r);
         assert_eq!((t.cut, t.total, t.delivered), (Cut::OneEachAndUnsentEnd, Some(4), Some(3)));
         assert_eq!(per_chunk(&r)[..3], [Some(1), Some(1), Some(1)]);
     }
@@ -144,7 +159,7 @@ mod tests {
     #[test]
     fn one_more_than_the_chunks_without_a_stop_stays_unknown() {
         let r = request().content([20, 30, 40]).finish("length").usage(5, 4).build();
-        let t = Tokens::of(&r);
+        let t = of(&r);
         assert_eq!((t.cut, t.total), (Cut::Unknown, Some(4)));
         assert!(t.differs_from_chunks());
         assert_eq!(per_chunk(&r), [None, None, None, Some(0)]);
@@ -153,7 +168,7 @@ mod tests {
     #[test]
     fn what_the_server_says_chunk_by_chunk_wins() {
         let r = request().content_with_tokens([(20, 1), (30, 4), (40, 3)]).usage(5, 8).build();
-        let t = Tokens::of(&r);
+        let t = of(&r);
         assert_eq!((t.cut, t.total, t.chunks), (Cut::Continuous, Some(8), 3));
         assert!(!t.differs_from_chunks());
         assert_eq!(per_chunk(&r)[..3], [Some(1), Some(4), Some(3)]);
@@ -162,45 +177,63 @@ mod tests {
     #[test]
     fn counts_by_chunk_that_contradict_the_total_are_not_trusted() {
         let r = request().content_with_tokens([(20, 1), (30, 24)]).usage(5, 20).build();
-        assert_eq!((Tokens::of(&r).cut, Tokens::of(&r).total), (Cut::Unknown, Some(20)));
+        assert_eq!((of(&r).cut, of(&r).total), (Cut::Unknown, Some(20)));
     }
 
     #[test]
     fn tokens_counted_after_the_last_text_were_generated_but_not_delivered() {
         let r = request().content_with_tokens([(20, 1), (30, 4)]).usage(5, 20).build();
-        let t = Tokens::of(&r);
+        let t = of(&r);
         assert_eq!((t.cut, t.total, t.delivered), (Cut::Continuous, Some(20), Some(5)));
     }
 
     #[test]
     fn counts_for_some_chunks_only_are_no_count_by_chunk() {
         let r = request().content_with_tokens([(20, 1)]).content([30]).usage(5, 9).build();
-        assert_eq!((Tokens::of(&r).cut, Tokens::of(&r).total), (Cut::Unknown, Some(9)));
+        assert_eq!((of(&r).cut, of(&r).total), (Cut::Unknown, Some(9)));
     }
 
     #[test]
     fn counts_by_chunk_stand_without_a_total() {
         let r = request().content_with_tokens([(20, 2), (30, 2)]).build();
-        let t = Tokens::of(&r);
+        let t = of(&r);
         assert_eq!((t.cut, t.total, t.source), (Cut::Continuous, Some(4), Some(TokenSource::Usage)));
     }
 
     #[test]
     fn without_usage_one_token_a_chunk_is_assumed_and_named_so() {
         let r = request().content([20, 30]).build();
-        let t = Tokens::of(&r);
+        let t = of(&r);
         assert_eq!((t.cut, t.total, t.source), (Cut::Assumed, Some(2), Some(TokenSource::Chunks)));
     }
 
     #[test]
     fn a_total_of_zero_beside_text_is_no_total() {
         let r = request().content([20, 30]).usage(5, 0).build();
-        assert_eq!(Tokens::of(&r).cut, Cut::Assumed);
+        assert_eq!(of(&r).cut, Cut::Assumed);
     }
 
     #[test]
     fn nothing_received_is_unknown_and_not_zero() {
-        let t = Tokens::of(&request().build());
+        let t = of(&request().build());
         assert_eq!((t.cut, t.total, t.source), (Cut::Nothing, None, None));
+    }
+
+    #[test]
+    fn reasoning_that_was_not_sent_is_generated_and_did_not_arrive() {
+        let mut r = request().content([20, 30, 40]).done(9_000).usage(5, 1_003).build();
+        r.usage.as_mut().unwrap().reasoning_tokens = Some(1_000);
+        let t = of(&r);
+        assert_eq!((t.cut, t.total, t.delivered), (Cut::OneEach, Some(1_003), Some(3)));
+    }
+
+    #[test]
+    fn chunks_are_counted_where_the_total_cannot_be_true() {
+        let r = request().content_with_tokens([(20, 1), (30, 1)]).usage(5, u64::MAX).build();
+        assert_eq!(
+            (of(&r).cut, of(&r).total, of(&r).source),
+            (Cut::Assumed, Some(2), Some(TokenSource::Chunks))
+        );
+        assert_eq!(output_tokens(&r), Some(2));
     }
 }

@@ -13,6 +13,7 @@ use super::Inputs;
 use super::client::{self, InTheWay};
 use super::fold::Sums;
 use super::measured::Measured;
+use super::usage::Impossible;
 
 /// Share by which made prompts may miss the tokens that were asked for.
 const INPUT_TOLERANCE: f64 = 0.1;
@@ -151,11 +152,39 @@ fn requests(all: &mut Entries, sums: &Sums) {
 }
 
 fn tokens(all: &mut Entries, sums: &Sums) {
+    let Impossible { completions, prompts, example } = &sums.impossible;
+    if completions + prompts > 0 {
+        let what = match (completions, prompts) {
+            (n, 0) => format!("of completion tokens in {n} of {} answers", sums.ok),
+            (0, n) => format!("of prompt tokens in {n} of {} answers", sums.ok),
+            (a, b) => {
+                format!("of completion tokens in {a} and of prompt tokens in {b} of {} answers", sums.ok)
+            }
+        };
+        let example = example.as_deref().unwrap_or("not told");
+        all.warn(
+            "usage_impossible",
+            format!(
+                "the server told counts {what} that can't be true ({example}): they are not used; chunks are counted \
+                 in place of completion tokens, and sums of prompt tokens are unknown"
+            ),
+        );
+    }
+    if sums.beyond_limit > 0 {
+        all.warn(
+            "max_tokens_exceeded",
+            format!(
+                "{} of {} answers hold more text than max_tokens allows: the server does not keep it, so answers are \
+                 longer than asked for",
+                sums.beyond_limit, sums.ok
+            ),
+        );
+    }
     if sums.by_chunks > 0 {
         all.warn(
             "tokens_assumed",
             format!(
-                "{} of {} answers came without usage: one token a chunk is assumed, in tokens/s, inter-token \
+                "{} of {} answers came without usage that can be used: one token a chunk is assumed, in tokens/s, inter-token \
                  latency and tpot",
                 sums.by_chunks, sums.ok
             ),

@@ -100,7 +100,7 @@ impl Delivered {
             return;
         }
         if answer.first_token().is_some_and(within) {
-            self.prompt.add(r.usage.and_then(|u| u.prompt_tokens));
+            self.prompt.add(answer.usage.prompt);
         }
         if within(r.done) {
             self.requests += 1;

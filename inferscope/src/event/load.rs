@@ -223,6 +223,8 @@ pub enum FailureKind {
     Disconnect,
     /// The answer held no generated token.
     Empty,
+    /// The answer went on far beyond what was asked for, and was cut off.
+    Overrun,
     /// Ctrl-C.
     Interrupted,
 }

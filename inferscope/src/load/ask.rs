@@ -16,6 +16,9 @@ use crate::plan::{Api, LoadPlan, PromptPlan};
 /// Numbers that no request of a load reaches.
 const CALIBRATING: [u64; 2] = [u64::MAX - 2, u64::MAX - 1];
 
+/// Tokens that no chat template has.
+const MOST_BESIDE: f64 = 131_072.0;
+
 /// # Errors
 /// A file that can't be read, or that holds no prompts.
 pub(super) fn prompts(plan: &LoadPlan, seed: u64) -> Result<Prompts, LoadError> {
@@ -100,11 +103,9 @@ fn line(words: [u32; 2], counted: [u64; 2]) -> Option<Calibration> {
         return None;
     }
     let tokens_a_word = (more - less) / (many - few);
-    (0.2..=20.0).contains(&tokens_a_word).then(|| Calibration {
-        requests: 2,
-        tokens_a_word,
-        tokens_beside: (more - tokens_a_word * many).max(0.0),
-    })
+    let tokens_beside = (more - tokens_a_word * many).max(0.0);
+    let is_line = (0.2..=20.0).contains(&tokens_a_word) && tokens_beside <= MOST_BESIDE;
+    is_line.then_some(Calibration { requests: 2, tokens_a_word, tokens_beside })
 }
 
 #[cfg(test)]
@@ -116,6 +117,7 @@ mod tests {
         let told = line([100, 200], [143, 263]).unwrap();
         assert_eq!((told.tokens_a_word, told.tokens_beside), (1.2, 23.0));
         assert_eq!(line([1, 1], [5, 5]), None, "one length is no line");
+        assert_eq!(line([100, 200], [1 << 60, (1 << 60) + 512]), None, "counts that can't be true");
         assert_eq!(line([100, 200], [50, 50]), None, "a server that does not count them");
     }
 }

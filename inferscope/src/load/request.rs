@@ -11,7 +11,7 @@ use super::interpret::{self, Completion, Held, TokenCount};
 use super::said;
 use super::sse::{Event, LIMIT_BYTES, SseParser};
 use crate::clock::Mono;
-use crate::event::{Asked, Chunk, Failure, FailureKind, RequestLog, Usage};
+use crate::event::{Asked, Chunk, ChunkKind, Failure, FailureKind, RequestLog, Usage};
 use crate::plan::{Api, LoadPlan};
 use crate::units::Nanos;
 
@@ -21,8 +21,15 @@ const CHUNKS_BESIDE_TOKENS: usize = 4;
 const PREALLOCATED_CHUNKS: usize = 16_384;
 /// A byte order mark is three; what has more before its first brace is no JSON.
 const LEAD_BYTES: usize = 64;
-/// Most chunks of one answer. A server that sends more doesn't stop at `max_tokens`.
+/// Most chunks of one answer, whatever is in them.
 const MOST_CHUNKS: usize = 1 << 20;
+/// Chunks of visible text for each token that was asked for. A gateway may cut a token into its characters.
+const MOST_CHUNKS_A_TOKEN: u64 = 8;
+/// Bytes of visible text for each token. The longest tokens of any vocabulary have some hundred.
+const MOST_BYTES_A_TOKEN: u64 = 1024;
+/// Chunks beyond them, so that a limit of one token leaves room for a line.
+const CHUNKS_BESIDE_LIMIT: u64 = 64;
+const BYTES_BESIDE_LIMIT: u64 = 64 << 10;
 
 /// What one request asks for.
 #[derive(Debug, Clone)]
@@ -159,9 +166,48 @@ struct Answer {
     finished: u64,
     stopped: u64,
     any_event: bool,
+    limit: Limit,
     /// When `[DONE]` was read.
     done: Option<Mono>,
     failure: Option<Failure>,
+}
+
+/// How much visible text an answer may hold. Reasoning is outside of `max_tokens` for some servers.
+#[derive(Debug, Default, Clone, Copy)]
+struct Limit {
+    /// Of all choices; `None` where none was asked for.
+    tokens: Option<u64>,
+    chunks: u64,
+    bytes: u64,
+}
+
+impl Limit {
+    fn of(asked: Asked) -> Self {
+        let tokens = asked.max_tokens.map(|most| most.saturating_mul(asked.choices.max(1).into()));
+        Self { tokens, ..Self::default() }
+    }
+
+    /// Counts a chunk; whether the answer is far beyond what was asked for with it.
+    fn is_passed_by(&mut self, kind: ChunkKind, bytes: u32) -> bool {
+        if matches!(kind, ChunkKind::Other | ChunkKind::Reasoning) {
+            return false;
+        }
+        self.chunks += 1;
+        self.bytes += u64::from(bytes);
+        self.tokens.is_some_and(|tokens| {
+            self.chunks > tokens.saturating_mul(MOST_CHUNKS_A_TOKEN).saturating_add(CHUNKS_BESIDE_LIMIT)
+                || self.bytes > tokens.saturating_mul(MOST_BYTES_A_TOKEN).saturating_add(BYTES_BESIDE_LIMIT)
+        })
+    }
+
+    fn message(&self) -> String {
+        format!(
+            "cut off: the server sent {} chunks and {} bytes of text where {} tokens were asked for (max_tokens)",
+            self.chunks,
+            self.bytes,
+            self.tokens.unwrap_or(0)
+        )
+    }
 }
 
 /// What the last usage was told beside.
@@ -193,7 +239,7 @@ impl RequestState {
             parser: SseParser::default(),
             body: Body::Unknown { lead: Vec::new() },
             last_read: None,
-            answer: Answer { chunks, ..Answer::default() },
+            answer: Answer { chunks, limit: Limit::of(asked), ..Answer::default() },
         }
     }
 
@@ -363,6 +409,9 @@ impl Answer {
                     let tokens = tokens.filter(|_| part.kind.has_tokens());
                     let (bytes, kind, choice) = (part.bytes, part.kind, part.choice);
                     self.chunks.push(Chunk { t, bytes, tokens, kind, choice });
+                    if self.limit.is_passed_by(kind, bytes) {
+                        self.fail(FailureKind::Overrun, self.limit.message());
+                    }
                 }
                 self.note(chunk);
             }

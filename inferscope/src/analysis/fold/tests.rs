@@ -1,3 +1,4 @@
+use super::Tokens;
 use crate::analysis::fixture::{self, Fixture, LoadLog, RequestBuilder};
 use crate::event::{FailureKind, Loaded, RequestLog};
 use crate::plan::{Arrival, LoadPlan, Shape, Slo};
@@ -275,4 +276,52 @@ fn what_a_connection_took_is_told_by_itself_and_is_in_no_latency_of_a_closed_loo
     let none = vec![request(0).build()];
     let report = Fixture { load: Some(LoadLog { requests: none }), ..Fixture::profile() }.report();
     assert!(report.load.unwrap().connect_ns.reason.unwrap().contains("open already"));
+}
+
+#[test]
+fn a_count_that_cannot_be_true_becomes_no_figure_and_is_said() {
+    let answer = |id: u64, completion| {
+        let request = RequestBuilder::new(id).sent(id * 100).content((1..=4).map(|n| id * 100 + n * 20));
+        request.asked(|asked| asked.max_tokens = Some(128)).usage(5, completion).done(id * 100 + 100).build()
+    };
+    let of = |second, third| report(vec![answer(0, 4), answer(1, second), answer(2, third)]);
+    for absurd in [u64::MAX, 1_000_000] {
+        let report = of(absurd, absurd);
+        let timing = report.timing.as_ref().unwrap();
+        assert_eq!((timing.output_tokens, timing.output_tokens_per_s), (Some(12), Some(40.0)), "{absurd}");
+        assert_eq!(timing.token_source, Some(model::TokenSource::Chunks));
+        let entry = report.validity.iter().find(|v| v.code == "usage_impossible").unwrap();
+        assert!(entry.message.contains("in 2 of 3 answers") && entry.message.contains(&absurd.to_string()));
+        assert_eq!(
+            report.requests.iter().map(|r| r.usage_impossible).collect::<Vec<_>>(),
+            [false, true, true]
+        );
+    }
+    assert!(!says(&of(4, 4), "usage_impossible") && !says(&of(4, 4), "max_tokens_exceeded"));
+    let longer = RequestBuilder::new(3).content(0..160).asked(|asked| asked.max_tokens = Some(128));
+    assert!(says(&report(vec![longer.usage(5, 160).build()]), "max_tokens_exceeded"));
+}
+
+#[test]
+fn prompt_tokens_that_cannot_be_true_make_their_sum_unknown_and_nothing_else() {
+    let answer =
+        |id: u64, prompt| RequestBuilder::new(id).content([20, 40]).usage(prompt, 2).done(100).build();
+    let report = report(vec![answer(0, 7), answer(1, u64::MAX)]);
+    let timing = report.timing.as_ref().unwrap();
+    assert_eq!(
+        (timing.prompt_tokens, timing.total_tokens_per_s, timing.output_tokens),
+        (None, None, Some(4))
+    );
+    assert_eq!(report.requests[1].prompt_tokens, None);
+    assert_eq!(report.load.as_ref().unwrap().input_tokens_mean, Some(7.0), "of those that told what can be");
+    assert!(says(&report, "usage_impossible"));
+}
+
+#[test]
+fn sums_of_tokens_are_unknown_rather_than_wrong() {
+    let mut sum = Tokens::default();
+    sum.add(Some(u64::MAX));
+    assert_eq!(sum.total(), Some(u64::MAX));
+    sum.add(Some(1));
+    assert_eq!(sum.total(), None);
 }

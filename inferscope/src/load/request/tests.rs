@@ -236,3 +236,25 @@ fn a_count_beside_each_of_several_choices_is_no_total() {
     assert_eq!(usage(&[BOTH, &last, DONE]).completion_tokens, Some(2), "told once");
     assert_eq!(answered(&[&a, &b, &last, DONE], End::Eof).stops, 2);
 }
+
+#[test]
+fn a_server_that_goes_on_far_beyond_max_tokens_is_cut_off() {
+    let mut state = RequestState::new(SLOT, Mono(100), Asked::tokens(8));
+    let within = (0..8 * MOST_CHUNKS_A_TOKEN + CHUNKS_BESIDE_LIMIT).all(|n| {
+        let reasoning = TEXT.replace("content", "reasoning");
+        let thinks = state.read(Mono(150), reasoning.as_bytes()) == Wanted::More;
+        thinks && state.read(Mono(200 + n), TEXT.as_bytes()) == Wanted::More
+    });
+    assert!(within, "cut into characters, and thought is beside the limit");
+    assert_eq!(state.read(Mono(900), TEXT.as_bytes()), Wanted::Failed);
+    let failure = state.finish(Mono(900), End::Eof).failure.unwrap();
+    assert_eq!(failure.kind, FailureKind::Overrun);
+    assert!(failure.message.contains("129 chunks") && failure.message.contains("8 tokens"), "{failure:?}");
+
+    let mut state = RequestState::new(SLOT, Mono(100), Asked::tokens(1));
+    let long = TEXT.replace("ab", &"x".repeat(60_000));
+    assert_eq!(state.read(Mono(200), long.as_bytes()), Wanted::More);
+    assert_eq!(state.read(Mono(210), long.as_bytes()), Wanted::Failed);
+    let mut state = RequestState::new(SLOT, Mono(100), Asked { max_tokens: None, ..Asked::tokens(1) });
+    assert!((0..20).all(|_| state.read(Mono(200), long.as_bytes()) == Wanted::More));
+}

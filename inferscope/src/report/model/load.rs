@@ -171,6 +171,9 @@ pub struct Request {
     pub prompt_tokens: Option<u64>,
     pub output_tokens: Option<u64>,
     pub token_source: Option<TokenSource>,
+    /// The server told a count that can't be true; it is not used.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub usage_impossible: bool,
     pub finish_reason: Option<String>,
     /// Choices that came, where more than one came or was asked for.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -198,6 +201,8 @@ pub enum ErrorKind {
     Disconnect,
     /// No generated token in the answer.
     Empty,
+    /// The server went on far beyond `max_tokens`, and was cut off.
+    Overrun,
     /// Ctrl-C.
     Interrupted,
 }
@@ -207,7 +212,7 @@ pub enum ErrorKind {
 pub enum TokenSource {
     /// The server's own `usage`.
     Usage,
-    /// One token a chunk is assumed, because the server sent no usage.
+    /// One token a chunk is assumed, because the server sent no usage, or one that can't be true.
     Chunks,
 }
 

@@ -41,6 +41,7 @@ fn cause(group: &FailureGroup) -> String {
         (Some(ErrorKind::Malformed), _) => "malformed",
         (Some(ErrorKind::Disconnect), _) => "cut off",
         (Some(ErrorKind::Empty), _) => "empty answer",
+        (Some(ErrorKind::Overrun), _) => "beyond max_tokens",
         (Some(ErrorKind::Interrupted), _) => "interrupted",
         (None, _) => "other causes",
     };

@@ -7,8 +7,9 @@ use std::collections::VecDeque;
 
 use hdrhistogram::Histogram;
 
+use crate::analysis::output_tokens;
 use crate::clock::Mono;
-use crate::event::{ChunkKind, RequestLog};
+use crate::event::RequestLog;
 use crate::plan::{LoadPlan, Shape};
 use crate::report::humanize::{count, nanos, number, plain};
 use crate::units::Nanos;
@@ -125,7 +126,7 @@ impl Tally {
         }
         let took = request.done.since(request.sent);
         self.usual = if self.usual == Nanos::ZERO { took } else { Nanos(self.usual.0 / 8 * 7 + took.0 / 8) };
-        self.lately.push_back((request.done, tokens(request)));
+        self.lately.push_back((request.done, output_tokens(request).unwrap_or(0)));
         let from = request.done.0.saturating_sub(self.window().0);
         while self.lately.front().is_some_and(|(t, _)| t.0 < from) {
             self.lately.pop_front();
@@ -222,12 +223,6 @@ impl Tally {
         parts.push(format!("{} in flight", count(self.under_way)));
         parts.join(" · ")
     }
-}
-
-/// By usage, else one a chunk with text.
-fn tokens(request: &RequestLog) -> u64 {
-    let text = || request.chunks.iter().filter(|c| c.kind != ChunkKind::Other).count() as u64;
-    request.usage.and_then(|u| u.completion_tokens).unwrap_or_else(text)
 }
 
 /// Whole seconds: `7s`, `12m34s`, `2h05m`.
