@@ -38,6 +38,7 @@ use tokio::sync::watch;
 pub use error::LoadError;
 pub use http::Resent;
 
+use crate::clock::Mono;
 use crate::event::{Calibration, ClientLog, FailureKind, Loaded, PhaseLog, RequestLog};
 use crate::plan::LoadPlan;
 
@@ -54,6 +55,8 @@ const MODELS_BYTES: usize = 8 << 20;
 pub trait Receiver {
     /// Prompts are made to a length that the server counted.
     fn calibrated(&mut self, by: Calibration);
+    /// The load is full from now on, up to `until` where that is known ahead.
+    fn full(&mut self, _until: Option<Mono>) {}
     /// A request is about to be sent.
     fn sent(&mut self, _warmup: bool) {}
     /// A request has ended; `loaded` is as far as it is known by now.

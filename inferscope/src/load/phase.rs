@@ -54,6 +54,7 @@ impl Driver {
         let mut under_way = FuturesUnordered::new();
         let (mut last_sent, mut last_byte) = (started, started);
         let mut beat = started.plus(BEAT);
+        let mut is_full = false;
         loop {
             let mut due = None;
             let mut over = *stop.borrow();
@@ -62,7 +63,12 @@ impl Driver {
             }
             while !over {
                 let now = Mono::now();
-                match schedule.next(now, in_number(under_way.len())) {
+                let next = schedule.next(now, in_number(under_way.len()));
+                if !is_full && schedule.measured_from().is_some_and(|from| from <= now) {
+                    is_full = true;
+                    receiver.full(schedule.loaded().to);
+                }
+                match next {
                     Next::Now(turn) => {
                         if !turn.warmup {
                             last_sent = now;

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use super::RunError;
 use super::progress::Progress;
 use crate::analysis::Measured;
-use crate::clock::Origin;
+use crate::clock::{Mono, Origin};
 use crate::event::{Calibration, Loaded, PhaseLog, RequestLog};
 use crate::load::{Driver, Receiver, Served};
 use crate::observe::gpu::Edges;
@@ -65,8 +65,6 @@ struct Intake<'a> {
     measured: Measured,
     progress: &'a mut Progress,
     edges: Edges,
-    /// A measured request of this phase was sent.
-    is_measured: bool,
 }
 
 impl Receiver for Intake<'_> {
@@ -74,11 +72,14 @@ impl Receiver for Intake<'_> {
         self.measured.calibrated(by);
     }
 
-    fn sent(&mut self, warmup: bool) {
-        if !warmup && !self.is_measured {
-            self.is_measured = true;
-            self.edges.mark();
+    fn full(&mut self, until: Option<Mono>) {
+        self.edges.mark();
+        if let Some(until) = until {
+            self.edges.mark_at(until);
         }
+    }
+
+    fn sent(&mut self, warmup: bool) {
         self.progress.sent(warmup);
     }
 
@@ -88,7 +89,6 @@ impl Receiver for Intake<'_> {
     }
 
     fn phase(&mut self, log: PhaseLog) -> ControlFlow<()> {
-        self.is_measured = false;
         self.edges.mark();
         let next = self.measured.phase(log);
         let over = self.measured.saturated().filter(|_| next.is_break());
@@ -112,7 +112,6 @@ pub(super) async fn drive(
         measured: Measured::new(plan, origin, server.model.as_deref()),
         progress: &mut progress,
         edges,
-        is_measured: false,
     };
     let result = {
         let load = driver.run(server, stopped, &mut intake);

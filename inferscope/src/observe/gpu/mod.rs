@@ -25,7 +25,7 @@ mod worker;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::Thread;
 use std::time::Duration;
@@ -67,7 +67,7 @@ pub struct Poller {
 struct Poll {
     thread: Thread,
     stop: Arc<AtomicBool>,
-    edge: Arc<AtomicBool>,
+    edge: Arc<Edge>,
     /// After the first look at all devices.
     looked: Option<oneshot::Receiver<()>>,
     ended: Receiver<()>,
@@ -77,15 +77,56 @@ struct Poll {
 
 /// Tells the poll that a window begins or ends.
 #[derive(Debug, Clone, Default)]
-pub struct Edges(Option<(Thread, Arc<AtomicBool>)>);
+pub struct Edges(Option<(Thread, Arc<Edge>)>);
 
 impl Edges {
     /// It is now. Costs the waking of a thread, so that it is for the few moments that matter.
     pub fn mark(&self) {
         if let Some((thread, edge)) = &self.0 {
-            edge.store(true, Ordering::Relaxed);
+            edge.tell();
             thread.unpark();
         }
+    }
+
+    /// It is then, unless another comes before.
+    pub fn mark_at(&self, t: Mono) {
+        if let Some((thread, edge)) = &self.0 {
+            edge.announce(t);
+            thread.unpark();
+        }
+    }
+}
+
+/// The edge that the poll has not read yet.
+#[derive(Debug, Default)]
+struct Edge {
+    came: AtomicBool,
+    /// Nanoseconds; zero where none is announced.
+    ahead: AtomicU64,
+}
+
+impl Edge {
+    fn tell(&self) {
+        self.ahead.store(0, Ordering::Relaxed);
+        self.came.store(true, Ordering::Release);
+    }
+
+    fn announce(&self, t: Mono) {
+        self.ahead.store(t.0, Ordering::Relaxed);
+    }
+
+    /// When the next one is announced for.
+    fn ahead(&self) -> Option<Mono> {
+        Some(self.ahead.load(Ordering::Relaxed)).filter(|ns| *ns > 0).map(Mono)
+    }
+
+    /// Whether one has come by `now`. It is told once.
+    fn take(&self, now: Mono) -> bool {
+        let due = self.ahead().filter(|t| *t <= now);
+        let announced = due.is_some_and(|t| {
+            self.ahead.compare_exchange(t.0, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        });
+        self.came.swap(false, Ordering::Acquire) || announced
     }
 }
 
@@ -117,7 +158,7 @@ impl Poller {
             packages => packages,
         };
         let stop = Arc::new(AtomicBool::new(false));
-        let edge = Arc::new(AtomicBool::new(false));
+        let edge = Arc::new(Edge::default());
         let (tell_look, looked) = oneshot::channel();
         let (tell_end, ended) = channel();
         let shared = Shared::default();
@@ -215,5 +256,24 @@ impl Poller {
             hangs: call.map(|(call, since)| (call.to_owned(), since)),
             ..log
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_edge_is_told_once_and_an_announced_one_when_its_time_has_come() {
+        let edge = Edge::default();
+        assert!(!edge.take(Mono(5)));
+        edge.tell();
+        assert!(edge.take(Mono(5)) && !edge.take(Mono(5)));
+        edge.announce(Mono(9));
+        assert!(!edge.take(Mono(8)) && edge.take(Mono(9)) && !edge.take(Mono(10)));
+        // A phase that ended before its time has no other end.
+        edge.announce(Mono(20));
+        edge.tell();
+        assert!(edge.take(Mono(15)) && !edge.take(Mono(25)));
     }
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::oneshot;
 
+use super::Edge;
 use super::ask::Search;
 use super::chosen::Chosen;
 use super::device::Watched;
@@ -30,7 +31,7 @@ pub(super) struct Worker {
     pub(super) interval: Nanos,
     pub(super) stop: Arc<AtomicBool>,
     /// A window began or ended.
-    pub(super) edge: Arc<AtomicBool>,
+    pub(super) edge: Arc<Edge>,
     pub(super) roots: Vec<u32>,
     pub(super) shared: Shared,
 }
@@ -57,7 +58,7 @@ impl Worker {
         let mut tell_look = Some(tell_look);
         loop {
             let last = self.stop.load(Ordering::Relaxed);
-            let is_edge = self.edge.swap(false, Ordering::Relaxed);
+            let is_edge = self.edge.take(Mono::now());
             if is_edge {
                 devices.iter_mut().for_each(Watched::edge);
             }
@@ -104,7 +105,8 @@ impl Worker {
             }
             let now = Mono::now();
             devices.iter_mut().for_each(|device| device.follow(now));
-            let wake = devices.iter().filter_map(Watched::look).fold(next, Mono::min);
+            let wake =
+                devices.iter().filter_map(Watched::look).chain(self.edge.ahead()).fold(next, Mono::min);
             std::thread::park_timeout(wake.since(Mono::now()).to_duration());
         }
         close(&mut devices);
