@@ -19,6 +19,7 @@ pub mod needs;
 pub mod process;
 pub mod puppet;
 pub mod ready;
+pub mod recompute;
 pub mod script;
 pub mod served;
 pub mod spun;
