@@ -42,8 +42,9 @@ pub struct Served {
 
 #[derive(Debug, Clone, Copy)]
 pub struct Write {
-    /// Right before the write(2).
+    /// Right before the write(2), and right after.
     pub at_ns: u64,
+    pub after_ns: u64,
     /// When the schedule wanted it.
     pub due_ns: u64,
     pub tokens: u64,
@@ -124,10 +125,12 @@ fn log_in(dir: &tempfile::TempDir) -> PathBuf {
 fn served(line: &Value) -> Served {
     let number = |value: &Value| value.as_u64().unwrap_or_else(|| panic!("no number: {value} in {line}"));
     let list = |name: &str| line[name].as_array().unwrap_or_else(|| panic!("no {name}: {line}"));
-    let [at, due, tokens, reasoning] = ["writes_ns", "due_ns", "tokens", "reasoning"].map(list);
-    assert!([due, tokens, reasoning].iter().all(|other| other.len() == at.len()), "{line}");
+    let [at, after, due, tokens, reasoning] =
+        ["writes_ns", "written_ns", "due_ns", "tokens", "reasoning"].map(list);
+    assert!([after, due, tokens, reasoning].iter().all(|other| other.len() == at.len()), "{line}");
     let writes = (0..at.len()).map(|i| Write {
         at_ns: number(&at[i]),
+        after_ns: number(&after[i]),
         due_ns: number(&due[i]),
         tokens: number(&tokens[i]),
         reasoning: reasoning[i] == true,

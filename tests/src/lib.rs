@@ -23,6 +23,7 @@ pub mod recompute;
 pub mod script;
 pub mod served;
 pub mod spun;
+pub mod stamps;
 pub mod stats;
 pub mod storm;
 pub mod terminal;

@@ -36,6 +36,8 @@ pub(crate) enum Bench {
     },
     /// 100 to 2,000 streams of 50 tokens/s at once: how late inferscope's stamps are, and what it takes
     Streams,
+    /// Each stamp at concurrency 1, 8 and 64 against the write that it is of; the machine should be quiet
+    Stamps,
     /// Polling devices of a stand-in for NVIDIA's driver: its cost, and what a slow driver does to the tokens' stamps
     Gpu,
 }
@@ -48,7 +50,7 @@ pub(crate) fn run(workspace: &Workspace, bench: Bench) -> Result<()> {
             Some((PEERS_VAR, setup::peers_of_benches(workspace)?.json))
         }
         Bench::Client { .. } => Some((CLIENTS_VAR, clients::prepare(workspace)?)),
-        Bench::Streams => None,
+        Bench::Streams | Bench::Stamps => None,
     };
     say("building inferscope and the benches");
     let build = ["build", "--release", "--package", "inferscope", "--package", "inferscope-tests", "--bins"];
@@ -62,6 +64,7 @@ pub(crate) fn run(workspace: &Workspace, bench: Bench) -> Result<()> {
             command.args(["client", &rounds.to_string(), &requests.to_string()])
         }
         Bench::Streams => command.arg("streams"),
+        Bench::Stamps => command.arg("stamps"),
         Bench::Gpu => command.arg("gpu"),
     };
     visibly(command.envs(peers))

@@ -151,7 +151,13 @@ mod tests {
     use super::*;
 
     fn served(arrived_ms: u64, writes_ms: &[u64], tokens: u64) -> Served {
-        let write = |ms: &u64| Write { at_ns: ms * 1_000_000, due_ns: 0, tokens, reasoning: false };
+        let write = |ms: &u64| Write {
+            at_ns: ms * 1_000_000,
+            after_ns: ms * 1_000_000,
+            due_ns: 0,
+            tokens,
+            reasoning: false,
+        };
         Served {
             id: None,
             arrived_ns: arrived_ms * 1_000_000,

@@ -4,7 +4,8 @@
 //! standard error. What is not installed is left out, with a word. Run by `xtask/src/bench.rs`, which builds and
 //! sets up everything; run in an optimised build only, as inferscope's own cost is measured.
 //!
-//! Usage: `bench tracker ROUNDS | bench gunicorn | bench gpu | bench client ROUNDS REQUESTS | bench streams`
+//! Usage: `bench tracker ROUNDS | bench gunicorn | bench gpu | bench client ROUNDS REQUESTS | bench streams |
+//! bench stamps`
 
 mod bpf;
 mod client;
@@ -12,6 +13,7 @@ mod cost;
 mod gpu;
 mod gunicorn;
 mod sampler;
+mod stamps;
 mod storm;
 mod streams;
 mod tracers;
@@ -44,13 +46,14 @@ fn main() {
             _ => usage(),
         },
         ["streams"] => streams::run(),
+        ["stamps"] => stamps::run(),
         _ => usage(),
     }
 }
 
 fn usage() -> ! {
     eprintln!(
-        "usage: bench tracker ROUNDS | bench gunicorn | bench gpu | bench client ROUNDS REQUESTS | bench streams"
+        "usage: bench tracker ROUNDS | bench gunicorn | bench gpu | bench client ROUNDS REQUESTS | bench streams | bench stamps"
     );
     exit(2);
 }

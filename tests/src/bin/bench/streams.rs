@@ -225,7 +225,7 @@ mod tests {
     use super::*;
 
     fn served(id: &str, at_ns: &[u64]) -> Served {
-        let write = |&at_ns: &u64| Write { at_ns, due_ns: 0, tokens: 1, reasoning: false };
+        let write = |&at_ns: &u64| Write { at_ns, after_ns: at_ns, due_ns: 0, tokens: 1, reasoning: false };
         Served {
             id: Some(id.to_owned()),
             arrived_ns: 0,

@@ -25,8 +25,9 @@ pub(crate) struct Entry {
 /// One write(2) with tokens.
 #[derive(Debug)]
 pub(crate) struct Written {
-    /// Right before it.
+    /// Right before it, and right after.
     pub(crate) at_ns: u64,
+    pub(crate) after_ns: u64,
     pub(crate) due_ns: u64,
     pub(crate) tokens: u32,
     pub(crate) reasoning: bool,
@@ -41,6 +42,7 @@ impl Entry {
             "read_ns": self.read_ns,
             "prompt_bytes": self.prompt_bytes,
             "writes_ns": each(|write| write.at_ns.into()),
+            "written_ns": each(|write| write.after_ns.into()),
             "tokens": each(|write| write.tokens.into()),
             "reasoning": each(|write| write.reasoning.into()),
             "due_ns": each(|write| write.due_ns.into()),

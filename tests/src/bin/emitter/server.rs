@@ -409,7 +409,13 @@ impl Connection {
         };
         if let Some((tokens, reasoning)) = written {
             let writes = &mut log[answer.number].writes;
-            writes.push(Written { at_ns: monotonic_ns(), due_ns, tokens, reasoning });
+            let at_ns = monotonic_ns();
+            writes.push(Written { at_ns, after_ns: at_ns, due_ns, tokens, reasoning });
+            let now = self.send(epoll, &bytes);
+            if let Some(written) = writes.last_mut() {
+                written.after_ns = monotonic_ns();
+            }
+            return Some(now);
         }
         Some(self.send(epoll, &bytes))
     }
