@@ -163,6 +163,7 @@ const fn chunk_kind(kind: ChunkKind) -> model::ChunkKind {
 pub(super) const fn error_kind(kind: FailureKind) -> model::ErrorKind {
     match kind {
         FailureKind::Connect => model::ErrorKind::Connect,
+        FailureKind::Certificate => model::ErrorKind::Certificate,
         FailureKind::ClientLimit => model::ErrorKind::ClientLimit,
         FailureKind::Timeout => model::ErrorKind::Timeout,
         FailureKind::Status => model::ErrorKind::Status,

@@ -53,13 +53,15 @@ pub(super) fn validity(inputs: &Inputs<'_>, processes: &model::Processes) -> Vec
         }
         input_tokens(&mut all, inputs, measured);
         let client = &measured.client;
-        if let Some(stamped) = client.read_lag.as_ref().filter(|_| client.unstamped_reads > 0) {
+        if client.unstamped_reads > 0 {
+            let stamped = client.read_lag.as_ref().map_or(0, |lag| lag.len());
             all.warn(
                 "reads_unstamped",
                 format!(
-                    "{} of {} reads had no time of the kernel's: their tokens are stamped when they were read",
+                    "{} of {} reads had no time of the kernel's: their tokens are stamped when they were read, and how \
+                     late that was is unknown",
                     client.unstamped_reads,
-                    stamped.len() + client.unstamped_reads
+                    stamped + client.unstamped_reads
                 ),
             );
         }

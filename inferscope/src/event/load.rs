@@ -210,6 +210,8 @@ pub struct Failure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FailureKind {
     Connect,
+    /// The server's certificate was refused.
+    Certificate,
     /// The client could not open a connection by a limit of its own: the server was not asked.
     ClientLimit,
     Timeout,

@@ -6,7 +6,7 @@
 use std::error::Error;
 use std::io::ErrorKind;
 
-use super::http::WireError;
+use super::http::{self, WireError};
 use super::limit::Limit;
 use super::said;
 use crate::event::{Failure, FailureKind};
@@ -17,11 +17,19 @@ pub(super) fn failure(error: &WireError) -> Failure {
         WireError::Limit(limit) => (FailureKind::ClientLimit, limit),
         WireError::General(e) if e.is_connect() => (FailureKind::Connect, e),
         WireError::General(e) if e.is_timeout() => (FailureKind::Timeout, e),
-        WireError::Connect(e) => (FailureKind::Connect, e),
+        WireError::Connect(e) | WireError::Tls(e) => (FailureKind::Connect, e),
         WireError::ConnectTimeout => (FailureKind::Connect, error),
         WireError::General(e) => (answered(e), e),
         WireError::Http(e) => (answered(e), e),
     };
+    let tls = || chain(cause).find_map(|e| e.downcast_ref::<rustls::Error>());
+    if let Some(message) = tls().and_then(http::refused) {
+        return Failure { kind: FailureKind::Certificate, message };
+    }
+    if let Some(rustls::Error::InvalidMessage(_)) = tls() {
+        let message = "what answers there does not speak TLS".to_owned();
+        return Failure { kind: FailureKind::Connect, message };
+    }
     match chain(cause).find_map(|e| Limit::of(io_of(e)?)) {
         Some(limit) => Failure { kind: FailureKind::ClientLimit, message: limit.to_string() },
         None => Failure { kind, message: line(cause) },

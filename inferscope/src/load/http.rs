@@ -6,6 +6,7 @@
 //! Connections are kept alive and used again; which requests are sent twice is told in `direct` and `general`,
 //! between which `wire` chooses.
 
+mod channel;
 mod conn;
 mod connects;
 mod decode;
@@ -18,6 +19,7 @@ mod pool;
 mod socket;
 mod stamp;
 mod stamping;
+mod tls;
 mod wire;
 
 use std::ops::ControlFlow;
@@ -27,6 +29,7 @@ use std::time::Duration;
 use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Url};
+use rustls::pki_types::ServerName;
 use tokio::sync::watch;
 use tokio::task::coop::unconstrained;
 
@@ -40,9 +43,10 @@ use crate::plan::{Endpoint, HttpPlan};
 use crate::units::Nanos;
 
 use decode::Decoder;
-use direct::Direct;
+use direct::{Direct, Secure};
 use general::General;
 use meter::Meter;
+pub(super) use tls::refused;
 pub(super) use wire::WireError;
 use wire::{Answer, Outgoing, Transport};
 
@@ -69,6 +73,10 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 #[derive(Debug)]
 pub(super) struct Http {
     transport: Transport,
+    /// That stands between.
+    proxy: Option<String>,
+    /// Whatever certificate the server shows is taken.
+    unchecked: bool,
     /// Of every request. reqwest's default headers would keep one value a name.
     headers: HeaderMap,
     /// The run's, for each request's id; `None` where the user gives the header.
@@ -101,8 +109,11 @@ impl Http {
         });
         let secrets = key.chain(values).filter(|s| s.len() >= SECRET_BYTES).collect();
         let headers = headers::of(plan)?;
+        let (transport, proxy) = transport(plan, endpoint, timeout.min(CONNECT_TIMEOUT), &meter)?;
         Ok(Self {
-            transport: transport(plan, endpoint, timeout.min(CONNECT_TIMEOUT), &meter)?,
+            transport,
+            proxy,
+            unchecked: plan.insecure && endpoint.url().scheme() == "https",
             run_id: (!headers.contains_key(REQUEST_ID)).then(|| run_id.to_owned()),
             headers,
             timeout,
@@ -114,6 +125,16 @@ impl Http {
     /// Requests that were sent a second time, because the server ended the connection instead of answering.
     pub(super) fn resent(&self) -> Resent {
         self.meter.resent()
+    }
+
+    /// The proxy that requests went through.
+    pub(super) fn proxy_used(&self) -> Option<&str> {
+        self.proxy.as_deref().filter(|_| self.meter.log().connections_opened > 0)
+    }
+
+    /// Whether any certificate was taken.
+    pub(super) const fn is_unchecked(&self) -> bool {
+        self.unchecked
     }
 
     /// What the client tells of itself so far.
@@ -343,39 +364,46 @@ fn location(answer: &Answer, url: &Url) -> Option<String> {
     Some(said::one_line(url.as_str()))
 }
 
-/// Plain HTTP is spoken directly, unless a proxy of the environment stands between, by reqwest's own rules.
+/// HTTP/1 is spoken directly, unless a proxy of the environment stands between, by reqwest's own rules; then which.
 fn transport(
     plan: &HttpPlan,
     endpoint: &Endpoint,
     connect_timeout: Duration,
     meter: &Arc<Meter>,
-) -> Result<Transport, LoadError> {
-    let certificates = certificates(plan)?;
+) -> Result<(Transport, Option<String>), LoadError> {
     let url = endpoint.url();
-    let proxied = || {
-        let asked = url.as_str().parse().ok();
-        endpoint.loopback_port().is_none()
-            && asked.is_none_or(|u| Matcher::from_system().intercept(&u).is_some())
+    let client = |why: String| LoadError::Client { why };
+    let tls = if url.scheme() == "https" {
+        Some(tls::config(plan)?)
+    } else {
+        // Whether it can be used is told although nobody asks for it.
+        tls::certificates(plan)?;
+        None
     };
     let meter = Arc::clone(meter);
-    match endpoint.address() {
-        Some(address) if url.scheme() == "http" && !proxied() => {
-            Ok(Transport::Direct(Direct::new(address, connect_timeout, meter)))
-        }
-        _ => General::new(plan, endpoint, certificates, connect_timeout, meter)
-            .map(|general| Transport::General(Box::new(general))),
+    if let Some(proxy) = proxy(endpoint) {
+        let general = General::new(plan, endpoint, tls, connect_timeout, meter)?;
+        return Ok((Transport::General(Box::new(general)), Some(proxy)));
     }
+    let address = endpoint.address().ok_or_else(|| client("the endpoint has no host and port".to_owned()))?;
+    let tls = tls.map(|mut config| {
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let name = ServerName::try_from(address.0.clone()).map_err(|e| client(cause::line(&e)))?;
+        Ok(Secure { config: Arc::new(config), name })
+    });
+    Ok((Transport::Direct(Direct::new(address, tls.transpose()?, connect_timeout, meter)), None))
 }
 
-fn certificates(plan: &HttpPlan) -> Result<Vec<reqwest::Certificate>, LoadError> {
-    let Some(path) = &plan.cacert else { return Ok(Vec::new()) };
-    let error = |why: String| LoadError::Cacert { path: path.clone(), why };
-    let pem = std::fs::read(path).map_err(|e| error(cause::line(&e)))?;
-    let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|e| error(cause::line(&e)))?;
-    if certificates.is_empty() {
-        return Err(error("it holds no certificate".to_owned()));
+/// The proxy that requests to `endpoint` go through, without what may be a secret.
+fn proxy(endpoint: &Endpoint) -> Option<String> {
+    if endpoint.loopback_port().is_some() {
+        return None;
     }
-    Ok(certificates)
+    let uri = endpoint.url().as_str().parse().ok()?;
+    let by = Matcher::from_system().intercept(&uri)?;
+    let by = by.uri();
+    let port = by.port().map(|port| format!(":{port}")).unwrap_or_default();
+    Some(format!("{}://{}{port}", by.scheme_str().unwrap_or("http"), by.host().unwrap_or("?")))
 }
 
 #[cfg(test)]

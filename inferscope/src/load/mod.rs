@@ -114,6 +114,10 @@ impl Driver {
                 (FailureKind::Malformed, _) => {
                     "what listens there does not speak HTTP; look at the port of --endpoint"
                 }
+                (FailureKind::Certificate, _) => {
+                    "pass the server's certificate, or its CA's, with --cacert F; or renew it, or use the name that it \
+                     is for; --insecure takes any"
+                }
                 (_, "https") => {
                     "check that the server is up and that --endpoint is right; \
                      for a certificate of your own pass --cacert F or --insecure"
@@ -200,6 +204,18 @@ impl Driver {
     #[must_use]
     pub fn resent(&self) -> Resent {
         self.http.resent()
+    }
+
+    /// The proxy that requests went through.
+    #[must_use]
+    pub fn proxy_used(&self) -> Option<&str> {
+        self.http.proxy_used()
+    }
+
+    /// Whether the server's certificate was not checked (`--insecure`).
+    #[must_use]
+    pub const fn is_unchecked(&self) -> bool {
+        self.http.is_unchecked()
     }
 
     /// Entries of the data set that are not sent, because they hold no question.

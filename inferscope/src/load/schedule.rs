@@ -272,10 +272,9 @@ impl Schedule {
 
     /// A request has ended.
     pub(super) fn ended(&mut self, log: &RequestLog) {
-        let connect = log
-            .failure
-            .as_ref()
-            .is_some_and(|f| matches!(f.kind, FailureKind::Connect | FailureKind::ClientLimit));
+        let connect = log.failure.as_ref().is_some_and(|f| {
+            matches!(f.kind, FailureKind::Connect | FailureKind::Certificate | FailureKind::ClientLimit)
+        });
         self.unreachable = if connect { self.unreachable + 1 } else { 0 };
     }
 }

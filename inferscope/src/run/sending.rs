@@ -40,13 +40,27 @@ pub(super) fn said_of(driver: &Driver) -> Vec<Validity> {
                   opened a connection of its own"
             .to_owned(),
     });
+    let proxy = driver.proxy_used().map(|proxy| Validity {
+        level: Level::Warn,
+        code: "proxy_used".to_owned(),
+        message: format!(
+            "the requests went through the proxy {proxy}: what it takes and how it buffers is in every latency (NO_PROXY \
+             names hosts that are reached without)"
+        ),
+    });
+    let unchecked = driver.is_unchecked().then(|| Validity {
+        level: Level::Warn,
+        code: "insecure_tls".to_owned(),
+        message: "the server's certificate was not checked (--insecure): whoever answered may be another"
+            .to_owned(),
+    });
     let passed_over = driver.passed_over();
     let passed_over = (passed_over > 0).then(|| Validity {
         level: Level::Ok,
         code: "entries_passed_over".to_owned(),
         message: format!("{passed_over} entries of the data set hold no question and were not sent"),
     });
-    resent.into_iter().chain(not_kept).chain(passed_over).collect()
+    [resent, not_kept, proxy, unchecked, passed_over].into_iter().flatten().collect()
 }
 
 /// What a load is driven with.
@@ -146,6 +160,7 @@ pub(super) fn all_failed(measured: &Measured) -> Option<RunError> {
     let remedy = match failure.and_then(|f| f.kind) {
         Some(ErrorKind::Timeout) => "raise --timeout, or see what keeps the server",
         Some(ErrorKind::ClientLimit) => "the server has not been asked; -o FILE keeps the report",
+        Some(ErrorKind::Certificate) => "pass it, or its CA's, with --cacert F; --insecure takes any",
         Some(ErrorKind::Connect) => "start the server, or correct --endpoint",
         Some(ErrorKind::Status | ErrorKind::ServerError) => {
             "correct what the server names, or see its log; -o FILE keeps the report"

@@ -15,9 +15,9 @@ use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1;
 use hyper::{Request, Response};
 
+use super::channel::Channel;
 use super::meter::{Meter, Stamp};
 use super::pipe::Pipe;
-use super::socket::Socket;
 use crate::clock::Mono;
 use crate::load::request::Trail;
 
@@ -71,7 +71,7 @@ impl Wake for Again {
 
 #[derive(Debug)]
 pub(super) struct Conn {
-    socket: Socket,
+    channel: Channel,
     pipe: Pipe,
     /// `None`: hyper has ended the connection, and whoever waits for something of it was told why.
     hyper: Option<http1::Connection<Pipe, Whole>>,
@@ -108,13 +108,13 @@ pub(super) struct NoAnswer {
 }
 
 impl Conn {
-    pub(super) async fn new(socket: Socket) -> hyper::Result<Self> {
+    pub(super) async fn new(channel: Channel) -> hyper::Result<Self> {
         let pipe = Pipe::default();
         let (sender, hyper) = http1::handshake(pipe.clone()).await?;
         let again = Arc::new(Again(AtomicBool::new(true)));
         let waker = Waker::from(Arc::clone(&again));
         Ok(Self {
-            socket,
+            channel,
             pipe,
             hyper: Some(hyper),
             sender,
@@ -182,8 +182,8 @@ impl Conn {
     }
 
     /// An idle connection is still one: the other side has neither closed it nor sent anything.
-    pub(super) fn is_quiet(&self) -> bool {
-        self.socket.is_quiet()
+    pub(super) fn is_quiet(&mut self) -> bool {
+        self.channel.is_quiet()
     }
 
     fn turn(&mut self) {
@@ -233,16 +233,16 @@ impl Conn {
     fn send_on(&mut self, cx: &mut Context<'_>) -> bool {
         let mut bytes = self.pipe.bytes();
         let outbox = &mut bytes.outbox;
-        if outbox.is_empty() {
+        if outbox.is_empty() && !self.channel.has_unsent() {
             return false;
         }
         // A reading that nobody needs where the socket takes nothing yet.
         let now = self.request.written.is_none().then(Mono::now);
-        match self.socket.poll_send(cx, outbox) {
+        match self.channel.poll_send(cx, outbox) {
             Poll::Ready(Ok(sent)) => {
                 self.request.written = self.request.written.or(now);
                 outbox.drain(..sent);
-                true
+                sent > 0
             }
             Poll::Ready(Err(e)) => {
                 // The answer may be there nevertheless: a server may refuse a request without reading it all.
@@ -265,7 +265,7 @@ impl Conn {
         if bytes.eof || bytes.error.is_some() {
             return false;
         }
-        let error = match self.socket.poll_recv(cx, &mut bytes.inbox) {
+        let error = match self.channel.poll_recv(cx, &mut bytes.inbox) {
             Poll::Pending => return false,
             Poll::Ready(Ok(received)) if received.bytes > 0 => {
                 self.stamp = meter.stamp(received.kernel_ns);

@@ -1,4 +1,4 @@
-//! The direct transport: plain HTTP/1 to one server, over sockets of its own.
+//! The direct transport: HTTP/1 to one server, over sockets of its own, plain or through TLS.
 //!
 //! Owns finding the server's addresses, opening connections, and whether a request is sent a second time.
 //! Called through `wire`.
@@ -18,8 +18,11 @@ use hyper::body::{Bytes, Incoming};
 use hyper::{Request, Response};
 use reqwest::Url;
 use reqwest::header::{HOST, HeaderValue};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::time::{Instant, timeout};
 
+use super::channel::Channel;
 use super::conn::{Conn, NoAnswer, Whole};
 use super::meter::{Meter, Stamp};
 use super::pool::Pool;
@@ -35,11 +38,20 @@ pub(super) struct Direct {
     host: String,
     port: u16,
     connect_timeout: Duration,
+    tls: Option<Secure>,
     /// The server's addresses, that which was reached last first; empty before they were asked for.
     addresses: Mutex<Vec<SocketAddr>>,
     pool: Arc<Pool>,
     meter: Arc<Meter>,
     _stamping: Stamping,
+}
+
+/// What an https endpoint takes.
+#[derive(Debug)]
+pub(super) struct Secure {
+    pub(super) config: Arc<ClientConfig>,
+    /// That the certificate has to be for.
+    pub(super) name: ServerName<'static>,
 }
 
 /// The head of a response.
@@ -57,11 +69,17 @@ pub(super) struct Answer {
 }
 
 impl Direct {
-    pub(super) fn new((host, port): (String, u16), connect_timeout: Duration, meter: Arc<Meter>) -> Self {
+    pub(super) fn new(
+        (host, port): (String, u16),
+        tls: Option<Secure>,
+        connect_timeout: Duration,
+        meter: Arc<Meter>,
+    ) -> Self {
         Self {
             host,
             port,
             connect_timeout,
+            tls,
             addresses: Mutex::new(Vec::new()),
             pool: Arc::new(Pool::default()),
             meter,
@@ -85,18 +103,24 @@ impl Direct {
             }
         }
         let begun = Mono::now();
-        let socket = match (self.connect().await, lost) {
-            (Ok(socket), _) => socket,
+        let channel = match (self.connect().await, lost) {
+            (Ok(channel), _) => channel,
             // A server that is gone: how it went is the cause.
             (Err(_), Some(lost)) => return Err(WireError::Http(lost)),
             (Err(e), None) => return Err(e),
         };
-        let mut conn = Conn::new(socket).await.map_err(WireError::Http)?;
+        let mut conn = Conn::new(channel).await.map_err(WireError::Http)?;
         trail.connect = Some(Mono::now().since(begun));
         match conn.send(build(&request)?, &self.meter, trail).await {
             Ok(response) => Ok(self.answer(conn, response)),
             Err(NoAnswer { error, .. }) => Err(WireError::Http(error)),
         }
+    }
+
+    /// Closes the idle connections.
+    #[cfg(test)]
+    pub(super) fn forget(&self) {
+        while self.pool.take().is_some() {}
     }
 
     fn answer(&self, conn: Conn, response: Response<Incoming>) -> Answer {
@@ -106,7 +130,7 @@ impl Direct {
     }
 
     /// Tries one address after another.
-    async fn connect(&self) -> Result<Socket, WireError> {
+    async fn connect(&self) -> Result<Channel, WireError> {
         let until = Instant::now() + self.connect_timeout;
         let addresses = self.addresses(until).await?;
         let mut last = WireError::ConnectTimeout;
@@ -117,11 +141,8 @@ impl Direct {
             match timeout(share, Socket::connect(*address)).await {
                 Ok(Ok(socket)) => {
                     self.meter.connection();
-                    let mut known = self.addresses.lock().expect("nothing panics while it holds this");
-                    if let Some(at) = known.iter().position(|a| a == address) {
-                        known[..=at].rotate_right(1);
-                    }
-                    return Ok(socket);
+                    self.prefer(*address);
+                    return self.secured(socket, until).await;
                 }
                 // What keeps from the others as well.
                 Ok(Err(e)) if Limit::of(&e).is_some() => return Err(WireError::Connect(e)),
@@ -131,6 +152,22 @@ impl Direct {
             }
         }
         Err(last)
+    }
+
+    /// That address comes first from now on.
+    fn prefer(&self, address: SocketAddr) {
+        let mut known = self.addresses.lock().expect("nothing panics while it holds this");
+        if let Some(at) = known.iter().position(|a| *a == address) {
+            known[..=at].rotate_right(1);
+        }
+    }
+
+    /// The TLS handshake, where there is to be one.
+    async fn secured(&self, socket: Socket, until: Instant) -> Result<Channel, WireError> {
+        let Some(Secure { config, name }) = &self.tls else { return Ok(Channel::plain(socket)) };
+        let secured = Channel::secure(socket, Arc::clone(config), name.clone());
+        let secured = tokio::time::timeout_at(until, secured).await;
+        secured.map_err(|_| WireError::ConnectTimeout)?.map_err(WireError::Tls)
     }
 
     async fn addresses(&self, until: Instant) -> Result<Vec<SocketAddr>, WireError> {

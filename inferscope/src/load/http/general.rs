@@ -1,4 +1,4 @@
-//! The general transport: reqwest, for TLS, proxies and HTTP/2.
+//! The general transport: reqwest, for what goes through a proxy.
 //!
 //! Owns the client and whether a request is sent a second time. Called through `wire`.
 //!
@@ -7,21 +7,22 @@
 //! rules of `direct`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use reqwest::{Client, ClientBuilder, Request, Response};
+use rustls::ClientConfig;
+use tokio::time::timeout;
 
 use super::connects::{NoticeConnects, noticed};
 use super::meter::Meter;
+use super::pool::{LATE_END, MOST_LATE, PROMPT_END};
 use super::wire::{Outgoing, WireError};
 use crate::clock::Mono;
 use crate::load::cause;
 use crate::load::error::LoadError;
 use crate::load::request::Trail;
 use crate::plan::{Endpoint, HttpPlan};
-
-/// How long the end of a complete answer's body is waited for, so that its connection can be used again.
-const DRAIN: Duration = Duration::from_millis(250);
 
 #[derive(Debug)]
 pub(super) struct General {
@@ -30,15 +31,43 @@ pub(super) struct General {
     /// Opens one for each request.
     fresh: Client,
     meter: Arc<Meter>,
+    /// Answers whose body's end is waited for beside the requests.
+    late: Arc<AtomicUsize>,
+}
+
+/// An answer whose head was read.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) response: Response,
+    late: Arc<AtomicUsize>,
+}
+
+impl Answer {
+    /// Reads the rest of the body, whose end makes the connection free for the next request: by the rules of `pool`.
+    pub(super) async fn finish(self) {
+        let Self { mut response, late } = self;
+        let mut rest = Box::pin(async move { while let Ok(Some(_)) = response.chunk().await {} });
+        if timeout(PROMPT_END, &mut rest).await.is_ok() {
+            return;
+        }
+        if late.fetch_add(1, Ordering::Relaxed) < MOST_LATE {
+            tokio::spawn(async move {
+                let _ = timeout(LATE_END, rest).await;
+                late.fetch_sub(1, Ordering::Relaxed);
+            });
+        } else {
+            late.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl General {
-    /// A client for `endpoint`. Proxies of the environment hold, but not for a loopback endpoint. A plain
-    /// http endpoint gets no CA certificates but `--cacert`: it needs none, and machines without any work.
+    /// A client for `endpoint`. Proxies of the environment hold, but not for a loopback endpoint. `tls`: of an https
+    /// endpoint; a plain one needs none, and machines without any certificates work.
     pub(super) fn new(
         plan: &HttpPlan,
         endpoint: &Endpoint,
-        certificates: Vec<reqwest::Certificate>,
+        tls: Option<ClientConfig>,
         connect_timeout: Duration,
         meter: Arc<Meter>,
     ) -> Result<Self, LoadError> {
@@ -48,18 +77,18 @@ impl General {
                 None => LoadError::Client { why: cause::line(&e) },
             })
         };
-        let builder = || Self::builder(plan, endpoint, &certificates, connect_timeout, &meter);
+        let builder = || Self::builder(endpoint, tls.clone(), connect_timeout, &meter);
         Ok(Self {
             keeping: client(builder().pool_max_idle_per_host(usize::MAX))?,
             fresh: client(builder().pool_max_idle_per_host(0))?,
             meter,
+            late: Arc::default(),
         })
     }
 
     fn builder(
-        plan: &HttpPlan,
         endpoint: &Endpoint,
-        certificates: &[reqwest::Certificate],
+        tls: Option<ClientConfig>,
         connect_timeout: Duration,
         meter: &Arc<Meter>,
     ) -> ClientBuilder {
@@ -68,12 +97,10 @@ impl General {
             .connector_layer(NoticeConnects::new(Arc::clone(meter)))
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
-            .tcp_nodelay(true)
-            .tls_danger_accept_invalid_certs(plan.insecure);
-        builder = if endpoint.url().scheme() == "http" {
-            builder.tls_certs_only(certificates.iter().cloned())
-        } else {
-            builder.tls_certs_merge(certificates.iter().cloned())
+            .tcp_nodelay(true);
+        builder = match tls {
+            Some(tls) => builder.tls_backend_preconfigured(tls),
+            None => builder.tls_certs_only([]),
         };
         if endpoint.loopback_port().is_some() {
             builder = builder.no_proxy();
@@ -81,11 +108,7 @@ impl General {
         builder
     }
 
-    pub(super) async fn send(
-        &self,
-        outgoing: Outgoing<'_>,
-        trail: &mut Trail,
-    ) -> Result<Response, WireError> {
+    pub(super) async fn send(&self, outgoing: Outgoing<'_>, trail: &mut Trail) -> Result<Answer, WireError> {
         let build = || {
             let mut request = Request::new(outgoing.method.clone(), outgoing.url.clone());
             request.headers_mut().clone_from(&outgoing.headers);
@@ -98,7 +121,7 @@ impl General {
         if !self.meter.keeps_alive() {
             let (result, begun) = noticed(self.fresh.execute(build())).await;
             begun.tell(trail, from);
-            return result.map_err(WireError::General);
+            return self.answer(result);
         }
         let (result, begun) = noticed(self.keeping.execute(build())).await;
         begun.tell(trail, from);
@@ -120,12 +143,11 @@ impl General {
             }
             result => result,
         };
-        sent.map_err(WireError::General)
+        self.answer(sent)
     }
-}
 
-/// Reads the rest of the body: its end makes the connection free for the next request.
-pub(super) async fn finish(mut response: Response) {
-    let rest = async { while let Ok(Some(_)) = response.chunk().await {} };
-    let _ = tokio::time::timeout(DRAIN, rest).await;
+    fn answer(&self, sent: reqwest::Result<Response>) -> Result<Answer, WireError> {
+        let response = sent.map_err(WireError::General)?;
+        Ok(Answer { response, late: Arc::clone(&self.late) })
+    }
 }

@@ -14,11 +14,11 @@ use super::meter::Meter;
 
 /// How long a finished request waits for the end of its answer's body. Servers write it with the last event or
 /// right after it; without this wait every second request of a closed loop would open a connection.
-const PROMPT_END: Duration = Duration::from_millis(1);
+pub(super) const PROMPT_END: Duration = Duration::from_millis(1);
 /// How long a connection is kept for it beside the requests.
-const LATE_END: Duration = Duration::from_millis(250);
+pub(super) const LATE_END: Duration = Duration::from_millis(250);
 /// Most connections that are kept so.
-const MOST_LATE: usize = 1024;
+pub(super) const MOST_LATE: usize = 1024;
 
 #[derive(Debug, Default)]
 pub(super) struct Pool {
@@ -29,7 +29,7 @@ pub(super) struct Pool {
 impl Pool {
     /// An idle connection, where there is one that the server has not closed.
     pub(super) fn take(&self) -> Option<Conn> {
-        std::iter::from_fn(|| self.idle().pop()).find(Conn::is_quiet)
+        std::iter::from_fn(|| self.idle().pop()).find_map(|mut conn| conn.is_quiet().then_some(conn))
     }
 
     /// Takes a connection back whose answer was read to its end.

@@ -71,6 +71,11 @@ impl Socket {
         }
     }
 
+    /// The same without waiting.
+    pub(super) fn try_recv(&self, into: &mut Vec<u8>) -> io::Result<Received> {
+        recvmsg(self.0.get_ref().as_fd(), into)
+    }
+
     /// Sends what the kernel takes of `bytes`.
     pub(super) fn poll_send(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         loop {

@@ -7,15 +7,16 @@ use std::thread::{self, JoinHandle};
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
 
+use super::channel::Channel;
 use super::conn::{Conn, Whole};
 use super::socket::Socket;
 use super::*;
 use crate::event::ChunkKind;
 
 /// No test waits longer for anything.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 pub(super) const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
-const TEXT: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"ab\"}}]}\n\n";
+pub(super) const TEXT: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"ab\"}}]}\n\n";
 pub(super) const DONE: &str = "data: [DONE]\n\n";
 pub(super) const LAST: &str = "0\r\n\r\n";
 
@@ -23,7 +24,7 @@ pub(super) fn piece(data: &str) -> String {
     format!("{:x}\r\n{data}\r\n", data.len())
 }
 
-fn whole() -> String {
+pub(super) fn whole() -> String {
     [CHUNKED, &piece(TEXT), &piece(DONE), LAST].concat()
 }
 
@@ -94,7 +95,7 @@ fn answering(answers: Vec<String>) -> (u16, JoinHandle<Vec<String>>) {
     })
 }
 
-fn plan(timeout_ms: u64) -> HttpPlan {
+pub(super) fn plan(timeout_ms: u64) -> HttpPlan {
     HttpPlan {
         timeout: Nanos::from_millis(timeout_ms),
         headers: Vec::new(),
@@ -113,7 +114,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    fn new(endpoint: &str, plan: &HttpPlan) -> Self {
+    pub(super) fn new(endpoint: &str, plan: &HttpPlan) -> Self {
         let endpoint = Endpoint::parse(endpoint).unwrap();
         Self { http: Http::new(plan, &endpoint, "1a-2b").unwrap(), endpoint, scheduled: None, next_id: 0 }
     }
@@ -128,13 +129,12 @@ impl Client {
     pub(super) fn general(port: u16) -> Self {
         let mut client = Self::direct(port);
         let meter = Arc::clone(&client.http.meter);
-        let general =
-            General::new(&plan(5_000), &client.endpoint, Vec::new(), CONNECT_TIMEOUT, meter).unwrap();
+        let general = General::new(&plan(5_000), &client.endpoint, None, CONNECT_TIMEOUT, meter).unwrap();
         client.http.transport = Transport::General(Box::new(general));
         client
     }
 
-    async fn post(&mut self, body: impl Into<Vec<u8>>) -> RequestLog {
+    pub(super) async fn post(&mut self, body: impl Into<Vec<u8>>) -> RequestLog {
         let slot = Slot { id: self.next_id, warmup: false, scheduled: self.scheduled };
         self.next_id += 1;
         let url = self.endpoint.join("chat/completions");
@@ -143,7 +143,14 @@ impl Client {
         tokio::time::timeout(PATIENCE, exchange).await.expect("it ends in time")
     }
 
-    fn connections(&self) -> u64 {
+    /// Closes the idle ones.
+    pub(super) fn forget_connections(&self) {
+        if let Transport::Direct(direct) = &self.http.transport {
+            direct.forget();
+        }
+    }
+
+    pub(super) fn connections(&self) -> u64 {
         self.http.client_log().connections_opened
     }
 }
@@ -159,7 +166,7 @@ async fn both(answer: &str) -> [RequestLog; 2] {
     [first, second]
 }
 
-fn times(log: &RequestLog) -> Vec<Mono> {
+pub(super) fn times(log: &RequestLog) -> Vec<Mono> {
     log.chunks.iter().filter(|c| c.kind == ChunkKind::Content).map(|c| c.t).collect()
 }
 
@@ -175,7 +182,7 @@ async fn once_in_five(mut attempt: impl AsyncFnMut() -> bool) {
 }
 
 /// The clocks of the two sides are one, but a stamp goes through CLOCK_REALTIME.
-const CONVERSION: Nanos = crate::clock::BothClocks::APART;
+pub(super) const CONVERSION: Nanos = crate::clock::BothClocks::APART;
 
 #[tokio::test]
 async fn a_stamp_is_the_kernels_however_late_the_client_reads() {
@@ -363,7 +370,7 @@ async fn idle() -> (Conn, Peer, Meter) {
     });
     let meter = Meter::new();
     let socket = Socket::connect(([127, 0, 0, 1], port).into()).await.unwrap();
-    let mut conn = Conn::new(socket).await.unwrap();
+    let mut conn = Conn::new(Channel::plain(socket)).await.unwrap();
     let mut body = conn.send(request(), &meter, &mut Trail::default()).await.unwrap().into_body();
     while conn.piece(&mut body, &meter).await.unwrap().is_some() {}
     assert!(conn.settle() && conn.is_quiet());
@@ -519,6 +526,31 @@ async fn ends_beside_requests() -> bool {
     assert_eq!(client.connections(), 2);
     assert_eq!(server.join().unwrap(), Some(None), "the connection without an end was closed");
     quick
+}
+
+#[tokio::test]
+async fn behind_a_proxy_too_a_finished_request_does_not_wait_for_the_bodys_end() {
+    let (port, server) = serve(|listener| {
+        let mut peer = Peer::accept(&listener);
+        for _ in 0..3 {
+            peer.request().unwrap();
+            peer.say(&[CHUNKED, &piece(TEXT), &piece(DONE)].concat());
+            thread::sleep(Duration::from_millis(150));
+            peer.say(LAST);
+        }
+    });
+    let mut client = Client::general(port);
+    let mut quickest = Nanos(u64::MAX);
+    for _ in 0..3 {
+        let begun = Mono::now();
+        assert_eq!(client.post("{}").await.failure, None);
+        quickest = quickest.min(Mono::now().since(begun));
+        // Its connection is there for the next one.
+        tokio::time::sleep(Duration::from_millis(220)).await;
+    }
+    assert!(quickest < Nanos::from_millis(100), "{quickest:?}");
+    assert_eq!(client.connections(), 1);
+    server.join().unwrap();
 }
 
 #[tokio::test]

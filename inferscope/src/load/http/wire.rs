@@ -1,7 +1,7 @@
 //! What both transports give: a request on its way, an answer that arrives, what goes wrong in between.
 //!
-//! Owns the choice of the transport and the vocabulary. `direct` speaks plain HTTP/1 over its own sockets, with
-//! the kernel's stamps; `general` is reqwest, for TLS, proxies and HTTP/2, with the stamps of the reading.
+//! Owns the choice of the transport and the vocabulary. `direct` speaks HTTP/1 over its own sockets, with
+//! the kernel's stamps; `general` is reqwest, for proxies, with the stamps of the reading.
 //! Used by `http`.
 
 use std::io;
@@ -11,7 +11,7 @@ use reqwest::header::HeaderMap;
 use reqwest::{Method, StatusCode, Url};
 
 use super::direct::{self, Direct};
-use super::general::General;
+use super::general::{self, General};
 use super::meter::Stamp;
 use crate::load::limit::Limit;
 use crate::load::request::Trail;
@@ -33,6 +33,9 @@ pub(in crate::load) enum WireError {
     /// No connection came about.
     #[error(transparent)]
     Connect(io::Error),
+    /// TLS did not come about.
+    #[error(transparent)]
+    Tls(io::Error),
     /// Nor can one, by a limit of this machine's.
     #[error(transparent)]
     Limit(Limit),
@@ -62,21 +65,21 @@ impl Transport {
 #[derive(Debug)]
 pub(super) enum Answer {
     Direct(Box<direct::Answer>),
-    General(reqwest::Response),
+    General(general::Answer),
 }
 
 impl Answer {
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::Direct(answer) => answer.head().status,
-            Self::General(response) => response.status(),
+            Self::General(answer) => answer.response.status(),
         }
     }
 
     pub(super) fn headers(&self) -> &HeaderMap {
         match self {
             Self::Direct(answer) => &answer.head().headers,
-            Self::General(response) => response.headers(),
+            Self::General(answer) => answer.response.headers(),
         }
     }
 
@@ -92,7 +95,7 @@ impl Answer {
     pub(super) async fn piece(&mut self) -> Result<Option<Bytes>, WireError> {
         match self {
             Self::Direct(answer) => answer.piece().await,
-            Self::General(response) => response.chunk().await.map_err(WireError::General),
+            Self::General(answer) => answer.response.chunk().await.map_err(WireError::General),
         }
     }
 
@@ -100,7 +103,7 @@ impl Answer {
     pub(super) async fn finish(self) {
         match self {
             Self::Direct(answer) => answer.finish().await,
-            Self::General(response) => super::general::finish(response).await,
+            Self::General(answer) => answer.finish().await,
         }
     }
 }

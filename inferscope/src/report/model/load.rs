@@ -189,6 +189,8 @@ pub struct Request {
 #[serde(rename_all = "snake_case")]
 pub enum ErrorKind {
     Connect,
+    /// The server's certificate was refused.
+    Certificate,
     /// A limit of the client's own kept it from opening a connection: the server was not asked.
     ClientLimit,
     Timeout,

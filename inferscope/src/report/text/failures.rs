@@ -34,6 +34,7 @@ fn cause(group: &FailureGroup) -> String {
     let word = match (group.kind, group.http_status) {
         (Some(ErrorKind::Status), Some(status)) => return format!("HTTP {status}"),
         (Some(ErrorKind::Connect), _) => "not connected",
+        (Some(ErrorKind::Certificate), _) => "certificate",
         (Some(ErrorKind::ClientLimit), _) => "client's limit",
         (Some(ErrorKind::Timeout), _) => "timed out",
         (Some(ErrorKind::Status), None) => "HTTP status",
