@@ -54,7 +54,7 @@ impl Probe {
     }
 
     fn text(&self, below: &str) -> Option<String> {
-        fs::read_to_string(self.path(below)).ok()
+        crate::observe::proc::text(self.path(below))
     }
 
     fn line(&self, below: &str) -> Option<String> {

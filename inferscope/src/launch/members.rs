@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::observe::cgroup::{processes_below, v2_path};
+use crate::observe::proc::text;
 
 /// Where the members are found.
 #[derive(Debug, Clone)]
@@ -54,7 +55,7 @@ impl Members {
     fn holds(&self, pid: u32) -> bool {
         match self {
             Self::Cgroup { name, .. } => {
-                let cgroups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+                let cgroups = text(format!("/proc/{pid}/cgroup")).unwrap_or_default();
                 is_within(&cgroups, name)
             }
             Self::Tree { root } => below(*root, &scan()).contains(&pid),
@@ -98,7 +99,7 @@ struct Node {
 fn scan() -> Vec<Node> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter_map(|pid| node(pid, &std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)).collect()
+    pids.filter_map(|pid| node(pid, &text(format!("/proc/{pid}/stat"))?)).collect()
 }
 
 /// From `pid (comm) state ppid …`.

@@ -18,6 +18,7 @@ use super::clocks::{self, Clocks, Kernel, Tick};
 use super::ebpf::{EbpfError, Record, Tracker, What, cpu_of};
 use super::pace::Pace;
 use super::proc::handle::cpu_clock;
+use super::proc::handle::lives;
 use super::proc::tree;
 use super::sampler::{Look, Sampler};
 use super::series::Series;
@@ -138,7 +139,16 @@ impl Worker {
             (TrackerChoice::Proc, true) => (None, Some("--tracker proc".to_owned())),
             (choice, true) => {
                 let page_bytes = sampler.units.page_bytes;
-                match Tracker::start(target, plan.ring_bytes, page_bytes, |r| table.apply(r)) {
+                let started = Tracker::start(target, plan.ring_bytes, page_bytes, |r| table.apply(r));
+                let started = started.and_then(|tracker| match hidden(&table, target) {
+                    Some(pid) => Err(EbpfError::HiddenRoot(pid)),
+                    None => Ok(tracker),
+                });
+                if started.is_err() {
+                    // What a snapshot has told before it failed is looked for anew.
+                    table = Table::new(plan.max_processes);
+                }
+                match started {
                     Ok(tracker) => (Some(tracker), None),
                     Err(e) if choice == TrackerChoice::Ebpf => return Err(ObserveError::Tracker(e)),
                     Err(e) if target.cgroup.is_some() => return Err(ObserveError::CgroupNeedsEbpf(e)),
@@ -550,6 +560,15 @@ fn tick() -> Tick {
     let is_tickless = tickless.is_ok_and(|cpus| cpus.trim().starts_with(|c: char| c.is_ascii_digit()));
     let longest = if is_tickless { LONGEST_UNCHARGED } else { Nanos(length.0 * 4) };
     Tick { length, longest }
+}
+
+/// A root that lives and that the snapshot has not told of.
+fn hidden(table: &Table, target: &Found) -> Option<u32> {
+    if target.cgroup.is_some() {
+        return None;
+    }
+    let told = table.living_pids();
+    target.roots.iter().copied().find(|pid| !told.contains(pid) && lives(*pid))
 }
 
 /// Why the cgroup's own figure is of other processes than the set's.

@@ -69,7 +69,7 @@ pub enum Unseen {
 
 impl Unseen {
     fn of(pid: u32) -> Self {
-        let status = |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/status")).ok();
+        let status = |pid: &str| super::proc::text(format!("/proc/{pid}/status"));
         if status("self").is_none() {
             return Self::NoProc;
         }

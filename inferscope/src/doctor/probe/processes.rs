@@ -8,6 +8,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::doctor::facts::Others;
+use crate::observe::proc::text;
 
 /// More would tell no more.
 const MAX_TRIED: u32 = 256;
@@ -22,7 +23,7 @@ pub(super) fn others(proc: &Path, own_pid: u32) -> Others {
         let pid = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
         let Some(pid) = pid.filter(|&pid| pid != own_pid) else { continue };
         let dir = proc.join(pid.to_string());
-        let Some(flags) = fs::read_to_string(dir.join("stat")).ok().and_then(|stat| flags(&stat)) else {
+        let Some(flags) = text(dir.join("stat")).and_then(|stat| flags(&stat)) else {
             continue;
         };
         if flags & KERNEL_THREAD != 0 {

@@ -6,9 +6,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::hierarchies::{Hierarchies, v1_path};
+use super::hierarchies::{Hierarchies, existing, v1_path};
 use super::processes_below;
 use crate::event::CgroupAccounting;
+use crate::observe::proc::text;
 use crate::observe::target::CgroupTarget;
 use crate::units::Nanos;
 
@@ -116,10 +117,11 @@ fn memory_file(target: &CgroupTarget, hierarchies: &Hierarchies) -> Result<PathB
     };
     let pids = processes_below(&target.dir);
     let name = pids.iter().find_map(|pid| {
-        let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+        let text = text(format!("/proc/{pid}/cgroup"))?;
         v1_path(&text, "memory").map(str::to_owned)
     });
-    let dir = name.and_then(|name| mount.dir_of(&name)).ok_or("its memory cgroup can't be told")?;
+    let dir =
+        name.and_then(|name| existing(&mount.dir_of(&name)?)).ok_or("its memory cgroup can't be told")?;
     if processes_below(&dir) != pids {
         return Err("its processes share their memory cgroup with others");
     }

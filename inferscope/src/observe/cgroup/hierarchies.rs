@@ -4,6 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::observe::proc::text;
+
 /// A mounted hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mount {
@@ -50,8 +52,14 @@ pub(crate) struct Hierarchies {
 
 impl Hierarchies {
     pub(crate) fn of_this_process() -> Self {
-        let read = |path| std::fs::read_to_string(path).unwrap_or_default();
-        Self::parse(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"))
+        let read = |path| text(path).unwrap_or_default();
+        let mut found = Self::parse(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"));
+        for mount in &mut found.mounts {
+            if let Some(point) = existing(&mount.point) {
+                mount.point = point;
+            }
+        }
+        found
     }
 
     /// From /proc/self/mountinfo and /proc/self/cgroup (proc(5), cgroups(7)).
@@ -96,11 +104,49 @@ fn mount(line: &str) -> Option<Mount> {
     Some(Mount { root, point: PathBuf::from(point), controllers })
 }
 
-/// Space, tab, newline and backslash are octal in /proc's mount tables.
+/// Space, tab, newline and backslash are octal in /proc's mount tables, a backslash and three digits.
 fn unescape(text: &str) -> String {
-    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
-        .iter()
-        .fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
+    let mut parts = text.split('\\');
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let code = part.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok()).filter(u8::is_ascii);
+        match code {
+            Some(code) => {
+                plain.push(char::from(code));
+                plain.push_str(&part[3..]);
+            }
+            None => {
+                plain.push('\\');
+                plain.push_str(part);
+            }
+        }
+    }
+    plain
+}
+
+/// The directory that `shown` means: as it is where it exists, else the one whose names read like it. /proc's text is
+/// read with what is no UTF-8 replaced, so that a name may stand for any other bytes; `None` where it stands for none
+/// or for several.
+pub(crate) fn existing(shown: &Path) -> Option<PathBuf> {
+    if shown.is_dir() {
+        return Some(shown.to_owned());
+    }
+    let mut at = PathBuf::new();
+    for part in shown.components() {
+        let next = at.join(part);
+        if next.is_dir() {
+            at = next;
+            continue;
+        }
+        let alike =
+            |e: &std::fs::DirEntry| e.file_name().to_string_lossy() == part.as_os_str().to_string_lossy();
+        let mut found = std::fs::read_dir(&at).ok()?.flatten().filter(alike);
+        at = found.next()?.path();
+        if found.next().is_some() {
+            return None;
+        }
+    }
+    Some(at)
 }
 
 /// The v2 line of /proc/PID/cgroup: `0::PATH`.
@@ -152,6 +198,35 @@ mod tests {
     fn the_depth_is_relative_to_the_own_cgroup() {
         let h = Hierarchies::parse(HYBRID, OWN);
         assert_eq!((h.below_own("/"), h.below_own("/a/b/c"), h.below_own("/../x")), (-2, 1, -2));
+    }
+
+    #[test]
+    fn each_escape_is_undone_once_and_what_is_none_stays() {
+        let of = |text| unescape(text);
+        assert_eq!(of("/a\\040b\\011c\\012d\\134e"), "/a b\tc\nd\\e");
+        // A backslash before digits that are its own.
+        assert_eq!(
+            (of("/\\134040"), of("/a\\"), of("/a\\9zz")),
+            ("/\\040".into(), "/a\\".into(), "/a\\9zz".into())
+        );
+    }
+
+    #[test]
+    fn a_directory_in_any_bytes_is_found_by_how_it_reads_unless_two_read_alike() {
+        use std::os::unix::ffi::OsStrExt;
+        let dir = tempfile::tempdir().unwrap();
+        let make = |name: &[u8]| {
+            let made = dir.path().join(std::ffi::OsStr::from_bytes(name)).join("below");
+            std::fs::create_dir_all(&made).unwrap();
+            made
+        };
+        let (odd, plain) = (make(b"sl\xffice x"), make(b"plain"));
+        let shown = |path: &Path| PathBuf::from(path.to_string_lossy().into_owned());
+        assert_eq!(existing(&shown(&odd)).as_ref(), Some(&odd));
+        assert_eq!(existing(&plain).as_ref(), Some(&plain));
+        assert_eq!(existing(&dir.path().join("gone")), None);
+        make(b"sl\xfeice x");
+        assert_eq!(existing(&shown(&odd)), None);
     }
 
     #[test]

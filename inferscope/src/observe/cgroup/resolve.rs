@@ -6,8 +6,9 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::hierarchies::{Hierarchies, v2_path};
+use super::hierarchies::{Hierarchies, existing, v2_path};
 use super::{id_of, processes_below};
+use crate::observe::proc::text;
 use crate::observe::target::CgroupTarget;
 
 /// Why a cgroup can't be the target, each with what would help.
@@ -68,11 +69,11 @@ pub(crate) fn of_pid(h: &Hierarchies, pid: u32, strict: bool) -> Result<CgroupTa
         return Err(CgroupError::Root { pid });
     }
     let outside = || CgroupError::Outside { pid, name: name.clone(), mount: v2.point.clone() };
-    target(h, v2.dir_of(&name).ok_or_else(outside)?, strict)
+    target(h, v2.dir_of(&name).and_then(|dir| existing(&dir)).ok_or_else(outside)?, strict)
 }
 
 fn v2_name(pid: u32) -> Option<String> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let text = text(format!("/proc/{pid}/cgroup"))?;
     v2_path(&text).map(|name| name.trim_end_matches(" (deleted)").to_owned())
 }
 
@@ -92,7 +93,7 @@ fn of_v1(h: &Hierarchies, dir: &Path, strict: bool) -> Result<CgroupTarget, Cgro
         return Err(CgroupError::V1Empty { path: dir.to_path_buf() });
     };
     let missing = || CgroupError::Missing { path: PathBuf::from(&name), mount: v2.point.clone() };
-    let v2_dir = v2.dir_of(&name).ok_or_else(missing)?;
+    let v2_dir = v2.dir_of(&name).and_then(|dir| existing(&dir)).ok_or_else(missing)?;
     let there = processes_below(&v2_dir);
     let others = there.difference(&pids).count();
     if name == "/" || others > 0 {

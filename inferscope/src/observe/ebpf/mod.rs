@@ -68,6 +68,11 @@ pub enum EbpfError {
     TooManyRoots(usize),
     #[error("the target grew in each of {MAX_PASSES} looks at it, so that the living can't be told")]
     NeverSettled,
+    #[error(
+        "the kernel does not show process {0} to tracing programs, so that what it forks can't be told; \
+         --tracker proc follows it"
+    )]
+    HiddenRoot(u32),
     #[error("the snapshot of the living can't be read: {0}")]
     Snapshot(std::io::Error),
 }

@@ -5,6 +5,7 @@
 //! open, a tick costs two reads and a clock.
 
 use std::fs::File;
+use std::io::Read;
 
 use procfs::ProcError;
 use procfs::process::Process;
@@ -26,7 +27,7 @@ pub(crate) struct Units {
 
 impl Units {
     pub(crate) fn of_this_machine() -> Self {
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let mounts = super::text("/proc/self/mountinfo").unwrap_or_default();
         Self {
             page_bytes: procfs::page_size(),
             ticks_per_second: procfs::ticks_per_second(),
@@ -135,7 +136,7 @@ impl Handle {
     /// Command line and executable: what exec events would have told, for those born before.
     pub(crate) fn identity(&self) -> (Option<String>, Option<Vec<String>>) {
         let exe = self.process.exe().ok().map(|p| p.to_string_lossy().into_owned());
-        let argv = self.process.cmdline().ok().filter(|a| !a.is_empty());
+        let argv = self.bytes("cmdline").map(|bytes| arguments(&bytes)).filter(|a| !a.is_empty());
         (exe, argv)
     }
 
@@ -150,7 +151,29 @@ impl Handle {
 
     /// VmHWM: the peak since the process's last exec.
     pub(crate) fn peak_rss_bytes(&self) -> Option<u64> {
-        self.process.status().ok()?.vmhwm.map(|kib| kib.saturating_mul(1024))
+        let status = self.bytes("status")?;
+        let line = String::from_utf8_lossy(&status)
+            .lines()
+            .find_map(|l| Some(l.strip_prefix("VmHWM:")?.to_owned()))?;
+        let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+        Some(kib.saturating_mul(1024))
+    }
+
+    /// Of a file that may hold names in any bytes, which procfs reads as UTF-8 or not at all.
+    fn bytes(&self, file: &str) -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.process.open_relative(file).ok()?.read_to_end(&mut bytes).ok()?;
+        Some(bytes)
+    }
+}
+
+/// Separated by NUL, as is the end.
+fn arguments(cmdline: &[u8]) -> Vec<String> {
+    let each = cmdline.strip_suffix(&[0]).unwrap_or(cmdline).split(|b| *b == 0);
+    if cmdline.is_empty() {
+        Vec::new()
+    } else {
+        each.map(|a| String::from_utf8_lossy(a).into_owned()).collect()
     }
 }
 
@@ -200,6 +223,27 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(handle.read(None), Err(Unread::Gone));
+    }
+
+    #[test]
+    fn a_process_whose_name_and_arguments_are_no_utf8_is_read_like_any() {
+        use std::os::unix::ffi::OsStrExt;
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join(std::ffi::OsStr::from_bytes(b"na\xff\xfe) x"));
+        std::os::unix::fs::symlink("/bin/bash", &program).unwrap();
+        let mut command = std::process::Command::new(&program);
+        // It waits for what never comes, and runs no other program.
+        let mut child =
+            command.args(["-c", "read -r word"]).stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let handle = Handle::open(child.id(), None, Units::of_this_machine()).unwrap();
+        let (comm, peak, argv) =
+            (handle.read(None).unwrap().comm, handle.peak_rss_bytes(), handle.identity().1);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(comm, "na\u{fffd}\u{fffd}) x");
+        assert!(peak.is_some_and(|bytes| bytes > 0), "{peak:?}");
+        let argv = argv.unwrap();
+        assert!(argv[0].ends_with("na\u{fffd}\u{fffd}) x") && argv[1] == "-c", "{argv:?}");
     }
 
     #[test]
