@@ -163,8 +163,7 @@ pub(super) fn check_ends(book: &mut Book<'_>, path: &str, load: &Load, windows: 
         let first = of().filter(|request| !request.warmup).map(|request| request.sent).min();
         let last = of().map(|request| request.done).max().unwrap_or(0);
         if let Some(first) = first {
-            let due = of().filter(|request| !request.warmup).filter_map(|request| request.scheduled).min();
-            let begins = Figure::Between(0.0, first.min(due.unwrap_or(first)) as f64);
+            let begins = Figure::Between(0.0, first as f64);
             book.is(&field("window", "from_ns"), begins, "it begins with the measured part");
         }
         let slack = load.slack_ns as f64;
