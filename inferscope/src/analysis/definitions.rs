@@ -26,9 +26,14 @@ const TIMING: &[(&str, &str)] = &[
          whose tokens a chunk are known. Not what aiperf and guidellm call ITL: that is tpot_ns",
     ),
     (
+        "inter_burst_ns",
+        "the gaps of inter_chunk_ns from 100 us on: between bursts of chunks that came together; only where many do \
+         (bursty_stream)",
+    ),
+    (
         "tpot_ns",
         "one value a choice, nearly always a request: (last token - first token) / the tokens that arrived after the \
-         first chunk. Where the server tells no tokens a chunk, the first chunk's are total x its part of the text's \
+         first chunk and those that came within 100 us of each other with it. Where the server tells no tokens a chunk, the first chunk's are total x its part of the text's \
          bytes if that part is at most 5%, one where total and chunks are within 5%; else there is no value, nor one \
          for several choices. The peers take the first chunk for one token. \
          guidellm and aiperf: inter token latency (aiperf to the end of the request); vllm bench serve: TPOT",

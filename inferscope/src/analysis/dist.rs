@@ -153,6 +153,35 @@ impl Distribution {
     }
 }
 
+impl Distribution {
+    /// As the report shows it where its percentiles would mean nothing: what is of all values together stays.
+    pub(super) fn report_without_percentiles(&self, why_empty: &str, why: &str) -> model::Dist {
+        let all = self.report(why_empty);
+        if self.count == 0 {
+            return all;
+        }
+        model::Dist {
+            min: None,
+            p50: None,
+            p90: None,
+            p95: None,
+            p99: None,
+            p999: None,
+            reason: Some(why.to_owned()),
+            ..all
+        }
+    }
+
+    /// The values that are not below `least`, to the histogram's digits.
+    pub(super) fn from(&self, least: Nanos) -> Self {
+        let mut above = Self::new();
+        for step in self.histogram.iter_recorded().filter(|step| step.value_iterated_to() >= least.0) {
+            above.record_n(Nanos(step.value_iterated_to()), step.count_at_value());
+        }
+        above
+    }
+}
+
 impl std::ops::AddAssign<&Self> for Distribution {
     fn add_assign(&mut self, other: &Self) {
         self.histogram.add(&other.histogram).expect("both histograms have the same bounds");

@@ -10,6 +10,7 @@ use crate::plan::Slo;
 use crate::report::model::{self, TokenSource};
 use crate::units::Nanos;
 
+use super::bursts::Bursts;
 use super::dist::Distribution;
 use super::requests::{Answer, error_kind};
 use super::timing::Distributions;
@@ -101,6 +102,7 @@ pub(super) struct Sums {
     by_usage: u64,
     pub(super) by_chunks: u64,
     pub(super) differing: Differing,
+    pub(super) bursts: Bursts,
     pub(super) impossible: Impossible,
     /// Answers with more chunks of text than `max_tokens` allows.
     pub(super) beyond_limit: u64,
@@ -184,6 +186,7 @@ impl Sums {
         self.good += u64::from(good);
         self.output.add(answer.tokens.total);
         self.prompt.add(answer.usage.prompt);
+        self.bursts.add(answer);
         self.impossible.add(&answer.usage);
         self.beyond_limit += u64::from(answer.is_beyond_limit());
         self.after_first.add(answer.tokens_after_first());
@@ -215,6 +218,7 @@ impl Sums {
         self.differing.answers += other.differing.answers;
         self.differing.tokens = self.differing.tokens.saturating_add(other.differing.tokens);
         self.differing.chunks = self.differing.chunks.saturating_add(other.differing.chunks);
+        self.bursts.merge(&other.bursts);
         self.impossible.merge(&other.impossible);
         self.beyond_limit += other.beyond_limit;
         self.failures.merge(&other.failures);

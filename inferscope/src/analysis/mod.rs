@@ -5,6 +5,7 @@
 //! ended; `run` also asks [`idle_target`] for the warning that it prints on stderr.
 
 mod accounting;
+mod bursts;
 mod client;
 mod commands;
 mod confidence;

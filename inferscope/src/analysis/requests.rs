@@ -65,7 +65,7 @@ impl<'a> Answer<'a> {
         self.streams.iter().filter_map(move |stream| stream.pace(&self.tokens, alone))
     }
 
-    /// Tokens that arrived after the first, up to the last text; `None` where it is not told by the server's count that the
+    /// Tokens that arrived after the first one, up to the last text; `None` where it is not told by the server's count that the
     /// first piece was one token: what else came with it was made before it, but not before the first token. So is the
     /// first token of a further choice.
     pub(super) fn tokens_after_first(&self) -> Option<u64> {
@@ -74,7 +74,7 @@ impl<'a> Answer<'a> {
             return None;
         }
         let Some(first) = stream.text().next() else { return Some(0) };
-        if self.tokens.in_chunk(first) != Some(1) {
+        if self.tokens.in_chunk(first) != Some(1) || stream.first_burst() > 1 {
             return None;
         }
         if stream.span().is_none() { Some(0) } else { stream.after_first(&self.tokens, false) }

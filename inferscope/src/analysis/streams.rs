@@ -11,6 +11,7 @@ use crate::clock::Mono;
 use crate::event::{Chunk, RequestLog};
 use crate::units::Nanos;
 
+use super::bursts::TOGETHER;
 use super::tokens::{Cut, Tokens};
 
 /// Where the tokens of the first chunk are not known, they are taken by its part of the text, if that is at most this.
@@ -58,31 +59,39 @@ impl Stream<'_> {
         text.next_back().map(|last| (first.t, last.t))
     }
 
-    /// Tokens that arrived after the first chunk with text, up to the last one. `None` where it is not known how many
-    /// the first one held, and where nothing came after it.
+    /// Chunks with text that came together with the first one, that one included.
+    pub(super) fn first_burst(&self) -> usize {
+        1 + self.gaps().take_while(|(from, to)| to.since(*from) < TOGETHER).count()
+    }
+
+    /// Tokens that arrived after the first chunk with text and what came with it, up to the last one. `None` where it is
+    /// not known how many those held, and where nothing came after them.
     pub(super) fn after_first(&self, tokens: &Tokens, alone: bool) -> Option<u64> {
-        let first = self.0.iter().position(|c| c.kind.has_tokens())?;
-        let last = self.0.iter().rposition(|c| c.kind.has_tokens()).filter(|last| *last > first)?;
+        let burst = self.first_burst();
         if tokens.cut == Cut::Unknown {
-            return if alone { self.after_first_of(tokens.delivered?) } else { None };
+            return if alone { self.after_first_of(burst, tokens.delivered?) } else { None };
         }
+        let text = |(at, chunk): (usize, &Chunk)| chunk.kind.has_tokens().then_some(at);
+        let mut text = self.0.iter().enumerate().filter_map(text);
+        let first = text.nth(burst - 1)?;
+        let last = text.next_back()?;
         let told = self.0[first + 1..=last].iter().map(|c| tokens.in_chunk(c).map(u64::from));
         told.sum::<Option<u64>>().filter(|n| *n > 0)
     }
 
-    /// Of so many tokens of which it is not known how they were cut.
-    fn after_first_of(&self, delivered: u64) -> Option<u64> {
+    /// Of so many tokens of which it is not known how they were cut; the first `burst` chunks came together.
+    fn after_first_of(&self, burst: usize, delivered: u64) -> Option<u64> {
         let chunks = self.text().count() as u64;
         let bytes =
             |chunks: &mut dyn Iterator<Item = &Chunk>| chunks.map(|c| u64::from(c.bytes)).sum::<u64>();
-        let (first, all) = (bytes(&mut self.text().take(1)), bytes(&mut self.text()));
+        let (first, all) = (bytes(&mut self.text().take(burst)), bytes(&mut self.text()));
         // Fewer than there were pieces, or more than there were bytes: others than those that arrived.
-        if delivered < chunks || delivered > all {
+        if burst as u64 >= chunks || delivered < chunks || delivered > all {
             return None;
         }
         // One more here or there in nearly as many chunks.
         if (delivered - chunks) * 20 < chunks {
-            return Some(delivered - 1);
+            return Some(delivered - burst as u64);
         }
         let part = first as f64 / all as f64;
         let held = (part * delivered as f64).round().max(1.0);

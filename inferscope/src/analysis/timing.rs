@@ -10,6 +10,7 @@ use crate::plan::Slo;
 use crate::report::model;
 use crate::units::Nanos;
 
+use super::bursts::TOGETHER;
 use super::definitions::definitions;
 use super::dist::Distribution;
 use super::fold::{Fold, Sums};
@@ -17,6 +18,8 @@ use super::requests::Answer;
 use super::streams::Stream;
 use super::window::Stretch;
 
+const IN_BURSTS: &str =
+    "chunks arrive in bursts, within which a gap is no pace of the server's: see inter_burst_ns and validity";
 const NONE_OK: &str = "no measured request succeeded";
 
 /// The figures of one fold: a phase, a step, or the whole load.
@@ -34,12 +37,17 @@ pub(super) fn timing(
     let window = of(&work.main);
     // What arrived of requests that failed is no rate of a load in which all did.
     let rates = window.as_ref().filter(|_| !none_ok);
+    let bursty = sums.bursts.is_bursty();
+    let gaps = |gaps: &Distribution, none: &str| {
+        if bursty { gaps.report_without_percentiles(none, IN_BURSTS) } else { gaps.report(none) }
+    };
     let decode = rate(all.decode_tokens, all.decode_time);
     model::Timing {
         ttft_ns: all.ttft.report(&why("no answer held a token")),
         ttfo_ns: all.ttfo.report(&why("no answer held a token that is not reasoning")),
-        inter_chunk_ns: all.inter_chunk.report(&why("no answer had two chunks with text")),
-        inter_token_ns: all.inter_token.report(&why(no_inter_token(sums))),
+        inter_chunk_ns: gaps(&all.inter_chunk, &why("no answer had two chunks with text")),
+        inter_token_ns: gaps(&all.inter_token, &why(no_inter_token(sums))),
+        inter_burst_ns: bursty.then(|| all.inter_chunk.from(TOGETHER).report("no answer had two bursts")),
         tpot_ns: all.tpot.report(&why(all.no_pace())),
         e2e_ns: all.e2e.report(NONE_OK),
         output_tokens: sums.output.total(),
@@ -156,7 +164,7 @@ impl Distributions {
 
     fn no_pace(&self) -> &'static str {
         if self.paceless > 0 {
-            "how many tokens the first chunk of an answer held is unknown"
+            "how many tokens the first chunk of an answer held is unknown, or all came with it"
         } else {
             "no answer had two chunks with text"
         }

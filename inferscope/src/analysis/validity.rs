@@ -34,6 +34,10 @@ pub(super) fn validity(inputs: &Inputs<'_>, processes: &model::Processes) -> Vec
         requests(&mut all, &measured.sums);
         tokens(&mut all, &measured.sums);
         served_model(&mut all, inputs, &measured.sums);
+        // Of a sweep the first step where it shows.
+        if let Some(doubt) = measured.done.iter().find_map(|d| d.sums.bursts.doubt()) {
+            all.warn("bursty_stream", doubt);
+        }
         listed(&mut all, measured);
         for InTheWay { level, code, why } in client::in_the_way(measured) {
             let verdict = match level {

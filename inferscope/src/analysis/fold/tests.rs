@@ -325,3 +325,24 @@ fn sums_of_tokens_are_unknown_rather_than_wrong() {
     sum.add(Some(1));
     assert_eq!(sum.total(), None);
 }
+
+#[test]
+fn in_a_bursty_stream_percentiles_of_gaps_are_withheld_and_the_rest_stays() {
+    // Ten tokens a flush, every 200 ms: 50 tokens a second.
+    let flushed = RequestBuilder::new(0).content((0..60).map(|n| 100 + n / 10 * 200)).usage(5, 60);
+    let report = report(vec![flushed.done(1_200).build()]);
+    let timing = report.timing.as_ref().unwrap();
+    for gaps in [&timing.inter_chunk_ns, &timing.inter_token_ns] {
+        assert_eq!((gaps.count, gaps.max), (59, Some(200_000_000)));
+        assert_eq!((gaps.min, gaps.p50, gaps.p90, gaps.p99), (None, None, None, None));
+        assert!(gaps.reason.as_ref().unwrap().contains("bursts"));
+    }
+    let between = timing.inter_burst_ns.as_ref().unwrap();
+    assert_eq!((between.count, between.p50.map(|ns| ns / 1_000_000)), (5, Some(200)));
+    assert_eq!((timing.tpot_ns.p50, timing.ttft_ns.p50), (Some(20_000_000), Some(100_000_000)));
+    assert!(says(&report, "bursty_stream"));
+
+    let even = RequestBuilder::new(0).content((0..60).map(|n| 100 + n * 20)).usage(5, 60);
+    let report = with(vec![even.build()], |_| {});
+    assert!(!says(&report, "bursty_stream") && report.timing.unwrap().inter_burst_ns.is_none());
+}

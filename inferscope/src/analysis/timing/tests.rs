@@ -98,7 +98,7 @@ fn unknown_tokens_a_chunk_leave_inter_token_empty_with_the_reason() {
     assert_eq!((t.tpot_ns.count, t.decode_tokens_per_s), (0, None));
     assert_eq!(
         t.decode_tokens_per_s_reason.as_deref(),
-        Some("how many tokens the first chunk of an answer held is unknown")
+        Some("how many tokens the first chunk of an answer held is unknown, or all came with it")
     );
 }
 
@@ -253,4 +253,13 @@ fn a_level_for_gaps_is_of_each_choice() {
     assert!(answer.meets(&slo(20)) && !answer.meets(&slo(19)), "the gap between two choices' chunks is 1 ms");
     let tpot = Slo { tpot: Some(Nanos::from_millis(15)), ..Slo::default() };
     assert!(!answer.meets(&tpot));
+}
+
+#[test]
+fn what_came_with_the_first_chunk_is_not_after_it() {
+    // Ten chunks a flush, 200 ms apart: 50 tokens a second, where 19 in 200 ms would be 95.
+    let t = of(vec![request().content((0..20).map(|n| 100 + n / 10 * 200)).usage(1, 20).build()]);
+    assert_eq!((t.decode_tokens_per_s, t.tpot_ns.max), (Some(50.0), Some(20 * MS)));
+    let at_once = of(vec![request().content([300; 20]).usage(1, 20).build()]);
+    assert_eq!((at_once.decode_tokens_per_s, at_once.tpot_ns.count), (None, 0));
 }

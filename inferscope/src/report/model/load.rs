@@ -251,6 +251,10 @@ pub struct Timing {
     pub inter_chunk_ns: Dist,
     /// The gap before a chunk of k tokens divided by k, counted k times, where k is known.
     pub inter_token_ns: Dist,
+    /// The gaps of `inter_chunk_ns` from 100 µs on, to three digits: what lies between bursts. Only where chunks come in
+    /// bursts (`bursty_stream`).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub inter_burst_ns: Option<Dist>,
     /// (last token − first token) / (tokens after the first chunk), one value a choice.
     pub tpot_ns: Dist,
     pub e2e_ns: Dist,
@@ -340,7 +344,7 @@ pub struct Dist {
     pub max: Option<u64>,
     /// HdrHistogram V2, compressed, base64.
     pub histogram: Option<String>,
-    /// Why it is empty, or why a percentile is `null`: it lies beyond the histogram's hour.
+    /// Why it is empty, or why a percentile is `null`: it lies beyond the histogram's hour, or would mean nothing.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason: Option<String>,
 }

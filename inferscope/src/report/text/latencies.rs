@@ -42,6 +42,9 @@ fn table(page: &mut Page, timing: &Timing) {
     if !same {
         shown.push(("inter-chunk", &timing.inter_chunk_ns));
     }
+    if let Some(bursts) = &timing.inter_burst_ns {
+        shown.push(("between bursts", bursts));
+    }
     shown.push(("TPOT (a request's mean)", &timing.tpot_ns));
     shown.push(("end to end", &timing.e2e_ns));
     let right = |title| (title, Align::Right);
