@@ -20,6 +20,8 @@ mod scenarios;
 mod split;
 #[path = "gpu/traps.rs"]
 mod traps;
+#[path = "gpu/verdict.rs"]
+mod verdict;
 
 use inferscope_tests::gpu::{Ran, number};
 use inferscope_tests::needs::say;

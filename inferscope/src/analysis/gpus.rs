@@ -21,6 +21,7 @@ use super::stat::{stat, unknown};
 use super::window::Window;
 
 pub(super) use counted::Counted;
+pub(super) use counters::{Told, told};
 pub(super) use doubts::doubts;
 pub(super) use spent::{Readings, power};
 use spent::{energy_of, idle_power};
@@ -64,10 +65,7 @@ pub(super) fn gpus(inputs: &Inputs<'_>, load: &[Window], members: &Members) -> V
 
 fn gpu(origin: Origin, log: &GpuLog, device: &GpuDevice, members: &Members, span: &Span) -> model::Gpu {
     let usage = usage(origin, device, members, span);
-    let why = |query: &str| {
-        let refused = device.refused.get(query).or_else(|| device.refused.get("device"));
-        refused.map_or("it was not told within the window", String::as_str)
-    };
+    let why = |query: &str| why_not(device, query);
     let inside = || device.readings.iter().filter(|r| span.holds(r.t));
     let of = |query: &str, get: fn(&GpuReading) -> Option<f64>| stat(inside().filter_map(get), why(query));
     let whole = |query: &str, get: fn(&GpuReading) -> Option<u64>| stat(inside().filter_map(get), why(query));
@@ -142,6 +140,12 @@ fn gpu(origin: Origin, log: &GpuLog, device: &GpuDevice, members: &Members, span
         energy_above_idle_error_mj: above.map(Energy::whole_error_mj),
         ..of_usage(usage)
     }
+}
+
+/// Why there is no reading of it.
+fn why_not<'a>(device: &'a GpuDevice, query: &str) -> &'a str {
+    let refused = device.refused.get(query).or_else(|| device.refused.get("device"));
+    refused.map_or("it was not told within the window", String::as_str)
 }
 
 fn of_usage(usage: Usage) -> model::Gpu {

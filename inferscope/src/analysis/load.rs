@@ -138,6 +138,7 @@ fn step(inputs: &Inputs<'_>, done: &StepDone, energy: model::StepEnergy) -> mode
             (Ok(_), Some(_)) => None,
         },
         energy,
+        devices: Vec::new(),
         saturated: done.saturated.clone(),
     }
 }
@@ -151,7 +152,10 @@ fn heights(shape: Shape) -> (Option<u32>, Option<f64>) {
 }
 
 /// Over the load's window; the samples go on to the last byte.
-fn in_flight<'a>(origin: Origin, phases: impl Iterator<Item = &'a PhaseLog> + Clone) -> model::InFlight {
+pub(super) fn in_flight<'a>(
+    origin: Origin,
+    phases: impl Iterator<Item = &'a PhaseLog> + Clone,
+) -> model::InFlight {
     let (mut area, mut time, mut max) = (0.0, 0.0, None);
     let mut samples = Vec::new();
     for phase in phases {

@@ -116,7 +116,7 @@ pub fn report(inputs: Inputs<'_>) -> model::Report {
     let planned = || measured.zip(inputs.plan.load.as_ref());
     let load = planned().map(|(measured, plan)| load::load(&inputs, plan, measured));
     let requests = measured.map(|m| split::Requests::of(m, inputs.origin));
-    let sweep = planned().zip(requests.as_ref()).and_then(|((measured, plan), requests)| {
+    let mut sweep = planned().zip(requests.as_ref()).and_then(|((measured, plan), requests)| {
         load::sweep(&inputs, plan, measured, |done| joules::of_step(&counted, requests, done))
     });
     let efficiency = efficiency::efficiency(&inputs, measured);
@@ -133,13 +133,11 @@ pub fn report(inputs: Inputs<'_>) -> model::Report {
         ..efficiency
     };
     let mut validity = validity::validity(&inputs, &processes);
-    let samples = inputs.observation.map(|o| o.samples.as_slice()).unwrap_or_default();
-    let busy = hardware::Busy::of(windows, samples, &processes, inputs.host.cpus);
-    hardware::judge(&mut gpus, gpu_summary.as_ref(), busy.as_ref(), &validity);
+    hardware::Judge::of(&inputs, &gpus, gpu_summary.as_ref(), &validity).judge(&mut gpus, sweep.as_mut());
     validity.extend(gpus::doubts(&gpus, gpu_summary.as_ref()));
     validity.sort_by_key(|v| std::cmp::Reverse(v.level));
     let mut insights = insights::insights(&inputs, &processes, &resources);
-    insights.extend(hardware::insights(&gpus, busy.as_ref()));
+    insights.extend(hardware::insights(&gpus, sweep.as_ref()));
     model::Report {
         schema_version: model::SCHEMA_VERSION,
         validity,

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use energy::{PrefillDecode, StepEnergy};
 pub use gpus::{
     CounterSample, Counters, DriverSamples, FailedQuery, Gpu, GpuLimits, GpuPoll, GpuProcess, GpuSample,
-    GpuSummary, Interruption, LimitedBy, MigInstance,
+    GpuSummary, Interruption, LimitedBy, MigInstance, StepDevice,
 };
 pub use load::{
     Chunk, ChunkKind, Dist, ErrorKind, FailureGroup, InFlight, InFlightSample, Interval, Knee, Load,

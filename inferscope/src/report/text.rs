@@ -135,6 +135,10 @@ fn figure(name: &str, value: &serde_json::Value) -> String {
         (Some(n), _) if name.ends_with("pid") => shown(name, n.to_string()),
         (Some(n), _) => shown(name, count(n)),
         (None, _) if value.is_null() => shown(name, "unknown".to_owned()),
+        (None, _) if name.contains("percent") && value.is_f64() => {
+            let percent = value.as_f64().unwrap_or_default();
+            shown(&name.replace("_percent", ""), format!("{percent:.1}%"))
+        }
         (None, _) => shown(name, value.as_str().map_or_else(|| value.to_string(), str::to_owned)),
     }
 }

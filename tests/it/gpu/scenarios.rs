@@ -36,36 +36,43 @@ fn an_l4_with_a_small_model() {
     assert!(ran.text.contains("1.21 GiB the target's"), "{}", ran.text);
 }
 
-/// Kernels half of the time, with a peak; 170 of 700 W; 5.6 of 80 GB.
+/// Kernels half of the time, with a peak; 170 of 700 W; 5.6 of 80 GB; no counters, as their driver had none.
 #[test]
-fn an_h100_with_7b_uses_a_quarter_of_the_chip() {
+fn an_h100_that_has_work_half_of_the_time_waits_for_its_server() {
     let power = [(0.0, 70_000.0), (1.0, 170_000.0)];
     let mut h100 = device("NVIDIA H100 80GB HBM3", 80 * GB, 5_300_000_000, &power, 700);
-    h100["sm"] = json!([[0.0, 48.0], [900.0, 48.0], [901.0, 90.0], [1_000.0, 90.0], [1_001.0, 44.0]]);
+    h100["sm"] = json!([[0.0, 46.0], [900.0, 46.0], [901.0, 90.0], [1_000.0, 90.0], [1_001.0, 42.0]]);
     let ran = Scene::new(json!({"devices": [h100]})).run(LOAD, &[]);
-    let insight = ran.insight("gpu_part_of_chip");
+    let gpu = ran.gpu(0);
+    assert_eq!(gpu["limited_by"], "host", "{}", gpu["limited_by_reason"]);
+    let evidence = &gpu["limited_by_evidence"];
+    assert_eq!(evidence["busy_source"], "driver");
+    assert!(number(&evidence["in_flight_percent"]) > 95.0, "{evidence}");
+    let insight = ran.insight("gpu_waits_for_host");
     let headline = insight["headline"].as_str().unwrap();
-    assert!(headline.contains("about a quarter of the chip"), "{headline}");
-    assert!(headline.contains("(90% at most), 24% of its power limit, 7% of its memory"), "{headline}");
-    assert_eq!(ran.gpu(0)["limited_by"], "partial");
-    assert_eq!(insight["evidence"]["power_limit_mw"], 700_000);
-    let text = ran.text.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(text.contains("was used to about a quarter of the chip"), "{text}");
+    assert!(headline.contains("waits for the server's work outside of it: kernels ran 4"), "{headline}");
     check_energy(&ran, 0, &power);
 }
 
-/// 88% of the time, 439 W, 21.4 GB.
+/// 88% of the time, 439 W, 21.4 GB, no counters: what limits it is not known, and nothing is advised.
 #[test]
-fn an_h100_with_32b_is_compute_bound() {
+fn an_h100_without_counters_that_is_busy_gets_bounds_and_no_verdict() {
     let power = [(0.0, 70_000.0), (1.0, 439_000.0)];
     let mut h100 = device("NVIDIA H100 80GB HBM3", 80 * GB, 21_400_000_000, &power, 700);
     h100["sm"] = json!(88);
     let ran = Scene::new(json!({"devices": [h100]})).run(LOAD, &[]);
-    assert_eq!(ran.gpu(0)["target_memory_bytes"], 21_400_000_000_u64);
-    let headline = ran.insight("gpu_compute_bound")["headline"].as_str().unwrap();
-    assert!(headline.contains("88% of the time"), "{headline}");
-    let text = ran.text.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(text.contains("is compute-bound by this evidence"), "{text}");
+    let gpu = ran.gpu(0);
+    assert_eq!((&gpu["target_memory_bytes"], &gpu["limited_by"]), (&json!(21_400_000_000_u64), &json!(null)));
+    let reason = gpu["limited_by_reason"].as_str().unwrap();
+    assert!(reason.contains("kernels ran 88% of the time, which is no measure"), "{reason}");
+    assert!(reason.contains("decoding read at most"), "{reason}");
+    // 21.4 GB for each of its tokens, of 3.35 TB/s.
+    let bound = 21.4e9 * number(&ran.report["timing"]["decode_tokens_per_s"]) / 3.35e12 * 100.0;
+    let told = number(&gpu["limited_by_evidence"]["decode_read_percent_at_most"]);
+    assert!((told - bound).abs() < 0.06, "{told} is not {bound}");
+    let insights = ran.report["insights"].as_array().unwrap();
+    assert!(insights.iter().all(|i| !i["code"].as_str().unwrap().starts_with("gpu_")), "{insights:#?}");
+    assert!(ran.text.contains("limited by"), "{}", ran.text);
     check_energy(&ran, 0, &power);
     check_joules(&ran, ran.truth_mj(&power));
 }

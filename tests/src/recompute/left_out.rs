@@ -8,7 +8,7 @@ const ASKED: &str = "what was asked for, not measured";
 const RAW: &str = "read at its source, in no list of the report";
 const MOMENT: &str = "at a moment, or of readings, that the report does not list";
 const OWN: &str = "what inferscope itself cost: it keeps no list of it";
-const COPY: &str = "evidence of an insight: figures from elsewhere in the report";
+const COPY: &str = "evidence of an insight or a verdict: figures from elsewhere in the report";
 const LAST: &str = "the last stretch of a phase ends with it, at a moment that is not told";
 
 /// `*` is one key or place, `**` the rest. The first that fits holds.
@@ -62,6 +62,8 @@ const PATTERNS: &[(&str, &str)] = &[
     ("/gpus/*/target_memory_bytes", MOMENT),
     ("/gpus/*/other_memory_bytes", MOMENT),
     ("/gpus/*/unattributed_memory_bytes", MOMENT),
+    ("/gpus/*/limited_by_evidence/**", COPY),
+    ("/sweep/steps/*/devices/**", COPY),
     ("/gpus/*/energy_mj", MOMENT),
     ("/gpus/*/energy_error_mj", MOMENT),
     ("/gpus/*/energy_refresh_ns", MOMENT),

@@ -3,23 +3,23 @@
 //! Owns which windows count and their means. Never makes a figure of what was not told. A part of `gpus`.
 
 use crate::clock::{Mono, Origin};
-use crate::event::{GpmMetric, GpmWindow, GpuDevice};
+use crate::event::{GpmMetric, GpmWindow, GpuDevice, GpuLog, GpuReading};
 use crate::report::model;
 use crate::units::Nanos;
 
 use super::super::stat::{stat, unknown};
-use super::Span;
+use super::super::window::Window;
+use super::{Span, why_not};
 
 /// The counters are refreshed so often (nvml.h): what a window begins with may be of so long before.
 const REFRESH: Nanos = Nanos::from_millis(100);
+/// What the driver's share of the time is of, at most (nvml.h, `nvmlUtilization_t`).
+const DRIVERS_WINDOW: Nanos = Nanos::from_millis(1_000);
 /// A window is put beside a reading that is no older.
 const NEAR: Nanos = Nanos::from_millis(250);
 
 /// The windows that lie within the span as a whole.
-pub(in crate::analysis) fn within<'a>(
-    device: &'a GpuDevice,
-    span: &'a Span,
-) -> impl Iterator<Item = &'a GpmWindow> {
+fn within<'a>(device: &'a GpuDevice, span: &'a Span) -> impl Iterator<Item = &'a GpmWindow> {
     let inside = |g: &GpmWindow| span.0.iter().any(|w| g.from >= w.from.plus(REFRESH) && g.to <= w.to);
     device.gpm.iter().filter(move |g| inside(g))
 }
@@ -61,6 +61,44 @@ fn why(device: &GpuDevice, metric: GpmMetric) -> &str {
         Some(words) => words,
         None if device.gpm.is_empty() => "the device's counters (GPM) were not read",
         None => "no window of the device's counters (250 ms) lies within the load",
+    }
+}
+
+/// What is told of a device over a part of the load, for the judgement on it.
+pub(in crate::analysis) struct Told {
+    pub(in crate::analysis) counters: model::Counters,
+    /// Of that part, what the counters' windows lie over, of 1; taken as all of it where windows were thinned.
+    pub(in crate::analysis) covered: f64,
+    /// The driver's shares of the time, of its windows that lie within that part.
+    pub(in crate::analysis) sm_percent: model::Stat,
+    pub(in crate::analysis) memory_percent: model::Stat,
+}
+
+/// Without windows: over the time of polling.
+pub(in crate::analysis) fn told(log: &GpuLog, device: &GpuDevice, windows: &[Window]) -> Told {
+    let span = Span::of(log, windows).unwrap_or(Span(Vec::new()));
+    let why = match device.readings.iter().any(|r| span.holds(r.t) && r.sm_percent.is_some()) {
+        true => "the load was too short for the driver's windows (up to 1 s)",
+        false => why_not(device, "sm_percent"),
+    };
+    let later = |r: &&GpuReading| span.0.iter().any(|w| r.t >= w.from.plus(DRIVERS_WINDOW) && r.t <= w.to);
+    let of = |get: fn(&GpuReading) -> Option<u32>| {
+        stat(device.readings.iter().filter(later).filter_map(get).map(f64::from), why)
+    };
+    Told {
+        counters: counters(device, &span),
+        covered: covered(device, &span),
+        sm_percent: of(|r| r.sm_percent),
+        memory_percent: of(|r| r.memory_percent),
+    }
+}
+
+fn covered(device: &GpuDevice, span: &Span) -> f64 {
+    let seconds = within(device, span).map(|w| w.to.since(w.from).as_secs_f64()).sum::<f64>();
+    match span.seconds() {
+        all if all <= 0.0 || seconds <= 0.0 => 0.0,
+        _ if device.gpm_thinned => 1.0,
+        all => seconds / all,
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::Stat;
 
@@ -113,29 +114,51 @@ pub struct Gpu {
     /// Processes of others that may have used it in the same time: its energy is theirs too.
     #[serde(default)]
     pub shared_with: Vec<u32>,
-    /// What the evidence of this report says limits the run on this device.
+    /// What the evidence of this report says limits the run on this device. Of a sweep only where it is one thing in all
+    /// steps.
     #[serde(default)]
     pub limited_by: Option<LimitedBy>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub limited_by_reason: Option<String>,
+    /// The figures that it rests on, by name.
+    #[serde(default)]
+    pub limited_by_evidence: BTreeMap<String, Value>,
+}
+
+/// A device in one step of a sweep.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StepDevice {
+    /// Its place in `gpus`.
+    pub device: usize,
+    pub limited_by: Option<LimitedBy>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub limited_by_reason: Option<String>,
+    #[serde(default)]
+    pub limited_by_evidence: BTreeMap<String, Value>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LimitedBy {
-    /// Kernels run nearly all of the time and the power is high.
+    /// The tensor units are near what they reach.
+    Tensor,
+    /// Other units, of integers or floating-point numbers, are. (In reports before these counters were read: the power was
+    /// high.)
     Compute,
-    /// Kernels run nearly all of the time, and so do memory accesses.
-    MemoryBandwidth,
-    /// Kernels run nearly all of the time at low power: small or waiting kernels.
-    KernelLatency,
-    /// The device waits a part of the time, while a process of the server uses a whole CPU, or all use all CPUs.
+    /// The memory's bandwidth is.
+    #[serde(alias = "memory_bandwidth")]
+    Bandwidth,
+    /// The device has work nearly all of the time, and none of its units is near its limit.
+    #[serde(alias = "kernel_latency")]
+    Latency,
+    /// The device has no work most of the time, although requests are in flight: the server's work outside of it, or what
+    /// it waits for.
     Host,
     /// The device waits for requests that the client could not send or read in time.
     Client,
     /// The device waits for requests.
     Idle,
-    /// Neither: it is in use for a part of the time.
+    /// Of older reports: it was in use for a part of the time.
     Partial,
 }
 

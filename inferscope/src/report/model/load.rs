@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::StepEnergy;
+use super::{StepDevice, StepEnergy};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Load {
@@ -115,6 +115,9 @@ pub struct Step {
     pub cpu_reason: Option<String>,
     #[serde(default)]
     pub energy: StepEnergy,
+    /// What limits this step, on each device that the target uses.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub devices: Vec<StepDevice>,
     /// Why the server has no more to give; `null` where it has.
     pub saturated: Option<String>,
 }

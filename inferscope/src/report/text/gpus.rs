@@ -5,7 +5,7 @@
 use super::humanize::{bytes, counted, duration, number, watts};
 use super::layout::{Ink, Page};
 use super::sweep::value;
-use crate::report::model::{Gpu, GpuSummary, PrefillDecode, Report, Stat};
+use crate::report::model::{Counters, Gpu, GpuSummary, LimitedBy, PrefillDecode, Report, Stat};
 
 pub(super) fn gpus(page: &mut Page, report: &Report) {
     page.heading("GPUs");
@@ -19,6 +19,10 @@ pub(super) fn gpus(page: &mut Page, report: &Report) {
         report.gpus.iter().partition(|g| g.used_by_target == Some(false));
     for gpu in shown {
         device(page, gpu);
+        if report.sweep.is_none() && gpu.used_by_target == Some(true) {
+            page.pair("limited by", &limited_by(gpu));
+        }
+        steps(page, report, gpu);
     }
     if !unused.is_empty() {
         let names: Vec<String> = unused.iter().map(|g| label(g)).collect();
@@ -26,6 +30,19 @@ pub(super) fn gpus(page: &mut Page, report: &Report) {
     }
     if let Some(summary) = &report.gpu_summary {
         totals(page, report, summary);
+    }
+}
+
+/// What limits it in each step of a sweep.
+fn steps(page: &mut Page, report: &Report, gpu: &Gpu) {
+    let place = report.gpus.iter().position(|g| std::ptr::eq(g, gpu));
+    for step in report.sweep.iter().flat_map(|sweep| &sweep.steps) {
+        let Some(told) = step.devices.iter().find(|d| Some(d.device) == place) else { continue };
+        let limit = match told.limited_by {
+            Some(limit) => words(limit).to_owned(),
+            None => unknown(told.limited_by_reason.as_deref()),
+        };
+        page.pair(&format!("limited at {}", value(step)), &limit);
     }
 }
 
@@ -56,6 +73,9 @@ fn device(page: &mut Page, gpu: &Gpu) {
     }
     page.pair("memory", &memory(gpu));
     page.pair("kernels ran", &of_time(&gpu.sm_percent, &gpu.target_sm_percent));
+    if let Some(units) = units(&gpu.counters) {
+        page.pair("its counters", &units);
+    }
     page.pair("power", &power(gpu));
     let held_back: Vec<String> = gpu
         .throttle
@@ -67,6 +87,46 @@ fn device(page: &mut Page, gpu: &Gpu) {
         page.pair("clocks held back", &held_back.join(", "));
     }
     page.pair("energy", &energy(gpu));
+}
+
+/// What the device itself counted (GPM).
+fn units(counters: &Counters) -> Option<String> {
+    let told = [
+        ("SMs active", &counters.sm_active_percent),
+        ("occupancy", &counters.sm_occupancy_percent),
+        ("tensor", &counters.tensor_percent),
+        ("integer", &counters.integer_percent),
+        ("FP32", &counters.fp32_percent),
+        ("DRAM bandwidth", &counters.dram_percent),
+    ];
+    let told: Vec<String> =
+        told.iter().filter_map(|(name, stat)| Some(format!("{name} {}", percent(stat.mean?)))).collect();
+    (!told.is_empty()).then(|| told.join(", "))
+}
+
+fn percent(share: f64) -> String {
+    if share < 10.0 { format!("{share:.1}%") } else { format!("{share:.0}%") }
+}
+
+fn limited_by(gpu: &Gpu) -> String {
+    match gpu.limited_by {
+        Some(limit) => words(limit).to_owned(),
+        None => unknown(gpu.limited_by_reason.as_deref()),
+    }
+}
+
+/// In short; the figures are in what stands out.
+pub(super) const fn words(limit: LimitedBy) -> &'static str {
+    match limit {
+        LimitedBy::Tensor => "its tensor units",
+        LimitedBy::Compute => "its units outside of the tensor units",
+        LimitedBy::Bandwidth => "its memory's bandwidth",
+        LimitedBy::Latency => "latency: it is busy, and none of its units is near its limit",
+        LimitedBy::Host => "the server's work outside of it, which it waits for",
+        LimitedBy::Client => "the client, which can't keep up",
+        LimitedBy::Idle => "the load: it waits for requests",
+        LimitedBy::Partial => "nothing: it was in use for a part of the time",
+    }
 }
 
 fn memory(gpu: &Gpu) -> String {
