@@ -24,6 +24,7 @@ pub struct Emitter {
     pub pid: u32,
     /// Of the log, removed with it.
     dir: tempfile::TempDir,
+    certificate: Option<tempfile::TempPath>,
 }
 
 /// One completion request as the server saw it. Times are CLOCK_MONOTONIC.
@@ -85,7 +86,31 @@ impl Emitter {
         let group = Group::talking(&mut command);
         let line = group.line(LIMIT);
         let address = line.strip_prefix("listening ").unwrap_or_else(|| panic!("it said {line:?}"));
-        Self { endpoint: format!("http://{address}"), pid: group.pid(), group, dir }
+        Self { endpoint: format!("http://{address}"), pid: group.pid(), group, dir, certificate: None }
+    }
+
+    /// The same over https, with a certificate that only it has.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    #[must_use]
+    pub fn start_https(args: &[&str]) -> Self {
+        let certificate = tempfile::NamedTempFile::new().expect("there is room for temporary files");
+        let path = certificate.into_temp_path();
+        let path_text = path.to_str().expect("the path is UTF-8").to_owned();
+        let mut emitter = Self::start(&[args, &["--tls", &path_text]].concat());
+        emitter.endpoint = emitter.endpoint.replace("http://", "https://");
+        emitter.certificate = Some(path);
+        emitter
+    }
+
+    /// The file of its certificate.
+    ///
+    /// # Panics
+    /// When it has none.
+    #[must_use]
+    pub fn certificate(&self) -> &str {
+        self.certificate.as_ref().and_then(|path| path.to_str()).expect("it was started with https")
     }
 
     /// Ends it and reads its log, in order of arrival.

@@ -15,6 +15,7 @@ mod request;
 mod schedule;
 mod server;
 mod socket;
+mod tls;
 
 use std::io::Write;
 use std::process::ExitCode;

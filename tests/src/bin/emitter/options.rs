@@ -11,7 +11,7 @@ pub(crate) const USAGE: &str = "\
 usage: emitter [--port 0] [--lifetime 60s] [--log FILE] [--seed N]
   [--mode steady|jitter|chunks|role-first|reasoning-first|slow-start|stalls|stream-error|disconnect|garbage:KIND|garbage:all]
   [--first-token 50ms] [--interval 20ms] [--tokens 32] [--tokens-per-chunk 4] [--jitter 30ms]
-  [--stall-every 8] [--stall 150ms] [--slots N] [--usage last|none|continuous]";
+  [--stall-every 8] [--stall 150ms] [--slots N] [--usage last|none|continuous] [--tls CERTIFICATE-FILE]";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -61,6 +61,8 @@ pub(crate) struct Options {
     pub(crate) usage: Usage,
     pub(crate) lifetime: Duration,
     pub(crate) log: Option<PathBuf>,
+    /// Https, with a certificate that is written here.
+    pub(crate) tls: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -80,6 +82,7 @@ impl Default for Options {
             usage: Usage::Last,
             lifetime: Duration::from_secs(60),
             log: None,
+            tls: None,
         }
     }
 }
@@ -120,6 +123,7 @@ impl Options {
                 }
             }
             "--lifetime" => self.lifetime = duration(value)?,
+            "--tls" => self.tls = Some(value.into()),
             "--log" => self.log = Some(value.into()),
             _ => return Ok(false),
         }

@@ -8,11 +8,13 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use inferscope_tests::clock::monotonic_ns;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
+use rustls::ServerConfig;
 
 use crate::chunks::{self, Counted};
 use crate::log::{Entry, Written};
@@ -20,6 +22,7 @@ use crate::options::{Options, Usage};
 use crate::request::{self, Api, Ask, Request};
 use crate::schedule::{self, Script, Step, What, nanos};
 use crate::socket;
+use crate::tls::{self, Session};
 
 const LISTENER: u64 = u64::MAX;
 const SIGNALS: u64 = u64::MAX - 1;
@@ -30,6 +33,7 @@ const BACKLOG: i32 = 4096;
 
 pub(crate) struct Server {
     options: Options,
+    tls: Option<Arc<ServerConfig>>,
     listener: TcpListener,
     /// Open for as long as it is watched.
     _signals: OwnedFd,
@@ -49,6 +53,7 @@ type Due = (u64, usize, usize);
 
 struct Connection {
     fd: OwnedFd,
+    tls: Option<Session>,
     inbox: Vec<u8>,
     arrived_ns: u64,
     read_ns: u64,
@@ -80,6 +85,7 @@ enum Now {
 
 impl Server {
     pub(crate) fn bind(options: Options) -> io::Result<Self> {
+        let tls = options.tls.as_deref().map(tls::config).transpose()?;
         // A connection each for a thousand streams.
         let limits = rustix::process::getrlimit(rustix::process::Resource::Nofile);
         let most = rustix::process::Rlimit { current: limits.maximum, ..limits };
@@ -95,6 +101,7 @@ impl Server {
         epoll::add(&epoll, &signals, epoll::EventData::new_u64(SIGNALS), readable)?;
         Ok(Self {
             options,
+            tls,
             listener,
             _signals: signals,
             epoll,
@@ -168,8 +175,10 @@ impl Server {
             if self.connections.len() <= index {
                 self.connections.resize_with(index + 1, || None);
             }
+            let tls = self.tls.as_ref().map(Session::new).transpose()?;
             let connection = Connection {
                 fd,
+                tls,
                 inbox: Vec::new(),
                 arrived_ns: 0,
                 read_ns: 0,
@@ -198,7 +207,22 @@ impl Server {
         let Some(connection) = self.connections.get_mut(fd).and_then(Option::as_mut) else { return };
         match socket::receive(connection.fd.as_fd(), &mut self.buffer) {
             Ok(received) if received.bytes > 0 => {
-                connection.inbox.extend_from_slice(&self.buffer[..received.bytes]);
+                let Connection { tls, inbox, .. } = connection;
+                let bytes = &self.buffer[..received.bytes];
+                let answer = match tls {
+                    None => {
+                        inbox.extend_from_slice(bytes);
+                        Vec::new()
+                    }
+                    Some(session) => match session.receive(bytes, inbox) {
+                        Ok(answer) => answer,
+                        // A client that does not want the certificate.
+                        Err(_) => return self.close(fd),
+                    },
+                };
+                if !answer.is_empty() && connection.send_raw(&self.epoll, &answer) == Now::Closed {
+                    return self.close(fd);
+                }
                 connection.read_ns = received.read_ns;
                 connection.arrived_ns = received.arrived_ns.unwrap_or(received.read_ns);
                 self.next_request(fd);
@@ -421,6 +445,14 @@ impl Connection {
     }
 
     fn send(&mut self, epoll: &OwnedFd, bytes: &[u8]) -> Now {
+        match self.tls.as_mut().map(|session| session.send(bytes)) {
+            None => self.send_raw(epoll, bytes),
+            Some(Ok(records)) => self.send_raw(epoll, &records),
+            Some(Err(_)) => Now::Closed,
+        }
+    }
+
+    fn send_raw(&mut self, epoll: &OwnedFd, bytes: &[u8]) -> Now {
         let sent = if self.unsent.is_empty() { write(&self.fd, bytes) } else { Some(0) };
         let Some(sent) = sent else { return Now::Closed };
         if sent < bytes.len() {
