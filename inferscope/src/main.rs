@@ -74,8 +74,9 @@ fn exec(args: &ExecArgs, argv: &[String]) -> u8 {
 fn run_demo(args: &DemoArgs, argv: &[String]) -> u8 {
     start_log();
     let server = ["--workers".to_owned(), args.workers.to_string()];
-    let result: Result<_, PlanError> =
-        run::demo(&server, |port, wrapper_pid| plan::demo(args, port, wrapper_pid, argv));
+    let result: Result<_, PlanError> = run::demo(&server, |port, wrapper_pid| {
+        plan::demo(args, (port, wrapper_pid), &environment("OPENAI_API_KEY"), argv)
+    });
     match result {
         Ok(run) => outcome(run),
         Err(e) => fail(&e, exit::USAGE),
@@ -100,7 +101,14 @@ fn environment(api_key_env: &str) -> Environment {
     Environment {
         openai_base_url: std::env::var("OPENAI_BASE_URL").ok().filter(|v| !v.is_empty()),
         api_key: std::env::var(api_key_env).ok(),
+        drawn_seed: drawn_seed(),
     }
+}
+
+/// From the system's randomness, as the keys of hash maps are; every reader of JSON keeps 53 bits.
+fn drawn_seed() -> u64 {
+    use std::hash::BuildHasher as _;
+    std::hash::RandomState::new().hash_one(0u8) >> 11
 }
 
 fn print(bytes: &[u8]) -> u8 {

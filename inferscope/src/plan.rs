@@ -87,6 +87,8 @@ const DEFAULT_MAX_PROCESSES: usize = 200_000;
 pub struct Environment {
     pub openai_base_url: Option<String>,
     pub api_key: Option<String>,
+    /// A number that nobody chose.
+    pub drawn_seed: u64,
 }
 
 /// The plan of `inferscope [profile]`.
@@ -160,7 +162,12 @@ pub fn exec(args: &cli::ExecArgs, env: &Environment, argv: &[String]) -> Result<
 ///
 /// # Errors
 /// [`PlanError`], with the flag and its remedy.
-pub fn demo(args: &cli::DemoArgs, port: u16, wrapper_pid: u32, argv: &[String]) -> Result<Plan, PlanError> {
+pub fn demo(
+    args: &cli::DemoArgs,
+    (port, wrapper_pid): (u16, u32),
+    env: &Environment,
+    argv: &[String],
+) -> Result<Plan, PlanError> {
     at_least_one("requests", args.requests)?;
     Ok(Plan {
         command: "demo",
@@ -170,6 +177,7 @@ pub fn demo(args: &cli::DemoArgs, port: u16, wrapper_pid: u32, argv: &[String]) 
             max_tokens: 32,
             requests: Some(args.requests),
             warmup: 1,
+            load_seed: env.drawn_seed,
             ..LoadPlan::to(Endpoint::parse(&format!("http://127.0.0.1:{port}"))?)
         }),
         observe: ObservePlan {

@@ -237,8 +237,9 @@ fn measure(plan: &Plan, load: &LoadPlan, mode: Mode, sink: &Sink) -> Result<u8, 
     let driver = Driver::new(load, &gathered::run_id(origin))?;
     let found = target::find(&plan.observe.target)?;
     // Before the observer, so that finding the model is in no figure.
-    let server = runtime.block_on(driver.meet())?;
+    let server = runtime.block_on(driver.meet()).or_else(|e| driver.without_list(e))?;
     let mut notes = Vec::new();
+    notes.extend(sending::doubt_of(&server, sink));
     // Before the observer too, so that the wait at rest is in no figure of the processes.
     let mut gpu = Poller::start(&plan.observe, &found.roots)?;
     let mut signals = runtime.block_on(async {
@@ -271,6 +272,7 @@ fn measure(plan: &Plan, load: &LoadPlan, mode: Mode, sink: &Sink) -> Result<u8, 
     }
     let failed = if interrupted { None } else { all_failed(&log) };
     let missed = load.fail_on_slo && log.misses_slo();
+    let any_text = log.any_text();
     let gathered = Gathered {
         origin,
         interrupted,
@@ -286,6 +288,7 @@ fn measure(plan: &Plan, load: &LoadPlan, mode: Mode, sink: &Sink) -> Result<u8, 
     match failed {
         // What was measured of the server is in the document, for whom it was asked; a text report
         // without an answer would only hide the error.
+        Some(error) if any_text => sink.write(&report).map_err(RunError::from).and(Err(error)),
         Some(error) => sink.write_document(&report).map_err(RunError::from).and(Err(error)),
         None => {
             sink.write(&report)?;

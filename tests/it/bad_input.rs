@@ -13,8 +13,20 @@ const NOTHING_MEASURED: i32 = 3;
 
 /// The error's two lines, after checking everything that is the same for all of them.
 fn refusal(ended: &Ended, code: i32) -> (String, String) {
-    assert_eq!(ended.code, Some(code), "{ended:#?}");
     assert_eq!(ended.stdout, "", "stdout is for reports: {ended:#?}");
+    error_of(ended, code)
+}
+
+/// Of a run in which some text arrived before all failed: that is in a report that says so first.
+fn failure_with_text(ended: &Ended) -> (String, String) {
+    let report = &ended.stdout;
+    let invalid = report.find("INVALID").unwrap_or_else(|| panic!("no verdict: {ended:#?}"));
+    assert!(invalid < report.find("received ").unwrap_or(0), "{ended:#?}");
+    error_of(ended, NOTHING_MEASURED)
+}
+
+fn error_of(ended: &Ended, code: i32) -> (String, String) {
+    assert_eq!(ended.code, Some(code), "{ended:#?}");
     for noise in ["panicked", "backtrace", "Caused by", "thread '"] {
         assert!(!ended.stderr.contains(noise), "{noise}: {ended:#?}");
     }
@@ -78,7 +90,7 @@ fn an_http_error_is_told_in_the_servers_words() {
 fn a_stream_that_fails_in_the_middle_is_told_in_the_servers_words() {
     let steps = vec![script::content(1), after_ms(1, What::Error("out of KV cache".into()))];
     let server = TimedServer::start(Answer::Stream(steps));
-    let (error, _) = refusal(&run(&["--endpoint", &server.endpoint()]), NOTHING_MEASURED);
+    let (error, _) = failure_with_text(&run(&["--endpoint", &server.endpoint()]));
     assert!(error.contains("out of KV cache"), "{error}");
 }
 
@@ -95,8 +107,11 @@ fn a_stream_that_breaks_ends_the_run_with_an_error() {
     ] {
         let server = TimedServer::start(Answer::Stream(steps));
         let ended = run(&["--endpoint", &server.endpoint(), "--timeout", "1s"]);
-        let (error, remedy) = refusal(&ended, NOTHING_MEASURED);
+        let has_text = matches!(name, "disconnect" | "stall");
+        let (error, remedy) =
+            if has_text { failure_with_text(&ended) } else { refusal(&ended, NOTHING_MEASURED) };
         println!("{name}: {error}\n  {remedy}");
+        assert_eq!(remedy.contains("while it answered: see its log"), name == "disconnect", "{remedy}");
     }
 }
 
@@ -108,6 +123,31 @@ fn a_model_that_is_not_served_is_an_error_that_names_it() {
     ));
     let (error, _) = refusal(&run(&["--endpoint", &server.endpoint(), "--model", "nope"]), NOTHING_MEASURED);
     assert!(error.contains("nope"), "{error}");
+}
+
+#[test]
+fn a_model_that_is_not_listed_is_asked_for_with_a_warning() {
+    let server = TimedServer::start(Answer::Stream(script::steady(2, 1, 1)));
+    let ended = run(&["--endpoint", &server.endpoint(), "--model", "short-name", "--json"]);
+    assert!(ended.stderr.contains("does not list model 'short-name'"), "{ended:#?}");
+    let report = ended.report();
+    let codes: Vec<&str> =
+        report["validity"].as_array().unwrap().iter().filter_map(|v| v["code"].as_str()).collect();
+    assert!(codes.contains(&"model_not_listed"), "{codes:?}");
+    assert_eq!(report["load"]["model"], "short-name");
+}
+
+#[test]
+fn one_prompt_sent_again_and_again_is_told_and_the_built_in_one_never_is() {
+    let server = TimedServer::start(Answer::Stream(script::steady(2, 1, 1)));
+    let said = |more: &[&str]| {
+        let endpoint = server.endpoint();
+        let report = run(&[&["--endpoint", &endpoint, "--json", "--requests", "3"], more].concat()).report();
+        report["validity"].as_array().unwrap().iter().any(|v| v["code"] == "prompts_identical")
+    };
+    assert!(said(&["--prompt", "why?"]));
+    assert!(!said(&[]));
+    assert!(!said(&["--input-tokens", "9"]));
 }
 
 #[test]
@@ -137,7 +177,7 @@ fn a_process_that_is_a_zombie_is_no_target() {
 
 #[test]
 fn a_malformed_url_is_a_usage_error() {
-    for url in ["http://", "ftp://127.0.0.1", "http://127.0.0.1:99999", "http://127.0.0.1/?a=b"] {
+    for url in ["http://", "ftp://127.0.0.1", "http://127.0.0.1:99999", "http://127.0.0.1/?a=b", "8000"] {
         let (error, _) = refusal(&run(&["--endpoint", url]), USAGE);
         assert!(error.contains(url), "{error}");
     }

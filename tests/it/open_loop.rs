@@ -40,6 +40,54 @@ fn run(rate: &str, requests: &str) -> (Value, Vec<Served>) {
     (report, emitter.end())
 }
 
+/// Poisson arrivals of 20 a second for 1.5 s.
+fn poisson(more: &[&str]) -> Value {
+    let _guard = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let emitter = Emitter::start(&["--first-token", "5ms", "--interval", "1ms", "--tokens", "4"]);
+    let mut args = vec!["--endpoint", &emitter.endpoint, "--json", "--gpu", "off"];
+    args.extend(more);
+    binary::run(&args).report()
+}
+
+#[test]
+fn the_rate_that_is_asked_for_is_sent_in_each_run_step_and_repetition() {
+    let offsets = |report: &Value| -> Vec<u64> {
+        let from = report["timing"]["window"]["spans"][0]["from_ns"].as_u64().unwrap();
+        let requests = report["requests"].as_array().unwrap();
+        requests.iter().map(|r| r["scheduled_ns"].as_u64().unwrap() - from).collect()
+    };
+    let once = poisson(&["--rate", "20", "--duration", "1500ms"]);
+    let other = poisson(&["--rate", "20", "--duration", "1500ms"]);
+    for report in [&once, &other] {
+        assert_eq!(report["load"]["requests_sent"], 30);
+        let offered = number(&report["load"]["offered_rate_per_s"]);
+        assert!((offered / 20.0 - 1.0).abs() < 0.03, "{offered}");
+        assert!(!codes(report).contains(&"offered_rate"), "{:?}", codes(report));
+        assert_eq!(report["timing"]["window_ns"], 1_500_000_000_u64);
+    }
+    assert_ne!(once["load"]["seed"], other["load"]["seed"]);
+    assert_ne!(offsets(&once), offsets(&other), "another run has other arrivals");
+    let seed = once["load"]["seed"].to_string();
+    let again = poisson(&["--rate", "20", "--duration", "1500ms", "--load-seed", &seed]);
+    assert_eq!(offsets(&again), offsets(&once), "and its seed repeats them");
+    let sweep = poisson(&["--sweep", "rate=10,20", "--sweep-all", "--duration", "1s", "--repeat", "2"]);
+    for (step, sent) in sweep["sweep"]["steps"].as_array().unwrap().iter().zip([20, 40]) {
+        assert_eq!(step["requests_sent"], sent, "two runs of a second each");
+        let offered = number(&step["offered_rate_per_s"]);
+        assert!((offered / number(&step["rate_per_s"]) - 1.0).abs() < 0.03, "{offered}");
+    }
+}
+
+#[test]
+fn a_rate_that_could_not_be_sent_is_told() {
+    // One at a time of 50 ms is 20 a second.
+    let report =
+        poisson(&["--rate", "200", "--duration", "1s", "--max-in-flight", "1", "--arrival", "constant"]);
+    let offered = number(&report["load"]["offered_rate_per_s"]);
+    assert!(offered < 194.0, "{offered}");
+    assert!(codes(&report).contains(&"offered_rate"), "{:?}", report["validity"]);
+}
+
 /// From the time at which the schedule wanted it sent to its first token, in order of sending.
 fn waits(report: &Value) -> Vec<f64> {
     let mut requests: Vec<&Value> = report["requests"].as_array().unwrap().iter().collect();

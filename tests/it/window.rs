@@ -73,6 +73,30 @@ fn check(report: &Value, log: &[Served], what: &str) -> Value {
 }
 
 #[test]
+fn a_server_that_is_killed_is_told_by_its_first_victims_and_what_they_had() {
+    let _guard = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let emitter = Emitter::start(&SERVER);
+    let args = ["--endpoint", &emitter.endpoint, "--gpu", "off", "--concurrency", "4", "--requests", "8"];
+    let mut running = binary::start(&args);
+    // The load begins right after; five tokens or so of each of the first four.
+    running.wait_until_observing();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    inferscope_tests::process::signal(emitter.pid, rustix::process::Signal::KILL);
+    let ended = running.wait();
+    say(&format!("killed: {}\n{}", ended.stderr, ended.stdout));
+    let (report, error) = (&ended.stdout, &ended.stderr);
+    let failures = report.find("Failures").unwrap_or_else(|| panic!("{ended:#?}"));
+    let at = |what: &str| report[failures..].find(what).unwrap_or_else(|| panic!("no {what}: {ended:#?}"));
+    assert!(at("4 × cut off") < at("× not connected"), "the first cause leads: {report}");
+    assert!(report.contains("received "), "what had arrived is told: {report}");
+    if ended.code == Some(3) {
+        assert!(error.contains("first 4 × ") && error.contains("then "), "{error}");
+        assert!(error.contains("while it answered: see its log"), "{error}");
+        assert!(!error.contains("start the server"), "{error}");
+    }
+}
+
+#[test]
 fn the_rate_of_a_duration_is_of_that_time_and_its_drain_is_told_apart() {
     let (report, log) = run(&["--duration", "1200ms"]);
     let timing = &report["timing"];

@@ -479,6 +479,8 @@ pub(crate) fn phase(sent: u64, from: Mono, to: Mono) -> PhaseLog {
         sent_all: to,
         loaded_to: Some(to),
         timed: false,
+        offered_over: None,
+        prompts: None,
         last_byte: to,
         ended: to,
         measured_sent: sent,

@@ -5,7 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::event::{FailureKind, Loaded, PhaseLog};
+use crate::clock::{Mono, Origin};
+use crate::event::{FailureKind, Loaded, PhaseLog, RequestLog};
 use crate::plan::Slo;
 use crate::report::model::{self, TokenSource};
 use crate::units::Nanos;
@@ -168,7 +169,7 @@ impl Sums {
         if let Some(failure) = &r.failure {
             // The status tells failures apart only where it is the failure.
             let status = r.http_status.filter(|_| failure.kind == FailureKind::Status);
-            self.failures.add(error_kind(failure.kind), status, &failure.message, r.warmup);
+            self.failures.add((error_kind(failure.kind), status), r, &failure.message);
         }
         if r.warmup {
             self.warmup += 1;
@@ -288,31 +289,37 @@ pub(super) struct Failures {
 struct Group {
     count: u64,
     warmup: u64,
+    /// When the first of them failed, and what it said.
+    first: Mono,
     example: String,
 }
 
 impl Failures {
-    fn add(&mut self, kind: model::ErrorKind, status: Option<u16>, message: &str, warmup: bool) {
-        self.put((kind, status), 1, u64::from(warmup), message);
+    fn add(&mut self, cause: Cause, request: &RequestLog, message: &str) {
+        let (warmup, first) = (u64::from(request.warmup), request.done);
+        self.put(cause, &Group { count: 1, warmup, first, example: message.to_owned() });
     }
 
-    fn put(&mut self, cause: Cause, count: u64, warmup: u64, example: &str) {
+    fn put(&mut self, cause: Cause, more: &Group) {
         let room = self.groups.len() < CAUSES;
         match self.groups.get_mut(&cause) {
             Some(group) => {
-                group.count += count;
-                group.warmup += warmup;
+                group.count += more.count;
+                group.warmup += more.warmup;
+                if more.first < group.first {
+                    (group.first, group.example) = (more.first, more.example.clone());
+                }
             }
             None if room => {
-                self.groups.insert(cause, Group { count, warmup, example: example.to_owned() });
+                self.groups.insert(cause, more.clone());
             }
-            None => self.further += count,
+            None => self.further += more.count,
         }
     }
 
     fn merge(&mut self, other: &Self) {
         for (cause, group) in &other.groups {
-            self.put(*cause, group.count, group.warmup, &group.example);
+            self.put(*cause, group);
         }
         self.further += other.further;
     }
@@ -324,15 +331,16 @@ impl Failures {
         Some((groups().map(|g| g.count).sum(), groups().map(|g| g.warmup).sum(), example))
     }
 
-    /// The most frequent first.
-    pub(super) fn report(&self) -> Vec<model::FailureGroup> {
+    /// The earliest first: what comes after it is often its consequence.
+    pub(super) fn report(&self, origin: Origin) -> Vec<model::FailureGroup> {
         let mut groups: Vec<_> = self.groups.iter().collect();
-        groups.sort_by_key(|(cause, group)| (std::cmp::Reverse(group.count), **cause));
+        groups.sort_by_key(|(cause, group)| (group.first, **cause));
         let told = groups.into_iter().map(|((kind, status), group)| model::FailureGroup {
             kind: Some(*kind),
             http_status: *status,
             count: group.count,
             warmup: group.warmup,
+            first_ns: Some(origin.at(group.first).0),
             example: group.example.clone(),
         });
         let further = (self.further > 0).then(|| model::FailureGroup {
@@ -340,6 +348,7 @@ impl Failures {
             http_status: None,
             count: self.further,
             warmup: 0,
+            first_ns: None,
             example: format!("of more than {CAUSES} causes"),
         });
         told.chain(further).collect()

@@ -34,12 +34,15 @@ pub(super) fn load(inputs: &Inputs<'_>, plan: &LoadPlan, measured: &Measured) ->
         .to_owned(),
         concurrency,
         rate_per_s,
+        offered_rate_per_s: only.and_then(StepDone::offered),
+        seed: plan.load_seed,
         arrival: match shape {
             Shape::Open { arrival: Arrival::Poisson, .. } => Some("poisson".to_owned()),
             Shape::Open { arrival: Arrival::Constant, .. } => Some("constant".to_owned()),
             Shape::Closed { .. } | Shape::Trace => None,
         },
         prompts: match plan.prompts {
+            PromptPlan::BuiltIn => "built_in",
             PromptPlan::Text(_) => "text",
             PromptPlan::Lines(_) => "lines",
             PromptPlan::Dataset(_) => "dataset",
@@ -58,7 +61,7 @@ pub(super) fn load(inputs: &Inputs<'_>, plan: &LoadPlan, measured: &Measured) ->
         requests_sent: sums.sent,
         requests_ok: sums.ok,
         requests_failed: sums.failed(),
-        failures: sums.failures.report(),
+        failures: sums.failures.report(inputs.origin),
         requests_resent: measured.resent,
         connections_opened: measured.client.connections_opened,
         connect_ns: measured.connect.report(if sums.ok == 0 {
@@ -102,7 +105,11 @@ pub(super) fn sweep(
         }
         .to_owned(),
         steps: measured.done.iter().map(|done| step(inputs, done, energy(done))).collect(),
-        knee: knee.map(|k| model::Knee { step: k as u64, value: heights[k].asked }),
+        knee: knee.map(|k| model::Knee {
+            step: k as u64,
+            value: measured.done[k].shape.height(),
+            offered_rate_per_s: measured.done[k].offered(),
+        }),
         knee_reason: match (knee, first_saturated) {
             (Some(_), _) => None,
             _ if measured.sums.ok == 0 => Some("no measured request succeeded".to_owned()),
@@ -124,6 +131,7 @@ fn step(inputs: &Inputs<'_>, done: &StepDone, energy: model::StepEnergy) -> mode
     model::Step {
         concurrency,
         rate_per_s,
+        offered_rate_per_s: done.offered(),
         requests_sent: done.sums.sent,
         requests_ok: done.sums.ok,
         requests_failed: done.sums.failed(),

@@ -68,6 +68,16 @@ pub(super) struct StepDone {
     pub(super) saturated: Option<String>,
 }
 
+impl StepDone {
+    /// Requests a second that an open loop sent.
+    pub(super) fn offered(&self) -> Option<f64> {
+        let of = |p: &PhaseLog| Some((p.measured_sent, p.offered_over?.as_secs_f64()));
+        let all = self.phases.iter().filter_map(of);
+        let (sent, seconds) = all.fold((0, 0.0), |sum, phase| (sum.0 + phase.0, sum.1 + phase.1));
+        (seconds > 0.0).then(|| sent as f64 / seconds)
+    }
+}
+
 impl Measured {
     /// Nothing yet. `model`: the one that is asked for.
     #[must_use]
@@ -197,10 +207,16 @@ impl Measured {
         self.slo.is_some() && self.sums.good < self.sums.sent - self.sums.cut_off
     }
 
-    /// What failed requests said, the most frequent cause first.
+    /// What failed requests said, the earliest cause first.
     #[must_use]
     pub fn failures(&self) -> Vec<model::FailureGroup> {
-        self.sums.failures.report()
+        self.sums.failures.report(self.origin)
+    }
+
+    /// Whether any text arrived in the measured part, also of requests that failed.
+    #[must_use]
+    pub const fn any_text(&self) -> bool {
+        self.sums.work.main.delivered.chunks > 0
     }
 
     /// Of the last phase that ended.

@@ -23,7 +23,8 @@ const KEPT_UP: f64 = 0.9;
 /// What a step was and gave.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Height {
-    pub(super) asked: f64,
+    /// Slots that were asked for, or requests a second that were sent.
+    pub(super) offered: f64,
     /// Output tokens a second, or requests where tokens are unknown.
     pub(super) gave: Option<f64>,
     saturated: bool,
@@ -32,7 +33,11 @@ pub(super) struct Height {
 impl Height {
     pub(super) fn of(step: &StepDone) -> Self {
         let gave = step.timing.output_tokens_per_s.or(step.timing.requests_per_s);
-        Self { asked: step.shape.height(), gave, saturated: step.saturated.is_some() }
+        Self {
+            offered: step.offered().unwrap_or_else(|| step.shape.height()),
+            gave,
+            saturated: step.saturated.is_some(),
+        }
     }
 }
 
@@ -44,7 +49,7 @@ pub(super) fn of_step(step: &StepDone, before: &[Height]) -> Option<String> {
             let (last, now) = (before.last()?, Height::of(step));
             // A step in which all failed gives nothing to compare.
             let (gave, gives) = (last.gave?, now.gave.unwrap_or(0.0));
-            let (asked_more, given_more) = (now.asked / last.asked - 1.0, gives / gave - 1.0);
+            let (asked_more, given_more) = (now.offered / last.offered - 1.0, gives / gave - 1.0);
             (given_more < LEAST_GAIN * asked_more).then(|| {
                 format!(
                     "{:.0}% more concurrency than the step before changed the throughput by {:+.1}%",
@@ -109,6 +114,8 @@ mod tests {
             sent_all: ms(in_flight.len() as u64 * 100 - 1),
             loaded_to: None,
             timed: false,
+            offered_over: None,
+            prompts: None,
             last_byte: ms(10_000),
             ended: ms(10_000),
             measured_sent: sent,
@@ -136,7 +143,7 @@ mod tests {
 
     #[test]
     fn the_knee_is_the_last_step_before_saturation() {
-        let step = |saturated| Height { asked: 1.0, gave: Some(1.0), saturated };
+        let step = |saturated| Height { offered: 1.0, gave: Some(1.0), saturated };
         assert_eq!(knee(&[step(false), step(false), step(true)]), Some(1));
         assert_eq!(knee(&[step(false), step(false)]), None);
         // Saturated from the first: the knee lies below what was asked.

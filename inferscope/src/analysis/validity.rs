@@ -6,7 +6,7 @@
 mod set;
 
 use crate::event::GpuLog;
-use crate::plan::PromptPlan;
+use crate::plan::{PromptPlan, Shape};
 use crate::report::model::{self, Level, Validity};
 
 use super::Inputs;
@@ -17,6 +17,9 @@ use super::usage::Impossible;
 
 /// Share by which made prompts may miss the tokens that were asked for.
 const INPUT_TOLERANCE: f64 = 0.1;
+
+/// Share by which the rate sent may miss the one asked for.
+const RATE_TOLERANCE: f64 = 0.03;
 
 /// The worst first.
 pub(super) fn validity(inputs: &Inputs<'_>, processes: &model::Processes) -> Vec<Validity> {
@@ -55,7 +58,9 @@ pub(super) fn validity(inputs: &Inputs<'_>, processes: &model::Processes) -> Vec
                 format!("the server is saturated: {why}; its latencies grow with the length of the run"),
             );
         }
+        offered_rate(&mut all, measured);
         input_tokens(&mut all, inputs, measured);
+        prompts(&mut all, inputs, measured);
         let client = &measured.client;
         if client.unstamped_reads > 0 {
             let stamped = client.read_lag.as_ref().map_or(0, |lag| lag.len());
@@ -67,26 +72,6 @@ pub(super) fn validity(inputs: &Inputs<'_>, processes: &model::Processes) -> Vec
                     client.unstamped_reads,
                     stamped + client.unstamped_reads
                 ),
-            );
-        }
-        // Nothing tells a cache of the step before from the server's own speed.
-        let from_file = inputs
-            .plan
-            .load
-            .as_ref()
-            .is_some_and(|plan| matches!(plan.prompts, PromptPlan::Lines(_) | PromptPlan::Dataset(_)));
-        if from_file && measured.done.iter().map(|d| d.phases.len()).sum::<usize>() > 1 {
-            all.warn(
-                "prompts_in_each_phase",
-                "each step and each repetition sends the file's same prompts: a prefix cache may have had them from \
-                 the one before (--input-tokens makes new ones each time)",
-            );
-        }
-        let again = measured.done.iter().flat_map(|d| &d.phases).map(|p| p.prompts_again).sum::<u64>();
-        if again > 0 {
-            all.warn(
-                "prompts_repeated",
-                format!("{again} prompts were sent again, as the file holds fewer: a prefix cache may have had them"),
             );
         }
     }
@@ -223,6 +208,66 @@ fn served_model(all: &mut Entries, inputs: &Inputs<'_>, sums: &Sums) {
             others.join("', '")
         ),
     );
+}
+
+/// Whoever reads a knee or a latency under a rate has to know that it was another.
+fn offered_rate(all: &mut Entries, measured: &Measured) {
+    let off = measured.done.iter().filter_map(|done| {
+        let (Shape::Open { per_second, .. }, Some(offered)) = (done.shape, done.offered()) else {
+            return None;
+        };
+        // Nobody sends a part of a request.
+        let missed = (done.sums.sent as f64 * (per_second / offered - 1.0)).abs();
+        let is_off = (offered / per_second - 1.0).abs() > RATE_TOLERANCE && missed > 1.0;
+        is_off.then(|| format!("{offered:.3} of {per_second} a second"))
+    });
+    let off: Vec<String> = off.collect();
+    if !off.is_empty() {
+        all.warn(
+            "offered_rate",
+            format!(
+                "another rate was sent than the one asked for ({}): latencies, saturation and knee are of what was sent",
+                off.join(", ")
+            ),
+        );
+    }
+}
+
+/// What a prefix cache may have known. Nothing tells it from the server's own speed.
+fn prompts(all: &mut Entries, inputs: &Inputs<'_>, measured: &Measured) {
+    let phases = || measured.done.iter().flat_map(|d| &d.phases);
+    let requests = measured.sums.sent + measured.sums.warmup;
+    if phases().any(|p| p.prompts == Some(1)) {
+        if requests > 1 {
+            all.warn(
+                "prompts_identical",
+                format!(
+                    "all {requests} requests sent the same prompt: TTFT is of a warm prefix cache, where the server has \
+                     one (--input-tokens, or no --prompt, begins each request otherwise)"
+                ),
+            );
+        }
+        return;
+    }
+    let plan = inputs.plan.load.as_ref();
+    let from_file =
+        plan.is_some_and(|plan| matches!(plan.prompts, PromptPlan::Lines(_) | PromptPlan::Dataset(_)));
+    if from_file && phases().count() > 1 {
+        all.warn(
+            "prompts_in_each_phase",
+            "each step and each repetition sends the file's same prompts: a prefix cache may have had them from the one \
+             before (--input-tokens makes new ones each time)",
+        );
+    }
+    let again = phases().map(|p| p.prompts_again).sum::<u64>();
+    if again > 0 {
+        all.warn(
+            "prompts_repeated",
+            format!(
+                "{again} prompts were sent again, as the file holds fewer: a prefix cache may have had them"
+            ),
+        );
+    }
 }
 
 /// Made prompts are counted in words; what the server counts is the truth.

@@ -109,7 +109,9 @@ pub struct LoadArgs {
     /// Measure K times and tell how far the runs agree
     #[arg(long, value_name = "K", default_value_t = 1, env = "INFERSCOPE_REPEAT", help_heading = "Load")]
     pub repeat: u32,
-    /// Raise the load from nothing to full over this long; what is sent meanwhile counts as warm-up
+    /// Raise the load from nothing to full over this long; what is sent meanwhile is in no latency
+    ///
+    /// What of it is still under way at full load is in the rates, with its tokens and its CPU.
     #[arg(long, value_name = "T", value_parser = humantime::parse_duration, env = "INFERSCOPE_RAMP_UP", hide_short_help = true, help_heading = "Load")]
     pub ramp_up: Option<Duration>,
     /// Most requests under way at once in an open loop; what is due beyond waits, and its lag is told
@@ -122,7 +124,7 @@ pub struct LoadArgs {
         help_heading = "Load"
     )]
     pub max_in_flight: u32,
-    /// Seed of arrival times and of prompts that are made here [default: the same arrivals, other prompts each run]
+    /// Seed of arrival times and of prompts that are made here [default: --seed, or drawn for each run and told]
     #[arg(
         long,
         value_name = "N",
@@ -147,7 +149,7 @@ pub struct LoadArgs {
     )]
     pub fail_on_slo: bool,
 
-    /// Text of the prompt [default: a question about the sky]
+    /// Text of the prompt [default: a question that differs in each request]
     #[arg(long, value_name = "TEXT", env = "INFERSCOPE_PROMPT", help_heading = "Prompts")]
     pub prompt: Option<String>,
     /// Take the prompts from this file, one a line
@@ -155,8 +157,8 @@ pub struct LoadArgs {
     pub prompt_file: Option<PathBuf>,
     /// Take them from a data set in JSON lines
     ///
-    /// Each line has messages, a ShareGPT conversation, a prompt, or a trace's timestamp and lengths, which are
-    /// replayed where neither --concurrency nor --rate is given.
+    /// Each line has messages, a ShareGPT conversation, a prompt, or a trace's timestamp (in milliseconds) and
+    /// lengths, which are replayed where neither --concurrency nor --rate is given.
     #[arg(long, value_name = "F", env = "INFERSCOPE_DATASET", help_heading = "Prompts")]
     pub dataset: Option<PathBuf>,
     /// Make prompts of about N tokens, no two beginning alike
@@ -196,7 +198,7 @@ pub struct LoadArgs {
         help_heading = "Prompts"
     )]
     pub temperature: f64,
-    /// Sampling seed to send
+    /// Sampling seed to send; seeds arrivals and made prompts, too
     #[arg(long, value_name = "N", env = "INFERSCOPE_SEED", hide_short_help = true, help_heading = "Prompts")]
     pub seed: Option<i64>,
     /// JSON object merged over every request's body

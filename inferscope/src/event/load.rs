@@ -23,6 +23,10 @@ pub struct PhaseLog {
     pub loaded_to: Option<Mono>,
     /// The load ended because its time was up.
     pub timed: bool,
+    /// Of an open loop: the time over which the measured requests went out, or were to.
+    pub offered_over: Option<Nanos>,
+    /// Different prompts that there were to send; `None`: without end.
+    pub prompts: Option<u64>,
     /// The last byte of the requests that were under way in the measured part, the ramp's included.
     pub last_byte: Mono,
     pub ended: Mono,

@@ -21,11 +21,12 @@ const MOST_BESIDE: f64 = 131_072.0;
 
 /// # Errors
 /// A file that can't be read, or that holds no prompts.
-pub(super) fn prompts(plan: &LoadPlan, seed: u64) -> Result<Prompts, LoadError> {
+pub(super) fn prompts(plan: &LoadPlan) -> Result<Prompts, LoadError> {
     let (flag, path, of): (_, _, fn(&[u8]) -> _) = match &plan.prompts {
+        PromptPlan::BuiltIn => return Ok(Prompts::built_in(plan.load_seed)),
         PromptPlan::Text(text) => return Ok(Prompts::one(text)),
         PromptPlan::Synthetic { tokens, shared_prefix } => {
-            return Prompts::synthetic(*tokens, *shared_prefix, seed)
+            return Prompts::synthetic(*tokens, *shared_prefix, plan.load_seed)
                 .map_err(|e| LoadError::Prompts { what: "--input-tokens".to_owned(), why: e.to_string() });
         }
         PromptPlan::Lines(path) => ("--prompt-file", path, Prompts::lines),
@@ -77,7 +78,7 @@ impl Driver {
         let words = [tokens.div_ceil(2), tokens];
         let mut counted = [0; 2];
         for ((words, id), counted) in words.into_iter().zip(CALIBRATING).zip(&mut counted) {
-            let prompts = Prompts::synthetic(words, 0, self.seed).ok()?;
+            let prompts = Prompts::synthetic(words, 0, self.plan.load_seed).ok()?;
             let (body, asked) = self.ask(&prompts.get(id), 1, server);
             let slot = Slot { id, warmup: true, scheduled: None };
             let log = self.http.exchange(&self.completions(), body, slot, asked, &mut stop.clone()).await;
@@ -88,7 +89,7 @@ impl Driver {
         let beside = line.tokens_beside.round() as u32;
         let shared = shared_prefix.saturating_sub(beside);
         let own = tokens.saturating_sub(beside).max(shared + 1);
-        let made = Prompts::synthetic(own, shared, self.seed).ok()?;
+        let made = Prompts::synthetic(own, shared, self.plan.load_seed).ok()?;
         let made = made.scaled(1.0 / line.tokens_a_word).ok()?;
         receiver.calibrated(line);
         Some(made)

@@ -24,7 +24,7 @@ pub enum LoadError {
     )]
     Client { why: String },
     #[error("can't reach {url}: {cause}\n  {remedy}")]
-    Unreachable { url: String, cause: String, remedy: &'static str },
+    Unreachable { url: String, cause: String, remedy: &'static str, silent: bool },
     #[error("{url} redirects to {to}\n  give the place that it redirects to as --endpoint")]
     Redirects { url: String, to: String },
     #[error(
@@ -43,11 +43,6 @@ pub enum LoadError {
         "{url} answered with something other than a model list: {excerpt}\n  look at --endpoint, it may be another server's; or name the model with --model"
     )]
     NoModelList { url: String, excerpt: String },
-    #[error(
-        "model '{asked}' is not served; the server has {}\n  pass one of these with --model",
-        list(served)
-    )]
-    ModelNotServed { asked: String, served: Vec<String> },
     #[error("the server has {} models: {}\n  choose one with --model", served.len(), list(served))]
     SeveralModels { served: Vec<String> },
 }
@@ -57,6 +52,19 @@ impl LoadError {
     #[must_use]
     pub const fn is_usage(&self) -> bool {
         matches!(self, Self::Prompts { .. } | Self::Cacert { .. } | Self::Header { .. } | Self::ApiKey)
+    }
+
+    /// Whether only the model list is missing: with the model's name a load can be tried.
+    #[must_use]
+    pub const fn is_of_the_list(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable { silent: true, .. }
+                | Self::NoKey { .. }
+                | Self::KeyRefused { .. }
+                | Self::Status { .. }
+                | Self::NoModelList { .. }
+        )
     }
 
     /// Whether a server that is still starting may say so.
@@ -69,7 +77,7 @@ impl LoadError {
 /// Most models named in one message.
 const LISTED: usize = 10;
 
-fn list(names: &[String]) -> String {
+pub(super) fn list(names: &[String]) -> String {
     let mut text = names.iter().take(LISTED).map(String::as_str).collect::<Vec<_>>().join(", ");
     if let Some(more) = names.len().checked_sub(LISTED).filter(|&n| n > 0) {
         text.push_str(&format!(" and {more} more"));
@@ -89,8 +97,8 @@ mod tests {
     fn a_message_is_one_line_and_its_remedy_the_next() {
         let served = |n: usize| (0..n).map(|i| format!("m{i}")).collect::<Vec<_>>();
         assert_eq!(
-            LoadError::ModelNotServed { asked: "x".into(), served: served(2) }.to_string(),
-            "model 'x' is not served; the server has m0, m1\n  pass one of these with --model"
+            LoadError::SeveralModels { served: served(2) }.to_string(),
+            "the server has 2 models: m0, m1\n  choose one with --model"
         );
         let many = LoadError::SeveralModels { served: served(12) }.to_string();
         assert!(

@@ -29,7 +29,6 @@ mod schedule;
 mod sse;
 mod timer;
 
-use std::hash::{DefaultHasher, Hasher as _};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -40,7 +39,7 @@ pub use http::Resent;
 
 use crate::clock::Mono;
 use crate::event::{Calibration, ClientLog, FailureKind, Loaded, PhaseLog, RequestLog};
-use crate::plan::LoadPlan;
+use crate::plan::{LoadPlan, Shape};
 
 use phase::Place;
 use prompts::Prompts;
@@ -71,8 +70,17 @@ pub trait Receiver {
 pub struct Served {
     /// The model to ask for. `None`: the server doesn't say and the user didn't; the requests then name none.
     pub model: Option<String>,
+    /// Why the model may be none of its own.
+    pub doubt: Option<Doubt>,
     /// It takes the wish for usage with each chunk.
     usage_with_each_chunk: bool,
+}
+
+/// What the server's model list leaves open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Doubt {
+    NotListed(String),
+    NoList(String),
 }
 
 /// Drives one endpoint as one plan says.
@@ -81,8 +89,6 @@ pub struct Driver {
     plan: LoadPlan,
     http: http::Http,
     prompts: Prompts,
-    /// Of made prompts.
-    seed: u64,
 }
 
 impl Driver {
@@ -92,19 +98,14 @@ impl Driver {
     /// A prompt file, CA file, header or key that can't be used, or no TLS set-up for an https endpoint.
     pub fn new(plan: &LoadPlan, run_id: &str) -> Result<Self, LoadError> {
         let http = http::Http::new(&plan.http, &plan.endpoint, run_id)?;
-        let seed = plan.load_seed.unwrap_or_else(|| {
-            let mut hasher = DefaultHasher::new();
-            hasher.write(run_id.as_bytes());
-            hasher.finish()
-        });
-        Ok(Self { http, prompts: ask::prompts(plan, seed)?, seed, plan: plan.clone() })
+        Ok(Self { http, prompts: ask::prompts(plan)?, plan: plan.clone() })
     }
 
     /// Asks the server for its models, which also shows that it can be reached, and tells which one to
     /// ask for.
     ///
     /// # Errors
-    /// The server can't be reached or refuses, or the model is not served, or there are several.
+    /// The server can't be reached or refuses, or no model was named and there are several.
     pub async fn meet(&self) -> Result<Served, LoadError> {
         let asked = self.plan.model.as_deref();
         let url = self.plan.endpoint.join("models");
@@ -124,19 +125,24 @@ impl Driver {
                 }
                 _ => "check that the server is up and that the host and port of --endpoint are right",
             };
-            LoadError::Unreachable { url: url.to_string(), cause: self.http.scrub(&failure.message), remedy }
+            LoadError::Unreachable {
+                url: url.to_string(),
+                cause: self.http.scrub(&failure.message),
+                remedy,
+                silent: failure.kind == FailureKind::Timeout,
+            }
         })?;
         let said = || said::in_body(&got.body).map(|said| self.http.scrub(&said));
         let status = got.status;
         match status {
             200..=299 => match models::parse(&got.body) {
-                Some(served) => Ok(Served {
-                    model: models::choose(asked, &served)?,
-                    usage_with_each_chunk: models::gives_usage_with_each_chunk(&got.body),
-                }),
-                // The user names the model, so the list is not needed; the first request will tell.
-                None if asked.is_some() => {
-                    Ok(Served { model: asked.map(str::to_owned), ..Served::default() })
+                Some(served) => {
+                    let (model, doubt) = models::choose(asked, &served)?;
+                    Ok(Served {
+                        model,
+                        doubt: doubt.map(Doubt::NotListed),
+                        usage_with_each_chunk: models::gives_usage_with_each_chunk(&got.body),
+                    })
                 }
                 None => {
                     let excerpt = self.http.scrub(&said::excerpt(&got.body));
@@ -160,6 +166,18 @@ impl Driver {
                 Err(LoadError::Status { url: url.to_string(), status, said: said(), remedy })
             }
         }
+    }
+
+    /// Goes on without a model list, where the user named the model: the first request will tell.
+    ///
+    /// # Errors
+    /// `error`, where it is about more than the list, or no model was named.
+    pub fn without_list(&self, error: LoadError) -> Result<Served, LoadError> {
+        let model = self.plan.model.clone().filter(|_| error.is_of_the_list());
+        let Some(model) = model else { return Err(error) };
+        let why = error.to_string();
+        let why = why.lines().next().unwrap_or_default().to_owned();
+        Ok(Served { model: Some(model), doubt: Some(Doubt::NoList(why)), ..Served::default() })
     }
 
     /// Sends everything, phase by phase, and hands what comes of it to `receiver`.
@@ -222,6 +240,18 @@ impl Driver {
     #[must_use]
     pub fn passed_over(&self) -> u64 {
         self.prompts.passed_over()
+    }
+
+    /// Requests a second of a trace, where its times look like seconds.
+    #[must_use]
+    pub fn trace_in_seconds(&self) -> Option<f64> {
+        self.prompts.looks_like_seconds().filter(|_| self.plan.steps.contains(&Shape::Trace))
+    }
+
+    /// Whether a trace is replayed.
+    #[must_use]
+    pub fn replays(&self) -> bool {
+        self.plan.steps.contains(&Shape::Trace) && self.prompts.timed().is_some()
     }
 
     /// What the client tells of itself so far.

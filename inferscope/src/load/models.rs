@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::error::LoadError;
+use super::error::{self, LoadError};
 use super::said;
 
 /// A served model: its id first, then the other names that it answers to.
@@ -43,20 +43,29 @@ fn names(item: &Value) -> Option<Names> {
     Some(std::iter::once(own?).chain(aliases).map(said::one_line).collect())
 }
 
-/// The model to ask for: `asked` where it is served, or the only one. An empty list tells nothing:
-/// then it is `asked`, or none.
+/// The model to ask for: `asked`, or the only one. An empty list tells nothing: then it is `asked`, or none. Many servers
+/// take what they don't list (short names, adapters, gateways), so that this is a doubt, told beside.
 ///
 /// # Errors
-/// `asked` is not served; or none was asked for and there are several.
-pub(super) fn choose(asked: Option<&str>, served: &[Names]) -> Result<Option<String>, LoadError> {
-    let ids = || served.iter().filter_map(|names| names.first().cloned()).collect();
+/// None was asked for and there are several.
+pub(super) fn choose(
+    asked: Option<&str>,
+    served: &[Names],
+) -> Result<(Option<String>, Option<String>), LoadError> {
+    let ids = || served.iter().filter_map(|names| names.first().cloned()).collect::<Vec<_>>();
     match (asked, served) {
-        (asked, []) => Ok(asked.map(str::to_owned)),
+        (asked, []) => Ok((asked.map(str::to_owned), None)),
         (Some(asked), served) if served.iter().flatten().any(|name| answers_to(name, asked)) => {
-            Ok(Some(asked.to_owned()))
+            Ok((Some(asked.to_owned()), None))
         }
-        (Some(asked), _) => Err(LoadError::ModelNotServed { asked: asked.to_owned(), served: ids() }),
-        (None, [only]) => Ok(only.first().cloned()),
+        (Some(asked), _) => {
+            let doubt = format!(
+                "the server does not list model '{asked}' and was asked for it all the same; it lists {}",
+                error::list(&ids())
+            );
+            Ok((Some(asked.to_owned()), Some(doubt)))
+        }
+        (None, [only]) => Ok((only.first().cloned(), None)),
         (None, _) => Err(LoadError::SeveralModels { served: ids() }),
     }
 }
@@ -87,7 +96,7 @@ mod tests {
     }
 
     fn chosen(asked: Option<&str>, body: &str) -> Result<Option<String>, LoadError> {
-        choose(asked, &parse(body.as_bytes()).expect("a model list"))
+        choose(asked, &parse(body.as_bytes()).expect("a model list")).map(|chosen| chosen.0)
     }
 
     #[test]
@@ -107,16 +116,17 @@ mod tests {
     }
 
     #[test]
-    fn a_model_that_is_not_listed_is_refused_with_the_list() {
+    fn a_model_that_is_not_listed_is_asked_for_all_the_same_and_told() {
         let body = r#"{"data":[{"id":"a","aliases":["alias"]},{"id":"b:latest"},{"id":"openai/*"}]}"#;
         for asked in ["a", "alias", "b", "b:latest", "openai/gpt"] {
             assert_eq!(chosen(Some(asked), body), Ok(Some(asked.into())));
         }
         let served: Vec<String> = ["a", "b:latest", "openai/*"].map(String::from).into();
-        assert_eq!(
-            chosen(Some("c"), body),
-            Err(LoadError::ModelNotServed { asked: "c".into(), served: served.clone() })
-        );
+        let list = parse(body.as_bytes()).unwrap();
+        let (model, doubt) = choose(Some("c"), &list).unwrap();
+        assert_eq!(model.as_deref(), Some("c"));
+        assert!(doubt.unwrap().ends_with("it lists a, b:latest, openai/*"));
+        assert_eq!(choose(Some("b"), &list), Ok((Some("b".into()), None)));
         assert_eq!(chosen(None, body), Err(LoadError::SeveralModels { served }));
     }
 

@@ -6,6 +6,8 @@
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use hdrhistogram::Histogram;
+use rand::rngs::SmallRng;
+use rand::{RngExt as _, SeedableRng as _};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
 
@@ -120,6 +122,8 @@ impl Driver {
             sent_all: last_sent,
             loaded_to: loaded.to,
             timed: schedule.timed(),
+            offered_over: schedule.offered_over(),
+            prompts: place.prompts.len(),
             last_byte,
             ended,
             measured_sent: schedule.sent(),
@@ -152,8 +156,8 @@ impl Driver {
             duration: plan.duration,
             ramp_up: plan.ramp_up,
             max_in_flight: plan.max_in_flight,
-            // Other arrivals in each repetition, or there would be nothing to repeat.
-            seed: plan.load_seed.unwrap_or(0) ^ (u64::from(place.repetition) << 32),
+            // Other arrivals in each step and repetition, or there would be nothing to repeat.
+            seed: stream(plan.load_seed, [place.step as u64, place.repetition.into()]),
             offsets,
         }
     }
@@ -182,6 +186,15 @@ impl Place<'_> {
             Some(_) => turn.index,
         }
     }
+}
+
+/// A seed for each place: one that is drawn once has all its bits in use.
+fn stream(seed: u64, place: [u64; 2]) -> u64 {
+    let mut seed = SmallRng::seed_from_u64(seed);
+    place.into_iter().fold(seed.random(), |so_far: u64, n| {
+        seed = SmallRng::seed_from_u64(so_far ^ n);
+        seed.random()
+    })
 }
 
 fn in_number(requests: usize) -> u32 {

@@ -31,11 +31,17 @@ const MOST_TOKENS: u64 = 10_000_000;
 /// Tokens of a trace's block, as Mooncake's traces have them.
 const BLOCK_TOKENS: u64 = 512;
 
+/// A trace of more requests a second than this has its times in seconds and not in milliseconds, as likely as not.
+const LIKELY_PER_SECOND: f64 = 100.0;
+
 /// Families of a trace's texts.
 const BLOCKS: u64 = 1;
 const ENTRIES: u64 = 2;
 /// The text that all made prompts begin with: a number that no request has.
 const SHARED: u64 = u64::MAX;
+/// Words that a built-in prompt begins with: enough for no two to be alike.
+const FOREWORDS: u64 = 8;
+const QUESTION: &str = ". Leave these words aside, and explain in a few sentences why the sky is blue.";
 
 /// One prompt.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,6 +93,10 @@ pub(super) struct Prompts {
 #[derive(Debug)]
 enum Source {
     One(Box<str>),
+    /// The same question behind words of its own.
+    BuiltIn {
+        family: u64,
+    },
     /// A file's, at least one, and how many more had nothing to ask.
     Entries {
         entries: Vec<Entry>,
@@ -125,6 +135,11 @@ impl Prompts {
     /// Always the same text.
     pub(super) fn one(text: &str) -> Self {
         Self::of(Source::One(text.into()))
+    }
+
+    /// A question of our own, which begins otherwise under each number and each seed.
+    pub(super) const fn built_in(seed: u64) -> Self {
+        Self::of(Source::BuiltIn { family: seed })
     }
 
     /// One a line; blank lines are none.
@@ -199,6 +214,12 @@ impl Prompts {
                 };
                 Prompt { says, max_tokens: entry.max_tokens, at: entry.at }
             }
+            Source::BuiltIn { family } => {
+                let mut text = String::new();
+                Key::new(*family, id).write(FOREWORDS, &mut text);
+                text.push_str(QUESTION);
+                Prompt { says: Says::Text(Cow::Owned(text)), max_tokens: None, at: None }
+            }
             Source::Made { shared, own, family } => {
                 let mut text = String::new();
                 Key::new(*family, SHARED).write(self.words(*shared), &mut text);
@@ -232,16 +253,15 @@ impl Prompts {
         match &self.source {
             Source::One(_) => Some(1),
             Source::Entries { entries, .. } => Some(entries.len() as u64),
-            Source::Made { .. } => None,
+            Source::BuiltIn { .. } | Source::Made { .. } => None,
         }
     }
 
-    /// Of `sent` prompts in a row, those that were sent before, because the file holds fewer. One prompt that was
-    /// given by itself is meant to be sent again.
+    /// Of `sent` prompts in a row, those that were sent before, because the file holds fewer.
     pub(super) fn again(&self, sent: u64) -> u64 {
         match &self.source {
             Source::Entries { entries, .. } => sent.saturating_sub(entries.len() as u64),
-            Source::One(_) | Source::Made { .. } => 0,
+            Source::One(_) | Source::BuiltIn { .. } | Source::Made { .. } => 0,
         }
     }
 
@@ -249,15 +269,22 @@ impl Prompts {
     pub(super) fn passed_over(&self) -> u64 {
         match &self.source {
             Source::Entries { passed_over, .. } => *passed_over,
-            Source::One(_) | Source::Made { .. } => 0,
+            Source::One(_) | Source::BuiltIn { .. } | Source::Made { .. } => 0,
         }
+    }
+
+    /// Requests a second of a trace whose times, taken for milliseconds, lie as close as those of seconds would.
+    pub(super) fn looks_like_seconds(&self) -> Option<f64> {
+        let last = self.timed()?.last()?.as_secs_f64();
+        let rate = (self.len()? - 1) as f64 / last;
+        (last > 0.0 && rate > LIKELY_PER_SECOND).then_some(rate)
     }
 
     /// When each prompt is due, in rising order from zero; `None` where the data set has no timestamps.
     pub(super) fn timed(&self) -> Option<Vec<Nanos>> {
         match &self.source {
             Source::Entries { entries, .. } => entries.iter().map(|entry| entry.at).collect(),
-            Source::One(_) | Source::Made { .. } => None,
+            Source::One(_) | Source::BuiltIn { .. } | Source::Made { .. } => None,
         }
     }
 }

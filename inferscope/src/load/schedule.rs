@@ -7,13 +7,14 @@
 //! The measured part begins when the last warm-up request has ended, so that neither is in the other's way; the
 //! ramp before it runs into it without a pause, as the load must not drop.
 
-use rand::rngs::SmallRng;
-use rand::{RngExt as _, SeedableRng as _};
+mod arrivals;
 
 use crate::clock::Mono;
 use crate::event::{FailureKind, Loaded, RequestLog};
 use crate::plan::{Arrival, Shape};
 use crate::units::Nanos;
+
+use arrivals::Arrivals;
 
 /// Connections that fail in a row before the rest is given up. Each may take the connect timeout, so a
 /// server that is not there costs at most three of them and not one a request.
@@ -34,6 +35,23 @@ pub(super) struct Phase {
     pub(super) seed: u64,
     /// Of a trace: when each measured request is due after the first.
     pub(super) offsets: Vec<Nanos>,
+}
+
+impl Phase {
+    /// What an open loop sends in a stage.
+    fn arrivals(&self, stage: Stage) -> arrivals::Stage {
+        let Shape::Open { per_second, arrival } = self.shape else {
+            return arrivals::Stage::level(Arrival::Constant, 1.0, None, None);
+        };
+        match stage {
+            Stage::Warmup => arrivals::Stage::level(arrival, per_second, None, Some(self.warmup)),
+            Stage::Ramp(_) => arrivals::Stage::rising(arrival, per_second, self.ramp_up.as_secs_f64()),
+            Stage::Measured(_) => {
+                let seconds = self.duration.map(Nanos::as_secs_f64);
+                arrivals::Stage::level(arrival, per_second, seconds, self.requests)
+            }
+        }
+    }
 }
 
 /// One request to be sent.
@@ -69,7 +87,8 @@ pub(super) struct Schedule {
     unreachable: u32,
     /// No more is sent since then, whatever the plan was.
     stopped: Option<Mono>,
-    arrivals: Arrivals,
+    /// Of the stage under way, in an open loop, and when it began.
+    arrivals: Option<(Mono, Arrivals)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +101,6 @@ enum Stage {
 
 impl Schedule {
     pub(super) fn new(phase: Phase) -> Self {
-        let arrivals = Arrivals::new(phase.seed);
         Self {
             phase,
             stage: Stage::Warmup,
@@ -91,7 +109,7 @@ impl Schedule {
             last_sent: Mono(0),
             unreachable: 0,
             stopped: None,
-            arrivals,
+            arrivals: None,
         }
     }
 
@@ -156,7 +174,7 @@ impl Schedule {
             if in_flight > 0 {
                 return Next::AfterOne;
             }
-            self.arrivals = Arrivals::new(self.phase.seed);
+            self.arrivals = None;
             let ramp = self.phase.ramp_up > Nanos::ZERO && self.phase.shape != Shape::Trace;
             self.stage = if ramp { Stage::Ramp(now) } else { Stage::Measured(now) };
         }
@@ -164,7 +182,10 @@ impl Schedule {
             let full = from.plus(self.phase.ramp_up);
             match self.ramp(now, from, in_flight) {
                 Some(next) => return next,
-                None => self.stage = Stage::Measured(full),
+                None => {
+                    self.arrivals = None;
+                    self.stage = Stage::Measured(full);
+                }
             }
         }
         let Stage::Measured(from) = self.stage else { return Next::Over };
@@ -177,12 +198,10 @@ impl Schedule {
             Shape::Closed { concurrency } if in_flight >= concurrency => return Next::AfterOne,
             Shape::Trace if in_flight > 0 => return Next::AfterOne,
             Shape::Closed { .. } | Shape::Trace => None,
-            Shape::Open { per_second, arrival } => {
-                match self.arrivals.due(now, in_flight, self.phase.max_in_flight, per_second, arrival) {
-                    Ok(due) => Some(due),
-                    Err(next) => return next,
-                }
-            }
+            Shape::Open { .. } => match self.due(now, now, in_flight) {
+                Ok(due) => Some(due),
+                Err(next) => return next,
+            },
         };
         self.warmed += 1;
         Next::Now(Turn { index: self.warmed - 1, warmup: true, scheduled: due })
@@ -207,21 +226,11 @@ impl Schedule {
                 }
                 None
             }
-            Shape::Open { per_second, arrival } => {
-                let due =
-                    self.arrivals.peek(from, |arrivals| arrivals.ramped(from, ramp, per_second, arrival));
-                if due >= from.plus(ramp) {
-                    return if now >= from.plus(ramp) { None } else { Some(Next::At(from.plus(ramp))) };
-                }
-                if now < due {
-                    return Some(Next::At(due));
-                }
-                if in_flight >= self.phase.max_in_flight {
-                    return Some(Next::AfterOne);
-                }
-                self.arrivals.take();
-                Some(due)
-            }
+            Shape::Open { .. } => match self.due(now, from, in_flight) {
+                Ok(due) => Some(due),
+                Err(Next::Over) => return Some(Next::At(from.plus(ramp))),
+                Err(next) => return Some(next),
+            },
             Shape::Trace => return None,
         };
         self.warmed += 1;
@@ -243,31 +252,74 @@ impl Schedule {
                 }
                 None
             }
-            Shape::Open { per_second, arrival } => {
-                Some(self.arrivals.peek(from, |arrivals| arrivals.spaced(per_second, arrival)))
-            }
+            Shape::Open { .. } => match (self.due(now, from, in_flight), end) {
+                (Ok(due), _) => Some(due),
+                // The time goes on when its last request is sent.
+                (Err(Next::Over), Some(end)) if now < end => return Next::At(end),
+                (Err(next), _) => return next,
+            },
             Shape::Trace => {
                 let offset = usize::try_from(self.sent).ok().and_then(|n| self.phase.offsets.get(n));
                 let Some(offset) = offset else { return Next::Over };
-                Some(from.plus(*offset))
+                let due = from.plus(*offset);
+                // What was due before the end is sent, however late.
+                if end.is_some_and(|end| due >= end) {
+                    return Next::Over;
+                }
+                if now < due {
+                    return Next::At(due);
+                }
+                if in_flight >= self.phase.max_in_flight {
+                    return Next::AfterOne;
+                }
+                Some(due)
             }
         };
-        if let Some(due) = due {
-            // What was due before the end is sent, however late.
-            if end.is_some_and(|end| due >= end) {
-                return Next::Over;
-            }
-            if now < due {
-                return Next::At(due);
-            }
-            if in_flight >= self.phase.max_in_flight {
-                return Next::AfterOne;
-            }
-            self.arrivals.take();
-        }
         self.sent += 1;
         self.last_sent = now;
         Next::Now(Turn { index: self.sent - 1, warmup: false, scheduled: due })
+    }
+
+    /// The next arrival of the stage that began at `from`, taken, where it is due and there is room for it.
+    fn due(&mut self, now: Mono, from: Mono, in_flight: u32) -> Result<Mono, Next> {
+        let (began, arrivals) = match &mut self.arrivals {
+            Some(arrivals) => arrivals,
+            None => self.arrivals.insert((from, Arrivals::new(self.phase.arrivals(self.stage), self.seed()))),
+        };
+        let due = began.plus(arrivals.peek().ok_or(Next::Over)?);
+        if now < due {
+            return Err(Next::At(due));
+        }
+        if in_flight >= self.phase.max_in_flight {
+            return Err(Next::AfterOne);
+        }
+        arrivals.take();
+        Ok(due)
+    }
+
+    /// Of the stage's arrivals.
+    fn seed(&self) -> u64 {
+        let stage = match self.stage {
+            Stage::Warmup => 0,
+            Stage::Ramp(_) => 1,
+            Stage::Measured(_) => 2,
+        };
+        // Any odd number keeps stages apart.
+        self.phase.seed.wrapping_add(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(stage))
+    }
+
+    /// The time over which the measured requests went out, or were to: what the offered rate is of.
+    pub(super) fn offered_over(&self) -> Option<Nanos> {
+        let (Shape::Open { per_second, .. }, Stage::Measured(from)) = (self.phase.shape, self.stage) else {
+            return None;
+        };
+        let all_sent = self.phase.requests.is_some_and(|most| self.sent >= most);
+        let to = match (self.stopped, self.phase.duration) {
+            (Some(stopped), _) if !all_sent => stopped,
+            _ if all_sent => from.plus(Nanos((self.sent as f64 / per_second * 1e9) as u64)),
+            (_, duration) => from.plus(duration.unwrap_or(Nanos::ZERO)),
+        };
+        Some(to.max(self.last_sent).since(from))
     }
 
     /// A request has ended.
@@ -276,83 +328,6 @@ impl Schedule {
             matches!(f.kind, FailureKind::Connect | FailureKind::Certificate | FailureKind::ClientLimit)
         });
         self.unreachable = if connect { self.unreachable + 1 } else { 0 };
-    }
-}
-
-/// The arrivals of an open loop, one after another.
-#[derive(Debug)]
-struct Arrivals {
-    random: SmallRng,
-    /// The last one taken.
-    last: Option<Mono>,
-    /// Drawn and not yet taken.
-    pending: Option<Mono>,
-}
-
-impl Arrivals {
-    fn new(seed: u64) -> Self {
-        Self { random: SmallRng::seed_from_u64(seed), last: None, pending: None }
-    }
-
-    /// The next one; drawn by `gap` after the last, or at `from` where it is the first.
-    fn peek(&mut self, from: Mono, gap: impl FnOnce(&mut Self) -> Nanos) -> Mono {
-        if let Some(pending) = self.pending {
-            return pending;
-        }
-        // After a ramp the last arrival lies before `from`.
-        let due = match self.last {
-            None => from,
-            Some(last) => last.plus(gap(self)).max(from),
-        };
-        self.pending = Some(due);
-        due
-    }
-
-    fn take(&mut self) {
-        self.last = self.pending.take();
-    }
-
-    /// The next one where it is due at `now` and there is room for it.
-    fn due(
-        &mut self,
-        now: Mono,
-        in_flight: u32,
-        most: u32,
-        per_second: f64,
-        arrival: Arrival,
-    ) -> Result<Mono, Next> {
-        let due = self.peek(now, |arrivals| arrivals.spaced(per_second, arrival));
-        if now < due {
-            return Err(Next::At(due));
-        }
-        if in_flight >= most {
-            return Err(Next::AfterOne);
-        }
-        self.take();
-        Ok(due)
-    }
-
-    fn spaced(&mut self, per_second: f64, arrival: Arrival) -> Nanos {
-        Nanos((self.unit(arrival) / per_second * 1e9) as u64)
-    }
-
-    /// The rate grows from zero in a straight line over `ramp`: after x of the unit process the time is
-    /// sqrt(2 x ramp / rate).
-    fn ramped(&mut self, from: Mono, ramp: Nanos, per_second: f64, arrival: Arrival) -> Nanos {
-        let (ramp, last) = (ramp.as_secs_f64(), self.last.unwrap_or(from));
-        let before = last.since(from).as_secs_f64();
-        let mass = before * before * per_second / (2.0 * ramp) + self.unit(arrival);
-        let at = (2.0 * mass * ramp / per_second).sqrt();
-        Nanos(((at - before).max(0.0) * 1e9) as u64)
-    }
-
-    /// A gap of mean one.
-    fn unit(&mut self, arrival: Arrival) -> f64 {
-        match arrival {
-            Arrival::Constant => 1.0,
-            // Exponential; 1 - u is never zero.
-            Arrival::Poisson => -(1.0 - self.random.random::<f64>()).ln(),
-        }
     }
 }
 

@@ -518,7 +518,8 @@ async fn a_server_that_dies_with_requests_on_used_connections_is_told_by_that() 
 async fn resolved(acts: Vec<Act>, asked: Option<&str>) -> Result<Option<String>, LoadError> {
     let server = Server::start(vec![acts]).await;
     let plan = LoadPlan { model: asked.map(String::from), ..server.plan() };
-    let result = Driver::new(&plan, RUN_ID).unwrap().meet().await.map(|server| server.model);
+    let driver = Driver::new(&plan, RUN_ID).unwrap();
+    let result = driver.meet().await.or_else(|e| driver.without_list(e)).map(|server| server.model);
     assert!(server.requests()[0].starts_with("GET /v1/models HTTP/1.1\r\n"));
     result
 }
@@ -528,13 +529,22 @@ async fn the_model_is_asked_of_the_server() {
     let json = |body: &str| sized("200 OK", "application/json", body);
     assert_eq!(resolved(json(MODELS), None).await, Ok(Some("m".into())));
     assert_eq!(resolved(json(MODELS), Some("m")).await, Ok(Some("m".into())));
-    let missing = LoadError::ModelNotServed { asked: "x".into(), served: vec!["m".into()] };
-    assert_eq!(resolved(json(MODELS), Some("x")).await, Err(missing));
+    // Short names, adapters and gateways answer to what they don't list.
+    assert_eq!(resolved(json(MODELS), Some("x")).await, Ok(Some("x".into())));
     for status in ["404 Not Found", "405 Method Not Allowed", "501 Not Implemented"] {
         assert_eq!(resolved(sized(status, "text/plain", "no"), None).await, Ok(None));
         assert_eq!(resolved(sized(status, "text/plain", "no"), Some("x")).await, Ok(Some("x".into())));
     }
-    assert_eq!(resolved(json("hello"), Some("x")).await, Ok(Some("x".into())));
+    for acts in [
+        json("hello"),
+        sized("401 Unauthorized", "text/plain", "no"),
+        sized("500 Internal Server Error", "text/plain", "no"),
+        sized("403 Forbidden", "text/plain", "no"),
+    ] {
+        assert_eq!(resolved(acts, Some("x")).await, Ok(Some("x".into())));
+    }
+    // Who is not there has no list either.
+    assert!(resolved(vec![Act::Close], Some("x")).await.is_err());
 }
 
 #[tokio::test]

@@ -5,22 +5,33 @@ use url::Url;
 use super::PlanError;
 use crate::secrets::without_credentials;
 
-/// A server's base URL, normalised to end in `/v1/`.
+/// What a URL of one of the API's places ends in.
+const PLACES: [&str; 4] = ["/chat/completions", "/completions", "/models", "/responses"];
+
+/// A server's base URL, with the slash that its places follow: `/v1/` where it was not given with one of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint(Url);
 
 impl Endpoint {
-    /// Takes the URL with or without `/v1`, with or without a trailing slash; a bare `host:port`
-    /// means http.
+    /// Takes the URL with or without `/v1`, with or without a trailing slash, or of one of the API's places
+    /// (`…/v1/chat/completions`), which is cut off; a bare `host:port` means http.
     ///
     /// # Errors
-    /// What is no http(s) URL with a host, or carries a user, a query or a fragment.
+    /// What is no http(s) URL with a host, carries a user, a query or a fragment, or has a number as its host: who writes
+    /// `8000` means a port, and the address with that number is another's.
     pub fn parse(text: &str) -> Result<Self, PlanError> {
         let malformed =
             |why: &str| PlanError::Endpoint { url: without_credentials(text), why: why.to_owned() };
         let trimmed = text.trim();
+        let lower = trimmed.to_ascii_lowercase();
+        if ["http:", "https:"].iter().any(|s| lower.starts_with(s)) && !trimmed.contains("://") {
+            return Err(malformed("its scheme is not followed by //"));
+        }
         let with_scheme =
             if trimmed.contains("://") { trimmed.to_owned() } else { format!("http://{trimmed}") };
+        if let Some(why) = no_host(&with_scheme) {
+            return Err(malformed(&why));
+        }
         let mut url = Url::parse(&with_scheme).map_err(|e| malformed(&e.to_string()))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(malformed("the scheme is neither http nor https"));
@@ -34,10 +45,13 @@ impl Endpoint {
         if url.query().is_some() || url.fragment().is_some() {
             return Err(malformed("it has a query or a fragment"));
         }
-        let mut path = url.path().trim_end_matches('/').to_owned();
-        if !path.ends_with("/v1") {
-            path.push_str("/v1");
-        }
+        let given = url.path().trim_end_matches('/');
+        let mut path = match PLACES.iter().find_map(|place| given.strip_suffix(place)) {
+            // Where the places are is said.
+            Some(base) => base.trim_end_matches('/').to_owned(),
+            None if given.ends_with("/v1") => given.to_owned(),
+            None => format!("{given}/v1"),
+        };
         path.push('/');
         url.set_path(&path);
         Ok(Self(url))
@@ -77,6 +91,36 @@ impl Endpoint {
         };
         Some((host, self.0.port_or_known_default()?))
     }
+}
+
+/// Why the host is none that anybody means: URLs take `8000` for 0.0.31.64 and `127.1` for 127.0.0.1.
+fn no_host(url: &str) -> Option<String> {
+    let (_, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    if authority.starts_with('[') {
+        return None;
+    }
+    let (host, port) = authority.split_once(':').map_or((authority, None), |(h, p)| (h, Some(p)));
+    if port.is_some_and(|port| port.contains(':')) {
+        return Some("an IPv6 address is written in brackets, as in http://[::1]:8000".to_owned());
+    }
+    let number = host.parse::<u64>().is_ok();
+    match (host.is_empty(), port) {
+        (true, Some(port)) if !port.is_empty() => {
+            return Some(format!("it has no host; this machine's is http://127.0.0.1:{port}"));
+        }
+        (false, None) if number => {
+            return Some(format!("{host} is a port and no host; this machine's is http://127.0.0.1:{host}"));
+        }
+        _ => {}
+    }
+    let numeric = host.split('.').all(|part| {
+        part.parse::<u64>().is_ok()
+            || part.strip_prefix("0x").is_some_and(|x| u64::from_str_radix(x, 16).is_ok())
+    });
+    (numeric && host.parse::<std::net::Ipv4Addr>().is_err())
+        .then(|| format!("'{host}' is a number and no address; write all four parts of it"))
 }
 
 impl std::fmt::Display for Endpoint {

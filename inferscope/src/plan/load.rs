@@ -39,9 +39,9 @@ pub struct LoadPlan {
     pub ramp_up: Nanos,
     /// Requests under way at most, in an open loop.
     pub max_in_flight: u32,
-    /// Of arrival times and of prompts that are made here. `None`: the arrivals are those of seed 0, so that runs can be
-    /// compared, and the prompts are the run's own, so that no cache has them from the run before.
-    pub load_seed: Option<u64>,
+    /// Of arrival times and of prompts that are made here: given, or drawn for this run, so that neither chance nor a
+    /// cache repeats itself.
+    pub load_seed: u64,
     pub slo: Option<Slo>,
     /// Exit 4 where the level is missed.
     pub fail_on_slo: bool,
@@ -51,6 +51,8 @@ pub struct LoadPlan {
 /// Which prompts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PromptPlan {
+    /// A question of our own, which begins otherwise in each request.
+    BuiltIn,
     Text(String),
     /// One a line.
     Lines(PathBuf),
@@ -201,7 +203,7 @@ pub(super) fn plan(
         duration: args.duration.map(Nanos::from),
         ramp_up: args.ramp_up.map_or(Nanos::ZERO, Nanos::from),
         max_in_flight: args.max_in_flight,
-        load_seed: args.load_seed,
+        load_seed: args.load_seed.or(args.seed.map(i64::cast_unsigned)).unwrap_or(env.drawn_seed),
         slo: args.slo.as_deref().map(slo).transpose()?,
         fail_on_slo: args.fail_on_slo,
         http: HttpPlan {
@@ -222,7 +224,7 @@ impl LoadPlan {
             endpoint,
             model: None,
             api: Api::Chat,
-            prompts: PromptPlan::Text(DEFAULT_PROMPT.to_owned()),
+            prompts: PromptPlan::BuiltIn,
             max_tokens: 128,
             ignore_eos: false,
             temperature: 0.0,
@@ -236,7 +238,7 @@ impl LoadPlan {
             duration: None,
             ramp_up: Nanos::ZERO,
             max_in_flight: 10_000,
-            load_seed: None,
+            load_seed: 0,
             slo: None,
             fail_on_slo: false,
             http: HttpPlan {
@@ -250,7 +252,6 @@ impl LoadPlan {
     }
 }
 
-const DEFAULT_PROMPT: &str = "Explain in a few sentences why the sky is blue.";
 /// A slot of a closed loop holds a connection.
 const MOST_CONCURRENT: u32 = 100_000;
 
@@ -282,7 +283,7 @@ fn prompts(args: &cli::LoadArgs) -> Result<PromptPlan, PlanError> {
             }
             PromptPlan::Synthetic { tokens, shared_prefix }
         }
-        _ => PromptPlan::Text(args.prompt.clone().unwrap_or_else(|| DEFAULT_PROMPT.to_owned())),
+        _ => args.prompt.clone().map_or(PromptPlan::BuiltIn, PromptPlan::Text),
     })
 }
 

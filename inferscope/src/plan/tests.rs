@@ -27,6 +27,47 @@ fn a_malformed_endpoint_is_refused_without_echoing_its_credentials() {
 }
 
 #[test]
+fn the_url_of_one_of_the_apis_places_is_cut_to_its_base() {
+    for (text, models) in [
+        ("http://h:1/v1/chat/completions", "http://h:1/v1/models"),
+        ("http://h:1/v1/completions/", "http://h:1/v1/models"),
+        ("h:1/v1/models", "http://h:1/v1/models"),
+        ("https://h/openai/v1/chat/completions", "https://h/openai/v1/models"),
+        // Whoever says where the places are has said it for all of them.
+        ("https://h/api/v3/chat/completions", "https://h/api/v3/models"),
+        ("http://h:1/chat/completions", "http://h:1/models"),
+        ("[::1]:8000", "http://[::1]:8000/v1/models"),
+        ("HTTP://H:1//", "http://h:1/v1/models"),
+        ("localhost:8000/", "http://localhost:8000/v1/models"),
+    ] {
+        assert_eq!(Endpoint::parse(text).unwrap().join("models").as_str(), models, "{text}");
+    }
+}
+
+#[test]
+fn a_number_is_no_host_and_says_what_was_meant() {
+    for (text, said) in [
+        ("8000", "8000 is a port and no host; this machine's is http://127.0.0.1:8000"),
+        ("8000/v1", "http://127.0.0.1:8000"),
+        ("http://8000", "http://127.0.0.1:8000"),
+        (":8000", "it has no host; this machine's is http://127.0.0.1:8000"),
+        ("127.1:8000", "'127.1' is a number and no address"),
+        ("0x7f000001:80", "is a number and no address"),
+        ("2130706433:80", "is a number and no address"),
+        ("::1", "written in brackets"),
+        ("::1:8000", "written in brackets"),
+        ("http:/127.0.0.1:8000", "not followed by //"),
+        ("https:h", "not followed by //"),
+    ] {
+        let error = Endpoint::parse(text).unwrap_err().to_string();
+        assert!(error.contains(said) && error.lines().count() == 2, "{text}: {error}");
+    }
+    for text in ["127.0.0.1:8000", "10.0.0.1", "1.example.org", "8000.lan:1"] {
+        assert!(Endpoint::parse(text).is_ok(), "{text}");
+    }
+}
+
+#[test]
 fn only_a_loopback_endpoint_has_a_listener_to_look_for() {
     let port = |text: &str| Endpoint::parse(text).unwrap().loopback_port();
     assert_eq!(port("http://127.0.0.1:8000"), Some(8000));
@@ -178,4 +219,19 @@ fn secrets_of_the_command_are_masked_as_those_of_any_process() {
     let shown = plan.argv.join(" ");
     assert!(!shown.contains("abc"), "{shown}");
     assert!(shown.ends_with("-- serve --api-key *** HF_TOKEN=*** --port 80"), "{shown}");
+}
+
+#[test]
+fn the_loads_seed_is_given_or_drawn() {
+    let seed = |more: &[&str]| {
+        let args = [&["inferscope", "--endpoint", "http://h"], more].concat();
+        let argv: Vec<String> = args.iter().copied().map(String::from).collect();
+        let cli = cli::Cli::try_parse_from(&argv).unwrap();
+        let env = Environment { drawn_seed: 77, ..Environment::default() };
+        let load = profile(&cli.profile, &env, &argv).unwrap().load.unwrap();
+        (load.load_seed, load.seed)
+    };
+    assert_eq!(seed(&[]), (77, None));
+    assert_eq!(seed(&["--seed", "5"]), (5, Some(5)));
+    assert_eq!(seed(&["--seed", "5", "--load-seed", "6"]), (6, Some(5)));
 }

@@ -103,6 +103,7 @@ pub fn run(plan: &Plan) -> Result<u8, RunError> {
     let pid = command.pid();
     let left = command.release();
     notes.extend(ended.notes(driven.log.is_some(), &left));
+    notes.extend(driven.doubt);
     notes.extend(driven.ready.map(|ready| {
         let message = format!(
             "the server answered {:.2} s after the command was started; the load began after that, the \
@@ -125,6 +126,7 @@ pub fn run(plan: &Plan) -> Result<u8, RunError> {
     }
     let missed = plan.load.as_ref().is_some_and(|load| load.fail_on_slo)
         && driven.log.as_ref().is_some_and(Measured::misses_slo);
+    let any_text = driven.log.as_ref().is_some_and(Measured::any_text);
     let failure = driven.failure.or_else(|| match &driven.log {
         Some(log) if !ended.interrupted => all_failed(log),
         _ => None,
@@ -142,6 +144,7 @@ pub fn run(plan: &Plan) -> Result<u8, RunError> {
     };
     let report = gathered.report(plan);
     match failure {
+        Some(error) if any_text => sink.write(&report).map_err(RunError::from).and(Err(error)),
         Some(error) => sink.write_document(&report).map_err(RunError::from).and(Err(error)),
         None => {
             sink.write(&report)?;
@@ -162,6 +165,7 @@ struct Driven {
     model: Option<String>,
     log: Option<Measured>,
     failure: Option<RunError>,
+    doubt: Option<Validity>,
 }
 
 /// What is waited for between the server's first answer and the load.
@@ -183,6 +187,7 @@ async fn drive(
     match session.ready(driver, command.ready_timeout).await {
         Ok(Some(server)) => {
             driven.ready = Some(Mono::now());
+            driven.doubt = super::sending::doubt_of(&server, sink);
             rest.gpu.rest(rest.time, session.interruption()).await;
             let progress = if progress::has_room(command) { sink.progress(load) } else { Progress::none() };
             let edges = rest.gpu.edges();

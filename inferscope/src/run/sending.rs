@@ -6,11 +6,12 @@
 use std::ops::ControlFlow;
 
 use super::RunError;
+use super::output::Sink;
 use super::progress::Progress;
 use crate::analysis::Measured;
 use crate::clock::{Mono, Origin};
 use crate::event::{Calibration, Loaded, PhaseLog, RequestLog};
-use crate::load::{Driver, Receiver, Served};
+use crate::load::{Doubt, Driver, Receiver, Served};
 use crate::observe::gpu::Edges;
 use crate::plan::LoadPlan;
 use crate::report::model::{ErrorKind, Level, Validity};
@@ -60,7 +61,32 @@ pub(super) fn said_of(driver: &Driver) -> Vec<Validity> {
         code: "entries_passed_over".to_owned(),
         message: format!("{passed_over} entries of the data set hold no question and were not sent"),
     });
-    [resent, not_kept, proxy, unchecked, passed_over].into_iter().flatten().collect()
+    let replayed = driver.replays().then(|| match driver.trace_in_seconds() {
+        Some(rate) => Validity {
+            level: Level::Warn,
+            code: "trace_in_seconds".to_owned(),
+            message: format!(
+                "the trace's timestamps were taken for milliseconds, as Mooncake's are: {rate:.0} requests a second; they \
+                 look like seconds, so multiply them by 1,000"
+            ),
+        },
+        None => Validity {
+            level: Level::Ok,
+            code: "trace_in_milliseconds".to_owned(),
+            message: "the trace's timestamps were taken for milliseconds, as Mooncake's are".to_owned(),
+        },
+    });
+    [resent, not_kept, proxy, unchecked, passed_over, replayed].into_iter().flatten().collect()
+}
+
+/// That the server's list does not vouch for the model.
+pub(super) fn doubt_of(server: &Served, sink: &Sink) -> Option<Validity> {
+    let (code, message) = match server.doubt.as_ref()? {
+        Doubt::NotListed(why) => ("model_not_listed", why.clone()),
+        Doubt::NoList(why) => ("no_model_list", format!("the server gave no list of its models: {why}")),
+    };
+    sink.warn(&message);
+    Some(Validity { level: Level::Warn, code: code.to_owned(), message })
 }
 
 /// What a load is driven with.
@@ -155,13 +181,20 @@ pub(super) fn all_failed(measured: &Measured) -> Option<RunError> {
     if measured.any_ok() {
         return None;
     }
+    // By time: a server that ends is told by those whom it left first, not by those who came later.
     let failures = measured.failures();
     let failure = failures.first();
     let remedy = match failure.and_then(|f| f.kind) {
+        Some(ErrorKind::Disconnect) => {
+            "the server ended, or cut the connection, while it answered: see its log; -o FILE keeps the report"
+        }
         Some(ErrorKind::Timeout) => "raise --timeout, or see what keeps the server",
         Some(ErrorKind::ClientLimit) => "the server has not been asked; -o FILE keeps the report",
         Some(ErrorKind::Certificate) => "pass it, or its CA's, with --cacert F; --insecure takes any",
         Some(ErrorKind::Connect) => "start the server, or correct --endpoint",
+        Some(ErrorKind::Status) if failure.is_some_and(|f| matches!(f.http_status, Some(401 | 403))) => {
+            "set OPENAI_API_KEY, or name the variable that holds the key with --api-key-env"
+        }
         Some(ErrorKind::Status | ErrorKind::ServerError) => {
             "correct what the server names, or see its log; -o FILE keeps the report"
         }
@@ -170,6 +203,13 @@ pub(super) fn all_failed(measured: &Measured) -> Option<RunError> {
         }
         _ => "see the server's log; -o FILE keeps the report",
     };
-    let example = failure.map_or_else(|| "none was sent".to_owned(), |f| f.example.clone());
+    let example = match &failures[..] {
+        [] => "none was sent".to_owned(),
+        [only] => only.example.clone(),
+        [first, later @ ..] => {
+            let later: Vec<String> = later.iter().map(|f| format!("{} × {}", f.count, f.example)).collect();
+            format!("first {} × {}; then {}", first.count, first.example, later.join(", "))
+        }
+    };
     Some(RunError::AllFailed { failed: measured.failed(), example, remedy })
 }

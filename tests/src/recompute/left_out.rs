@@ -26,6 +26,7 @@ const PATTERNS: &[(&str, &str)] = &[
     ("/gpus/*/driver_samples/**", INPUT),
     ("/load/concurrency", ASKED),
     ("/load/rate_per_s", ASKED),
+    ("/load/seed", ASKED),
     ("/load/input_tokens_asked", ASKED),
     ("/load/slo_ns/**", ASKED),
     ("/load/requests_resent", RAW),

@@ -121,6 +121,31 @@ pub(super) fn check(book: &mut Book<'_>, load: &Load) {
         return;
     }
     timing::check(book, "/timing", &set);
+    check_offered(book, "/load", "/timing", &set);
+}
+
+/// The requests that a rate sent, over its time: that of --duration, or what so many take at the rate; longer where the last
+/// of them went out later.
+pub(super) fn check_offered(book: &mut Book<'_>, path: &str, timing: &str, set: &Set<'_>) {
+    const DEFINITION: &str = "measured requests of an open loop over the time in which they went out";
+    let field = format!("{path}/offered_rate_per_s");
+    let Some(asked) = book.at(&format!("{path}/rate_per_s")).as_f64() else {
+        return book.is(&field, Figure::Unknown, DEFINITION);
+    };
+    // An interruption ends the window and what was to be sent.
+    let timed =
+        book.at(&format!("{timing}/tail")).is_object() || book.at("/run/interrupted") == &Value::Bool(true);
+    let (mut sent, mut seconds) = (0, 0.0);
+    for (phase, window) in &set.windows {
+        let all: Vec<u64> = set.requests.iter().filter(|r| r.phase() == *phase).map(|r| r.sent).collect();
+        let last = all.iter().max().map_or(0, |last| last.saturating_sub(window.0)) as f64 / 1e9;
+        let planned = if timed { (window.1 - window.0) as f64 / 1e9 } else { all.len() as f64 / asked };
+        sent += all.len();
+        seconds += planned.max(last);
+    }
+    // A send is stamped a moment after its turn came.
+    let rate = sent as f64 / seconds;
+    book.is(&field, Figure::Between(rate * 0.98, rate * 1.02), DEFINITION);
 }
 
 /// Of the whole load, or of a step.
@@ -199,6 +224,13 @@ fn check_failures(book: &mut Book<'_>, load: &Load) {
         let (count, warmup) = causes.get(&cause).copied().unwrap_or_default();
         book.is(&format!("/load/failures/{n}/count"), Figure::Whole(count), DEFINITION);
         book.is(&format!("/load/failures/{n}/warmup"), Figure::Whole(warmup), DEFINITION);
+        let of_cause = failed.iter().filter(|r| format!("{} {}", r["error_kind"], status(r)) == cause);
+        let first = of_cause.filter_map(|r| r["done_ns"].as_u64()).min();
+        book.is(
+            &format!("/load/failures/{n}/first_ns"),
+            Figure::whole(first),
+            "the end of the first of them",
+        );
         let is_one = failed
             .iter()
             .any(|request| request["error"] == group["example"] && request["error_kind"] == group["kind"]);

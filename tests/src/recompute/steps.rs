@@ -27,6 +27,7 @@ pub(super) fn check(book: &mut Book<'_>, load: &Load) {
         load::check_counts(book, &path, load, &phases);
         dist::check(book, &format!("{path}/schedule_lag_ns"), &set.lag(), "send time minus scheduled time");
         timing::check(book, &format!("{path}/timing"), &set);
+        load::check_offered(book, &path, &format!("{path}/timing"), &set);
         check_repeat(book, &format!("{path}/timing/repeat"), load, n as u64);
         efficiency::check_step(book, &path, &set);
         saturated.push(step["saturated"].is_string());
@@ -63,6 +64,8 @@ fn check_knee(book: &mut Book<'_>, steps: &[Value], saturated: &[bool]) {
     book.is("/sweep/knee/step", Figure::Whole(knee as u64), DEFINITION);
     let step = &steps[knee];
     let value = step["concurrency"].as_f64().or(step["rate_per_s"].as_f64());
+    let offered = Figure::maybe(step["offered_rate_per_s"].as_f64());
+    book.is("/sweep/knee/offered_rate_per_s", offered, "that of its step");
     book.is("/sweep/knee/value", Figure::maybe(value), "its concurrency or rate");
 }
 

@@ -87,6 +87,22 @@ fn failures_are_grouped_by_cause_with_an_example() {
 }
 
 #[test]
+fn the_first_cause_by_time_leads_however_rare_it_is() {
+    let failed = |id, t, kind, why: &str| RequestBuilder::new(id).sent(t).failed(kind, why).done(t).build();
+    let report = report(vec![
+        failed(0, 500, FailureKind::Connect, "connection refused"),
+        failed(1, 400, FailureKind::Disconnect, "the stream ended"),
+        failed(2, 510, FailureKind::Connect, "connection refused"),
+        failed(3, 390, FailureKind::Disconnect, "reset by peer"),
+        failed(4, 520, FailureKind::Connect, "connection refused"),
+    ]);
+    let load = report.load.unwrap();
+    let groups: Vec<_> = load.failures.iter().map(|g| (g.count, g.first_ns, g.example.as_str())).collect();
+    let ms = |t: u64| Some(t * 1_000_000);
+    assert_eq!(groups, [(2, ms(390), "reset by peer"), (3, ms(500), "connection refused")]);
+}
+
+#[test]
 fn goodput_counts_what_kept_every_level_with_a_stall_breaking_itl_and_not_tpot() {
     let slo = |slo: Slo| {
         let steady = RequestBuilder::new(0).content([100, 110, 120, 130]).usage(1, 4).done(130).build();

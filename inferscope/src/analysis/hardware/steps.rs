@@ -22,11 +22,11 @@ const NO_ROOM: f64 = 1.1;
 pub(super) fn held_against_the_next(done: &[StepDone], all: &mut [Vec<(usize, Verdict)>]) {
     let heights: Vec<Height> = done.iter().map(Height::of).collect();
     for (this, of_step) in heights.iter().zip(all.iter_mut()) {
-        let higher = heights.iter().filter(|other| other.asked > this.asked);
-        let Some(next) = higher.min_by(|a, b| a.asked.total_cmp(&b.asked)) else { continue };
+        let higher = heights.iter().filter(|other| other.offered > this.offered);
+        let Some(next) = higher.min_by(|a, b| a.offered.total_cmp(&b.offered)) else { continue };
         let Some((gave, gives)) = this.gave.zip(next.gave).filter(|(gave, _)| *gave > 0.0) else { continue };
         for (_, verdict) in of_step {
-            hold(verdict, next.asked / this.asked, gives / gave);
+            hold(verdict, next.offered / this.offered, gives / gave);
         }
     }
 }

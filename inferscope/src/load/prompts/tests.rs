@@ -314,3 +314,29 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_trace_whose_times_are_seconds_is_told() {
+    let trace = |step: f64| {
+        let entry = |n: u32| format!(r#"{{"timestamp":{},"input_length":5}}"#, f64::from(n) * step);
+        dataset(&(0..50).map(entry).collect::<Vec<_>>().join("\n"))
+    };
+    // Each 300 ms, and each 0.3.
+    assert_eq!(trace(300.0).looks_like_seconds(), None);
+    let rate = trace(0.3).looks_like_seconds().unwrap();
+    assert!((rate - 1e3 / 0.3).abs() < 1.0, "{rate}");
+    assert_eq!(dataset(r#"{"prompt":"a"}"#).looks_like_seconds(), None);
+}
+
+#[test]
+fn the_built_in_prompt_begins_otherwise_in_each_request_and_each_run() {
+    let first = |seed, id| {
+        let text = Prompts::built_in(seed).get(id).plain();
+        assert!(text.ends_with("why the sky is blue."), "{text}");
+        text.split(' ').next().unwrap().to_owned()
+    };
+    let words: std::collections::BTreeSet<String> = (0..200).map(|id| first(7, id)).collect();
+    assert_eq!(words.len(), 200);
+    assert_ne!(first(7, 0), first(8, 0));
+    assert_eq!(Prompts::built_in(7).len(), None);
+}

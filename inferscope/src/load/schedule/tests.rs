@@ -101,26 +101,63 @@ fn a_constant_rate_is_due_at_equal_steps_however_late_the_loop_is() {
     assert_eq!(s.next(Mono(7 + 30 * MS), 3), Next::Over);
 }
 
+/// When each measured request is due.
+fn all_due(phase: Phase) -> Vec<u64> {
+    let mut s = Schedule::new(phase);
+    let (mut now, mut due) = (Mono(0), Vec::new());
+    loop {
+        match s.next(now, 0) {
+            Next::Now(turn) => due.push(turn.scheduled.unwrap().0),
+            Next::At(t) => now = t,
+            Next::AfterOne => panic!("nothing is under way"),
+            Next::Over => return due,
+        }
+    }
+}
+
 #[test]
-fn poisson_arrivals_have_the_rate_the_spread_and_the_seed() {
-    let due = |seed| -> Vec<u64> {
-        let mut s = Schedule::new(Phase { seed, ..open(50.0, Arrival::Poisson, 20_001) });
-        std::iter::repeat_with(|| turn(s.next(Mono(u64::MAX), 0)).scheduled.unwrap().0).take(20_001).collect()
-    };
-    // `now` is late for all, so the first is due when it is asked for: only differences count.
-    let all = {
-        let mut s = Schedule::new(open(50.0, Arrival::Poisson, 20_001));
-        let first = turn(s.next(Mono(0), 0)).scheduled.unwrap().0;
-        let mut all = vec![first];
-        all.extend((0..20_000).map(|_| turn(s.next(Mono(u64::MAX), 0)).scheduled.unwrap().0));
-        all
-    };
-    let gaps: Vec<f64> = all.windows(2).map(|w| (w[1] - w[0]) as f64 / 1e6).collect();
-    let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
-    let spread = (gaps.iter().map(|g| (g - mean) * (g - mean)).sum::<f64>() / gaps.len() as f64).sqrt();
-    assert!((mean - 20.0).abs() < 0.6, "{mean}");
-    assert!((spread / mean - 1.0).abs() < 0.05, "an exponential's spread is its mean: {spread}");
-    assert_eq!(due(3), due(3));
+fn a_poisson_load_sends_the_number_that_its_rate_and_time_make() {
+    for seed in 0..50 {
+        let timed = Phase {
+            requests: None,
+            duration: Some(Nanos(20_000 * MS)),
+            seed,
+            ..open(5.0, Arrival::Poisson, 1)
+        };
+        assert_eq!(all_due(timed.clone()).len(), 100, "seed {seed}");
+        assert_ne!(all_due(timed.clone()), all_due(Phase { seed: seed + 1, ..timed }));
+    }
+    // And a number of requests takes the time that its rate makes.
+    let due = all_due(open(50.0, Arrival::Poisson, 20_000));
+    assert!(due.len() == 20_000 && due[19_999] < 400_000 * MS && due[19_999] > 399_000 * MS);
+}
+
+#[test]
+fn a_timed_open_load_goes_on_to_its_end_and_tells_what_was_offered() {
+    let phase =
+        Phase { requests: None, duration: Some(Nanos(1_000 * MS)), ..open(4.0, Arrival::Constant, 1) };
+    let mut s = Schedule::new(phase);
+    for n in 0..4 {
+        turn(s.next(Mono(n * 250 * MS), 0));
+    }
+    assert_eq!(s.next(Mono(751 * MS), 0), Next::At(Mono(1_000 * MS)), "its time is not up");
+    assert_eq!(s.next(Mono(1_000 * MS), 0), Next::Over);
+    assert_eq!(s.offered_over(), Some(Nanos(1_000 * MS)));
+    // What goes out late is offered over a longer time.
+    let mut s = Schedule::new(open(4.0, Arrival::Constant, 2));
+    turn(s.next(Mono(0), 0));
+    turn(s.next(Mono(3_000 * MS), 0));
+    assert_eq!(s.offered_over(), Some(Nanos(3_000 * MS)));
+    // Cut short, it is what was sent until then.
+    let mut s = Schedule::new(open(4.0, Arrival::Constant, 9));
+    turn(s.next(Mono(0), 0));
+    s.stop(Mono(100 * MS));
+    assert_eq!(s.offered_over(), Some(Nanos(100 * MS)));
+    assert_eq!(Schedule::new(phase_of_one()).offered_over(), None);
+}
+
+fn phase_of_one() -> Phase {
+    phase(0, 1, None)
 }
 
 #[test]

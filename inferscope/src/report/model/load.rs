@@ -14,10 +14,17 @@ pub struct Load {
     pub shape: String,
     /// `null` in an open loop and in a sweep.
     pub concurrency: Option<u32>,
+    /// Asked for.
     pub rate_per_s: Option<f64>,
+    /// Measured requests of an open loop over the time in which they went out; `null` in a sweep.
+    #[serde(default)]
+    pub offered_rate_per_s: Option<f64>,
+    /// Of arrival times and made prompts; --load-seed repeats them.
+    #[serde(default)]
+    pub seed: u64,
     /// `poisson` or `constant`, in an open loop.
     pub arrival: Option<String>,
-    /// `text`, `lines`, `dataset` or `synthetic`.
+    /// `built_in`, `text`, `lines`, `dataset` or `synthetic`.
     pub prompts: String,
     /// Asked for with `--input-tokens`, and what the server counted, the mean of a request.
     pub input_tokens_asked: Option<u32>,
@@ -31,7 +38,7 @@ pub struct Load {
     pub requests_sent: u64,
     pub requests_ok: u64,
     pub requests_failed: u64,
-    /// By cause, warm-up included, the most frequent first.
+    /// By cause, warm-up included, the earliest first.
     pub failures: Vec<FailureGroup>,
     /// Sent once more, on a fresh connection, because the server ended a kept-alive one without a byte of an answer. Their
     /// latencies count from the first sending.
@@ -58,6 +65,9 @@ pub struct FailureGroup {
     pub count: u64,
     /// Warm-up requests among them.
     pub warmup: u64,
+    /// When the first of them failed.
+    #[serde(default)]
+    pub first_ns: Option<u64>,
     /// The first of them in the server's words.
     pub example: String,
 }
@@ -95,15 +105,22 @@ pub struct Sweep {
 pub struct Knee {
     /// Index into `steps`.
     pub step: u64,
-    /// Its concurrency or rate.
+    /// Its concurrency or rate, as asked for.
     pub value: f64,
+    /// The rate that was sent.
+    #[serde(default)]
+    pub offered_rate_per_s: Option<f64>,
 }
 
 /// One step of a sweep.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Step {
     pub concurrency: Option<u32>,
+    /// Asked for.
     pub rate_per_s: Option<f64>,
+    /// As `load.offered_rate_per_s`.
+    #[serde(default)]
+    pub offered_rate_per_s: Option<f64>,
     pub requests_sent: u64,
     pub requests_ok: u64,
     pub requests_failed: u64,

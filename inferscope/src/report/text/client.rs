@@ -3,7 +3,7 @@
 //! Owns these lines for a load that is no sweep, and the table of its repetitions; a sweep's answer is `sweep`'s,
 //! the distributions are `latencies`'. Called by `text`.
 
-use super::humanize::{UNKNOWN, count, counted, duration, nanos, number, or_dash, share};
+use super::humanize::{UNKNOWN, count, counted, duration, nanos, number, or_dash, plain, share};
 use super::latencies::{LEAST_P99, p99};
 use super::layout::{Align, Ink, Page};
 use super::sweep;
@@ -44,6 +44,17 @@ fn single(page: &mut Page, load: &Load, timing: &Timing) {
     prompts(page, load);
     page.pair("in flight", &in_flight(&load.in_flight, load.concurrency));
     set_up(page, load);
+    if let Some((offered, asked)) = load.offered_rate_per_s.zip(load.rate_per_s) {
+        let seed = if load.arrival.as_deref() == Some("poisson") {
+            format!(" (--load-seed {} repeats the arrivals)", load.seed)
+        } else {
+            String::new()
+        };
+        page.pair(
+            "offered",
+            &format!("{} requests a second, of {} asked for{seed}", number(offered), plain(asked)),
+        );
+    }
     if load.shape != "closed" {
         page.pair("schedule", &schedule(&load.schedule_lag_ns));
     }
@@ -75,6 +86,15 @@ fn token_rate(timing: &Timing) -> String {
 
 /// What the rate leaves out, or what it was without the end of the load.
 fn beside(page: &mut Page, load: &Load, timing: &Timing) {
+    if let Some(window) = timing.window.as_ref().filter(|window| window.failed_output_tokens > 0) {
+        let tokens = counted(window.failed_output_tokens, "token", "tokens");
+        let text = if timing.output_tokens_per_s.is_some() {
+            format!("{tokens} of requests that failed are in the rate: the server worked for them")
+        } else {
+            format!("{tokens} in {}, of requests that failed later", nanos(window.length_ns))
+        };
+        page.pair("received", &text);
+    }
     if let Some(tail) = timing.tail.as_ref().filter(|tail| tail.output_tokens > 0) {
         let tokens = counted(tail.output_tokens, "token", "tokens");
         page.pair("after the load", &format!("{tokens} in {}: in no rate", nanos(tail.length_ns)));
@@ -141,7 +161,7 @@ pub(super) fn prompts(page: &mut Page, load: &Load) {
     let mean =
         load.input_tokens_mean.map(|mean| format!("{} tokens each by the server's usage", number(mean)));
     let text = match load.prompts.as_str() {
-        "text" => return,
+        "built_in" | "text" => return,
         "synthetic" => {
             format!("made here, {} tokens asked for", or_dash(load.input_tokens_asked, |n| count(n.into())))
         }

@@ -2,21 +2,24 @@
 //!
 //! Owns the lines of the causes, each with its first message. Called by `text`.
 
-use super::humanize::{count, counted};
+use super::humanize::{count, counted, nanos};
 use super::layout::{Ink, Page};
 use crate::report::model::{ErrorKind, FailureGroup, Load};
 
 /// Causes that are shown one by one.
 const SHOWN: usize = 8;
 
-/// The most frequent first, as the report has them.
+/// The earliest first, as the report has them: what comes after it is often its consequence.
 pub(super) fn failures(page: &mut Page, load: &Load) {
     if load.failures.is_empty() {
         return;
     }
     page.heading("Failures");
+    let several = load.failures.len() > 1;
     for group in load.failures.iter().take(SHOWN) {
-        page.pair(&format!("{} × {}", count(group.count), cause(group)), &group.example);
+        let when = group.first_ns.filter(|_| several).map(|t| format!("from {} on: ", nanos(t)));
+        let text = format!("{}{}", when.unwrap_or_default(), group.example);
+        page.pair(&format!("{} × {}", count(group.count), cause(group)), &text);
     }
     if let Some(more) = load.failures.len().checked_sub(SHOWN).filter(|more| *more > 0) {
         page.note(Ink::Dim, &format!("and {more} further causes, in the JSON report"));

@@ -187,7 +187,10 @@ fn knee(page: &mut Page, sweep: &Sweep) {
             let step = usize::try_from(knee.step).ok().and_then(|n| sweep.steps.get(n));
             let rate = step.and_then(|step| step.timing.output_tokens_per_s);
             let rate = rate.map(|rate| format!(", {} tokens/s", number(rate))).unwrap_or_default();
-            format!("{} {}{rate}: the last step below saturation", sweep.over, plain(knee.value))
+            let offered = knee.offered_rate_per_s.filter(|sent| (sent / knee.value - 1.0).abs() > 0.005);
+            let offered =
+                offered.map(|sent| format!(" ({} a second were sent)", number(sent))).unwrap_or_default();
+            format!("{} {}{offered}{rate}: the last step below saturation", sweep.over, plain(knee.value))
         }
         None => format!("none: {}", sweep.knee_reason.as_deref().unwrap_or("no reason given")),
     };
@@ -225,6 +228,14 @@ fn repeated(page: &mut Page, sweep: &Sweep) {
 
 /// How late an open loop's requests went out, at its worst.
 fn schedule(page: &mut Page, sweep: &Sweep) {
+    let offered: Vec<String> = sweep
+        .steps
+        .iter()
+        .filter_map(|step| Some(format!("{} at {}", number(step.offered_rate_per_s?), value(step))))
+        .collect();
+    if !offered.is_empty() {
+        page.pair("offered", &format!("requests a second that were sent: {}", offered.join(", ")));
+    }
     let lag = |dist: &Dist| p99(dist).map(|ns| (ns, "p99")).or(dist.max.map(|ns| (ns, "at most")));
     let lags = sweep.steps.iter().filter_map(|step| Some((lag(&step.schedule_lag_ns)?, step)));
     let Some(((lag, which), step)) = lags.max_by_key(|((lag, _), _)| *lag) else { return };

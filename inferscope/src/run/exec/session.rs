@@ -84,6 +84,7 @@ impl<'a> Session<'a> {
             loop {
                 match driver.meet().await {
                     Err(e) if e.may_pass() => last.replace(Some(e)),
+                    Err(e) => return driver.without_list(e),
                     answered => return answered,
                 };
                 sleep(ASK_INTERVAL).await;

@@ -201,7 +201,7 @@ fn failures_are_counted_where_requests_found_no_room_in_the_list() {
         &plain(&report),
         &[
             "39 ok, 1 failed, 3 cut off by the interruption",
-            "4 × interrupted     overloaded",
+            "4 × interrupted     from 5.88 s on: overloaded",
             "7 × other causes",
             "1 warm-up request among them",
         ],
