@@ -38,7 +38,7 @@ pub fn truth(log: &[Served]) -> HashMap<String, Vec<Write>> {
     log.iter().filter_map(|served| Some((served.id.clone()?, of(served)))).collect()
 }
 
-/// `truth`: by `x-request-id`, the writes with tokens.
+/// Of the measured requests. `truth`: by `x-request-id`, the writes with tokens.
 ///
 /// # Errors
 /// Where a request of the report, or one of its stamps, has no write.
@@ -48,6 +48,9 @@ pub fn compare(report: &Value, truth: &HashMap<String, Vec<Write>>) -> Result<St
     let run = report["run"]["id"].as_str().ok_or("no run id")?;
     let mut stamps = Stamps::default();
     for request in report["requests"].as_array().ok_or("no requests")? {
+        if request["warmup"] == true {
+            continue;
+        }
         let id = format!("inferscope-{run}-{}", request["id"]);
         let writes = truth.get(&id).ok_or_else(|| format!("the server knows no {id}"))?;
         let chunks = request["chunks"].as_array().ok_or("no chunks")?;
