@@ -60,7 +60,7 @@ pub(super) fn repeat(runs: &[Run], planned: u32) -> Option<model::Repeat> {
 
 /// Of the mean, on a logarithmic scale, as no figure is below 0: mean / f to mean x f, with
 /// f = exp(t x s / (mean x sqrt n)). Where the runs agree to some percent that is mean ± t x s / sqrt n. Of runs that do
-/// not, it holds the mean more often than that does (94% against 84% of 3 runs whose logarithms have a deviation of
+/// not, it holds the mean more often than that does (92% against 84% of 3 runs whose logarithms have a deviation of
 /// 1) or an interval of the logarithms, which is of the geometric mean.
 fn interval(values: Vec<f64>) -> model::Interval {
     let n = values.len() as f64;

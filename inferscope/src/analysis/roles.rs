@@ -1,10 +1,13 @@
 //! What part each process plays.
 //!
-//! Owns the rules that name a process root, wrapper, arbiter, worker or helper, and which workers fill the
-//! same slot one after another. They are plain thresholds on what was observed; a role is a label for a
-//! reader and changes no figure. Called by `processes`.
+//! Owns the rules that name a process root, wrapper, arbiter, worker, helper or service, and which workers fill the
+//! same slot one after another. They look at who forked and executed what, and at a process's life beside its
+//! parent's, never at the length of the run; a role is a label for a reader and changes no figure. Called by
+//! `processes`.
 
-use std::collections::HashSet;
+mod programs;
+
+use std::collections::{HashMap, HashSet};
 
 use crate::clock::Origin;
 use crate::event::{Birth, Observation, ProcessRecord, TrackerKind};
@@ -19,13 +22,8 @@ use super::slots::{Life, Place, places};
 pub(super) const WRAPPER_RSS_BYTES: u64 = 10 << 20;
 /// A process that ended sooner is a helper, whether a sample happened to catch it or not.
 const HELPER_LIFE: Nanos = Nanos::from_millis(200);
-/// In a run that is itself no longer than that, a helper takes less than this part of it.
-const HELPER_PART: u64 = 2;
-/// What a process that works itself runs for less than this part of the run is a helper, too.
-const PASSING_PART: i128 = 10;
-/// What Python's `multiprocessing` puts into the command line of the workers that it spawns: the option
-/// `--multiprocessing-fork`, and before it `from multiprocessing.spawn import …`.
-const PYTHON_SPAWN: &str = "multiprocessing";
+/// What took this part of its parent's whole life, or more, is what the parent was there for: no helper.
+const MAIN_PART: i128 = 2;
 /// Children of its own program that last, from which a process counts as the workers' arbiter.
 const ARBITER_CHILDREN: usize = 2;
 
@@ -44,7 +42,6 @@ pub(super) fn parts(origin: Origin, target: &TargetFound, o: &Observation) -> Ve
         o,
         given: root_records(&target.roots, &o.processes),
         whole_cgroup: target.cgroup.is_some(),
-        brief: Nanos(HELPER_LIFE.0.min(o.ended.since(o.started).0 / HELPER_PART)),
         set_cpu: o.cpu_exited.total() + o.cpu_living.total(),
         lineage,
     };
@@ -76,29 +73,69 @@ struct Cast<'a> {
     given: HashSet<usize>,
     /// Then whatever came into the cgroup from outside is a root as well.
     whole_cgroup: bool,
-    /// A process that ended sooner is a helper.
-    brief: Nanos,
     set_cpu: Nanos,
 }
 
 impl Cast<'_> {
     fn roles(&self) -> Vec<Role> {
-        let ended_briefly = (0..self.o.processes.len()).filter(|i| self.is_brief(*i));
+        let ended_briefly =
+            (0..self.o.processes.len()).filter(|i| !self.given.contains(i) && self.is_brief(*i));
         let helpers: HashSet<&str> = ended_briefly.map(|i| self.record(i).comm.as_str()).collect();
         let mut roles = vec![Role::Worker; self.o.processes.len()];
         for i in self.lineage.downwards() {
             let parent = self.lineage.parent(i).map(|p| roles[p]);
             roles[i] = self.role(i, parent, &helpers);
         }
+        self.make_alike(&mut roles);
         roles
+    }
+
+    /// Jobs of one program below one kind of parent are of one kind, some of them brief and some not: the compilers of a
+    /// build. They get the role that most of them have; what a helper runs helps.
+    fn make_alike(&self, roles: &mut [Role]) {
+        let order = self.lineage.downwards();
+        let mut names: HashMap<(usize, &str), usize> = HashMap::new();
+        // Numbers of kinds begin where those of records, each root's own, end.
+        let mut kinds: Vec<usize> = (0..roles.len()).collect();
+        let mut votes: HashMap<usize, (u32, u32)> = HashMap::new();
+        let is_job = |i: usize, parent: usize| {
+            !self.given.contains(&i) && self.record(i).exited.is_some() && !self.is_kin(parent, i)
+        };
+        for &i in &order {
+            let Some(parent) = self.lineage.parent(i) else { continue };
+            let next = roles.len() + names.len();
+            kinds[i] = *names.entry((kinds[parent], self.record(i).comm.as_str())).or_insert(next);
+            if is_job(i, parent) {
+                let (helpers, others) = votes.entry(kinds[i]).or_default();
+                *(if roles[i] == Role::Helper { helpers } else { others }) += 1;
+            }
+        }
+        for i in order {
+            let Some(parent) = self.lineage.parent(i) else { continue };
+            let (helpers, others) = votes.get(&kinds[i]).copied().unwrap_or_default();
+            let may_change = matches!(roles[i], Role::Helper | Role::Worker | Role::Wrapper);
+            if may_change && is_job(i, parent) && helpers > 0 && others > 0 {
+                roles[i] = if helpers >= others { Role::Helper } else { Role::Worker };
+            }
+            if roles[parent] == Role::Helper && roles[i] != Role::Service && !self.given.contains(&i) {
+                roles[i] = Role::Helper;
+            }
+        }
     }
 
     fn role(&self, i: usize, parent: Option<Role>, helpers: &HashSet<&str>) -> Role {
         let given = self.given.contains(&i);
-        if !given && (self.is_brief(i) || self.is_unfinished(i, helpers)) {
+        if self.is_forkserver(i) {
+            return Role::Arbiter;
+        }
+        if !given && self.is_service(i) {
+            return Role::Service;
+        }
+        if !given && (parent == Some(Role::Helper) || self.is_brief(i) || self.is_unfinished(i, helpers)) {
             return Role::Helper;
         }
-        if self.workers(i).count() >= ARBITER_CHILDREN {
+        // What a shell's subshells do is a pipeline's work, whoever else is a subshell.
+        if !programs::is_shell(&self.record(i).comm) && self.workers(i).count() >= ARBITER_CHILDREN {
             return Role::Arbiter;
         }
         if given || (parent.is_none() && self.may_come_from_outside(i)) {
@@ -109,10 +146,29 @@ impl Cast<'_> {
             Some(Role::Wrapper) if self.only_waits(i) && lasting_child() => Role::Wrapper,
             // Under a shell or an arbiter the workers may be recycled as often as that.
             Some(Role::Wrapper) | None => Role::Worker,
-            Some(Role::Arbiter) if self.lineage.parent(i).is_some_and(|p| self.is_kin(p, i)) => Role::Worker,
-            Some(_) if self.is_passing(i) => Role::Helper,
-            _ => Role::Worker,
+            Some(Role::Arbiter) if self.is_of_its_parents_program(i) => Role::Worker,
+            Some(_) if self.is_too_young(i) => Role::Unknown,
+            Some(_) if !self.is_of_its_parents_program(i) && self.is_job(i) => Role::Helper,
+            Some(_) => Role::Worker,
         }
+    }
+
+    fn is_of_its_parents_program(&self, i: usize) -> bool {
+        self.lineage.parent(i).is_some_and(|parent| self.is_kin(parent, i))
+    }
+
+    /// By its command line, and not its parent's: a fork shows what its parent executed.
+    fn is_called(&self, i: usize, is: fn(&[String]) -> bool) -> bool {
+        let argv = |i: usize| self.record(i).argv.as_deref().unwrap_or_default();
+        is(argv(i)) && !self.lineage.parent(i).is_some_and(|parent| is(argv(parent)))
+    }
+
+    fn is_service(&self, i: usize) -> bool {
+        self.is_called(i, programs::is_service)
+    }
+
+    fn is_forkserver(&self, i: usize) -> bool {
+        self.is_called(i, programs::is_forkserver)
     }
 
     /// Into a cgroup. What was forked there while records were lost may have a parent that was not told.
@@ -139,28 +195,40 @@ impl Cast<'_> {
     fn is_brief(&self, i: usize) -> bool {
         let record = self.record(i);
         let unseen = record.birth == Birth::Forked && record.times_sampled == 0;
-        record.exited.is_some() && self.is_younger(i, self.brief).unwrap_or(unseen)
+        let brief = record.exited.is_some() && self.is_younger(i, HELPER_LIFE).unwrap_or(unseen);
+        brief && !self.is_main_work(i)
+    }
+
+    /// Its parent ended too, and was there for it.
+    fn is_main_work(&self, i: usize) -> bool {
+        let parent = self.lineage.parent(i).filter(|p| self.record(*p).exited.is_some());
+        let ages = parent.and_then(|parent| self.age(i).zip(self.age(parent)));
+        ages.is_some_and(|(age, parents)| age.saturating_mul(MAIN_PART) >= parents)
+    }
+
+    /// It ended by itself while its parent went on. What a signal ended was not done: a server's engine that crashed.
+    fn is_job(&self, i: usize) -> bool {
+        let record = self.record(i);
+        let killed = record.exit.is_some_and(|exit| exit.signal.is_some());
+        record.exited.is_some() && !killed && !self.is_main_work(i)
+    }
+
+    /// What it would have come to the end of the observation does not tell.
+    fn is_too_young(&self, i: usize) -> bool {
+        self.record(i).exited.is_none() && self.is_younger(i, HELPER_LIFE) == Some(true)
     }
 
     /// Too young at the end of the observation to be told by its age, and one of those that end in no time
     /// had its name.
     fn is_unfinished(&self, i: usize, helpers: &HashSet<&str>) -> bool {
         let record = self.record(i);
-        record.exited.is_none()
-            && self.is_younger(i, self.brief) == Some(true)
-            && helpers.contains(record.comm.as_str())
-    }
-
-    /// Ended after a small part of the run.
-    fn is_passing(&self, i: usize) -> bool {
-        let run = i128::from(self.o.ended.since(self.o.started).0);
-        self.record(i).exited.is_some() && self.age(i).is_some_and(|age| age * PASSING_PART < run)
+        self.is_too_young(i) && helpers.contains(record.comm.as_str())
     }
 
     fn lasts(&self, i: usize) -> bool {
         let record = self.record(i);
         let seen = record.birth == Birth::AliveAtStart || record.times_sampled > 0;
-        self.is_younger(i, self.brief).map_or(seen, |young| !young)
+        self.is_younger(i, HELPER_LIFE).map_or(seen, |young| !young || self.is_main_work(i))
     }
 
     /// Has children, one thread, little memory, under 1% of the set's CPU. What is unknown speaks
@@ -179,7 +247,10 @@ impl Cast<'_> {
     /// are none.
     fn workers(&self, parent: usize) -> impl Iterator<Item = usize> + '_ {
         let children = self.lineage.children(parent).iter().copied();
-        children.filter(move |&c| self.is_kin(parent, c) && self.lasts(c) && !self.only_waits(c))
+        let is_worker = move |c: usize| {
+            self.is_kin(parent, c) && self.lasts(c) && !self.only_waits(c) && !self.is_service(c)
+        };
+        children.filter(move |&c| is_worker(c) && !self.is_forkserver(c))
     }
 
     /// It goes on with its parent's program: a fork that executed nothing; else what was started like the
@@ -193,8 +264,11 @@ impl Cast<'_> {
         if child.execs > 0 {
             // The same interpreter runs anything: a job, a helper, the next worker.
             let argv = child.argv.as_deref().unwrap_or_default();
-            let as_parent = !argv.is_empty() && parent.argv.as_deref() == Some(argv);
-            return same_file && (as_parent || argv.iter().any(|a| a.contains(PYTHON_SPAWN)));
+            // Some name themselves by their path where they were started by their name: node.
+            let theirs = parent.argv.as_deref().unwrap_or_default();
+            let as_parent =
+                argv.len() > 1 && argv.get(1..) == theirs.get(1..) || !argv.is_empty() && argv == theirs;
+            return same_file && (as_parent || programs::is_python_spawned(argv));
         }
         // Polling can't see an exec and a lost record doesn't tell of it: their count of none says nothing.
         let sees_execs = self.o.tracker == TrackerKind::Ebpf && self.o.loss.ring_full == 0;

@@ -1,7 +1,7 @@
 use super::*;
 use crate::analysis::fixture::{ORIGIN, ObservationBuilder, ProcessBuilder, ms};
 use crate::event::{Loss, LostRecords};
-use Role::{Arbiter, Helper, Root, Worker, Wrapper};
+use Role::{Arbiter, Helper, Root, Service, Unknown, Worker, Wrapper};
 
 fn tree(roots: &[u32]) -> TargetFound {
     TargetFound { roots: roots.to_vec(), descendants: true, ..TargetFound::default() }
@@ -188,10 +188,15 @@ fn without_a_known_start_what_no_sample_caught_is_a_helper() {
 
 #[test]
 fn what_a_worker_runs_for_a_while_is_a_helper_and_what_stays_is_not() {
-    let ffmpeg = |to| ProcessBuilder::new(12, 11, "ffmpeg").forked(1_000).exited(to);
+    let ffmpeg = |to| ProcessBuilder::new(12, 11, "ffmpeg").forked(1_000).exited(to).execs(1);
     assert_eq!(of(vec![bash(), server(11, 10), ffmpeg(1_999)], &[10]), [Wrapper, Worker, Helper]);
-    // An engine of its own that ended with the run.
-    assert_eq!(of(vec![bash(), server(11, 10), ffmpeg(9_000)], &[10]), [Wrapper, Worker, Worker]);
+    // However long it took.
+    assert_eq!(of(vec![bash(), server(11, 10), ffmpeg(9_000)], &[10]), [Wrapper, Worker, Helper]);
+    // An engine of its own that ended with its server, or crashed.
+    let server = || server(11, 10).forked(500).exited(9_100);
+    assert_eq!(of(vec![bash(), server(), ffmpeg(9_000)], &[10]), [Wrapper, Worker, Worker]);
+    let crashed = ProcessBuilder::new(12, 11, "ffmpeg").forked(1_000).ended(3_000, 9);
+    assert_eq!(of(vec![bash(), server(), crashed.execs(1)], &[10]), [Wrapper, Worker, Worker]);
 }
 
 #[test]
@@ -220,7 +225,7 @@ fn in_a_run_shorter_than_a_tick_the_main_work_is_no_helper() {
 
 #[test]
 fn a_reused_root_pid_is_not_the_root() {
-    let again = ProcessBuilder::new(10, 11, "sh").forked(500).exited(900);
+    let again = ProcessBuilder::new(10, 11, "sh").forked(500).exited(900).execs(1);
     assert_eq!(of(vec![again, bash(), server(11, 10)], &[10]), [Helper, Wrapper, Worker]);
 }
 
@@ -308,4 +313,233 @@ fn two_hundred_thousand_processes_of_reused_pids_take_no_time() {
     assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());
     assert_eq!(roles.iter().filter(|r| **r == Helper).count(), 200_000);
     assert_eq!(roles[..3], [Arbiter, Worker, Worker]);
+}
+
+/// A row of the table: a tree by the real one's forks, execs, names and titles, and the role of each process.
+struct Tree {
+    name: &'static str,
+    roots: &'static [u32],
+    processes: Vec<(ProcessBuilder, Role)>,
+}
+
+fn row(name: &'static str, processes: Vec<(ProcessBuilder, Role)>) -> Tree {
+    Tree { name, roots: &[10], processes }
+}
+
+/// An exec'd program that is small, as shells and build tools are.
+fn tool(pid: u32, ppid: u32, comm: &str, argv: &str) -> ProcessBuilder {
+    let argv: Vec<&str> = argv.split(' ').collect();
+    ProcessBuilder::new(pid, ppid, comm).exe(&format!("/usr/bin/{comm}")).argv(&argv).rss_mib(3).threads(1)
+}
+
+/// The same, large and at work.
+fn big(pid: u32, ppid: u32, comm: &str, argv: &str) -> ProcessBuilder {
+    tool(pid, ppid, comm, argv).rss_mib(60).cpu_ms(300, 30)
+}
+
+fn shells_and_builds() -> Vec<Tree> {
+    let gcc = |n: u32, from: u64, to: u64| {
+        let (driver, compiler) = (100 + 2 * n, 101 + 2 * n);
+        vec![
+            (tool(driver, 10, "gcc", "gcc -c a.c").forked(from).exited(to).execs(1), Helper),
+            (big(compiler, driver, "cc1", "cc1 a.c").forked(from + 2).exited(to - 2).execs(1), Helper),
+        ]
+    };
+    // Some of them are brief and one is not.
+    let make = [gcc(0, 100, 190), gcc(1, 100, 1_400), gcc(2, 200, 290), gcc(3, 300, 420)].concat();
+    vec![
+        row(
+            "a pipeline that lasts",
+            vec![
+                (tool(10, 1, "bash", "bash -c a|b"), Wrapper),
+                (big(11, 10, "producer", "producer").forked(5).execs(1), Worker),
+                (big(12, 10, "consumer", "consumer").forked(6).execs(1), Worker),
+            ],
+        ),
+        row(
+            "a pipeline of subshells",
+            vec![
+                (tool(10, 1, "bash", "bash -c (a)|(b)"), Wrapper),
+                (big(11, 10, "bash", "bash -c (a)|(b)").forked(5), Worker),
+                (big(12, 10, "bash", "bash -c (a)|(b)").forked(6), Worker),
+            ],
+        ),
+        row(
+            "a pipeline in a script that is over at once",
+            vec![
+                (tool(10, 1, "bash", "bash x.sh"), Wrapper),
+                (tool(11, 10, "grep", "grep a").forked(5).exited(9).execs(1), Helper),
+                (tool(12, 10, "sort", "sort").forked(6).exited(11).execs(1), Helper),
+                (big(13, 10, "server", "server").forked(20).execs(1), Worker),
+            ],
+        ),
+        row("make", [vec![(tool(10, 1, "make", "make -j4"), Wrapper)], make].concat()),
+    ]
+}
+
+fn python_trees() -> Vec<Tree> {
+    const TRACKER: &str =
+        "python3 -c from\u{a0}multiprocessing.resource_tracker\u{a0}import\u{a0}main;main(3)";
+    const SERVER: &str = "python3 -c from\u{a0}multiprocessing.forkserver\u{a0}import\u{a0}main;main(3,5)";
+    const SPAWN: &str =
+        "python3 -c from\u{a0}multiprocessing.spawn\u{a0}import\u{a0}spawn_main --multiprocessing-fork";
+    let main = || big(10, 1, "python3", "python3 serve.py");
+    let worker = |pid, ppid, argv: &str| big(pid, ppid, "python3", argv).forked(100);
+    vec![
+        row(
+            "multiprocessing, fork",
+            vec![
+                (main(), Arbiter),
+                (worker(11, 10, "python3 serve.py"), Worker),
+                (worker(12, 10, "python3 serve.py"), Worker),
+            ],
+        ),
+        row(
+            "multiprocessing, spawn",
+            vec![
+                (main(), Arbiter),
+                (tool(11, 10, "python3", TRACKER).forked(90).execs(1), Service),
+                (worker(12, 10, SPAWN).execs(1), Worker),
+                (worker(13, 10, SPAWN).execs(1), Worker),
+            ],
+        ),
+        row(
+            "multiprocessing, one spawned",
+            vec![
+                (main(), Root),
+                (tool(11, 10, "python3", TRACKER).forked(90).execs(1), Service),
+                (worker(12, 10, SPAWN).execs(1), Worker),
+            ],
+        ),
+        row(
+            "multiprocessing, forkserver",
+            vec![
+                (main(), Root),
+                (tool(11, 10, "python3", TRACKER).forked(90).execs(1), Service),
+                (tool(12, 10, "python3", SERVER).forked(95).execs(1), Arbiter),
+                // They show what the server of forks had executed.
+                (worker(13, 12, SERVER), Worker),
+                (worker(14, 12, SERVER), Worker),
+            ],
+        ),
+        row(
+            "gunicorn",
+            vec![
+                (big(10, 1, "gunicorn", "gunicorn app"), Arbiter),
+                (big(11, 10, "gunicorn", "gunicorn app").exited(2_000), Worker),
+                (big(12, 10, "gunicorn", "gunicorn app").forked(100), Worker),
+                (big(13, 10, "gunicorn", "gunicorn app").forked(2_010), Worker),
+                (tool(14, 11, "sh", "sh -c job").forked(500).exited(1_400).execs(1), Helper),
+                (tool(15, 14, "convert", "convert x").forked(505).exited(1_398).execs(1), Helper),
+            ],
+        ),
+    ]
+}
+
+fn servers() -> Vec<Tree> {
+    let nginx = |pid, title: &str| {
+        let mut p = tool(pid, 10, "nginx", "x").argv(&[title]).forked(100);
+        if title.contains("worker") {
+            p = p.rss_mib(12).cpu_ms(200, 50);
+        }
+        p
+    };
+    let postgres = |pid, title: &str| big(pid, 10, "postgres", "x").argv(&[title]).forked(100);
+    let master = |comm: &str, title: &str| tool(10, 1, comm, "x").argv(&[title]);
+    vec![
+        row(
+            "nginx",
+            vec![
+                (master("nginx", "nginx: master process /usr/sbin/nginx"), Arbiter),
+                (nginx(11, "nginx: worker process"), Worker),
+                (nginx(12, "nginx: worker process"), Worker),
+                (nginx(13, "nginx: cache manager process"), Service),
+                (nginx(14, "nginx: cache loader process").exited(3_000), Service),
+            ],
+        ),
+        row(
+            "postgres",
+            vec![
+                (big(10, 1, "postgres", "postgres -D data"), Arbiter),
+                (postgres(11, "postgres: checkpointer "), Service),
+                (postgres(12, "postgres: walwriter "), Service),
+                (postgres(13, "postgres: app db 127.0.0.1(4000) SELECT"), Worker),
+                (postgres(14, "postgres: app db 127.0.0.1(4001) idle").exited(5_000), Worker),
+            ],
+        ),
+        row(
+            "php-fpm",
+            vec![
+                (master("php-fpm8.2", "php-fpm: master process (/etc/php-fpm.conf)"), Arbiter),
+                (big(11, 10, "php-fpm8.2", "x").argv(&["php-fpm: pool www"]).forked(100), Worker),
+                (big(12, 10, "php-fpm8.2", "x").argv(&["php-fpm: pool www"]).forked(100), Worker),
+            ],
+        ),
+        row(
+            "node's cluster, whose workers name themselves by their path",
+            vec![
+                (big(10, 1, "node", "node app.js"), Arbiter),
+                (big(11, 10, "node", "/usr/bin/node app.js").forked(100).execs(1), Worker),
+                (big(12, 10, "node", "/usr/bin/node app.js").forked(100).execs(1), Worker),
+            ],
+        ),
+        row(
+            "an engine that its server started",
+            vec![
+                (big(10, 1, "ollama", "ollama serve"), Root),
+                (big(11, 10, "ollama", "/usr/bin/ollama runner --port 4000").forked(300).execs(1), Worker),
+            ],
+        ),
+        row(
+            "systemd",
+            vec![
+                (big(10, 0, "systemd", "/sbin/init"), Root),
+                (big(11, 10, "sshd", "sshd -D"), Worker),
+                (big(12, 10, "postgres", "postgres -D data"), Arbiter),
+                (big(13, 12, "postgres", "x").argv(&["postgres: a b c idle"]), Worker),
+                (big(14, 12, "postgres", "x").argv(&["postgres: a b c SELECT"]), Worker),
+                (big(15, 12, "postgres", "x").argv(&["postgres: walwriter"]), Service),
+                (tool(16, 10, "logrotate", "logrotate").forked(300).exited(1_900).execs(1), Helper),
+            ],
+        ),
+    ]
+}
+
+/// The roles of a tree that was watched up to then.
+fn watched(tree: &Tree, until: u64) -> Vec<Role> {
+    let processes = tree.processes.iter().map(|(p, _)| p.clone()).collect();
+    let mut o = ObservationBuilder::new().processes(processes).build();
+    o.ended = ms(until);
+    of_observation(
+        &TargetFound { roots: tree.roots.to_vec(), descendants: true, ..TargetFound::default() },
+        &o,
+    )
+}
+
+/// What has ended is what it is, however long the observation goes on; what lives is not judged by the run's length.
+#[test]
+fn each_tree_has_its_roles_whatever_the_length_of_the_run() {
+    for tree in shells_and_builds().into_iter().chain(python_trees()).chain(servers()) {
+        let expected: Vec<Role> = tree.processes.iter().map(|(_, role)| *role).collect();
+        for until in [5_100, 10_000, 100_000, 100_000_000] {
+            assert_eq!(watched(&tree, until), expected, "{} up to {until} ms", tree.name);
+        }
+    }
+}
+
+#[test]
+fn a_helper_is_none_the_less_one_in_a_short_run() {
+    let job = || ProcessBuilder::new(11, 10, "convert").forked(10).exited(400).execs(1);
+    for until in [401, 1_000, 3_900, 4_100, 60_000] {
+        let mut o = ObservationBuilder::new().processes(vec![server(10, 1), job()]).build();
+        o.ended = ms(until);
+        assert_eq!(of_observation(&tree(&[10]), &o), [Root, Helper], "{until}");
+    }
+}
+
+#[test]
+fn what_began_just_before_the_end_below_a_server_is_unknown() {
+    let late = |at| ProcessBuilder::new(11, 10, "x").forked(at).execs(1);
+    assert_eq!(of(vec![server(10, 1), late(9_801)], &[10]), [Root, Unknown]);
+    assert_eq!(of(vec![server(10, 1), late(9_800)], &[10]), [Root, Worker]);
 }

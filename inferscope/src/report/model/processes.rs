@@ -232,12 +232,17 @@ pub enum Role {
     Root,
     /// A root, or what such a wrapper started, that only waits for its child.
     Wrapper,
-    /// Forked two or more workers, which go on with its own program.
+    /// Forked two or more workers, which go on with its own program, or is there to: Python's forkserver.
     Arbiter,
     /// Does the work, for all that can be told.
     Worker,
-    /// Short-lived: ended within 200 ms, or was run by a worker for less than a tenth of the run.
+    /// Ended within 200 ms, or executed another program and ended by itself while its parent worked on; and what
+    /// such a process runs.
     Helper,
+    /// Kept by a runtime for itself beside the workers: Python's resource tracker, a database's background writer.
+    Service,
+    /// Younger than 200 ms at the end of the observation: a worker or a helper.
+    Unknown,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -221,5 +221,7 @@ const fn role(role: Role) -> &'static str {
         Role::Arbiter => "arbiter",
         Role::Worker => "worker",
         Role::Helper => "helper",
+        Role::Service => "service",
+        Role::Unknown => "unknown",
     }
 }
