@@ -15,6 +15,7 @@ mod sending;
 use crate::analysis::{self, TargetFound};
 use crate::clock::Origin;
 use crate::demo::{DemoError, Wrapped};
+use crate::event::Observation;
 use crate::launch::LaunchError;
 use crate::load::{Driver, LoadError};
 use crate::observe::gpu::{GpuError, Poller};
@@ -247,19 +248,24 @@ fn measure(plan: &Plan, load: &LoadPlan, mode: Mode, sink: &Sink) -> Result<u8, 
         gpu.rest(plan.observe.gpu_baseline, signals.recv()).await;
         Ok::<_, RunError>(signals)
     })?;
-    let (observer, none_reason) = start_observer(plan, &found, &mut notes)?;
+    let (mut observer, none_reason) = start_observer(plan, &found, &mut notes)?;
+    let marker = observer.as_ref().map(Observer::marker);
+    let rest = match &mut observer {
+        Some(observer) => runtime.block_on(observer.rest(signals.recv())),
+        None => None,
+    };
 
     let (log, interrupted) = runtime.block_on(async {
         let progress = sink.progress(load);
         let edges = gpu.edges();
-        let drive = Drive { driver: &driver, plan: load, server: &server, origin, progress, edges };
+        let drive = Drive { driver: &driver, plan: load, server: &server, origin, progress, edges, marker };
         sending::drive(drive, signals.recv()).await
     })?;
 
     notes.extend(said_of(&driver));
     let gpu = gpu.finish();
     let observation = observer.and_then(|o| {
-        let observation = o.finish();
+        let observation = o.finish().map(|o| Observation { rest, ..o });
         if observation.is_none() {
             notes.push(note("observer_panicked", "the observing thread panicked: what it saw is lost"));
         }

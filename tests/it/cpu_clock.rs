@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use inferscope_tests::binary;
 use inferscope_tests::cgroup::Cgroup;
+use inferscope_tests::emitter::Emitter;
 use inferscope_tests::needs;
 use inferscope_tests::spun::{Notes, Spinner};
 use serde_json::Value;
@@ -142,4 +143,113 @@ fn without_the_kernel_tracker_the_error_is_a_tick_for_each_running_thread() {
     let cpu = &report["processes"]["cpu"];
     assert!(number(&cpu["error_ns"]) >= 2_000_000, "{cpu:#}");
     assert!(cpu["error_reason"].as_str().is_some_and(|why| why.contains("tick")), "{cpu:#}");
+}
+
+/// One request of ten tokens in a fifth of a second, beside which the target does what it always does.
+fn profiled(spinner: &Spinner) -> Value {
+    let emitter = Emitter::start(&["--first-token", "20ms", "--interval", "20ms", "--tokens", "10"]);
+    let pid = spinner.pid().to_string();
+    let args = ["--endpoint", &emitter.endpoint, "--pid", &pid, "--json", "--gpu", "off", "--requests", "1"];
+    binary::run(&args).report()
+}
+
+/// Runs of each kind that are compared; of a machine that leaves inferscope waiting for a CPU some are withheld.
+const COMPARED: usize = 5;
+const MOST_RUNS: usize = 15;
+
+/// What a run told of its window: its ends, its CPU and that CPU's error.
+struct Told {
+    from: u64,
+    to: u64,
+    cpu_ns: f64,
+    error_ns: f64,
+}
+
+/// `None` where it is withheld, with the reason.
+fn told(report: &Value) -> Option<Told> {
+    let (origin, window) = (number(&report["run"]["origin_monotonic_ns"]), &report["timing"]["window"]);
+    let (span, efficiency) = (&window["spans"][0], &report["efficiency"]);
+    if let Some(why) = efficiency["cpu_reason"].as_str() {
+        needs::say(&format!("withheld: {why}"));
+        assert!(why.contains("give or take") && efficiency["cpu_ns_per_token"].is_null(), "{efficiency:#}");
+        return None;
+    }
+    let times_tokens = |name: &str| {
+        let one = efficiency[name].as_f64().unwrap_or_else(|| panic!("no {name}: {efficiency:#}"));
+        one * number(&window["output_tokens"]) as f64
+    };
+    Some(Told {
+        from: origin + number(&span["from_ns"]),
+        to: origin + number(&span["to_ns"]),
+        cpu_ns: times_tokens("cpu_ns_per_token"),
+        error_ns: times_tokens("cpu_ns_per_token_error"),
+    })
+}
+
+#[test]
+fn cpu_a_token_in_a_fifth_of_a_second_is_right_to_half_a_percent() {
+    if !needs::kernel("what runs on each CPU") {
+        return;
+    }
+    let _alone = alone();
+    for (threads, spin_us, sleep_us) in [(1, 1_000, 0), (2, 9_000, 7_000)] {
+        let mut apart = Vec::new();
+        for _ in 0..MOST_RUNS {
+            if apart.len() == COMPARED {
+                break;
+            }
+            let spinner = Spinner::start(threads, spin_us, sleep_us);
+            let Some(told) = told(&profiled(&spinner)) else { continue };
+            let notes = spinner.notes();
+            let at = |t| notes.used_at(t).expect("it spun all the time");
+            let (begin, end) = (at(told.from), at(told.to));
+            let (least, most) = ((end.0 - begin.1) as f64, (end.1 - begin.0) as f64);
+            let off = (least - told.cpu_ns).max(told.cpu_ns - most).max(0.0);
+            needs::say(&format!(
+                "{} ms: told {:.3} ms ± {:.3}, used {:.3} to {:.3}",
+                (told.to - told.from) / 1_000_000,
+                told.cpu_ns / 1e6,
+                told.error_ns / 1e6,
+                least / 1e6,
+                most / 1e6
+            ));
+            assert!(off <= told.error_ns + 2.0 * SLACK_NS as f64, "off by {off} ns");
+            apart.push(off / most);
+        }
+        apart.sort_unstable_by(f64::total_cmp);
+        assert!(!apart.is_empty(), "all were withheld");
+        assert!(apart[apart.len() / 2] < 0.005, "off by {apart:?} of the whole");
+    }
+}
+
+#[test]
+fn what_the_target_uses_at_rest_is_told_beside_a_tokens_cpu() {
+    if !needs::kernel("what runs on each CPU") {
+        return;
+    }
+    let _alone = alone();
+    let spinner = Spinner::start(1, 1_000, 0);
+    let report = profiled(&spinner);
+    let (efficiency, notes) = (&report["efficiency"], spinner.notes());
+    if efficiency["cpu_idle_reason"].is_string() {
+        needs::say(&format!("withheld: {}", efficiency["cpu_idle_reason"]));
+        assert!(efficiency["cpu_idle_ns_per_token"].is_null(), "{efficiency:#}");
+        return;
+    }
+    let ns = |name: &str| efficiency[name].as_f64().unwrap_or_else(|| panic!("no {name}: {efficiency:#}"));
+    let origin = number(&report["run"]["origin_monotonic_ns"]);
+    let [from, to] = ["from_ns", "to_ns"].map(|end| origin + number(&efficiency["cpu_rest"][end]));
+    // Longer, as it does not rest.
+    assert!((400_000_000..5_000_000_000).contains(&(to - from)), "{efficiency:#}");
+    let at = |t| notes.used_at(t).expect("it spun all the time");
+    let (begin, end) = (at(from), at(to));
+    let tokens = number(&report["timing"]["window"]["output_tokens"]) as f64;
+    // In the time of the load's window.
+    let in_window = number(&report["timing"]["window"]["length_ns"]) as f64 / (to - from) as f64 / tokens;
+    let (least, most) = ((end.0 - begin.1) as f64 * in_window, (end.1 - begin.0) as f64 * in_window);
+    let (idle, error) = (ns("cpu_idle_ns_per_token"), ns("cpu_idle_ns_per_token_error"));
+    needs::say(&format!("at rest: {idle} ± {error} ns a token, used {least} to {most}"));
+    let error = error + 2.0 * SLACK_NS as f64 * in_window;
+    assert!(least - error <= idle && idle <= most + error);
+    assert!(efficiency["definitions"]["cpu_idle_ns_per_token"].is_string(), "{efficiency:#}");
 }

@@ -138,9 +138,25 @@ const ENERGY: [(&str, &str); 6] = [
     ),
 ];
 
-/// What each figure of energy means.
-pub(super) fn energy() -> BTreeMap<String, String> {
-    ENERGY.iter().map(|(name, words)| ((*name).to_owned(), (*words).to_owned())).collect()
+const CPU: [(&str, &str); 3] = [
+    (
+        "cpu_ns_per_token",
+        "CPU time of every process of the set, ended ones included, over timing.window / the output tokens that arrived in \
+         it: prefill, waits that spin and what the set does without a load are in it, warm-up, start and end of the run are \
+         not. Read at the window's ends; between readings it is taken to grow evenly, and what else can have been is in its \
+         error. Withheld beyond an error of 25%",
+    ),
+    ("cpu_ns_per_request", "cpu_ns_per_token x the output tokens of a successful request, on average"),
+    (
+        "cpu_idle_ns_per_token",
+        "CPU time a second of the set in the rest of 0.2 to 0.5 s before the load x the window / the same tokens: the part of \
+         cpu_ns_per_token that other work of the set takes, as far as it goes on under load",
+    ),
+];
+
+/// What each figure of CPU and energy means.
+pub(super) fn costs() -> BTreeMap<String, String> {
+    CPU.iter().chain(&ENERGY).map(|(name, words)| ((*name).to_owned(), (*words).to_owned())).collect()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! What a token and a request cost.
+//! What a token and a request cost in CPU time.
 //!
-//! Owns the division of the set's CPU over the load's window; joules and money are `joules`'s. Never
-//! gives a figure whose window is too short for the samples. Called by `analysis`.
+//! Owns the division of the set's CPU over the load's window, its error, and the part of it that the set uses without a
+//! load; joules and money are `joules`'s. Withholds what is known too roughly. Called by `analysis`.
 
 use crate::clock::Mono;
 use crate::event::Observation;
@@ -13,87 +13,190 @@ use super::fold::Sums;
 use super::measured::Measured;
 use super::window::Window;
 
-/// A window holds at least this many sample intervals: interpolation errs by up to one interval's
-/// CPU at each end.
-const LEAST_INTERVALS: u64 = 10;
+/// A figure that may be off by more than this part of itself is withheld.
+const MOST_ERROR: f64 = 0.25;
+/// The share at rest may be off by this part of the whole.
+const MOST_REST_ERROR: f64 = 0.1;
+/// A set is at rest where the two halves of the rest differ by less than this part of the larger one, or of a CPU.
+const STEADY: f64 = 0.5;
+const STEADY_CPUS: f64 = 0.02;
+
+const NOTHING: &str = "nothing was sent";
+const NO_TOKENS: &str = "the number of tokens is unknown";
+const NO_REQUEST: &str = "no measured request succeeded";
+const NO_REST: &str = "the processes were not observed at rest before the load";
 
 pub(super) fn efficiency(inputs: &Inputs<'_>, measured: Option<&Measured>) -> model::Efficiency {
-    let sums = measured.map(|m| &m.sums);
-    let windows = sums.map(|s| s.windows()).unwrap_or_default();
-    let cpu = match cpu_in_windows(inputs, windows) {
-        Ok(cpu) => cpu.0 as f64,
-        Err(why) => {
-            return model::Efficiency { cpu_reason: Some(why), ..model::Efficiency::default() };
-        }
+    let Some(sums) = measured.map(|m| &m.sums) else {
+        return unknown(
+            inputs.observation.map_or_else(|| inputs.unobserved().to_owned(), |_| NOTHING.to_owned()),
+        );
     };
-    let tokens = sums.and_then(Sums::tokens_in_windows).filter(|n| *n > 0);
-    let per_token = tokens.map(|n| cpu / n as f64);
+    let per_token = match a_token(inputs, sums) {
+        Ok(per_token) => per_token,
+        Err(why) => return unknown(why),
+    };
     // A request that the window cuts counts by its tokens.
-    let per_request = per_token.zip(sums.and_then(Sums::tokens_a_request)).map(|(one, n)| one * n);
-    let cpu_reason = match (per_token, sums.is_some_and(|s| s.ok > 0)) {
-        (_, false) => Some("no measured request succeeded".to_owned()),
-        (None, true) => Some("the number of tokens is unknown".to_owned()),
-        (Some(_), true) => None,
-    };
+    let per_request = sums.tokens_a_request().map(|n| per_token.each(1.0 / n));
+    let at_rest = at_rest(inputs, sums, per_token);
     model::Efficiency {
-        cpu_ns_per_token: per_token,
-        cpu_ns_per_request: per_request,
-        cpu_reason,
+        cpu_ns_per_token: Some(per_token.ns),
+        cpu_ns_per_token_error: Some(per_token.error),
+        cpu_ns_per_request: per_request.map(|cpu| cpu.ns),
+        cpu_ns_per_request_error: per_request.map(|cpu| cpu.error),
+        cpu_idle_ns_per_token: at_rest.as_ref().ok().map(|cpu| cpu.ns),
+        cpu_idle_ns_per_token_error: at_rest.as_ref().ok().map(|cpu| cpu.error),
+        cpu_idle_reason: at_rest.err(),
+        cpu_rest: inputs.observation.and_then(|o| o.rest).map(|(from, to)| model::Span {
+            from_ns: inputs.origin.at(from).0,
+            to_ns: inputs.origin.at(to).0,
+        }),
         ..model::Efficiency::default()
     }
 }
 
-/// CPU of the set over all windows, or why it can't be told.
-pub(super) fn cpu_in_windows(inputs: &Inputs<'_>, windows: &[Window]) -> Result<Nanos, String> {
-    if windows.is_empty() {
-        return cpu_in_window(inputs, None);
+fn unknown(why: String) -> model::Efficiency {
+    model::Efficiency {
+        cpu_idle_reason: Some(why.clone()),
+        cpu_reason: Some(why),
+        ..model::Efficiency::default()
     }
-    windows.iter().map(|window| cpu_in_window(inputs, Some(*window))).sum()
 }
 
-/// CPU of the set between the window's ends, or why it can't be told.
-fn cpu_in_window(inputs: &Inputs<'_>, window: Option<Window>) -> Result<Nanos, String> {
+/// CPU of the set a token that was delivered, or why it can't be told.
+pub(super) fn a_token(inputs: &Inputs<'_>, sums: &Sums) -> Result<Used, String> {
+    if inputs.observation.is_some() && sums.ok == 0 && sums.sent > 0 {
+        return Err(NO_REQUEST.to_owned());
+    }
+    let cpu = in_windows(inputs, sums.windows())?;
+    let tokens = sums.tokens_in_windows().filter(|n| *n > 0).ok_or(NO_TOKENS)?;
+    Ok(cpu.each(tokens as f64))
+}
+
+/// CPU time in nanoseconds; the truth is within the error.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Used {
+    pub(super) ns: f64,
+    pub(super) error: f64,
+}
+
+impl Used {
+    fn each(self, n: f64) -> Self {
+        Self { ns: self.ns / n, error: self.error / n }
+    }
+}
+
+/// CPU of the set over all windows, or why it can't be told.
+fn in_windows(inputs: &Inputs<'_>, windows: &[Window]) -> Result<Used, String> {
     let observation = inputs.observation.ok_or_else(|| inputs.unobserved().to_owned())?;
-    let window = window.ok_or("nothing was sent")?;
-    let interval = observation.sample_interval.max(inputs.plan.observe.sample_interval);
-    let least = Nanos(interval.0.saturating_mul(LEAST_INTERVALS));
-    if window.length() < least {
+    if windows.is_empty() {
+        return Err(NOTHING.to_owned());
+    }
+    let curve = Curve::of(observation, inputs.host.cpus);
+    let mut sum = Used { ns: 0.0, error: 0.0 };
+    for window in windows {
+        let used = curve.between(window.from, window.to)?;
+        sum = Used { ns: sum.ns + used.ns, error: sum.error + used.error };
+    }
+    if sum.error > sum.ns * MOST_ERROR {
+        let length: Nanos = windows.iter().map(|w| w.length()).sum();
         return Err(format!(
-            "the load's window of {:.0} ms is shorter than {LEAST_INTERVALS} sample intervals ({:.0} ms)",
-            window.length().as_secs_f64() * 1e3,
-            least.as_secs_f64() * 1e3,
+            "the set's CPU over the load's window of {:.0} ms is {:.2} ms give or take {:.2} ms",
+            length.as_secs_f64() * 1e3,
+            sum.ns / 1e6,
+            sum.error / 1e6,
         ));
     }
-    let points = points(observation);
-    match (at(&points, window.from), at(&points, window.to)) {
-        (Some(from), Some(to)) if to >= from => Ok(to.saturating_sub(from)),
-        (Some(_), Some(_)) => Err("the set's CPU counter went back within the load's window".to_owned()),
-        _ => Err("the set was not observed over the whole of the load's window".to_owned()),
-    }
+    Ok(sum)
 }
 
-/// Cumulative CPU at the observation's start, each sample, and its end.
-fn points(observation: &Observation) -> Vec<(Mono, Nanos)> {
-    let total = observation.cpu_exited.total() + observation.cpu_living.total();
-    let mut points = vec![(observation.started, Nanos::ZERO)];
-    points.extend(observation.samples.iter().map(|s| (s.t, s.cpu)));
-    // A last sample of the living may be a hair above the final figures of the dead.
-    let last = points.last().map_or(Nanos::ZERO, |p| p.1);
-    points.push((observation.ended, total.max(last)));
-    points
+/// What the set uses without a load, a token that was delivered in the time: by what it used in the rest before it.
+fn at_rest(inputs: &Inputs<'_>, sums: &Sums, per_token: Used) -> Result<Used, String> {
+    let observation = inputs.observation.ok_or_else(|| inputs.unobserved().to_owned())?;
+    let (from, to) = observation.rest.filter(|(from, to)| to > from).ok_or(NO_REST)?;
+    let curve = Curve::of(observation, inputs.host.cpus);
+    let length = to.since(from).0;
+    let middle = from.plus(Nanos(length / 2));
+    let [all, first, second] =
+        [(from, to), (from, middle), (middle, to)].map(|(from, to)| curve.between(from, to));
+    let (all, first, second) = (all?, first?, second?);
+    let half = length as f64 / 2.0;
+    let apart = (first.ns - second.ns).abs() - first.error - second.error;
+    if apart > (first.ns.max(second.ns) * STEADY).max(half * STEADY_CPUS) {
+        return Err(format!(
+            "the set's CPU changed in the rest before the load: {:.2} CPUs, then {:.2}",
+            first.ns / half,
+            second.ns / half
+        ));
+    }
+    let loaded: Nanos = sums.windows().iter().map(|w| w.length()).sum();
+    let tokens = sums.tokens_in_windows().filter(|n| *n > 0).ok_or(NO_TOKENS)?;
+    let idle = all.each(length as f64 / loaded.0.max(1) as f64 * tokens as f64);
+    if idle.error > per_token.ns * MOST_REST_ERROR {
+        return Err(format!(
+            "a rest of {:.0} ms before the load tells the set's CPU too roughly",
+            length as f64 / 1e6
+        ));
+    }
+    Ok(idle)
 }
 
-/// The cumulative CPU at `t`, linear between the points around it; `None` outside them.
-fn at(points: &[(Mono, Nanos)], t: Mono) -> Option<Nanos> {
-    let after = points.partition_point(|p| p.0 < t);
-    let (later, cpu_later) = *points.get(after)?;
-    if later == t {
-        return Some(cpu_later);
+/// Cumulative CPU of the set over time, as far as it is known.
+struct Curve {
+    /// At the observation's start, each sample, and its end.
+    points: Vec<Point>,
+    /// The set can't use more in a time.
+    cpus: f64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Point {
+    t: Mono,
+    cpu: Nanos,
+    error: Nanos,
+}
+
+impl Curve {
+    fn of(observation: &Observation, cpus: Option<u32>) -> Self {
+        let total = observation.cpu_exited.total() + observation.cpu_living.total();
+        let samples = &observation.samples;
+        let error = |sample: Option<&crate::event::SetSample>| sample.map_or(Nanos::ZERO, |s| s.cpu_error);
+        let mut points =
+            vec![Point { t: observation.started, cpu: Nanos::ZERO, error: error(samples.first()) }];
+        points.extend(samples.iter().map(|s| Point { t: s.t, cpu: s.cpu, error: s.cpu_error }));
+        // A last sample of the living may be a hair above the final figures of the dead.
+        let last = points.last().map_or(Nanos::ZERO, |p| p.cpu);
+        points.push(Point { t: observation.ended, cpu: total.max(last), error: error(samples.last()) });
+        Self { points, cpus: cpus.map_or(f64::INFINITY, f64::from) }
     }
-    let (earlier, cpu_earlier) = *points.get(after.checked_sub(1)?)?;
-    let (part, whole) = (u128::from(t.since(earlier).0), u128::from(later.since(earlier).0));
-    let grown = u128::from(cpu_later.saturating_sub(cpu_earlier).0) * part / whole.max(1);
-    Some(cpu_earlier + Nanos(u64::try_from(grown).unwrap_or(u64::MAX)))
+
+    fn between(&self, from: Mono, to: Mono) -> Result<Used, String> {
+        match (self.at(from), self.at(to)) {
+            (Some(from), Some(to)) if to.ns >= from.ns => {
+                Ok(Used { ns: to.ns - from.ns, error: from.error + to.error })
+            }
+            (Some(_), Some(_)) => Err("the set's CPU counter went back within the load's window".to_owned()),
+            _ => Err("the set was not observed over the whole of the load's window".to_owned()),
+        }
+    }
+
+    /// The cumulative CPU at `t`, linear between the points around it; `None` outside them. How far off that may be
+    /// follows from the two, between which it only grows and no faster than the CPUs can run.
+    fn at(&self, t: Mono) -> Option<Used> {
+        let after = self.points.partition_point(|p| p.t < t);
+        let later = *self.points.get(after)?;
+        if later.t == t {
+            return Some(Used { ns: later.cpu.0 as f64, error: later.error.0 as f64 });
+        }
+        let earlier = *self.points.get(after.checked_sub(1)?)?;
+        let (begin, end) = (earlier.cpu.0 as f64, later.cpu.max(earlier.cpu).0 as f64);
+        let (since, until) = (t.since(earlier.t).0 as f64, later.t.since(t).0 as f64);
+        let even = (end - begin).mul_add(since / (since + until), begin);
+        let least = begin.max(self.cpus.mul_add(-until, end)).min(even);
+        let most = end.min(self.cpus.mul_add(since, begin)).max(even);
+        let read = earlier.error.max(later.error).0 as f64;
+        Some(Used { ns: even, error: (even - least).max(most - even) + read })
+    }
 }
 
 #[cfg(test)]
@@ -141,20 +244,76 @@ mod tests {
         assert_eq!(e.cpu_ns_per_request, Some(990e6));
     }
 
-    #[test]
-    fn a_window_shorter_than_ten_intervals_gives_no_figure() {
-        let e = fixture(300, 799).report().efficiency;
-        assert_eq!((e.cpu_ns_per_token, e.cpu_ns_per_request), (None, None));
-        assert!(e.cpu_reason.unwrap().contains("499 ms is shorter than 10 sample intervals (500 ms)"));
-        assert!(fixture(300, 800).report().efficiency.cpu_ns_per_token.is_some());
+    /// With a sample at the window's begin and end, as a run has them.
+    fn marked(sent: u64, done: u64) -> Fixture {
+        let mut f = fixture(sent, done);
+        let o = f.observation.as_mut().unwrap();
+        let at = |t: u64| SetSample { t: ms(t), cpu: Nanos(t * 500_000), ..o.samples[0] };
+        let (begin, end) = (at(sent), at(done));
+        o.samples.extend([begin, end]);
+        o.samples.sort_by_key(|s| s.t);
+        f
     }
 
     #[test]
-    fn an_interval_that_was_stretched_makes_the_least_window_longer() {
-        let mut f = fixture(310, 1_310);
-        f.observation.as_mut().unwrap().sample_interval = Nanos::from_millis(101);
-        let reason = f.report().efficiency.cpu_reason.unwrap();
-        assert!(reason.contains("1000 ms is shorter than 10 sample intervals (1010 ms)"), "{reason}");
+    fn a_short_window_between_marks_is_exact_and_one_between_samples_is_withheld() {
+        let e = marked(310, 510).report().efficiency;
+        assert_eq!((e.cpu_ns_per_request, e.cpu_ns_per_request_error), (Some(100e6), Some(0.0)));
+        let e = fixture(310, 410).report().efficiency;
+        assert_eq!((e.cpu_ns_per_token, e.cpu_ns_per_request), (None, None));
+        let why = e.cpu_reason.unwrap();
+        assert!(why.contains("window of 100 ms is 50.00 ms give or take 30.00 ms"), "{why}");
+    }
+
+    #[test]
+    fn the_error_is_what_can_have_happened_between_two_samples() {
+        let e = fixture(310, 1_310).report().efficiency;
+        // 25 ms of CPU within 50 ms, and each end 10 ms into them: it may be all used, or not begun.
+        let error = e.cpu_ns_per_request_error.unwrap();
+        assert!(error > 0.0 && error <= 2.0 * 20e6, "{error}");
+        // What each sample may be off by comes on top.
+        let mut f = marked(310, 510);
+        for s in &mut f.observation.as_mut().unwrap().samples {
+            s.cpu_error = Nanos::from_millis(4);
+        }
+        assert_eq!(f.report().efficiency.cpu_ns_per_request_error, Some(8e6));
+    }
+
+    fn rested(samples: &[(u64, u64)], sent: u64) -> model::Efficiency {
+        let mut f = marked(sent, sent + 1_000);
+        let o = f.observation.as_mut().unwrap();
+        let before = samples.last().unwrap().1;
+        let first = o.samples[0];
+        let rest =
+            samples.iter().map(|&(t, cpu)| SetSample { t: ms(t), cpu: Nanos::from_millis(cpu), ..first });
+        let load = o
+            .samples
+            .iter()
+            .filter(|s| s.t >= ms(sent))
+            .map(|s| SetSample { cpu: Nanos(s.cpu.0 + before * 1_000_000 - sent * 500_000), ..*s });
+        o.samples = rest.chain(load).collect();
+        o.rest = Some((ms(samples[0].0), ms(samples.last().unwrap().0)));
+        f.report().efficiency
+    }
+
+    #[test]
+    fn what_the_set_uses_at_rest_is_told_a_token() {
+        // A fifth of a CPU at rest, half a CPU in the second of ten tokens.
+        let e = rested(&[(50, 0), (100, 10), (200, 30), (250, 40)], 260);
+        assert_eq!((e.cpu_ns_per_token, e.cpu_idle_ns_per_token), (Some(50e6), Some(20e6)));
+        assert_eq!(e.cpu_idle_reason, None);
+        let nothing = rested(&[(50, 0), (150, 0), (250, 0)], 260);
+        assert_eq!(nothing.cpu_idle_ns_per_token, Some(0.0));
+    }
+
+    #[test]
+    fn a_rest_that_is_none_tells_nothing() {
+        let e = rested(&[(50, 0), (150, 100), (250, 101)], 260);
+        assert_eq!(e.cpu_idle_ns_per_token, None);
+        let why = e.cpu_idle_reason.unwrap();
+        assert!(why.contains("changed in the rest before the load: 1.00 CPUs, then 0.01"), "{why}");
+        let e = fixture(310, 1_310).report().efficiency;
+        assert_eq!((e.cpu_idle_ns_per_token, e.cpu_idle_reason.as_deref()), (None, Some(NO_REST)));
     }
 
     #[test]
@@ -177,9 +336,16 @@ mod tests {
     }
 
     #[test]
-    fn interpolation_saturates() {
-        let points = [(Mono(0), Nanos(0)), (Mono(u64::MAX), Nanos(u64::MAX))];
-        assert_eq!(at(&points, Mono(u64::MAX / 2)), Some(Nanos(u64::MAX / 2)));
-        assert_eq!(at(&points[..1], Mono(1)), None);
+    fn nothing_is_told_outside_of_the_points() {
+        let point = |t: u64, cpu: u64| Point { t: Mono(t), cpu: Nanos(cpu), error: Nanos::ZERO };
+        let curve = Curve { points: vec![point(10, 0), point(20, 10)], cpus: 1.0 };
+        assert_eq!(curve.at(Mono(15)), Some(Used { ns: 5.0, error: 0.0 }));
+        assert_eq!([curve.at(Mono(9)), curve.at(Mono(21))], [None, None]);
+        let idle = Curve { points: vec![point(10, 0), point(20, 1)], cpus: 1.0 };
+        // It ran at the begin or at the end.
+        let at = idle.at(Mono(15)).unwrap();
+        assert!((at.error - 0.5).abs() < 1e-9, "{at:?}");
+        let far = Curve { points: vec![point(0, 0), point(u64::MAX, u64::MAX)], cpus: 1.0 };
+        assert!(far.at(Mono(u64::MAX / 2)).is_some());
     }
 }

@@ -328,6 +328,7 @@ impl ObservationBuilder {
             cpu_unlisted: CpuTime::default(),
             cpu_error: Nanos::ZERO,
             cpu_error_reason: None,
+            rest: None,
             cgroups: std::collections::HashMap::new(),
             accounting: None,
             pss_reason: None,

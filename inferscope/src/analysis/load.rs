@@ -126,8 +126,7 @@ pub(super) fn sweep(
 
 fn step(inputs: &Inputs<'_>, done: &StepDone, energy: model::StepEnergy) -> model::Step {
     let (concurrency, rate_per_s) = heights(done.shape);
-    let cpu = efficiency::cpu_in_windows(inputs, done.sums.windows());
-    let tokens = done.sums.tokens_in_windows().filter(|n| *n > 0);
+    let cpu = efficiency::a_token(inputs, &done.sums);
     model::Step {
         concurrency,
         rate_per_s,
@@ -138,13 +137,9 @@ fn step(inputs: &Inputs<'_>, done: &StepDone, energy: model::StepEnergy) -> mode
         in_flight: in_flight(inputs.origin, done.phases.iter()),
         schedule_lag_ns: done.lag.clone(),
         timing: done.timing.clone(),
-        cpu_ns_per_token: cpu.as_ref().ok().zip(tokens).map(|(cpu, n)| cpu.0 as f64 / n as f64),
-        cpu_reason: match (cpu, tokens) {
-            (Err(why), _) => Some(why),
-            (Ok(_), None) if done.sums.ok == 0 => Some("no measured request succeeded".to_owned()),
-            (Ok(_), None) => Some("the number of tokens is unknown".to_owned()),
-            (Ok(_), Some(_)) => None,
-        },
+        cpu_ns_per_token: cpu.as_ref().ok().map(|cpu| cpu.ns),
+        cpu_ns_per_token_error: cpu.as_ref().ok().map(|cpu| cpu.error),
+        cpu_reason: cpu.err(),
         energy,
         devices: Vec::new(),
         saturated: done.saturated.clone(),

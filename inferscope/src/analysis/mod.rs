@@ -129,7 +129,7 @@ pub fn report(inputs: Inputs<'_>) -> model::Report {
     let efficiency = model::Efficiency {
         prefill_decode_reason: apart.as_ref().err().cloned(),
         prefill_decode: apart.ok(),
-        definitions: definitions::energy(),
+        definitions: definitions::costs(),
         ..efficiency
     };
     let mut validity = validity::validity(&inputs, &processes);

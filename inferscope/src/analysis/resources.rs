@@ -4,6 +4,7 @@
 
 use crate::event::{CgroupAccounting, Observation, ProcessRecord, SetSample};
 use crate::report::model::{self, PeakKind, SizeBy};
+use crate::units::Nanos;
 
 use super::Inputs;
 use super::stat::{stat, unknown};
@@ -52,7 +53,7 @@ pub(super) fn resources(inputs: &Inputs<'_>) -> model::Resources {
         memory_peak_reason: peak.reason,
         threads: stat(samples.iter().map(|s| u64::from(s.threads)), NO_SAMPLE),
         processes: stat(samples.iter().map(|s| u64::from(s.processes)), NO_SAMPLE),
-        cpu_percent: cpu_percent(samples),
+        cpu_percent: cpu_percent(samples, inputs.plan.observe.sample_interval),
         reason: None,
     }
 }
@@ -139,11 +140,29 @@ fn near(value: u64, whole: u64) -> bool {
     value >= whole.saturating_sub(whole / 50)
 }
 
-/// Of one CPU, between successive samples. The mean is over time, not over the intervals, so that
-/// one late sample does not weigh like a punctual one. An interval in which the counter went back
-/// says nothing and is left out.
-fn cpu_percent(samples: &[SetSample]) -> model::Stat {
+/// The samples that make intervals of at least `least`: what lies nearer to the one before, as at the load's ends, is
+/// passed over, but for the last.
+fn spaced(samples: &[SetSample], least: Nanos) -> Vec<&SetSample> {
+    let mut kept: Vec<&SetSample> = Vec::with_capacity(samples.len());
+    for sample in samples {
+        if kept.last().is_none_or(|before| sample.t.since(before.t) >= least) {
+            kept.push(sample);
+        }
+    }
+    // The last interval is longer instead.
+    if let (Some(last), true) = (samples.last(), kept.len() > 1) {
+        kept.pop();
+        kept.push(last);
+    }
+    kept
+}
+
+/// Of one CPU, between samples at least half of `interval` apart: in less, a few microseconds between the set's readings
+/// would be a share of a CPU. The mean is over time, not over the intervals, so that one late sample does not weigh like
+/// a punctual one. An interval in which the counter went back says nothing and is left out.
+fn cpu_percent(samples: &[SetSample], interval: Nanos) -> model::Stat {
     let (mut percents, mut used, mut over, mut left_out) = (Vec::new(), 0.0, 0.0, 0u64);
+    let samples = spaced(samples, Nanos(interval.0 / 2));
     for pair in samples.windows(2) {
         let wall = pair[1].t.since(pair[0].t).0 as f64;
         if pair[1].cpu < pair[0].cpu || wall <= 0.0 {
@@ -155,7 +174,7 @@ fn cpu_percent(samples: &[SetSample]) -> model::Stat {
         used += cpu;
         over += wall;
     }
-    let mut s = stat(percents, "it takes two samples");
+    let mut s = stat(percents, "it takes two samples, half an interval apart");
     if over > 0.0 {
         s.mean = Some(used / over * 100.0);
     }
@@ -218,7 +237,6 @@ fn none(why: &str, peak: Peak) -> model::Resources {
 mod tests {
     use super::*;
     use crate::analysis::fixture::{Fixture, ObservationBuilder, ProcessBuilder, accounting, ms};
-    use crate::units::Nanos;
 
     fn sample(t: u64, cpu_ms: u64) -> SetSample {
         SetSample {
@@ -235,21 +253,41 @@ mod tests {
     #[test]
     fn cpu_percent_is_of_one_cpu_and_its_mean_is_over_time() {
         // 50% for 100 ms, then 200% for 300 ms.
-        let s = cpu_percent(&[sample(0, 0), sample(100, 50), sample(400, 650)]);
+        let s = cpu_percent(&[sample(0, 0), sample(100, 50), sample(400, 650)], Nanos::from_millis(50));
         assert_eq!((s.count, s.min, s.max, s.last), (2, Some(50.0), Some(200.0), Some(200.0)));
         assert_eq!(s.mean, Some(162.5));
     }
 
     #[test]
     fn one_sample_has_no_rate() {
-        let s = cpu_percent(&[sample(0, 10)]);
+        let s = cpu_percent(&[sample(0, 10)], Nanos::from_millis(50));
         assert_eq!((s.count, s.mean), (0, None));
-        assert_eq!(s.reason.as_deref(), Some("it takes two samples"));
+        assert_eq!(s.reason.as_deref(), Some("it takes two samples, half an interval apart"));
+    }
+
+    #[test]
+    fn samples_nearer_than_half_an_interval_make_no_rate_of_their_own() {
+        // One busy thread all the time. At 102 ms and 301 ms a little more was read than had been used by then.
+        let samples = [
+            sample(0, 0),
+            sample(100, 100),
+            sample(102, 104),
+            sample(200, 200),
+            sample(299, 299),
+            sample(301, 303),
+        ];
+        let s = cpu_percent(&samples, Nanos::from_millis(100));
+        assert_eq!((s.count, s.min, s.last), (3, Some(100.0), Some(103.0 / 101.0 * 100.0)));
+        assert!(s.max < Some(103.0), "{s:?}");
+        // Nothing is left out of the mean.
+        assert_eq!(s.mean, Some(303.0 / 301.0 * 100.0));
+        let short = cpu_percent(&samples[1..3], Nanos::from_millis(100));
+        assert_eq!((short.count, short.mean), (0, None));
     }
 
     #[test]
     fn a_counter_that_went_back_gives_no_negative_rate() {
-        let s = cpu_percent(&[sample(0, 100), sample(100, 90), sample(200, 140)]);
+        let s = cpu_percent(&[sample(0, 100), sample(100, 90), sample(200, 140)], Nanos::from_millis(50));
         assert_eq!((s.count, s.min), (1, Some(50.0)));
         assert_eq!(s.reason.as_deref(), Some("1 of 2 intervals left out: the counter went back"));
     }

@@ -279,6 +279,8 @@ pub struct Observation {
     pub cpu_error: Nanos,
     /// Why running threads are only known up to when they were charged last; `None` where their time since is known.
     pub cpu_error_reason: Option<String>,
+    /// When nothing was sent yet, and for nothing else waited: what the set used in it, it uses without a load.
+    pub rest: Option<(Mono, Mono)>,
     /// Paths of the cgroups that records name, within the v2 hierarchy.
     pub cgroups: HashMap<u64, String>,
     /// `None` where the target is no whole cgroup.

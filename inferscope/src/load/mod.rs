@@ -60,6 +60,8 @@ pub trait Receiver {
     fn sent(&mut self, _warmup: bool) {}
     /// A request has ended; `loaded` is as far as it is known by now.
     fn request(&mut self, log: RequestLog, loaded: Loaded);
+    /// The load begins, or ends, to be applied now: what it costs is to be read at this moment.
+    fn edge(&mut self) {}
     /// A phase has ended, and all of its requests have been handed over. `Break` leaves out the steps that
     /// would follow.
     fn phase(&mut self, log: PhaseLog) -> ControlFlow<()>;

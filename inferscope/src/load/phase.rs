@@ -19,7 +19,7 @@ use super::schedule::{Next, Phase, Schedule, Turn};
 use super::timer::Timer;
 use super::{Driver, Receiver, Served};
 use crate::clock::Mono;
-use crate::event::{PhaseLog, RequestLog};
+use crate::event::{Loaded, PhaseLog, RequestLog};
 use crate::plan::Shape;
 use crate::units::Nanos;
 
@@ -57,6 +57,7 @@ impl Driver {
         let (mut last_sent, mut last_byte) = (started, started);
         let mut beat = started.plus(BEAT);
         let mut is_full = false;
+        let mut edges = Edges::default();
         loop {
             let mut due = None;
             let mut over = *stop.borrow();
@@ -88,10 +89,14 @@ impl Driver {
                     Next::Over => over = true,
                 }
             }
+            let now = Mono::now();
+            if edges.reached(now, schedule.loaded()) {
+                receiver.edge();
+            }
             if under_way.is_empty() && (over || due.is_none()) {
                 break;
             }
-            let wake = due.map_or(beat, |due| due.min(beat));
+            let wake = [due, edges.next(schedule.loaded())].into_iter().flatten().fold(beat, Mono::min);
             // What has arrived is read before anything else is begun.
             tokio::select! {
                 biased;
@@ -113,6 +118,8 @@ impl Driver {
                 _ = stop.changed(), if !over => {}
             }
         }
+        // Its last byte has come.
+        receiver.edge();
         let (loaded, ended) = (schedule.loaded(), Mono::now());
         Ok(PhaseLog {
             step: place.step,
@@ -197,6 +204,33 @@ fn stream(seed: u64, place: [u64; 2]) -> u64 {
     })
 }
 
+/// Which ends of the loaded part have been reached.
+#[derive(Debug, Default)]
+struct Edges {
+    begun: bool,
+    ended: bool,
+}
+
+impl Edges {
+    /// Whether one more was, by `now`.
+    fn reached(&mut self, now: Mono, loaded: Loaded) -> bool {
+        let passed = |edge: Option<Mono>| edge.is_some_and(|edge| edge <= now);
+        let before = (self.begun, self.ended);
+        self.begun |= passed(loaded.from);
+        self.ended |= self.begun && passed(loaded.to);
+        (self.begun, self.ended) != before
+    }
+
+    /// When the next one comes, as far as that is known.
+    fn next(&self, loaded: Loaded) -> Option<Mono> {
+        match (self.begun, self.ended) {
+            (false, _) => loaded.from,
+            (true, false) => loaded.to,
+            (true, true) => None,
+        }
+    }
+}
+
 fn in_number(requests: usize) -> u32 {
     u32::try_from(requests).unwrap_or(u32::MAX)
 }
@@ -204,4 +238,22 @@ fn in_number(requests: usize) -> u32 {
 fn thread_cpu() -> Nanos {
     let t = clock_gettime(ClockId::ThreadCPUTime);
     Nanos(t.tv_sec.unsigned_abs() * 1_000_000_000 + t.tv_nsec.unsigned_abs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Edges, Loaded, Mono};
+
+    #[test]
+    fn each_end_of_the_loaded_part_is_reached_once() {
+        let mut edges = Edges::default();
+        assert!(!edges.reached(Mono(5), Loaded::default()));
+        let ramp = Loaded { from: Some(Mono(10)), to: None };
+        assert_eq!((edges.reached(Mono(5), ramp), edges.next(ramp)), (false, Some(Mono(10))));
+        assert!(edges.reached(Mono(10), ramp) && !edges.reached(Mono(11), ramp));
+        let timed = Loaded { to: Some(Mono(20)), ..ramp };
+        assert_eq!((edges.reached(Mono(19), timed), edges.next(timed)), (false, Some(Mono(20))));
+        assert!(edges.reached(Mono(21), timed) && !edges.reached(Mono(22), timed));
+        assert_eq!(edges.next(timed), None);
+    }
 }

@@ -21,4 +21,4 @@ pub mod target;
 
 pub use cgroup::CgroupError;
 pub use ebpf::{EbpfError, probe as probe_tracker};
-pub use observer::{ObserveError, Observer};
+pub use observer::{Marker, ObserveError, Observer};

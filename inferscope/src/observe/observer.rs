@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 
@@ -39,6 +40,13 @@ const SHORTEST_TICK: Nanos = Nanos::from_millis(1);
 const LONGEST_UNCHARGED: Nanos = Nanos::from_millis(1_100);
 const NOT_TOLD: &str = "only the kernel tracker tells which threads run, and a running thread's CPU clock moves at the \
                         scheduler's tick";
+/// What a rest before the load takes: of a set that does nothing, and of one that does.
+const LEAST_REST: Nanos = Nanos::from_millis(200);
+const BUSY_REST: Nanos = Nanos::from_millis(500);
+/// Of one CPU, as a divisor: a set that uses more at rest works.
+const BUSY_PART: u64 = 100;
+/// A sample that takes longer is not waited for.
+const MARK_LIMIT: Nanos = Nanos::from_millis(200);
 /// An hour at 50 ms fits; beyond, neighbours are merged (see `series`).
 const MAX_SAMPLES: usize = 100_000;
 
@@ -58,7 +66,28 @@ pub enum ObserveError {
 pub struct Observer {
     thread: JoinHandle<Observation>,
     stop: Arc<OwnedFd>,
+    marker: Marker,
     target_ended: watch::Receiver<bool>,
+    latest: watch::Receiver<Used>,
+}
+
+/// Has the observer take a sample now, beside those of its interval.
+#[derive(Debug, Clone)]
+pub struct Marker(Arc<OwnedFd>);
+
+impl Marker {
+    /// Returns at once: the sample is taken by the observer's thread.
+    pub fn mark(&self) {
+        // An eventfd takes 2^64 - 2 such writes.
+        let _ = rustix::io::write(&*self.0, &1_u64.to_ne_bytes());
+    }
+}
+
+/// CPU of the set since the window's start.
+#[derive(Debug, Clone, Copy)]
+struct Used {
+    t: Mono,
+    cpu: Nanos,
 }
 
 impl Observer {
@@ -68,16 +97,51 @@ impl Observer {
     /// The target is gone, or the tracker that was asked for by name can't be had.
     pub fn start(plan: &ObservePlan, target: &Found) -> Result<Self, ObserveError> {
         let worker = Worker::begin(plan, target)?;
-        let target_ended = worker.tell_end.subscribe();
-        let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
-            .map_err(|e| ObserveError::Thread(e.into()))?;
-        let stop = Arc::new(stop);
-        let theirs = Arc::clone(&stop);
+        let (target_ended, latest) = (worker.tell_end.subscribe(), worker.latest.subscribe());
+        let event = || {
+            let made = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
+            made.map(Arc::new).map_err(|e| ObserveError::Thread(e.into()))
+        };
+        let (stop, marks) = (event()?, event()?);
+        let theirs = (Arc::clone(&stop), Arc::clone(&marks));
         let thread = std::thread::Builder::new()
             .name("observer".into())
-            .spawn(move || worker.run(&theirs))
+            .spawn(move || worker.run(&theirs.0, &theirs.1))
             .map_err(ObserveError::Thread)?;
-        Ok(Self { thread, stop, target_ended })
+        Ok(Self { thread, stop, marker: Marker(marks), target_ended, latest })
+    }
+
+    #[must_use]
+    pub fn marker(&self) -> Marker {
+        self.marker.clone()
+    }
+
+    /// Waits a little, in which nothing is to be sent, and longer where the set works all the same: from when to when
+    /// it was at rest. `None` where `stop` came first, or the observer did not get to it.
+    pub async fn rest(&mut self, stop: impl Future<Output = ()>) -> Option<(Mono, Mono)> {
+        let rested = async {
+            let from = self.used().await?;
+            sleep(LEAST_REST.to_duration()).await;
+            let mut to = self.used().await?;
+            let busy = to.cpu.saturating_sub(from.cpu).0.saturating_mul(BUSY_PART);
+            if busy > to.t.since(from.t).0 {
+                sleep(BUSY_REST.saturating_sub(LEAST_REST).to_duration()).await;
+                to = self.used().await?;
+            }
+            Some((from.t, to.t))
+        };
+        tokio::select! {
+            biased;
+            () = stop => None,
+            rested = rested => rested,
+        }
+    }
+
+    async fn used(&mut self) -> Option<Used> {
+        self.latest.mark_unchanged();
+        self.marker.mark();
+        timeout(MARK_LIMIT.to_duration(), self.latest.changed()).await.ok()?.ok()?;
+        Some(*self.latest.borrow())
     }
 
     /// Becomes true when no process of the target lives any more.
@@ -96,6 +160,14 @@ impl Observer {
     }
 }
 
+/// Why the observer's thread goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Woken {
+    Stop,
+    Mark,
+    Due,
+}
+
 struct Worker {
     tracker: Option<Tracker>,
     tracker_reason: Option<String>,
@@ -110,6 +182,8 @@ struct Worker {
     highest_cpu: Nanos,
     target_ended: Option<Mono>,
     tell_end: watch::Sender<bool>,
+    /// Of the last sample.
+    latest: watch::Sender<Used>,
     /// Losses after which the living were looked through again.
     seen_losses: u64,
     /// A process with several threads was moved in: its threads are not marked yet.
@@ -171,6 +245,7 @@ impl Worker {
             highest_cpu: Nanos::ZERO,
             target_ended: None,
             tell_end: watch::Sender::new(false),
+            latest: watch::Sender::new(Used { t: now, cpu: Nanos::ZERO }),
             seen_losses: 0,
             moved_in: false,
             failed_looks: 0,
@@ -232,18 +307,24 @@ impl Worker {
         self.table.appear(Mono::now(), node, birth, node.start_ticks.saturating_mul(tick_ns));
     }
 
-    fn run(mut self, stop: &OwnedFd) -> Observation {
+    fn run(mut self, stop: &OwnedFd, marks: &OwnedFd) -> Observation {
         let mut next_drain = self.started.plus(DRAIN_INTERVAL);
         loop {
             let now = Mono::now();
             let due = if self.tracker.is_some() { self.pace.due().min(next_drain) } else { self.pace.due() };
-            if self.wait(stop, due.since(now)) {
+            let woken = self.wait([stop, marks], due.since(now));
+            if woken == Woken::Stop {
                 break;
             }
             let now = Mono::now();
             self.drain();
             next_drain = now.plus(DRAIN_INTERVAL);
-            if now >= self.pace.due() {
+            if woken == Woken::Mark {
+                // How often it was asked is of no interest.
+                let _ = rustix::io::read(marks, &mut [0; 8]);
+                let (sample, _) = self.sample();
+                self.samples.push(sample);
+            } else if now >= self.pace.due() {
                 let cpu = own_thread_cpu();
                 let (sample, _) = self.sample();
                 self.samples.push(sample);
@@ -253,10 +334,10 @@ impl Worker {
         self.end()
     }
 
-    /// True when asked to stop.
-    fn wait(&self, stop: &OwnedFd, time: Nanos) -> bool {
+    /// Until one of the two is written to, much waits in the ring, or the time is over.
+    fn wait(&self, [stop, marks]: [&OwnedFd; 2], time: Nanos) -> Woken {
         let ring = self.tracker.as_ref().map(Tracker::ring_fd);
-        let mut fds = vec![PollFd::new(stop, PollFlags::IN)];
+        let mut fds = vec![PollFd::new(stop, PollFlags::IN), PollFd::new(marks, PollFlags::IN)];
         if let Some(ring) = &ring {
             fds.push(PollFd::new(ring, PollFlags::IN));
         }
@@ -266,7 +347,11 @@ impl Worker {
         };
         // An interrupted wait is only a short one.
         let _ = poll(&mut fds, Some(&timeout));
-        fds[0].revents().contains(PollFlags::IN)
+        match [&fds[0], &fds[1]].map(|fd| fd.revents().contains(PollFlags::IN)) {
+            [true, _] => Woken::Stop,
+            [false, true] => Woken::Mark,
+            [false, false] => Woken::Due,
+        }
     }
 
     fn drain(&mut self) {
@@ -338,6 +423,7 @@ impl Worker {
         }
         // Between a death and its final figure the sum could step back by a time slice.
         self.highest_cpu = self.highest_cpu.max(cpu);
+        self.latest.send_replace(Used { t, cpu: self.highest_cpu });
         let sample = SetSample {
             t,
             processes: look.processes,
@@ -465,6 +551,7 @@ impl Worker {
             cpu_unlisted,
             cpu_error: self.first_error + last.cpu_error,
             cpu_error_reason,
+            rest: None,
             cgroups,
             accounting,
             pss_reason: self.sampler.pss_reason,

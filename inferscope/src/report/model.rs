@@ -164,9 +164,24 @@ pub enum TargetKind {
 pub struct Efficiency {
     /// CPU of the whole set over the load's window, a token put out.
     pub cpu_ns_per_token: Option<f64>,
+    /// The truth is within it.
+    #[serde(default)]
+    pub cpu_ns_per_token_error: Option<f64>,
     pub cpu_ns_per_request: Option<f64>,
+    #[serde(default)]
+    pub cpu_ns_per_request_error: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cpu_reason: Option<String>,
+    /// The part of `cpu_ns_per_token` that the set uses without a load, by the rest before it.
+    #[serde(default)]
+    pub cpu_idle_ns_per_token: Option<f64>,
+    #[serde(default)]
+    pub cpu_idle_ns_per_token_error: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cpu_idle_reason: Option<String>,
+    /// The rest before the load that `cpu_idle_ns_per_token` is by.
+    #[serde(default)]
+    pub cpu_rest: Option<Span>,
     /// Of the devices that the target uses, over the load's window; the truth is within the error.
     pub joules_per_token: Option<f64>,
     pub joules_per_token_error: Option<f64>,
@@ -205,7 +220,7 @@ pub struct Efficiency {
     pub cost_per_million_tokens: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cost_reason: Option<String>,
-    /// What each figure of energy means, by name.
+    /// What each figure of CPU and energy means, by name.
     #[serde(default)]
     pub definitions: BTreeMap<String, String>,
 }

@@ -62,7 +62,7 @@ pub fn run(plan: &Plan) -> Result<u8, RunError> {
         }
         Ok::<_, RunError>(session)
     })?;
-    let (observer, found) = observe(&plan.observe, found(&command))?;
+    let (mut observer, found) = observe(&plan.observe, found(&command))?;
     let is_wanted = !session.over().interrupted;
     if is_wanted {
         command.open_gate()?;
@@ -77,7 +77,8 @@ pub fn run(plan: &Plan) -> Result<u8, RunError> {
                 Driven::default()
             }
             Some(driver) => {
-                let rest = Rest { gpu: &mut gpu, time: plan.observe.gpu_baseline };
+                let time = plan.observe.gpu_baseline;
+                let rest = Rest { gpu: &mut gpu, time, observer: &mut observer };
                 drive(&mut session, driver, command_plan, rest, origin, &sink).await
             }
             None => {
@@ -90,7 +91,7 @@ pub fn run(plan: &Plan) -> Result<u8, RunError> {
     drop(session);
 
     let gpu = gpu.finish();
-    let observation = observer.finish();
+    let observation = observer.finish().map(|o| Observation { rest: driven.rest, ..o });
     let mut notes: Vec<Validity> = driver.as_ref().map(said_of).unwrap_or_default();
     if observation.is_none() {
         notes.push(note("observer_panicked", "the observing thread panicked: what it saw is lost"));
@@ -166,12 +167,15 @@ struct Driven {
     log: Option<Measured>,
     failure: Option<RunError>,
     doubt: Option<Validity>,
+    /// Of the processes, before the load.
+    rest: Option<(Mono, Mono)>,
 }
 
 /// What is waited for between the server's first answer and the load.
 struct Rest<'a> {
     gpu: &'a mut Poller,
     time: Nanos,
+    observer: &'a mut Observer,
 }
 
 /// Waits for the server, drives it, and ends it.
@@ -189,9 +193,11 @@ async fn drive(
             driven.ready = Some(Mono::now());
             driven.doubt = super::sending::doubt_of(&server, sink);
             rest.gpu.rest(rest.time, session.interruption()).await;
+            driven.rest = rest.observer.rest(session.interruption()).await;
+            let marker = Some(rest.observer.marker());
             let progress = if progress::has_room(command) { sink.progress(load) } else { Progress::none() };
             let edges = rest.gpu.edges();
-            let drive = Drive { driver, plan: load, server: &server, origin, progress, edges };
+            let drive = Drive { driver, plan: load, server: &server, origin, progress, edges, marker };
             match super::sending::drive(drive, session.interruption()).await {
                 Ok((log, _)) => driven.log = Some(log),
                 Err(e) => driven.failure = Some(e),

@@ -12,6 +12,7 @@ use crate::analysis::Measured;
 use crate::clock::{Mono, Origin};
 use crate::event::{Calibration, Loaded, PhaseLog, RequestLog};
 use crate::load::{Doubt, Driver, Receiver, Served};
+use crate::observe::Marker;
 use crate::observe::gpu::Edges;
 use crate::plan::LoadPlan;
 use crate::report::model::{ErrorKind, Level, Validity};
@@ -98,6 +99,8 @@ pub(super) struct Drive<'a> {
     pub(super) progress: Progress,
     /// Where the devices' poll hears of the ends of windows.
     pub(super) edges: Edges,
+    /// Where the processes are observed.
+    pub(super) marker: Option<Marker>,
 }
 
 /// Takes in what comes, while it comes.
@@ -105,9 +108,16 @@ struct Intake<'a> {
     measured: Measured,
     progress: &'a mut Progress,
     edges: Edges,
+    marker: Option<Marker>,
 }
 
 impl Receiver for Intake<'_> {
+    fn edge(&mut self) {
+        if let Some(marker) = &self.marker {
+            marker.mark();
+        }
+    }
+
     fn calibrated(&mut self, by: Calibration) {
         self.measured.calibrated(by);
     }
@@ -145,13 +155,14 @@ pub(super) async fn drive(
     drive: Drive<'_>,
     stop: impl Future<Output = ()>,
 ) -> Result<(Measured, bool), RunError> {
-    let Drive { driver, plan, server, origin, mut progress, edges } = drive;
+    let Drive { driver, plan, server, origin, mut progress, edges, marker } = drive;
     let (tell, stopped) = tokio::sync::watch::channel(false);
     let mut interrupted = false;
     let mut intake = Intake {
         measured: Measured::new(plan, origin, server.model.as_deref()),
         progress: &mut progress,
         edges,
+        marker,
     };
     let result = {
         let load = driver.run(server, stopped, &mut intake);

@@ -22,10 +22,25 @@ pub(super) fn check(book: &mut Book<'_>, load: Option<&Load>) {
     let cpu = resources::cpu_within(book, &set.times());
     cpu_per(book, "/efficiency/cpu_ns_per_token", "/efficiency/cpu_reason", cpu, tokens, CPU);
     cpu_per(book, "/efficiency/cpu_ns_per_request", "/efficiency/cpu_reason", cpu, requests, CPU);
+    check_at_rest(book, &set, tokens);
     check_joules(book, tokens, requests);
     let energy = ["/gpu_summary/energy_mj", "/gpu_summary/energy_error_mj"];
     energy::check_parts(book, "/efficiency", &set, energy);
     check_cost(book, &set);
+}
+
+/// "CPU time a second of the set in the rest before the load x the window / the same tokens."
+fn check_at_rest(book: &mut Book<'_>, set: &Set<'_>, tokens: Option<f64>) {
+    let end = |name: &str| book.whole(&format!("/efficiency/cpu_rest/{name}"));
+    let Some((from, to)) = end("from_ns").zip(end("to_ns")) else {
+        book.is("/efficiency/cpu_idle_ns_per_token", Figure::Unknown, "there was no rest");
+        return;
+    };
+    let loaded: u64 = set.times().iter().map(|(from, to)| to - from).sum();
+    let part = loaded as f64 / (to - from) as f64;
+    let cpu = resources::cpu_within(book, &[(from, to)]).map(|(low, high)| (low * part, high * part));
+    const AT_REST: &str = "CPU of the set in the rest, by its length, for the window's length, a token";
+    cpu_per(book, "/efficiency/cpu_idle_ns_per_token", "/efficiency/cpu_idle_reason", cpu, tokens, AT_REST);
 }
 
 fn cpu_per(

@@ -9,6 +9,7 @@ const RAW: &str = "read at its source, in no list of the report";
 const MOMENT: &str = "at a moment, or of readings, that the report does not list";
 const OWN: &str = "what inferscope itself cost: it keeps no list of it";
 const COPY: &str = "evidence of an insight or a verdict: figures from elsewhere in the report";
+const BOUND: &str = "a bound: what can have happened between two samples";
 const LAST: &str = "the last stretch of a phase ends with it, at a moment that is not told";
 
 /// `*` is one key or place, `**` the rest. The first that fits holds.
@@ -74,6 +75,11 @@ const PATTERNS: &[(&str, &str)] = &[
     ("/gpu_summary/devices/**", INPUT),
     ("/gpu_summary/poll/**", OWN),
     ("/gpu_summary/**", MOMENT),
+    ("/efficiency/cpu_ns_per_token_error", BOUND),
+    ("/efficiency/cpu_ns_per_request_error", BOUND),
+    ("/efficiency/cpu_idle_ns_per_token_error", BOUND),
+    ("/efficiency/cpu_rest/**", INPUT),
+    ("/sweep/steps/*/cpu_ns_per_token_error", BOUND),
     ("/efficiency/cpu_package_joules", RAW),
     ("/efficiency/cpu_package_joules_error", RAW),
     ("/efficiency/cpu_joules_per_token", RAW),

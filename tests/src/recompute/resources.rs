@@ -74,8 +74,20 @@ fn check_peak(book: &mut Book<'_>, samples: &[Value]) {
 const LATER_NS: f64 = 5e6;
 
 fn check_cpu_percent(book: &mut Book<'_>) {
-    const DEFINITION: &str = "of one CPU, between two samples; the mean is over time";
-    let points = points(book);
+    const DEFINITION: &str = "of one CPU, between two samples at least half of the interval asked for apart; the mean is over time";
+    let least = book.whole("/self/sample_interval_asked_ns").unwrap_or(0) / 2;
+    let all = points(book);
+    let mut points: Vec<Point> = Vec::new();
+    for point in &all {
+        if points.last().is_none_or(|before| point.t.saturating_sub(before.t) >= least) {
+            points.push(*point);
+        }
+    }
+    // What is left at the end belongs to the last interval.
+    if let (Some(last), 2..) = (all.last(), points.len()) {
+        points.pop();
+        points.push(*last);
+    }
     let steps: Vec<(f64, f64)> = points
         .windows(2)
         .filter(|pair| pair[1].t > pair[0].t && pair[1].cpu >= pair[0].cpu)

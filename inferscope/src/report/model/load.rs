@@ -128,6 +128,9 @@ pub struct Step {
     pub schedule_lag_ns: Dist,
     pub timing: Timing,
     pub cpu_ns_per_token: Option<f64>,
+    /// The truth is within it.
+    #[serde(default)]
+    pub cpu_ns_per_token_error: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cpu_reason: Option<String>,
     #[serde(default)]

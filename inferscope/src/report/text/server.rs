@@ -11,6 +11,11 @@ use crate::report::model::{
     TargetKind, Tracker,
 };
 
+/// An error beyond this part of the figure is shown.
+const ROUGH: f64 = 0.01;
+/// The share of a set at rest is shown from this part on.
+const IDLE_MATTERS: f64 = 0.05;
+
 pub(super) fn processes(page: &mut Page, report: &Report) {
     page.heading("Server processes");
     let p = &report.processes;
@@ -30,8 +35,8 @@ pub(super) fn processes(page: &mut Page, report: &Report) {
         page.pair_in(if differs { Ink::Warn } else { Ink::Plain }, "against the cgroup", &against(&p.cpu));
     }
     if report.load.is_some() {
-        let steps = if report.sweep.is_some() { ", over all steps" } else { "" };
-        page.pair("CPU a token", &format!("{}{steps}", efficiency(&report.efficiency)));
+        let over = if report.sweep.is_some() { "over all steps' windows" } else { "over the load's window" };
+        page.pair("CPU a token", &efficiency(&report.efficiency, over));
     }
     memory(page, &report.resources, in_cgroup);
     page.pair("peak threads", &peak(&report.resources.threads, |n| format!("≥{}", count(n))));
@@ -130,8 +135,10 @@ fn cpu(p: &Processes, percent: &Stat) -> String {
         None => format!("over time unknown: {}", percent.reason.as_deref().unwrap_or("not sampled")),
     };
     let at_least = if cpu.lower_bound_reason.is_some() { "≥" } else { "" };
+    let rough = cpu.error_ns.filter(|error| *error as f64 > total as f64 * ROUGH);
+    let rough = rough.map(|error| format!(" ± {}", nanos(error))).unwrap_or_default();
     format!(
-        "{at_least}{} ({}, {}; {} by processes that ended); {busy}",
+        "{at_least}{}{rough} ({}, {}; {} by processes that ended); {busy}",
         nanos(total),
         part(cpu.user_ns, "user"),
         part(cpu.system_ns, "system"),
@@ -163,10 +170,28 @@ fn against(cpu: &ProcessesCpu) -> String {
     format!("{both}: {apart}% apart{why}")
 }
 
-fn efficiency(e: &Efficiency) -> String {
+fn efficiency(e: &Efficiency, over: &str) -> String {
     match (e.cpu_ns_per_token, e.cpu_ns_per_request) {
         (None, None) => format!("unknown: {}", e.cpu_reason.as_deref().unwrap_or("not measured")),
-        (token, request) => format!("{}, {} a request", or_dash(token, duration), or_dash(request, duration)),
+        (token, request) => {
+            let rough = e.cpu_ns_per_token_error.zip(token).filter(|(error, token)| *error > token * ROUGH);
+            let rough = rough.map(|(error, _)| format!(" ± {}", duration(error))).unwrap_or_default();
+            let at_rest =
+                e.cpu_idle_ns_per_token.zip(token).filter(|(idle, token)| *idle >= token * IDLE_MATTERS);
+            let at_rest = at_rest.map(|(idle, token)| {
+                let share = number((idle / token * 100.0).min(100.0));
+                format!(
+                    "; {} of a token's ({share}%) is what the set used at rest before the load",
+                    duration(idle)
+                )
+            });
+            format!(
+                "{}{rough}, {} a request, {over}{}",
+                or_dash(token, duration),
+                or_dash(request, duration),
+                at_rest.unwrap_or_default()
+            )
+        }
     }
 }
 

@@ -380,3 +380,25 @@ fn a_run_on_two_devices_of_four() {
     );
     insta::assert_snapshot!(text);
 }
+
+#[test]
+fn a_tokens_cpu_is_told_with_its_error_and_the_part_at_rest_where_they_matter() {
+    let mut report = engine().report();
+    let text = |report: &Report, error: f64, at_rest: Option<f64>| {
+        let mut report = report.clone();
+        let e = &mut report.efficiency;
+        (e.cpu_ns_per_token, e.cpu_ns_per_request) = (Some(60e6), Some(1_860e6));
+        (e.cpu_ns_per_token_error, e.cpu_idle_ns_per_token) = (Some(error), at_rest);
+        plain(&report)
+    };
+    assert_has(&text(&report, 0.5e6, Some(2.9e6)), &["60.0 ms, 1.86 s a request, over the load's window\n"]);
+    assert_has(
+        &text(&report, 0.7e6, Some(3e6)),
+        &[
+            "60.0 ms ± 700 µs, 1.86 s a request, over the load's window",
+            "; 3.00 ms of a token's (5.00%) is what the set used at rest before the load",
+        ],
+    );
+    report.processes.cpu.error_ns = Some(u64::MAX / 2);
+    assert_has(&text(&report, 0.0, None), &["s ± "]);
+}

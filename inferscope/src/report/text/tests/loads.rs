@@ -78,7 +78,7 @@ fn a_sweep_of_which_little_is_known_has_a_reason_for_each_dash() {
             "– tokens/s, TTFT, gap, e2e, CPU a token at 4: no measured request succeeded",
             "– gap at 8: no answer had two chunks with text",
             "– TTFT p99 at 8: a p99 takes 100 requests",
-            "– CPU a token at 8: the load's window of 175 ms is shorter",
+            "– CPU a token at 8: the set's CPU over the load's window of 175 ms is 87.50 ms give or take",
             "goodput             requests a second that kept e2e ≤ 60.0 ms",
             "latencies count from the intended send time",
         ],
