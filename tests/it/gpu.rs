@@ -22,6 +22,8 @@ mod split;
 mod traps;
 #[path = "gpu/verdict.rs"]
 mod verdict;
+#[path = "gpu/wave.rs"]
+mod wave;
 
 use inferscope_tests::gpu::{Ran, number};
 use inferscope_tests::needs::say;
@@ -47,7 +49,7 @@ fn points(curve: &[(f64, f64)]) -> Value {
 fn device(name: &str, total: u64, target: u64, power: &[(f64, f64)], limit_w: u64) -> Value {
     json!({
         "name": name, "uuid": format!("GPU-{name}"), "memory_total": total, "memory_reserved": 500_000_000,
-        "memory_used": target + 300_000_000, "sm": 50, "memory_busy": 30, "temperature": 60,
+        "memory_used": target + 300_000_000, "sm": [[0.0, 0.0], [1.0, 50.0]], "memory_busy": 30, "temperature": 60,
         "sm_clock": 1500, "max_sm_clock": 1980, "power_mw": points(power), "power_instant": true,
         "power_average_ms": 1000, "power_limit_mw": limit_w * 1000, "throttle": 0,
         "energy": {"start_mj": 123_456_789_u64, "refresh_ms": 100},

@@ -1,15 +1,18 @@
 //! How much energy went into a stretch of time, and how wrong that may be.
 //!
-//! Owns the two ways: the difference of a counter that moves on only now and then, and the area under readings of power.
-//! Never gives a figure for a time that the readings do not cover. Called by `gpus`, `joules` and `split`.
+//! Owns the two ways: the difference of a counter that moves on only now and then, and the area under readings of power
+//! (`fluctuation`: how wrong that is). Never gives a figure for a time that the readings do not cover. Called by `gpus`,
+//! `joules` and `split`.
 
 mod counter;
+mod fluctuation;
 
 use crate::clock::Mono;
 use crate::event::PowerPoint;
 use crate::units::Nanos;
 
 pub(super) use counter::Counter;
+pub(super) use fluctuation::Fluctuation;
 
 /// Between two readings of power further apart than this, anything may have happened.
 const LONG_GAP: Nanos = Nanos::from_millis(250);
@@ -44,26 +47,29 @@ impl Energy {
     }
 }
 
-/// The area under readings of power. Between two of them the truth is taken to lie between both; where they are far apart,
-/// anywhere between the lowest and the highest of all. `averaged`: a reading is the mean of the second before it, which
-/// moves up to half a second of a change over either end.
+/// What is known of readings of power.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kind {
+    /// Each is the mean of the second before it, which moves up to half a second of a change over either end. Else it is of
+    /// the moment, and of a power that may rise and fall between two of them.
+    pub(super) averaged: bool,
+    /// What the device draws at most, where no reading shows it.
+    pub(super) most_mw: Option<u64>,
+}
+
+/// The area under readings of power, with the error of what the power did between them (see [`Fluctuation`]). Where two are
+/// far apart it may have been anywhere between the lowest and the highest of all.
 ///
 /// # Errors
 /// In words: the readings do not cover the stretch.
-pub(super) fn integrated(
-    points: &[PowerPoint],
-    from: Mono,
-    to: Mono,
-    averaged: bool,
-) -> Result<Energy, String> {
+pub(super) fn integrated(points: &[PowerPoint], from: Mono, to: Mono, kind: Kind) -> Result<Energy, String> {
     let first = points.partition_point(|p| p.t <= from).checked_sub(1);
     let last = points.partition_point(|p| p.t < to);
     let (Some(first), true) = (first, last < points.len()) else {
         return Err("power was not read over the whole of the load's window".to_owned());
     };
     let around = &points[first..=last];
-    let lowest = around.iter().map(|p| p.mw).min().unwrap_or(0) as f64;
-    let highest = around.iter().map(|p| p.mw).max().unwrap_or(0) as f64;
+    let (lowest, highest) = range(around);
     let (mut mj, mut error_mj) = (0.0, 0.0);
     for pair in around.windows(2) {
         let (a, b) = (pair[0], pair[1]);
@@ -75,12 +81,14 @@ pub(super) fn integrated(
         let (start, end) = (a.t.max(from), b.t.min(to));
         let seconds = end.since(start).as_secs_f64();
         mj += f64::midpoint(at(start), at(end)) * seconds;
-        let spread = if whole > LONG_GAP { highest - lowest } else { a.mw.abs_diff(b.mw) as f64 };
-        // Of a whole piece the estimate is in the middle of what it may be; of a part it may be at the edge.
-        let is_whole = (start, end) == (a.t, b.t) && whole <= LONG_GAP;
-        error_mj += spread * seconds * if is_whole { 0.5 } else { 1.0 };
+        // Of a part of a piece all may be at the one edge or at the other.
+        if whole > LONG_GAP {
+            error_mj += (highest - lowest) * seconds;
+        } else if (start, end) != (a.t, b.t) {
+            error_mj += a.mw.abs_diff(b.mw) as f64 * seconds;
+        }
     }
-    if averaged {
+    if kind.averaged {
         let before = points[..first].iter().rev().take_while(|p| from.since(p.t) <= AVERAGED_OVER);
         let after = points[last..].iter().take_while(|p| p.t.since(to) <= AVERAGED_OVER);
         let (mut low, mut high) = (lowest, highest);
@@ -88,60 +96,51 @@ pub(super) fn integrated(
             (low, high) = (low.min(p.mw as f64), high.max(p.mw as f64));
         }
         error_mj += (high - low) * AVERAGED_OVER.as_secs_f64();
+    } else {
+        let fluctuation = Fluctuation::of([around].into_iter(), kind.most_mw);
+        error_mj += fluctuation.error_mj(to.since(from)) + fluctuation.stale_mj();
     }
     Ok(Energy { mj, error_mj })
 }
 
+/// The lowest and the highest, in milliwatts.
+fn range(points: &[PowerPoint]) -> (f64, f64) {
+    let lowest = points.iter().map(|p| p.mw).min().unwrap_or(0);
+    (lowest as f64, points.iter().map(|p| p.mw).max().unwrap_or(0) as f64)
+}
+
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     const fn ms(t: u64) -> Mono {
         Mono((10_000 + t) * 1_000_000)
     }
 
-    proptest! {
-        #[test]
-        fn the_truth_is_within_the_areas_error(steps in proptest::collection::vec((10_u64..700, 0_u64..=100), 30), every in 5_u64..100, from in 0_u64..500, length in 1_u64..2_000) {
-            let length = length.min(every * 29 - from.min(every));
-            let from = from.min(every);
-            // From each reading to the next the power jumps at any moment between them.
-            let power = |t: u64| {
-                let (a, b) = (steps[(t / every) as usize], steps[(t / every + 1) as usize]);
-                if t % every * 100 < a.1 * every { a.0 } else { b.0 }
-            };
-            let points: Vec<PowerPoint> =
-                (0..30).map(|n| PowerPoint { t: ms(n * every), mw: steps[n as usize].0 * 1_000 }).collect();
-            let energy = integrated(&points, ms(from), ms(from + length), false).unwrap();
-            let truth: u64 = (from..from + length).map(power).sum();
-            // The power changes at whole milliseconds only.
-            prop_assert!((energy.mj - truth as f64).abs() <= energy.error_mj + 1e-6, "{truth} is not {energy:?}");
-        }
-    }
+    const MOMENT: Kind = Kind { averaged: false, most_mw: None };
+    const SECOND: Kind = Kind { averaged: true, most_mw: None };
 
+    /// Between two readings the power may be anything: what each half of the time took may be all at either.
     #[test]
     fn half_of_the_time_between_two_readings_may_be_all_at_either() {
         let points = [(0, 100_000), (100, 300_000)].map(|(t, mw)| PowerPoint { t: ms(t), mw });
-        for (from, to) in [(0, 50), (50, 100)] {
-            let energy = integrated(&points, ms(from), ms(to), false).unwrap();
+        for (from, to) in [(0, 50), (50, 100), (0, 100)] {
+            let energy = integrated(&points, ms(from), ms(to), MOMENT).unwrap();
+            let seconds = (to - from) as f64 / 1e3;
             assert!(
-                energy.mj - energy.error_mj <= 5_000.0 && energy.mj + energy.error_mj >= 15_000.0,
+                energy.mj - energy.error_mj <= 100_000.0 * seconds
+                    && energy.mj + energy.error_mj >= 300_000.0 * seconds,
                 "{energy:?}"
             );
         }
-        // Of the whole of it the middle is never further off than half of the change.
-        let whole = integrated(&points, ms(0), ms(100), false).unwrap();
-        assert_eq!((whole.mj, whole.error_mj), (20_000.0, 10_000.0));
     }
 
     #[test]
     fn what_the_readings_do_not_cover_has_no_figure() {
         let points: Vec<_> = (0..20).map(|n| PowerPoint { t: ms(n * 50), mw: 1_000 }).collect();
-        assert!(integrated(&points, ms(10), ms(950), false).is_ok());
-        assert!(integrated(&points, ms(10), ms(951), false).is_err());
-        assert!(integrated(&points[1..], ms(10), ms(900), false).is_err());
+        assert!(integrated(&points, ms(10), ms(950), MOMENT).is_ok());
+        assert!(integrated(&points, ms(10), ms(951), MOMENT).is_err());
+        assert!(integrated(&points[1..], ms(10), ms(900), MOMENT).is_err());
     }
 
     #[test]
@@ -149,12 +148,10 @@ mod tests {
         let points: Vec<_> = (0..100)
             .map(|n| PowerPoint { t: ms(n * 50), mw: if n < 40 { 100_000 } else { 300_000 } })
             .collect();
-        let plain = integrated(&points, ms(1_500), ms(3_500), false).unwrap();
-        let averaged = integrated(&points, ms(1_500), ms(3_500), true).unwrap();
-        assert_eq!(averaged.mj, plain.mj);
-        assert!((averaged.error_mj - plain.error_mj - 200_000.0).abs() < 1e-6);
+        let averaged = integrated(&points, ms(1_500), ms(3_500), SECOND).unwrap();
+        assert!((averaged.error_mj - 200_000.0).abs() < 1e-6, "{averaged:?}");
         // Where power does not change an average says the same.
         let flat: Vec<_> = points.iter().map(|p| PowerPoint { mw: 100_000, ..*p }).collect();
-        assert_eq!(integrated(&flat, ms(1_500), ms(3_500), true).unwrap().error_mj, 0.0);
+        assert_eq!(integrated(&flat, ms(1_500), ms(3_500), SECOND).unwrap().error_mj, 0.0);
     }
 }

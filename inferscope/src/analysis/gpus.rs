@@ -6,6 +6,7 @@
 mod counted;
 mod counters;
 mod doubts;
+mod rest;
 mod spent;
 mod usage;
 
@@ -17,13 +18,15 @@ use crate::report::model;
 
 use super::Inputs;
 use super::energy::{Counter, Energy};
+use super::joules::Joules;
 use super::stat::{stat, unknown};
 use super::window::Window;
 
 pub(super) use counted::Counted;
 pub(super) use counters::{Told, told};
 pub(super) use doubts::doubts;
-pub(super) use spent::{Readings, power};
+use rest::{Rest, rest};
+pub(super) use spent::{ACCURACY, Readings, power};
 use spent::{energy_of, idle_power};
 pub(super) use usage::Members;
 use usage::{Usage, usage};
@@ -70,7 +73,12 @@ fn gpu(origin: Origin, log: &GpuLog, device: &GpuDevice, members: &Members, span
     let of = |query: &str, get: fn(&GpuReading) -> Option<f64>| stat(inside().filter_map(get), why(query));
     let whole = |query: &str, get: fn(&GpuReading) -> Option<u64>| stat(inside().filter_map(get), why(query));
     let power = energy_of(device, span);
-    let idle = idle_power(log, device);
+    let read_power = power_stat(device, span, why("power_mw"));
+    let rest = rest(log, device);
+    let idle = match &rest {
+        Rest::Computing(what) => Err(format!("the device was not at rest before the load: {what}")),
+        _ => idle_power(log, device),
+    };
     let above = power.as_ref().ok().zip(idle.as_ref().ok()).map(|(spent, idle)| {
         let seconds = span.seconds();
         Energy {
@@ -116,7 +124,6 @@ fn gpu(origin: Origin, log: &GpuLog, device: &GpuDevice, members: &Members, span
         sm_percent: of("sm_percent", |r| r.sm_percent.map(f64::from)),
         memory_percent: of("sm_percent", |r| r.memory_percent.map(f64::from)),
         counters: counters::counters(device, span),
-        power_mw: power_stat(device, span, why("power_mw")),
         power_source: device.power_source.map(|source| match source {
             PowerSource::Instant => "instant".to_owned(),
             PowerSource::Average => "average".to_owned(),
@@ -130,10 +137,17 @@ fn gpu(origin: Origin, log: &GpuLog, device: &GpuDevice, members: &Members, span
         nvlink_rx_kib_per_s: rate(device, span, |r| r.nvlink_rx_kib),
         throttle: throttle(device, span),
         energy_refresh_ns: Counter::of(&device.energy).refresh().map(|n| n.0),
+        mean_power_mw: mean_power(power.as_ref().ok().map(|p| p.energy), span).or(read_power.mean),
+        power_mw: read_power,
         energy_mj: power.as_ref().ok().map(|p| p.energy.whole_mj()),
         energy_error_mj: power.as_ref().ok().map(|p| p.energy.whole_error_mj()),
         energy_source: power.as_ref().ok().map(|p| p.source.to_owned()),
         energy_reason: power.err(),
+        at_rest: match rest {
+            Rest::Unknown => None,
+            Rest::Idle => Some(true),
+            Rest::Computing(_) => Some(false),
+        },
         idle_power_mw: idle.as_ref().ok().map(|i| i.whole_mj()),
         idle_power_reason: idle.err(),
         energy_above_idle_mj: above.map(Energy::whole_mj),
@@ -165,6 +179,12 @@ fn of_usage(usage: Usage) -> model::Gpu {
         shared_with: usage.shared_with,
         ..model::Gpu::default()
     }
+}
+
+/// Readings may miss what the counter holds; an energy that is known too roughly says less than they.
+fn mean_power(energy: Option<Energy>, span: &Span) -> Option<f64> {
+    let energy = energy.filter(|energy| Joules::of(*energy).is_known())?;
+    Some(energy.mj / span.seconds())
 }
 
 /// The driver's own samples where the window holds more of them.
@@ -286,7 +306,7 @@ pub(super) fn summary(
         reason,
         target_memory_bytes: sum(|g| g.target_memory_bytes),
         memory_bytes: sum(|g| g.limits.memory_bytes),
-        power_mw: used.iter().map(|g| g.power_mw.mean).sum(),
+        power_mw: used.iter().map(|g| g.mean_power_mw).sum(),
         energy_mj: sum(|g| g.energy_mj),
         energy_error_mj: sum(|g| g.energy_error_mj),
         energy_above_idle_mj: sum(|g| g.energy_above_idle_mj),

@@ -13,9 +13,9 @@ use crate::event::{GpuDevice, PowerPoint, PowerSource};
 use crate::report::model;
 use crate::units::Nanos;
 
-use super::energy::{Counter, Energy};
+use super::energy::{Counter, Energy, Fluctuation};
 use super::fold::Sums;
-use super::gpus::{Counted, Readings, power};
+use super::gpus::{ACCURACY, Counted, Readings, power};
 use super::joules::Joules;
 use super::window::Window;
 
@@ -44,6 +44,10 @@ pub(super) fn prefill_decode(
     let ways: BTreeSet<&str> =
         [&prefill, &decode].into_iter().flatten().flat_map(|known| known.1.clone()).collect();
     let (prefill, decode) = (prefill.map(|known| known.0), decode.map(|known| known.0));
+    let told = || [(&prefill, &parts.prefill), (&decode, &parts.decode)].into_iter();
+    let sum = told().filter_map(|(energy, _)| energy.as_ref().ok()).fold(Energy::NONE, |sum, e| sum.plus(*e));
+    let of_sum = told().filter(|(energy, _)| energy.is_ok()).flat_map(|(_, of)| of);
+    agrees(sum, of_sum.map(|w| w.length()).sum(), &sums.work.whole, counted)?;
     if let (Err(a), Err(b)) = (&prefill, &decode) {
         return Err(if a == b { a.clone() } else { format!("{a}; {b}") });
     }
@@ -75,6 +79,36 @@ pub(super) fn prefill_decode(
         joules_per_decode_token_error: a_decode_token.map(|j| j.error),
         decode_reason: decode.err(),
     })
+}
+
+/// Where counters hold the sum, parts that can't be of it are none.
+fn agrees(parts: Energy, time: Nanos, windows: &[Window], counted: &Counted<'_>) -> Result<(), String> {
+    let all = counted.each(windows, |device, counter| {
+        let counter = counter.as_ref().map_err(Clone::clone)?;
+        let of = |w: &Window| counter.between(w.from, w.to);
+        let spent =
+            windows.iter().map(of).try_fold(Energy::NONE, |sum, of| Ok::<_, String>(sum.plus(of?)))?;
+        Ok((spent, device.power.iter().map(|p| p.mw).max().unwrap_or(0) as f64))
+    });
+    // Without a counter there is nothing to contradict.
+    let Ok(all) = all else { return Ok(()) };
+    let whole = all.iter().fold(Energy::NONE, |sum, (spent, _)| sum.plus(*spent));
+    let rest = windows.iter().map(|w| w.length()).sum::<Nanos>().saturating_sub(time).as_secs_f64();
+    // What the time beside the parts may have taken.
+    let rest_mj: f64 = all.iter().map(|(_, most)| most * rest).sum();
+    let too_much = parts.mj - parts.error_mj > whole.mj + whole.error_mj;
+    let too_little = parts.mj + parts.error_mj + rest_mj < whole.mj - whole.error_mj;
+    if too_much || too_little {
+        return Err(format!(
+            "prefill and decode come to {:.1} J \u{b1} {:.1} J by the readings of power, and the counter says {:.1} J \u{b1} {:.1} J \
+             for all of it: what was read between is not what was drawn",
+            parts.mj / 1e3,
+            parts.error_mj / 1e3,
+            whole.mj / 1e3,
+            whole.error_mj / 1e3
+        ));
+    }
+    Ok(())
 }
 
 /// Why a sweep as a whole has none.
@@ -134,7 +168,7 @@ fn best(
         let sum = parts.iter().map(of).try_fold(Energy::NONE, |sum, of| Ok::<_, String>(sum.plus(of?)));
         Ok((sum?, "the energy counter"))
     });
-    let by_power = by_power(device, parts).map(|energy| (energy, "the power of the moment"));
+    let by_power = by_power(device, parts, counter.is_ok()).map(|energy| (energy, "the power of the moment"));
     match (by_counter, by_power) {
         (Ok(a), Ok(b)) => Ok(if a.0.error_mj <= b.0.error_mj { a } else { b }),
         (Ok(one), Err(_)) | (Err(_), Ok(one)) => Ok(one),
@@ -142,10 +176,10 @@ fn best(
     }
 }
 
-/// The area under the power of the moment. A part in which nothing was read may have had any power that was seen in the
-/// stretch; where most of the time lies in such parts, what they took was never seen. An average of a second is of both
-/// kinds of parts.
-fn by_power(device: &GpuDevice, parts: &[Window]) -> Result<Energy, String> {
+/// The area under the power of the moment, all readings within such parts together being samples of it. A part in which
+/// nothing was read may have had any power that was seen in the stretch; where most of the time lies in such parts, what they
+/// took was never seen. An average of a second is of both kinds of parts.
+fn by_power(device: &GpuDevice, parts: &[Window], is_counted: bool) -> Result<Energy, String> {
     if device.power_source != Some(PowerSource::Instant) {
         return Err("its power is told as an average of a second, not of the moment".to_owned());
     }
@@ -155,20 +189,26 @@ fn by_power(device: &GpuDevice, parts: &[Window]) -> Result<Energy, String> {
     let begin = points.partition_point(|p| p.t <= first.from).saturating_sub(1);
     let end = (points.partition_point(|p| p.t < last.to) + 1).min(points.len());
     let stretch = &points[begin.min(end)..end];
-    let range = stretch.iter().map(|p| p.mw).max().zip(stretch.iter().map(|p| p.mw).min());
-    let spread = range.map_or(0, |(high, low)| high - low) as f64;
-    let (mut sum, mut unseen, mut all) = (Energy::NONE, 0.0, 0.0);
+    // Where a counter holds the sum, what no reading met can't be much.
+    let most_mw = power.kind.most_mw.filter(|_| !is_counted);
+    let whole = Fluctuation::of([stretch].into_iter(), most_mw);
+    let within = |part: &Window| {
+        let from = points.partition_point(|p| p.t < part.from);
+        &points[from..points.partition_point(|p| p.t <= part.to).max(from)]
+    };
+    let seen = Fluctuation::of(parts.iter().map(within), most_mw).refreshed_as(&whole);
+    let (mut sum, mut unseen, mut all) = (Energy::NONE, Nanos::ZERO, Nanos::ZERO);
     for part in parts {
-        let mut energy = power.energy(part)?;
-        let seconds = part.length().as_secs_f64();
+        sum.mj += power.energy(part)?.mj;
+        // A reading is of some moment of its call, and as old as a refresh: what it moves over the part's ends.
+        sum.error_mj += whole.stale_mj() + whole.range_mj(Nanos(STAMP_ERROR.0 * 2));
         if !is_seen(points, part) {
-            energy.error_mj = spread * seconds;
-            unseen += seconds;
+            unseen += part.length();
         }
-        energy.error_mj += spread * 2.0 * STAMP_ERROR.as_secs_f64();
-        all += seconds;
-        sum = sum.plus(energy);
+        all += part.length();
     }
+    sum.error_mj += whole.range_mj(unseen) + seen.error_mj(all.saturating_sub(unseen)) + ACCURACY * sum.mj;
+    let (unseen, all) = (unseen.as_secs_f64(), all.as_secs_f64());
     if unseen * 2.0 > all {
         return Err(format!(
             "the parts of {:.0} ms are too short for readings of power every {:.0} ms",

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use inferscope_tests::binary::{self, Running};
 use inferscope_tests::clock::monotonic_ns;
-use inferscope_tests::gpu::{Scene, number};
+use inferscope_tests::gpu::{Load, Scene, number};
 use inferscope_tests::script::steady;
 use inferscope_tests::timed_server::{Answer, TimedServer};
 use serde_json::json;
@@ -21,6 +21,7 @@ const POLLING: &str = "nvml";
 fn scene(before_w: f64, after_w: f64) -> Scene {
     let mut l4 = device("NVIDIA L4", 24 * GB, 2 * GB, &[(0.0, before_w * 1e3), (1.0, after_w * 1e3)], 72);
     l4["processes"] = json!([]);
+    l4["sm"] = json!(0);
     Scene::new(json!({"devices": [l4]}))
 }
 
@@ -71,6 +72,36 @@ fn a_command_without_a_load_is_measured_against_the_machine_without_it() {
     assert!(mean > 55_000.0, "{mean} mW hold the wait before the command");
     let (all, above) = (number(&gpu["energy_mj"]), number(&gpu["energy_above_idle_mj"]));
     assert!(above > all * 0.6 && above < all * 0.7, "40 of 60 W are above rest, not {above} of {all}");
+}
+
+/// Another's job runs all along: what the device draws before the load is none of a rest.
+#[test]
+fn a_device_on_which_something_computes_before_the_load_is_not_at_rest() {
+    let mut l4 = device("NVIDIA L4", 24 * GB, 2 * GB, &[(0.0, 69_000.0)], 72);
+    l4["sm"] = json!(97);
+    let ran = Scene::new(json!({"devices": [l4]})).run(Load { requests: 2, tokens: 25 }, &[]);
+    let gpu = ran.gpu(0);
+    assert_eq!((&gpu["at_rest"], &gpu["idle_power_mw"]), (&json!(false), &json!(null)));
+    assert!(gpu["idle_power_reason"].as_str().unwrap().contains("kernels ran 97% of that time"), "{gpu:#}");
+    assert_eq!(gpu["energy_above_idle_mj"], json!(null));
+    assert!(ran.has_doubt("gpu_not_at_rest"));
+}
+
+/// Nothing is sent: the observation is the window.
+#[test]
+fn an_observation_has_its_energy() {
+    let power = [(0.0, 60_000.0)];
+    let l4 = device("NVIDIA L4", 24 * GB, 2 * GB, &power, 72);
+    let report = Scene::new(json!({"devices": [l4]})).observe("2s");
+    let gpu = &report["gpus"][0];
+    let (mj, error) = (number(&gpu["energy_mj"]), number(&gpu["energy_error_mj"]));
+    // Polling begins with the first look and ends with the last.
+    let longest = number(&report["run"]["duration_ns"]) / 1e9 * 60_000.0;
+    assert!(
+        mj - error <= longest && mj + error >= 2.0 * 60_000.0 * 0.95,
+        "{mj} ± {error}, at most {longest}"
+    );
+    assert!(error > 0.0 && error < mj * 0.2, "{error}");
 }
 
 /// Sends SIGINT as soon as devices are polled; the exit code within ten seconds.

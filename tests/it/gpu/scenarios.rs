@@ -101,7 +101,7 @@ fn two_in_tensor_parallel_a_third_idle_and_a_fourth_of_others() {
     let (mj, error) = (number(&summary["energy_mj"]), number(&summary["energy_error_mj"]));
     assert!((mj - truth).abs() <= error, "{truth} is not {mj} ± {error}");
     check_joules(&ran, truth);
-    let power: f64 = (0..2).map(|i| number(&ran.gpu(i)["power_mw"]["mean"])).sum();
+    let power: f64 = (0..2).map(|i| number(&ran.gpu(i)["mean_power_mw"])).sum();
     assert!((number(&summary["power_mw"]) - power).abs() < 1e-3);
     assert_eq!((&ran.gpu(3)["target_memory_bytes"], &ran.gpu(3)["limited_by"]), (&json!(0), &json!(null)));
     assert!(ran.text.contains("not used"), "{}", ran.text);

@@ -23,10 +23,17 @@ fn in_turn() -> Vec<(f64, f64)> {
     for n in 0..REQUESTS {
         let begin = n as f64 * (PREFILL_MS as f64 + decode_ms);
         let turn = begin + PREFILL_MS as f64;
-        points.extend([(begin + 1.0, HIGHEST_W * 1e3), (turn, HIGHEST_W * 1e3)]);
-        points.extend([(turn + 1.0, 150_000.0), (turn + decode_ms, 150_000.0)]);
+        points.extend(level(begin, turn, HIGHEST_W * 1e3));
+        points.extend(level(turn, turn + decode_ms, 150_000.0));
     }
     points
+}
+
+/// As real power is, never quite the same: that shows how fresh the readings are.
+fn level(from: f64, to: f64, mw: f64) -> impl Iterator<Item = (f64, f64)> {
+    let steps = ((to - from - 1.0) / 15.0) as u32;
+    let ripple = move |n: u32| (from + 1.0 + f64::from(n) * 15.0, mw + f64::from(n % 2) * 200.0);
+    (0..=steps).map(ripple).chain([(to, mw)])
 }
 
 fn answer() -> Answer {
@@ -63,7 +70,7 @@ fn check(told: &Value, truth: [(f64, f64); 2]) {
         assert!((mj - joules).abs() <= error + slack, "{joules} is not {mj} ± {error}: {told:#}");
         // Else anything would do.
         assert!(slack < joules * 0.1, "the client's times are not the server's: {apart_ms} ms");
-        assert!(error < joules * 0.2, "an error of {error} says nothing about {joules}");
+        assert!(error < joules * 0.25, "an error of {error} says nothing about {joules}");
     }
 }
 

@@ -160,8 +160,9 @@ fn a_query_that_fails_now_and_then_takes_no_other_with_it() {
     let gpu = ran.gpu(0);
     let samples = gpu["samples"].as_array().unwrap();
     let without = |name: &str| samples.iter().filter(|s| s[name].is_null()).count();
-    assert!((4..=12).contains(&without("sm_percent")), "{} without", without("sm_percent"));
-    assert!((3..=9).contains(&without("memory_used_bytes")), "{} without", without("memory_used_bytes"));
+    assert!((4..=15).contains(&without("sm_percent")), "{} without", without("sm_percent"));
+    // Some six looks, at random places of their intervals.
+    assert!((3..=12).contains(&without("memory_used_bytes")), "{} without", without("memory_used_bytes"));
     assert_eq!((without("power_mw"), without("temperature_c")), (0, 0));
     assert_eq!(gpu["failed_queries"]["sm_percent"]["reason"], "an internal driver error occurred");
     assert!(ran.has_doubt("gpu_query_failed"));

@@ -140,9 +140,19 @@ pub(crate) fn utilization(asked: &Asked, last_seen_us: u64) -> Result<Vec<Proces
     if all.is_empty() || timestamp_us <= last_seen_us {
         return Err(abi::NOT_FOUND);
     }
+    // Before the curves begin nothing computes.
+    let begun = asked.driver.curve_ms(at) >= 0.0;
+    let sm = |p: &Process| if begun { p.sm } else { 0 };
     Ok(all
         .into_iter()
-        .map(|(pid, p)| ProcessUtilization { pid, timestamp_us, sm: p.sm, memory: 0, encoder: 0, decoder: 0 })
+        .map(|(pid, p)| ProcessUtilization {
+            pid,
+            timestamp_us,
+            sm: sm(p),
+            memory: 0,
+            encoder: 0,
+            decoder: 0,
+        })
         .collect())
 }
 

@@ -53,6 +53,20 @@ pub(in crate::analysis) fn doubts(gpus: &[Gpu], summary: Option<&GpuSummary>) ->
                 ),
             );
         }
+        if gpu.used_by_target == Some(true) && gpu.at_rest == Some(false) {
+            say(
+                Level::Warn,
+                "gpu_not_at_rest",
+                format!(
+                    "{}: its power at rest is unknown, and so is what the load drew above it; wait until nothing computes on \
+                     it, or name another device with --gpu",
+                    gpu.idle_power_reason.as_deref().map_or_else(
+                        || format!("device {index} was not at rest before the load"),
+                        |why| why.replacen("the device", &format!("device {index}"), 1)
+                    )
+                ),
+            );
+        }
         // Of a device that was away that is said already.
         let was_there = gpu.lost_ns.is_none() && gpu.interruptions.is_empty();
         for (query, failed) in gpu.failed_queries.iter().filter(|_| was_there) {

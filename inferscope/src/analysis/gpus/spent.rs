@@ -33,7 +33,10 @@ pub(super) fn counter(device: &GpuDevice) -> Result<Counter<'_>, String> {
             let away = device.interruptions.iter().map(|away| away.from);
             let mut breaks: Vec<Mono> = away.chain(jumps(device)).collect();
             breaks.sort_unstable();
-            Ok(Counter::broken(&device.energy, &breaks).drawing_at_most(most_mw(device)))
+            // Right beside a moment; whatever its limit, an idle device is not to have the error of a busy one.
+            let read = device.power.iter().map(|p| p.mw).max();
+            let most = read.map(|mw| mw.saturating_mul(MOST_OF_LIMIT)).or_else(|| most_mw(device));
+            Ok(Counter::broken(&device.energy, &breaks).drawing_at_most(most))
         }
     }
 }
@@ -99,18 +102,27 @@ pub(in crate::analysis) enum Readings {
     Sampled,
 }
 
+/// NVML's own word on its readings of power (nvml.h, `nvmlDeviceGetPowerUsage`): within 5%.
+pub(in crate::analysis) const ACCURACY: f64 = 0.05;
+
 /// Readings of power that belong together.
 pub(in crate::analysis) struct Power<'a> {
     pub(in crate::analysis) points: &'a [PowerPoint],
-    /// Each is the mean of the second before it, or it can't be told.
-    averaged: bool,
+    /// Taken for averages where it can't be told.
+    pub(in crate::analysis) kind: energy::Kind,
 }
 
 impl Power<'_> {
     /// # Errors
     /// In words: they do not cover the window.
     pub(in crate::analysis) fn energy(&self, window: &Window) -> Result<Energy, String> {
-        energy::integrated(self.points, window.from, window.to, self.averaged)
+        let area = energy::integrated(self.points, window.from, window.to, self.kind)?;
+        Ok(Energy { error_mj: ACCURACY.mul_add(area.mj, area.error_mj), ..area })
+    }
+
+    /// At rest nothing draws what no reading shows.
+    fn at_rest(self) -> Self {
+        Self { kind: energy::Kind { most_mw: None, ..self.kind }, ..self }
     }
 }
 
@@ -142,7 +154,9 @@ pub(in crate::analysis) fn power<'a>(
     }
     let first = points.partition_point(|p| p.t < begin);
     let last = points.partition_point(|p| p.t < end).max(first);
-    Ok(Power { points: &points[first..last], averaged })
+    let read = device.power_sampled.iter().map(|p| p.mw).max();
+    let kind = energy::Kind { averaged, most_mw: device.power_limit_mw.max(read) };
+    Ok(Power { points: &points[first..last], kind })
 }
 
 /// The sum over all windows.
@@ -156,7 +170,7 @@ pub(super) fn idle_power(log: &GpuLog, device: &GpuDevice) -> Result<Energy, Str
     let window = Window { from, to };
     let seconds = window.length().as_secs_f64();
     let spent = power(device, Readings::Polled, &window)
-        .and_then(|power| power.energy(&window))
+        .and_then(|power| power.at_rest().energy(&window))
         .or_else(|_| counter(device)?.between(from, to))
         .map_err(|_| "power was not read over the whole wait before the load".to_owned())?;
     Ok(Energy { mj: spent.mj / seconds, error_mj: spent.error_mj / seconds })

@@ -72,6 +72,9 @@ pub struct Gpu {
     #[serde(flatten)]
     pub counters: Counters,
     pub power_mw: Stat<u64>,
+    /// `energy_mj` over the time that it is of, where that is known within 25%, else the mean of the readings.
+    #[serde(default)]
+    pub mean_power_mw: Option<f64>,
     /// `instant`; `average`: over a second, or it can't be told.
     #[serde(default)]
     pub power_source: Option<String>,
@@ -106,6 +109,9 @@ pub struct Gpu {
     pub idle_power_mw: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub idle_power_reason: Option<String>,
+    /// Whether nothing computed on it in the wait before the load; `null`: there was none, or it can't be told.
+    #[serde(default)]
+    pub at_rest: Option<bool>,
     /// `energy_mj` without what the device would have used at rest.
     #[serde(default)]
     pub energy_above_idle_mj: Option<u64>,
@@ -306,7 +312,7 @@ pub struct GpuSummary {
     pub reason: Option<String>,
     pub target_memory_bytes: Option<u64>,
     pub memory_bytes: Option<u64>,
-    /// The sum of the devices' means.
+    /// The sum of the devices' `mean_power_mw`.
     pub power_mw: Option<f64>,
     pub energy_mj: Option<u64>,
     pub energy_error_mj: Option<u64>,

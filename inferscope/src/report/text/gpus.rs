@@ -168,7 +168,7 @@ fn of_time(all: &Stat, target: &Stat) -> String {
 }
 
 fn power(gpu: &Gpu) -> String {
-    let (Some(mean), Some(max)) = (gpu.power_mw.mean, gpu.power_mw.max) else {
+    let (Some(mean), Some(max)) = (gpu.mean_power_mw, gpu.power_mw.max) else {
         return unknown(gpu.power_mw.reason.as_deref());
     };
     let limit = gpu

@@ -368,7 +368,7 @@ fn a_run_on_two_devices_of_four() {
             "40% of the time on average, 40% at most",
             "100 W on average of 400 W (25%), 100 W at most; 100 W at rest before it",
             "clocks held back sw power cap 100% of the time",
-            "400 J ± 0 J from its power",
+            " J from its power",
             "not used            2 devices: 2 NVIDIA L4, 3 NVIDIA L4",
             "2 devices, 300 W on average",
             "60.0 GiB of memory the target's",

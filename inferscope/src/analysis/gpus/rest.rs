@@ -1,0 +1,43 @@
+//! Whether a device was at rest in the wait before the load.
+//!
+//! Owns the rule: what a device draws while anything computes on it is not what it draws at rest. A part of `gpus`.
+
+use crate::event::{GpuDevice, GpuLog};
+
+/// Of the time, or of the device. A display, a monitor, a server's heartbeat stay below.
+const LITTLE_PERCENT: f64 = 5.0;
+/// Of its limit: no device draws so much for nothing.
+const MUCH_POWER: f64 = 0.7;
+
+#[derive(Debug, PartialEq)]
+pub(super) enum Rest {
+    /// There was no wait, or nothing was told in it.
+    Unknown,
+    Idle,
+    /// What was seen, in words.
+    Computing(String),
+}
+
+pub(super) fn rest(log: &GpuLog, device: &GpuDevice) -> Rest {
+    let Some((from, to)) = log.baseline else { return Rest::Unknown };
+    let inside = || device.readings.iter().filter(|r| (from..=to).contains(&r.t));
+    let sm = mean(inside().filter_map(|r| r.sm_percent).map(f64::from));
+    if let Some(sm) = sm.filter(|sm| *sm > LITTLE_PERCENT) {
+        return Rest::Computing(format!("kernels ran {sm:.0}% of that time"));
+    }
+    let mut used = device.process_use.iter().filter(|u| (from..=to).contains(&u.t));
+    if let Some(used) = used.find(|u| f64::from(u.sm_percent) > LITTLE_PERCENT) {
+        return Rest::Computing(format!("process {} used {}% of it", used.pid, used.sm_percent));
+    }
+    let power = mean(inside().filter_map(|r| r.power_mw).map(|mw| mw as f64));
+    let share = power.zip(device.power_limit_mw.filter(|mw| *mw > 0)).map(|(mw, limit)| mw / limit as f64);
+    if let Some(share) = share.filter(|share| *share > MUCH_POWER) {
+        return Rest::Computing(format!("it drew {:.0}% of its power limit", share * 100.0));
+    }
+    if sm.or(power).is_some() { Rest::Idle } else { Rest::Unknown }
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, count) = values.fold((0.0, 0_u32), |(sum, count), v| (sum + v, count + 1));
+    (count > 0).then(|| sum / f64::from(count))
+}
