@@ -87,10 +87,11 @@ fn a_server_that_is_killed_is_told_by_its_first_victims_and_what_they_had() {
     let (report, error) = (&ended.stdout, &ended.stderr);
     let failures = report.find("Failures").unwrap_or_else(|| panic!("{ended:#?}"));
     let at = |what: &str| report[failures..].find(what).unwrap_or_else(|| panic!("no {what}: {ended:#?}"));
-    assert!(at("4 × cut off") < at("× not connected"), "the first cause leads: {report}");
+    // A further one may still connect while the server ends, and is cut off as well.
+    assert!(at("× cut off") < at("× not connected"), "the first cause leads: {report}");
     assert!(report.contains("received "), "what had arrived is told: {report}");
     if ended.code == Some(3) {
-        assert!(error.contains("first 4 × ") && error.contains("then "), "{error}");
+        assert!(error.contains("(8 failed): first ") && error.contains("; then "), "{error}");
         assert!(error.contains("while it answered: see its log"), "{error}");
         assert!(!error.contains("start the server"), "{error}");
     }
