@@ -88,7 +88,26 @@ pub(super) fn in_the_way(measured: &Measured) -> Vec<InTheWay> {
         code: "client_busy",
         why: format!("the thread that sends and reads used {percent:.0}% of a CPU"),
     });
+    let out = measured.sums.left_out;
+    let largest = measured.done.iter().filter_map(|d| d.timing.inter_chunk_ns.max).max();
+    let gaps = measured.done.iter().map(|d| d.timing.inter_chunk_ns.count).sum::<u64>();
+    // For the record where it is little: what is shown holds without it.
+    let is_much = out.longest > TIMER.doubt || out.gaps.saturating_mul(100) > gaps.saturating_add(out.gaps);
+    let left_out = out.any().then(|| InTheWay {
+        level: if is_much { Level::Warn } else { Level::Ok },
+        code: "client_stalled",
+        why: format!(
+            "it did not look for up to {:.1} ms at a time; {} gaps, {} times to first token and {} end to end that fell \
+             into it are in no figure (the largest gap shown is {:.1} ms)",
+            out.longest.as_secs_f64() * 1e3,
+            out.gaps,
+            out.first_tokens,
+            out.ends,
+            largest.unwrap_or(0) as f64 / 1e6
+        ),
+    });
     [
+        left_out,
         late("client_late", "the requests were sent", sends, SENDS),
         late("client_slow_reads", "what came was read", quantile(measured.client.read_lag.as_ref()), READS),
         late("client_stalled", "the looks at its timer were", timer, TIMER),

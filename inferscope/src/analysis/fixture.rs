@@ -56,6 +56,8 @@ impl RequestBuilder {
             http_status: None,
             chunks: Vec::new(),
             done: ms(0),
+            client_stalls: Vec::new(),
+            kernel_stamps: true,
             asked: Asked { max_tokens: Some(1 << 20), choices: 1, body_bytes: 1 << 10, attachments: 0 },
             usage: None,
             finish_reason: None,

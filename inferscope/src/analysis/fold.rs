@@ -13,6 +13,7 @@ use crate::units::Nanos;
 
 use super::bursts::Bursts;
 use super::dist::Distribution;
+use super::lateness::LeftOut;
 use super::requests::{Answer, error_kind};
 use super::timing::Distributions;
 use super::usage::Impossible;
@@ -104,6 +105,7 @@ pub(super) struct Sums {
     pub(super) by_chunks: u64,
     pub(super) differing: Differing,
     pub(super) bursts: Bursts,
+    pub(super) left_out: LeftOut,
     pub(super) impossible: Impossible,
     /// Answers with more chunks of text than `max_tokens` allows.
     pub(super) beyond_limit: u64,
@@ -188,6 +190,7 @@ impl Sums {
         self.output.add(answer.tokens.total);
         self.prompt.add(answer.usage.prompt);
         self.bursts.add(answer);
+        self.left_out.merge(&answer.left_out());
         self.impossible.add(&answer.usage);
         self.beyond_limit += u64::from(answer.is_beyond_limit());
         self.after_first.add(answer.tokens_after_first());
@@ -220,6 +223,7 @@ impl Sums {
         self.differing.tokens = self.differing.tokens.saturating_add(other.differing.tokens);
         self.differing.chunks = self.differing.chunks.saturating_add(other.differing.chunks);
         self.bursts.merge(&other.bursts);
+        self.left_out.merge(&other.left_out);
         self.impossible.merge(&other.impossible);
         self.beyond_limit += other.beyond_limit;
         self.failures.merge(&other.failures);

@@ -21,6 +21,7 @@ mod hardware;
 mod idle;
 mod insights;
 mod joules;
+mod lateness;
 mod lineage;
 mod load;
 mod measured;

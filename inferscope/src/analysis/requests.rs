@@ -9,6 +9,7 @@ use crate::plan::Slo;
 use crate::report::model;
 use crate::units::Nanos;
 
+use super::lateness::{Lateness, LeftOut};
 use super::streams::{Pace, Stream, streams};
 use super::tokens::Tokens;
 use super::usage::{BEYOND_LIMIT, Usage};
@@ -18,6 +19,7 @@ pub(super) struct Answer<'a> {
     pub(super) request: &'a RequestLog,
     pub(super) tokens: Tokens,
     pub(super) usage: Usage,
+    pub(super) late: Lateness,
     /// Of each choice.
     pub(super) streams: Vec<Stream<'a>>,
 }
@@ -25,7 +27,13 @@ pub(super) struct Answer<'a> {
 impl<'a> Answer<'a> {
     pub(super) fn of(request: &'a RequestLog) -> Self {
         let usage = Usage::of(request);
-        Self { request, tokens: Tokens::of(request, &usage), usage, streams: streams(request) }
+        Self {
+            request,
+            tokens: Tokens::of(request, &usage),
+            usage,
+            late: Lateness::of(request),
+            streams: streams(request),
+        }
     }
 
     /// Neither warm-up nor failed: the only ones in a distribution.
@@ -54,15 +62,32 @@ impl<'a> Answer<'a> {
         asked.max_tokens.is_some_and(|most| visible > limit(most))
     }
 
-    /// Between successive chunks with text of one choice.
+    /// Between successive chunks with text of one choice, without those that a stall of the client made or hid.
     pub(super) fn gaps(&self) -> impl Iterator<Item = Nanos> {
-        self.streams.iter().flat_map(Stream::gaps).map(|(from, to)| to.since(from))
+        let all = self.streams.iter().flat_map(Stream::gaps);
+        all.filter(|(from, to)| !self.late.is_late(*from) && !self.late.is_late(*to))
+            .map(|(from, to)| to.since(from))
+    }
+
+    /// What a stall of the client leaves no figure of.
+    pub(super) fn left_out(&self) -> LeftOut {
+        let all = self.streams.iter().map(|stream| stream.gaps().count()).sum::<usize>();
+        let first = self.first_token().is_some_and(|t| self.late.sent || self.late.is_late(t));
+        LeftOut {
+            gaps: (all - self.gaps().count()) as u64,
+            first_tokens: u64::from(first),
+            ends: u64::from(self.late.sent || self.late.is_late(self.request.done)),
+            longest: self.late.longest,
+        }
     }
 
     /// Of each choice whose tokens after its first chunk are known.
     pub(super) fn paces(&self) -> impl Iterator<Item = Pace> {
         let alone = self.streams.len() == 1;
-        self.streams.iter().filter_map(move |stream| stream.pace(&self.tokens, alone))
+        let timed = |stream: &&Stream<'_>| {
+            stream.span().is_some_and(|(from, to)| !self.late.is_late(from) && !self.late.is_late(to))
+        };
+        self.streams.iter().filter(timed).filter_map(move |stream| stream.pace(&self.tokens, alone))
     }
 
     /// Tokens that arrived after the first one, up to the last text; `None` where it is not told by the server's count that the
@@ -89,11 +114,15 @@ impl<'a> Answer<'a> {
             (Some(_), None) => false,
             (None, _) => true,
         };
+        // What the client's own stall made unknown breaks no level.
+        let known = |t: &Mono| !self.late.sent && !self.late.is_late(*t);
+        let unknown = |t: Option<Mono>| t.is_some_and(|t| !known(&t));
+        let visible_at = self.text_chunks().find(|c| c.kind != ChunkKind::Reasoning).map(|c| c.t);
         let ttft = self.first_token().map(|t| t.since(asked));
-        let visible = self.text_chunks().find(|c| c.kind != ChunkKind::Reasoning).map(|c| c.t.since(asked));
-        within(slo.ttft, ttft)
-            && within(slo.ttfo, visible)
-            && within(slo.e2e, Some(self.request.done.since(asked)))
+        let visible = visible_at.map(|t| t.since(asked));
+        (unknown(self.first_token()) || within(slo.ttft, ttft))
+            && (unknown(visible_at) || within(slo.ttfo, visible))
+            && (unknown(Some(self.request.done)) || within(slo.e2e, Some(self.request.done.since(asked))))
             && slo.tpot.is_none_or(|level| self.paces().all(|pace| pace.tpot <= level))
             && slo.itl.is_none_or(|level| self.gaps().all(|gap| gap <= level))
     }
@@ -132,6 +161,8 @@ pub(super) fn listed(origin: Origin, place: Place, answer: &Answer<'_>, chunks: 
         prompt_tokens: answer.usage.prompt,
         output_tokens: answer.tokens.total,
         token_source: answer.tokens.source,
+        sent_client_late: answer.late.sent,
+        done_client_late: answer.late.is_late(r.done),
         usage_impossible: answer.usage.is_impossible(),
         finish_reason: r.finish_reason.clone(),
         choices: several.then_some(choices),
@@ -145,6 +176,7 @@ pub(super) fn listed(origin: Origin, place: Place, answer: &Answer<'_>, chunks: 
                 tokens: answer.tokens.in_chunk(c),
                 bytes: c.bytes,
                 kind: chunk_kind(c.kind),
+                client_late: answer.late.is_late(c.t),
                 choice: c.choice.filter(|_| several).map(Choice::index),
             })
             .collect(),

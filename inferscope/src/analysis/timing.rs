@@ -75,6 +75,12 @@ pub(super) fn timing(
         }),
         steady: of(&work.steady),
         tail: of(&work.after),
+        left_out: sums.left_out.any().then_some(model::LeftOut {
+            gaps: sums.left_out.gaps,
+            first_tokens: sums.left_out.first_tokens,
+            ends: sums.left_out.ends,
+            longest_stall_ns: sums.left_out.longest.0,
+        }),
         token_source: sums.source(),
         token_chunks: sums.token_chunks,
         repeat,
@@ -141,10 +147,17 @@ impl Distributions {
     pub(super) fn record(&mut self, answer: &Answer<'_>) {
         let r = answer.request;
         let asked = r.waited_from();
-        self.e2e.record(r.done.since(asked));
+        let known = |t: Mono| !answer.late.sent && !answer.late.is_late(t);
+        if known(r.done) {
+            self.e2e.record(r.done.since(asked));
+        }
         let Some(first) = answer.first_token() else { return };
-        self.ttft.record(first.since(asked));
-        if let Some(output) = answer.text_chunks().find(|c| c.kind != ChunkKind::Reasoning) {
+        if known(first) {
+            self.ttft.record(first.since(asked));
+        }
+        if let Some(output) = answer.text_chunks().find(|c| c.kind != ChunkKind::Reasoning)
+            && known(output.t)
+        {
             self.ttfo.record(output.t.since(asked));
         }
         for gap in answer.gaps() {
@@ -196,6 +209,9 @@ impl Distributions {
                 continue;
             }
             match from {
+                Some(earlier) if k > 0 && (answer.late.is_late(earlier) || answer.late.is_late(chunk.t)) => {
+                    from = Some(chunk.t);
+                }
                 Some(earlier) if k > 0 => {
                     self.inter_token.record_split(chunk.t.since(earlier), k);
                     from = Some(chunk.t);

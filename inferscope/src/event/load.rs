@@ -100,6 +100,10 @@ pub struct RequestLog {
     /// In the order of arrival, each stamped when its bytes were read and before they were parsed.
     pub chunks: Vec<Chunk>,
     pub done: Mono,
+    /// In which the client did not look, from before it was sent to its end; the latest first.
+    pub client_stalls: Vec<Stall>,
+    /// Each read has the kernel's time.
+    pub kernel_stamps: bool,
     pub asked: Asked,
     /// The server's own count, where it sent one: of all choices together.
     pub usage: Option<Usage>,
@@ -119,6 +123,13 @@ impl RequestLog {
     pub fn waited_from(&self) -> Mono {
         self.scheduled.or(self.written).unwrap_or(self.sent)
     }
+}
+
+/// The load's thread did not run, or did not come to a connection that waited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stall {
+    pub from: Mono,
+    pub to: Mono,
 }
 
 /// What a request's body asks for, as it was sent.

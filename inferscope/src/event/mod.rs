@@ -13,7 +13,7 @@ pub use gpu::{
 };
 pub use load::{
     Asked, Calibration, Choice, Chunk, ChunkKind, ClientLog, Failure, FailureKind, InFlight, Loaded,
-    PhaseLog, RequestLog, Usage,
+    PhaseLog, RequestLog, Stall, Usage,
 };
 pub use process::{
     Birth, CgroupAccounting, Counts, CpuTime, ExitStatus, Loss, LostRecords, Observation, ProcessEvent,

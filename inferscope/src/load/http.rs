@@ -6,6 +6,7 @@
 //! Connections are kept alive and used again; which requests are sent twice is told in `direct` and `general`,
 //! between which `wire` chooses.
 
+mod attention;
 mod channel;
 mod conn;
 mod connects;
@@ -137,6 +138,11 @@ impl Http {
         self.unchecked
     }
 
+    /// The loop runs, and is to run again by `due` at the latest.
+    pub(super) fn turn(&self, now: Mono, due: Option<Mono>) {
+        self.meter.turn(now, due);
+    }
+
     /// What the client tells of itself so far.
     pub(super) fn client_log(&self) -> ClientLog {
         self.meter.log()
@@ -177,6 +183,7 @@ impl Http {
         let t = Mono::now();
         let has_headers = state.has_headers();
         let mut log = state.finish(t, end);
+        log.client_stalls = self.meter.stalls_since(log.waited_from().min(log.sent));
         if let Some(failure) = &mut log.failure {
             if failure.kind == FailureKind::Timeout && failure.message.is_empty() {
                 let what = if has_headers { "no complete answer" } else { "no answer" };
@@ -216,6 +223,7 @@ impl Http {
             // One read may hold several pieces.
             if last.replace(stamp) != Some(stamp) {
                 self.meter.read(stamp);
+                state.stamped(stamp.lag.is_some());
             }
             match read(&mut decoder, stamp.t, &bytes, state) {
                 Ok(Wanted::More) => {}

@@ -97,6 +97,7 @@ impl Driver {
                 break;
             }
             let wake = [due, edges.next(schedule.loaded())].into_iter().flatten().fold(beat, Mono::min);
+            self.http.turn(Mono::now(), Some(beat));
             // What has arrived is read before anything else is begun.
             tokio::select! {
                 biased;
@@ -121,6 +122,7 @@ impl Driver {
         // Its last byte has come.
         receiver.edge();
         let (loaded, ended) = (schedule.loaded(), Mono::now());
+        self.http.turn(ended, None);
         Ok(PhaseLog {
             step: place.step,
             repetition: place.repetition,

@@ -140,6 +140,7 @@ pub(super) struct RequestState {
     parser: SseParser,
     body: Body,
     last_read: Option<Mono>,
+    kernel_stamps: bool,
     answer: Answer,
 }
 
@@ -239,6 +240,7 @@ impl RequestState {
             parser: SseParser::default(),
             body: Body::Unknown { lead: Vec::new() },
             last_read: None,
+            kernel_stamps: true,
             answer: Answer { chunks, limit: Limit::of(asked), ..Answer::default() },
         }
     }
@@ -256,6 +258,11 @@ impl RequestState {
 
     pub(super) const fn has_headers(&self) -> bool {
         self.headers.is_some()
+    }
+
+    /// Whether the kernel told when it received what was read.
+    pub(super) const fn stamped(&mut self, by_kernel: bool) {
+        self.kernel_stamps &= by_kernel;
     }
 
     /// Bytes of a 2xx response's body, read at `t`. Every event that they complete has that stamp.
@@ -337,6 +344,8 @@ impl RequestState {
             http_status: self.http_status,
             chunks,
             done,
+            client_stalls: Vec::new(),
+            kernel_stamps: self.kernel_stamps,
             asked: self.asked,
             usage,
             stops: self.answer.stopped.count_ones(),

@@ -23,7 +23,7 @@ pub use gpus::{
     GpuSummary, Interruption, LimitedBy, MigInstance, StepDevice,
 };
 pub use load::{
-    Chunk, ChunkKind, Dist, ErrorKind, FailureGroup, InFlight, InFlightSample, Interval, Knee, Load,
+    Chunk, ChunkKind, Dist, ErrorKind, FailureGroup, InFlight, InFlightSample, Interval, Knee, LeftOut, Load,
     LoadWindow, Repeat, Request, Span, Step, Sweep, Timing, TokenSource,
 };
 pub use processes::{

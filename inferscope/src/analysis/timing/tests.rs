@@ -263,3 +263,56 @@ fn what_came_with_the_first_chunk_is_not_after_it() {
     let at_once = of(vec![request().content([300; 20]).usage(1, 20).build()]);
     assert_eq!((at_once.decode_tokens_per_s, at_once.tpot_ns.count), (None, 0));
 }
+
+/// Tokens every 20 ms from 100 ms on; the client did not look from 200 to 350 ms, and read what came together.
+fn stalled() -> RequestLog {
+    let at = |n: u64| 100 + n * 20;
+    let mut r = request().content((0..20).map(at)).usage(1, 20).done(500).build();
+    let (from, to) = (crate::analysis::fixture::ms(205), crate::analysis::fixture::ms(350));
+    for chunk in r.chunks.iter_mut().filter(|c| (from..=to).contains(&c.t)) {
+        chunk.t = crate::analysis::fixture::ms(340);
+    }
+    r.client_stalls = vec![crate::event::Stall { from, to }];
+    r
+}
+
+#[test]
+fn a_stall_of_the_client_is_in_no_figure_of_the_server() {
+    let t = of(vec![stalled()]);
+    for d in [&t.inter_chunk_ns, &t.inter_token_ns] {
+        assert_eq!((d.min, d.max), (Some(20 * MS), Some(20 * MS)));
+    }
+    let out = t.left_out.unwrap();
+    // Seven were read together: the gaps between them, and to what was read before and after.
+    assert_eq!((out.gaps, out.first_tokens, out.ends, out.longest_stall_ns), (8, 0, 0, 145 * MS));
+    assert_eq!(t.inter_chunk_ns.count + out.gaps, 19);
+    // From the first to the last token there is nothing unknown.
+    assert_eq!((t.tpot_ns.max, t.ttft_ns.max, t.e2e_ns.max), (Some(20 * MS), Some(100 * MS), Some(500 * MS)));
+    // The same chunks without a stall are a burst of the server's.
+    let mut burst = stalled();
+    burst.client_stalls.clear();
+    let t = of(vec![burst]);
+    assert_eq!((t.inter_chunk_ns.max, t.left_out), (Some(140 * MS), None));
+}
+
+#[test]
+fn a_chunk_that_was_alone_in_its_read_has_its_own_time_however_late() {
+    let mut r = request().content([100, 300, 500]).usage(1, 3).done(700).build();
+    let stall = |from, to| crate::event::Stall {
+        from: crate::analysis::fixture::ms(from),
+        to: crate::analysis::fixture::ms(to),
+    };
+    r.client_stalls = vec![stall(250, 400)];
+    let t = of(vec![r.clone()]);
+    assert_eq!((t.inter_chunk_ns.count, t.left_out), (2, None));
+    // Not where the kernel does not tell when it came.
+    r.kernel_stamps = false;
+    assert_eq!(of(vec![r.clone()]).inter_chunk_ns.count, 0);
+    // A first token, an end and a sending in a stall.
+    r.kernel_stamps = true;
+    r.client_stalls = vec![stall(0, 50)];
+    r.written = Some(crate::analysis::fixture::ms(20));
+    let t = of(vec![r]);
+    assert_eq!((t.ttft_ns.count, t.e2e_ns.count, t.inter_chunk_ns.count), (0, 0, 2));
+    assert_eq!(t.left_out.map(|out| (out.first_tokens, out.ends)), Some((1, 1)));
+}

@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use hdrhistogram::Histogram;
 
 use super::Resent;
+use super::attention::Attention;
 use super::stamp::Realtime;
 use crate::clock::{BothClocks, Mono};
-use crate::event::ClientLog;
+use crate::event::{ClientLog, Stall};
 use crate::units::Nanos;
 
 /// A later read is told as this late.
@@ -54,12 +55,18 @@ struct Reads {
     realtime: Realtime,
     lag: Histogram<u64>,
     unstamped: u64,
+    attention: Attention,
 }
 
 impl Meter {
     pub(super) fn new() -> Self {
         let lag = Histogram::new_with_bounds(1, MOST_LAG_NS, 3).expect("these are bounds that it takes");
-        let reads = Reads { realtime: Realtime::new(BothClocks::now()), lag, unstamped: 0 };
+        let reads = Reads {
+            realtime: Realtime::new(BothClocks::now()),
+            lag,
+            unstamped: 0,
+            attention: Attention::default(),
+        };
         Self {
             reads: Mutex::new(reads),
             connections: AtomicU64::new(0),
@@ -72,8 +79,12 @@ impl Meter {
     /// The stamp of a read that has just returned, with the kernel's time of CLOCK_REALTIME.
     pub(super) fn stamp(&self, kernel_ns: Option<u64>) -> Stamp {
         let (Some(kernel_ns), Some(now)) = (kernel_ns, BothClocks::now()) else { return Stamp::unstamped() };
-        match self.reads().realtime.mono(kernel_ns, now) {
-            Some(t) => Stamp { t, lag: Some(now.mono.since(t)) },
+        let mut reads = self.reads();
+        match reads.realtime.mono(kernel_ns, now) {
+            Some(t) => {
+                reads.attention.read(t, now.mono);
+                Stamp { t, lag: Some(now.mono.since(t)) }
+            }
             None => Stamp { t: now.mono, lag: None },
         }
     }
@@ -83,8 +94,21 @@ impl Meter {
         let mut reads = self.reads();
         match stamp.lag {
             Some(lag) => reads.lag.saturating_record(lag.0.max(1)),
-            None => reads.unstamped += 1,
+            None => {
+                reads.unstamped += 1;
+                reads.attention.runs(stamp.t);
+            }
         }
+    }
+
+    /// The load's loop runs, and is to run again by `due` at the latest.
+    pub(super) fn turn(&self, now: Mono, due: Option<Mono>) {
+        self.reads().attention.turn(now, due);
+    }
+
+    /// The latest first.
+    pub(super) fn stalls_since(&self, from: Mono) -> Vec<Stall> {
+        self.reads().attention.since(from)
     }
 
     pub(super) fn connection(&self) {

@@ -30,6 +30,8 @@ fn log(failure: Option<FailureKind>) -> RequestLog {
         http_status: None,
         chunks: Vec::new(),
         done: Mono(0),
+        client_stalls: Vec::new(),
+        kernel_stamps: true,
         asked: crate::event::Asked::tokens(1),
         stops: 0,
         usage: None,

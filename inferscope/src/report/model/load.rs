@@ -194,6 +194,12 @@ pub struct Request {
     pub prompt_tokens: Option<u64>,
     pub output_tokens: Option<u64>,
     pub token_source: Option<TokenSource>,
+    /// The client stalled around its sending: times from there are in no figure.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub sent_client_late: bool,
+    /// As a chunk's `client_late`.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub done_client_late: bool,
     /// The server told a count that can't be true; it is not used.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub usage_impossible: bool,
@@ -250,6 +256,10 @@ pub struct Chunk {
     /// Bytes of generated text.
     pub bytes: u32,
     pub kind: ChunkKind,
+    /// Read together with others after a stall of the client: `t_ns` is too late by an unknown part of it, and what is
+    /// measured from or to it is in no figure.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub client_late: bool,
     /// Index of its choice, where the request has `choices`; `null` for what is of none.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub choice: Option<u16>,
@@ -309,6 +319,9 @@ pub struct Timing {
     /// What `--duration` left under way, up to its last byte; in no rate.
     #[serde(default)]
     pub tail: Option<LoadWindow>,
+    /// What a stall of the client left no figure of; `null` where it left out nothing.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub left_out: Option<LeftOut>,
     pub token_source: Option<TokenSource>,
     /// Of the successful requests: chunks that held a token. Beside `output_tokens` it tells how
     /// many tokens a chunk carried.
@@ -349,6 +362,16 @@ pub struct LoadWindow {
 pub struct Span {
     pub from_ns: u64,
     pub to_ns: u64,
+}
+
+/// Times that the client's own stalls made unknown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LeftOut {
+    pub gaps: u64,
+    /// Requests without a time to first token for it.
+    pub first_tokens: u64,
+    pub ends: u64,
+    pub longest_stall_ns: u64,
 }
 
 /// A distribution. `min`, `max`, `mean` and `stddev` are exact; the percentiles come from the

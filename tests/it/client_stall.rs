@@ -1,0 +1,52 @@
+//! A stop of the client in mid-stream is not booked on the server.
+//!
+//! The emitter logs its writes; inferscope is stopped with SIGSTOP for 150 ms while it streams. No gap may be told that
+//! the server did not make, and the verdict has to name the stall.
+
+use std::time::Duration;
+
+use inferscope_tests::binary;
+use inferscope_tests::emitter::{Emitter, by_id};
+use inferscope_tests::process::signal;
+use rustix::process::Signal;
+use serde_json::Value;
+
+const STALL: Duration = Duration::from_millis(150);
+const STALLS: usize = 5;
+/// A gap between two stamps that hold differs from the truth by two wake-ups of a busy machine.
+const TOLERANCE_NS: u64 = 10_000_000;
+
+#[test]
+fn a_stopped_client_makes_no_gap_of_the_servers() {
+    let emitter = Emitter::start(&["--first-token", "50ms", "--interval", "20ms", "--tokens", "200"]);
+    let args =
+        ["--endpoint", &emitter.endpoint, "--json", "--gpu", "off", "--concurrency", "2", "--requests", "2"];
+    let args = [&args[..], &["--max-tokens", "200", "--tracker", "proc"]].concat();
+    let running = binary::start(&args);
+    // Both streams take 4 s from their beginning; where it starts slowly, a stop before it is harmless.
+    std::thread::sleep(Duration::from_millis(1_500));
+    for _ in 0..STALLS {
+        signal(running.process.pid(), Signal::STOP);
+        std::thread::sleep(STALL);
+        signal(running.process.pid(), Signal::CONT);
+        std::thread::sleep(Duration::from_millis(250));
+    }
+    let report = running.wait().report();
+    let log = emitter.end();
+    let (timing, run) = (&report["timing"], report["run"]["id"].as_str().unwrap());
+    let served = by_id(&log);
+    let mut truth = 0;
+    for request in report["requests"].as_array().unwrap() {
+        let id = format!("inferscope-{run}-{}", request["id"]);
+        truth = truth.max(served[id.as_str()].gaps_ns().max().unwrap());
+    }
+    let told = timing["inter_chunk_ns"]["max"].as_u64().unwrap();
+    assert!(told <= truth + TOLERANCE_NS, "told {told}, truth {truth}: {}", timing["left_out"]);
+    let left_out = &timing["left_out"];
+    assert!(left_out["gaps"].as_u64().unwrap() >= 10, "{left_out}");
+    assert!(left_out["longest_stall_ns"].as_u64().unwrap() >= 140_000_000, "{left_out}");
+    let count = timing["inter_chunk_ns"]["count"].as_u64().unwrap() + left_out["gaps"].as_u64().unwrap();
+    assert_eq!(count, 2 * 199, "every gap is told or left out");
+    let codes: Vec<&Value> = report["validity"].as_array().unwrap().iter().map(|v| &v["code"]).collect();
+    assert!(codes.contains(&&Value::from("client_stalled")), "{codes:?}");
+}
