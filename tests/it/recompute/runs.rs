@@ -264,6 +264,22 @@ fn stalls_for_good() -> Vec<Step> {
     vec![content(5), content(3), after_ms(3, What::Stall)]
 }
 
+/// A proxy that lets ten tokens through at a time.
+fn in_bursts() -> Vec<Step> {
+    let gaps = (0..40).map(|n| content(if n % 10 == 0 { 60 } else { 0 }));
+    gaps.chain(ending(Some(40))).collect()
+}
+
+fn all_at_once() -> Vec<Step> {
+    let gaps = (0..20).map(|n| content(if n == 0 { 80 } else { 0 }));
+    gaps.chain(ending(Some(20))).collect()
+}
+
+fn of_impossible_usage() -> Vec<Step> {
+    let gaps = (0..8).map(|_| content(4));
+    gaps.chain(ending(Some(1_000_000))).collect()
+}
+
 pub(crate) fn all() -> Vec<Run> {
     let mut all = loads();
     all.extend(servers());
@@ -388,6 +404,9 @@ fn servers() -> Vec<Run> {
         ),
         script("an end token that is not sent", unsent_end, "--requests 4"),
         script("tokens of unknown place", of_unknown_cut, "--requests 4 --slo tpot=2ms"),
+        script("in bursts", in_bursts, "--requests 4 --max-tokens 40 --slo itl=70ms,tpot=10ms"),
+        script("all at once", all_at_once, "--requests 4 --max-tokens 20"),
+        script("usage that can't be true", of_impossible_usage, "--requests 4 --concurrency 2"),
         script("thoughts, then words", thinks_first, "--requests 4 --concurrency 2"),
         script("thoughts alone", only_thinks, "--requests 3 --slo ttfo=1s"),
         script("nothing said", says_nothing, "--requests 3"),

@@ -26,6 +26,16 @@ impl Figure {
         Self::Real(value, value.abs() * 1e-9 + 1e-12)
     }
 
+    pub(super) fn fits(self, told: Option<f64>) -> bool {
+        match (self, told) {
+            (Self::Unknown, told) => told.is_none(),
+            (Self::Whole(value), Some(told)) => told == value as f64,
+            (Self::Real(value, off), Some(told)) => (told - value).abs() <= off,
+            (Self::Between(low, high), Some(told)) => low <= told && told <= high,
+            (_, None) => false,
+        }
+    }
+
     pub(super) fn whole(value: Option<u64>) -> Self {
         value.map_or(Self::Unknown, Self::Whole)
     }
@@ -85,12 +95,10 @@ impl<'a> Book<'a> {
     pub(super) fn is(&mut self, path: &str, figure: Figure, definition: &str) {
         self.outcome.figures.insert(path.to_owned());
         let told = self.at(path);
-        let same = match (figure, told.as_f64()) {
-            (Figure::Unknown, _) => told.is_null(),
-            (Figure::Whole(value), _) => told.as_u64() == Some(value),
-            (Figure::Real(value, off), Some(told)) => (told - value).abs() <= off,
-            (Figure::Between(low, high), Some(told)) => low <= told && told <= high,
-            (_, None) => false,
+        let same = match figure {
+            Figure::Unknown => told.is_null(),
+            Figure::Whole(value) => told.as_u64() == Some(value),
+            _ => figure.fits(told.as_f64()),
         };
         if !same {
             self.differs(path, &format!("{figure:?}"), definition);

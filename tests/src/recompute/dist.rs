@@ -79,7 +79,7 @@ pub(super) fn check(book: &mut Book<'_>, path: &str, values: &Values, definition
         );
     }
     let (min, max) = values.ends().map_or((None, None), |(min, max)| (Some(min), Some(max)));
-    book.is(&field("min"), Figure::whole(min), definition);
+    book.is_unless(&field("min"), &field("reason"), Figure::whole(min), definition);
     book.is(&field("max"), Figure::whole(max), definition);
     book.is(&field("mean"), Figure::maybe(values.mean()), definition);
     // A sum of squares in floats.

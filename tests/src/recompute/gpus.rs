@@ -38,8 +38,9 @@ pub(super) fn check(book: &mut Book<'_>, windows: Option<&[Window]>) {
     for (n, device) in devices.iter().enumerate() {
         let mut samples = within(&device["samples"], windows);
         // Without a load it is the time of polling, whose beginning is not told: the first look may be in it or not.
-        let told = book.whole(&format!("/gpus/{n}/memory_used_bytes/count"));
-        if windows.is_none() && told == Some(samples.len() as u64 - 1) {
+        let told = book.whole(&format!("/gpus/{n}/sm_percent/count"));
+        let listed = samples.iter().filter(|sample| sample["sm_percent"].is_number()).count() as u64;
+        if windows.is_none() && told.map(|told| told + 1) == Some(listed) {
             samples.remove(0);
         }
         for name in SAMPLED {
@@ -57,6 +58,7 @@ pub(super) fn check(book: &mut Book<'_>, windows: Option<&[Window]>) {
         check_memory(book, n, device);
         if let Some(windows) = windows {
             energy::check_device(book, n, windows);
+            check_mean_power(book, n, windows);
         }
     }
     if !devices.is_empty() {
@@ -138,6 +140,20 @@ fn check_throttle(book: &mut Book<'_>, n: usize, samples: &[&Value]) {
     }
 }
 
+fn check_mean_power(book: &mut Book<'_>, n: usize, windows: &[Window]) {
+    const DEFINITION: &str = "energy_mj over the time that it is of, where that is known within 25%, else the mean of the readings";
+    let of = |name: &str| book.number(&format!("/gpus/{n}/{name}"));
+    let seconds = windows.iter().map(|(from, to)| to.saturating_sub(*from) as f64 / 1e9).sum::<f64>();
+    let energy = of("energy_mj").zip(of("energy_error_mj"));
+    let known = energy.filter(|(mj, error)| *mj > 0.0 && *error <= *mj * 0.25 && seconds > 0.0);
+    let mean = match known {
+        // Told in whole millijoules.
+        Some((mj, _)) => Figure::Real(mj / seconds, 1.0 / seconds),
+        None => Figure::maybe(of("power_mw/mean")),
+    };
+    book.is(&format!("/gpus/{n}/mean_power_mw"), mean, DEFINITION);
+}
+
 /// Three figures of one moment.
 fn check_memory(book: &mut Book<'_>, n: usize, device: &Value) {
     const DEFINITION: &str =
@@ -180,6 +196,6 @@ fn check_summary(book: &mut Book<'_>) {
     }
     let memory = sum(&|device| device["limits"]["memory_bytes"].as_u64());
     book.is("/gpu_summary/memory_bytes", Figure::whole(memory), "the sum of the devices' memories");
-    let means = devices.iter().map(|device| device["power_mw"]["mean"].as_f64()).sum::<Option<f64>>();
-    book.is("/gpu_summary/power_mw", Figure::maybe(means), "the sum of the devices' means");
+    let means = devices.iter().map(|device| device["mean_power_mw"].as_f64()).sum::<Option<f64>>();
+    book.is("/gpu_summary/power_mw", Figure::maybe(means), "the sum of the devices' mean_power_mw");
 }

@@ -16,6 +16,8 @@ pub(super) struct Chunk {
     pub(super) bytes: u64,
     /// Of several answers to one request.
     choice: Option<u64>,
+    /// Read together with others after a stall of the client: what is measured from or to it is in no figure.
+    late: bool,
 }
 
 impl Chunk {
@@ -37,6 +39,9 @@ pub(super) struct Request {
     /// Its first byte.
     written: Option<u64>,
     pub(super) connect: Option<u64>,
+    /// The client stalled around its sending, or when its end was read.
+    sent_late: bool,
+    done_late: bool,
     pub(super) done: u64,
     pub(super) prompt_tokens: Option<u64>,
     pub(super) output_tokens: Option<u64>,
@@ -44,6 +49,9 @@ pub(super) struct Request {
     pub(super) chunks: Vec<Chunk>,
     pub(super) chunks_omitted: bool,
 }
+
+/// What is nearer to each other came together.
+pub(super) const TOGETHER_NS: u64 = 100_000;
 
 /// Levels by their names, in nanoseconds.
 pub(super) type Slo = BTreeMap<String, u64>;
@@ -57,6 +65,7 @@ impl Request {
             kind: c["kind"].as_str().unwrap_or_default().to_owned(),
             bytes: c["bytes"].as_u64().unwrap_or(0),
             choice: c["choice"].as_u64(),
+            late: c["client_late"] == true,
         };
         Self {
             place,
@@ -68,6 +77,8 @@ impl Request {
             sent: whole("sent_ns").unwrap_or(0),
             written: whole("written_ns"),
             connect: whole("connect_ns"),
+            sent_late: json["sent_client_late"] == true,
+            done_late: json["done_client_late"] == true,
             done: whole("done_ns").unwrap_or(0),
             prompt_tokens: whole("prompt_tokens"),
             output_tokens: whole("output_tokens"),
@@ -92,17 +103,32 @@ impl Request {
         self.chunks.iter().filter(|chunk| chunk.has_text())
     }
 
+    fn since_asked(&self, chunk: &Chunk) -> Option<u64> {
+        (!self.sent_late && !chunk.late).then(|| chunk.t.saturating_sub(self.asked()))
+    }
+
     pub(super) fn ttft(&self) -> Option<u64> {
-        Some(self.text().next()?.t.saturating_sub(self.asked()))
+        self.since_asked(self.text().next()?)
+    }
+
+    fn visible(&self) -> Option<&Chunk> {
+        self.text().find(|chunk| chunk.kind != "reasoning")
     }
 
     pub(super) fn ttfo(&self) -> Option<u64> {
-        let visible = self.text().find(|chunk| chunk.kind != "reasoning")?;
-        Some(visible.t.saturating_sub(self.asked()))
+        self.since_asked(self.visible()?)
     }
 
-    pub(super) fn e2e(&self) -> u64 {
-        self.done.saturating_sub(self.asked())
+    pub(super) fn e2e(&self) -> Option<u64> {
+        (!self.sent_late && !self.done_late).then(|| self.done.saturating_sub(self.asked()))
+    }
+
+    /// What a stall of the client left no figure of: gaps, times to the first token, ends.
+    pub(super) fn left_out(&self) -> (u64, u64, u64) {
+        let all: usize =
+            self.choices().iter().map(|c| c.iter().filter(|c| c.has_text()).count().saturating_sub(1)).sum();
+        let first = self.text().next().is_some() && self.ttft().is_none();
+        ((all - self.gaps().len()) as u64, u64::from(first), u64::from(self.e2e().is_none()))
     }
 
     /// Its choices, each with its chunks in order, also those without text. Where there are several, what is of none (a
@@ -119,8 +145,9 @@ impl Request {
 
     pub(super) fn gaps(&self) -> Vec<u64> {
         let of = |answer: Vec<&Chunk>| {
-            let times: Vec<u64> = answer.iter().filter(|c| c.has_text()).map(|c| c.t).collect();
-            times.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).collect::<Vec<_>>()
+            let text: Vec<&Chunk> = answer.into_iter().filter(|chunk| chunk.has_text()).collect();
+            let known = text.windows(2).filter(|pair| !pair[0].late && !pair[1].late);
+            known.map(|pair| pair[1].t.saturating_sub(pair[0].t)).collect::<Vec<_>>()
         };
         self.choices().into_iter().flat_map(of).collect()
     }
@@ -133,21 +160,23 @@ impl Request {
         }
         for answer in self.choices() {
             // Tokens without text are told with the text that follows; text without tokens adds its time to it.
-            let (mut from, mut k) = (None, 0);
+            let (mut from, mut k): (Option<&Chunk>, u64) = (None, 0);
             for chunk in answer {
                 k += chunk.tokens.unwrap_or(0);
                 if !chunk.has_text() {
                     continue;
                 }
                 match from {
-                    None => (from, k) = (Some(chunk.t), 0),
+                    None => (from, k) = (Some(chunk), 0),
                     Some(_) if k == 0 => {}
                     Some(before) => {
-                        let gap = chunk.t.saturating_sub(before);
-                        // In whole nanoseconds whose sum is the gap.
-                        values.add(gap / k + 1, gap % k);
-                        values.add(gap / k, k - gap % k);
-                        (from, k) = (Some(chunk.t), 0);
+                        let gap = chunk.t.saturating_sub(before.t);
+                        if !before.late && !chunk.late {
+                            // In whole nanoseconds whose sum is the gap.
+                            values.add(gap / k + 1, gap % k);
+                            values.add(gap / k, k - gap % k);
+                        }
+                        (from, k) = (Some(chunk), 0);
                     }
                 }
             }
@@ -160,17 +189,28 @@ impl Request {
     pub(super) fn decode(&self) -> Vec<(u64, u64)> {
         let choices = self.choices();
         let alone = choices.len() == 1;
-        choices.iter().filter_map(|choice| self.decode_of(choice, alone)).collect()
+        let is_known = |choice: &&Vec<&Chunk>| {
+            let mut text = choice.iter().filter(|chunk| chunk.has_text());
+            let first = text.next();
+            ![first, text.next_back()].into_iter().flatten().any(|chunk| chunk.late)
+        };
+        let known = choices.iter().filter(is_known);
+        known.filter_map(|choice| self.decode_of(choice, alone)).collect()
     }
 
     fn decode_of(&self, choice: &[&Chunk], alone: bool) -> Option<(u64, u64)> {
-        let first = choice.iter().position(|chunk| chunk.has_text())?;
-        let last = choice.iter().rposition(|chunk| chunk.has_text()).filter(|last| *last > first)?;
+        let text: Vec<usize> =
+            choice.iter().enumerate().filter(|(_, chunk)| chunk.has_text()).map(|(at, _)| at).collect();
+        let (first, last) = (*text.first()?, *text.last().filter(|_| text.len() > 1)?);
         let time = choice[last].t.saturating_sub(choice[first].t);
-        let told: Option<u64> = choice[first + 1..=last].iter().map(|chunk| chunk.tokens).sum();
+        // "the tokens that arrived after the first chunk and those that came within 100 us of each other with it"
+        let apart = |pair: &&[usize]| choice[pair[1]].t.saturating_sub(choice[pair[0]].t) < TOGETHER_NS;
+        let together = 1 + text.windows(2).take_while(apart).count();
+        let burst = text[together - 1];
+        let told: Option<u64> = choice[burst + 1..=last].iter().map(|chunk| chunk.tokens).sum();
         let after = match told {
             Some(told) => Some(told),
-            None if alone => self.after_first_by_bytes(choice),
+            None if alone => self.after_first_by_bytes(choice, together),
             None => None,
         };
         Some((time, after.filter(|n| *n > 0)?))
@@ -178,18 +218,18 @@ impl Request {
 
     /// "Where the server tells no tokens a chunk, the first chunk's are total x its part of the text's bytes if that part is at
     /// most 5%, one where total and chunks are within 5%; else there is no value".
-    fn after_first_by_bytes(&self, choice: &[&Chunk]) -> Option<u64> {
+    fn after_first_by_bytes(&self, choice: &[&Chunk], together: usize) -> Option<u64> {
         let total = self.output_tokens?;
         let text: Vec<&Chunk> = choice.iter().copied().filter(|chunk| chunk.has_text()).collect();
         let (pieces, bytes) = (text.len() as u64, text.iter().map(|chunk| chunk.bytes).sum::<u64>());
         // Neither fewer tokens than pieces nor more than bytes can be these.
-        if !(pieces..=bytes).contains(&total) {
+        if text.len() == together || !(pieces..=bytes).contains(&total) {
             return None;
         }
         if ((total - pieces) as f64) < 0.05 * pieces as f64 {
-            return Some(total - 1);
+            return Some(total - together as u64);
         }
-        let part = text[0].bytes as f64 / bytes as f64;
+        let part = text[..together].iter().map(|chunk| chunk.bytes).sum::<u64>() as f64 / bytes as f64;
         (part <= 0.05).then(|| total - (part * total as f64).round().max(1.0) as u64)
     }
 
@@ -203,9 +243,10 @@ impl Request {
         let within = |values: &[u64], level: u64| values.iter().all(|value| *value <= level);
         self.ok
             && slo.iter().all(|(name, level)| match name.as_str() {
-                "ttft" => self.ttft().is_some_and(|t| t <= *level),
-                "ttfo" => self.ttfo().is_some_and(|t| t <= *level),
-                "e2e" => self.e2e() <= *level,
+                // What the client's own stall made unknown breaks no level.
+                "ttft" => self.text().next().is_some() && self.ttft().is_none_or(|t| t <= *level),
+                "ttfo" => self.visible().is_some() && self.ttfo().is_none_or(|t| t <= *level),
+                "e2e" => self.e2e().is_none_or(|t| t <= *level),
                 "itl" => within(&self.gaps(), *level),
                 "tpot" => within(&self.tpot(), *level),
                 _ => panic!("a level of --slo that nobody knows: {name}"),

@@ -5,7 +5,7 @@
 use super::book::{Book, Figure};
 use super::dist::{self, Values};
 use super::load::{Load, Phase};
-use super::request::Request;
+use super::request::{Request, TOGETHER_NS};
 use super::window::{self, Delivered, Window};
 
 /// What was measured in some phases of a load.
@@ -87,7 +87,7 @@ impl Set<'_> {
             ("inter_chunk_ns", each(Request::gaps)),
             ("inter_token_ns", token_gaps),
             ("tpot_ns", each(Request::tpot)),
-            ("e2e_ns", each(|r| vec![r.e2e()])),
+            ("e2e_ns", each(|r| r.e2e().into_iter().collect())),
         ]
     }
 
@@ -147,7 +147,31 @@ pub(super) fn check(book: &mut Book<'_>, path: &str, set: &Set<'_>) {
     let told = book.at(&field("token_source")).as_str();
     let words = definition(book, "output_tokens");
     book.holds(&field("token_source"), told == source, &format!("{source:?}"), &words);
+    let left = set.ok().map(Request::left_out).fold((0, 0, 0), |a, b| (a.0 + b.0, a.1 + b.1, a.2 + b.2));
+    if book.at(&field("left_out")).is_object() || left != (0, 0, 0) {
+        const STALLS: &str = "times that the client's own stalls made unknown";
+        for (name, n) in [("gaps", left.0), ("first_tokens", left.1), ("ends", left.2)] {
+            book.is(&field(&format!("left_out/{name}")), Figure::Whole(n), STALLS);
+        }
+    }
     check_windows(book, path, set);
+    check_bursts(book, path, set);
+}
+
+/// "the gaps of inter_chunk_ns from 100 us on": told to the histogram's digits, and only where percentiles of those mean
+/// nothing.
+fn check_bursts(book: &mut Book<'_>, path: &str, set: &Set<'_>) {
+    const DEFINITION: &str = "the gaps from 100 us on, where many are below: between bursts of chunks";
+    let path_of = |name: &str| format!("{path}/{name}");
+    let bursts = path_of("inter_burst_ns");
+    if book.at(&bursts).is_null() {
+        return;
+    }
+    let withheld = book.at(&path_of("inter_chunk_ns/p50")).is_null();
+    book.holds(&path_of("inter_chunk_ns/p50"), withheld, "null: most gaps are within bursts", DEFINITION);
+    let long = set.ok().flat_map(Request::gaps).filter(|gap| gap + gap / 1_000 >= TOGETHER_NS).count();
+    book.is(&format!("{bursts}/count"), Figure::Whole(long as u64), DEFINITION);
+    dist::check_by_histogram(book, &bursts);
 }
 
 fn check_windows(book: &mut Book<'_>, path: &str, set: &Set<'_>) {
