@@ -105,6 +105,14 @@ pub(super) fn check(book: &mut Book<'_>, load: &Load) {
     book.is("/load/warmup", Figure::Whole(warmup), "warm-up requests sent; in no other figure");
     check_failures(book, load);
     let set = load.set(&load.phases());
+    let windows = load.windows();
+    let apart = windows.windows(2).all(|pair| pair[0].1 <= pair[1].0);
+    book.holds(
+        "/requests",
+        apart,
+        "windows that follow one another",
+        "what is measured in one window is in no other",
+    );
     let prompts: Vec<u64> = set.ok().filter_map(|request| request.prompt_tokens).collect();
     let mean = (!prompts.is_empty()).then(|| prompts.iter().sum::<u64>() as f64 / prompts.len() as f64);
     book.is("/load/input_tokens_mean", Figure::maybe(mean), "what the server counted, the mean of a request");
