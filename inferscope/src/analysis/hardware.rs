@@ -42,7 +42,9 @@ impl<'a> Judge<'a> {
             // What is cut into instances is judged by them.
             Some(gpu) if gpu.mig_parent => false,
             Some(gpu) if gpu.mig.is_some() => gpu.used_by_target == Some(true),
-            _ => counted(*i),
+            // One that --gpu names counts, but whose work it does is not known.
+            Some(gpu) => counted(*i) && gpu.used_by_target == Some(true),
+            None => false,
         };
         Self {
             inputs,

@@ -63,6 +63,7 @@ fn truth(ran: &Ran, curve: &[(f64, f64)]) -> [(f64, f64); 2] {
 
 fn check(told: &Value, truth: [(f64, f64); 2]) {
     for (name, (joules, apart_ms)) in ["prefill", "decode"].into_iter().zip(truth) {
+        assert!(told[format!("{name}_mj")].is_u64(), "{told:#}");
         let mj = number(&told[format!("{name}_mj")]) / 1e3;
         let error = number(&told[format!("{name}_error_mj")]) / 1e3;
         say(&format!("{name}: {mj:.1} J ± {error:.1} J, truth {joules:.1} J; {apart_ms:.2} ms apart"));

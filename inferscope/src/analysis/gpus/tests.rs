@@ -135,7 +135,11 @@ fn a_device_whose_use_cannot_be_told_counts_only_where_it_is_named() {
     assert_eq!(r.efficiency.joules_per_token, None);
     assert!(r.efficiency.joules_reason.unwrap().contains("name its devices with --gpu"));
     f.plan.observe.gpu = GpuChoice::These(vec!["0".into()]);
-    assert!(f.report().efficiency.joules_per_token.is_some());
+    let r = f.report();
+    assert!(r.efficiency.joules_per_token.is_some());
+    // What limits the target there is another question.
+    assert_eq!(r.gpus[0].limited_by, None);
+    assert_eq!(r.gpus[0].limited_by_reason.as_deref(), Some("the target is not known to use device 0"));
 }
 
 #[test]

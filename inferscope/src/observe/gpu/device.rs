@@ -26,7 +26,7 @@ use crate::event::{
 use crate::units::Nanos;
 
 /// However much the driver keeps, what it sampled is asked for as often as this: half as often as this time.
-const KEPT: std::ops::RangeInclusive<Nanos> = Nanos::from_millis(800)..=Nanos::from_millis(8_000);
+const KEPT: std::ops::RangeInclusive<Nanos> = Nanos::from_millis(800)..=Nanos::from_millis(16_000);
 /// What is of a window as a whole, and read seldom.
 const AT_EDGES: [&str; 5] =
     ["process_sm_percent", "compute_processes", "graphics_processes", "pcie_counters", "nvlink_counters"];
