@@ -12,6 +12,8 @@ mod counters;
 mod recorded;
 #[path = "gpu/reload.rs"]
 mod reload;
+#[path = "gpu/replayed.rs"]
+mod replayed;
 #[path = "gpu/rest.rs"]
 mod rest;
 #[path = "gpu/scenarios.rs"]

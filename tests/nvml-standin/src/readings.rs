@@ -37,6 +37,9 @@ pub(crate) fn energy_mj(asked: &Asked) -> Result<u64, Code> {
         return Err(abi::NOT_SUPPORTED);
     };
     let driver = asked.driver;
+    if let Some(recorded) = &energy.recorded {
+        return Ok(driver.at(recorded, driver.now()) as u64);
+    }
     let at = Now((driver.now().0 / energy.refresh_ms).floor() * energy.refresh_ms);
     let total = driver.since_base(power, at);
     let curve_ms = driver.curve_ms(at);

@@ -136,6 +136,8 @@ pub(crate) struct Energy {
     #[serde(default)]
     pub(crate) start_mj: f64,
     pub(crate) refresh_ms: f64,
+    /// What a real counter showed, in place of the area under the power.
+    pub(crate) recorded: Option<Curve>,
     /// The counter begins anew at this time of the curves, as after a reload of the driver.
     pub(crate) reset_ms: Option<f64>,
     /// At this.
