@@ -122,8 +122,10 @@ const ENERGY: [(&str, &str); 6] = [
     ),
     (
         "error",
-        "a bound, not a deviation: the truth is within it as far as the driver's figures are true. Beyond 25% of the \
-         figure it is withheld",
+        "by an energy counter a bound: the truth is within it as far as the driver's figures are true. By readings of power \
+         a 95% interval: readings are samples of a power that nobody sees whole (their deviation, or what so few can have \
+         missed up to the power limit; no more of them than the device refreshes), and 5%, NVML's own accuracy. Beyond 25% \
+         of the figure it is withheld",
     ),
     (
         "joules_per_prompt_token",

@@ -95,14 +95,15 @@ pub struct Gpu {
     #[serde(default)]
     pub throttle: BTreeMap<String, f64>,
     pub energy_mj: Option<u64>,
-    /// The truth lies within `energy_mj` ± this, as far as the driver's figures are true.
+    /// The truth lies within `energy_mj` ± this, as far as the driver's figures are true: always by the counter, in 95 of
+    /// 100 cases where it is integrated.
     #[serde(default)]
     pub energy_error_mj: Option<u64>,
     /// `counter`, or `integrated`: from readings of power.
     pub energy_source: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub energy_reason: Option<String>,
-    /// How often the counter was seen to move on.
+    /// How often the counter was seen to move on; `null` where it was read too seldom to tell.
     #[serde(default)]
     pub energy_refresh_ns: Option<u64>,
     /// Mean power in the wait before the load (`--gpu-baseline`).
