@@ -110,7 +110,12 @@ fn check_kind(kind: &str, request: &Value) {
 
 /// All kinds in one run, each once.
 fn check(concurrency: &str) {
-    let (report, log) = run("garbage:all", concurrency, 2 * KINDS.len(), 0);
+    let (report, mut log) = run("garbage:all", concurrency, 2 * KINDS.len(), 0);
+    // What ends without a byte on a connection that was used before is sent once more, and ends so again.
+    let (all, mut ids) = (log.len(), BTreeSet::new());
+    log.reverse();
+    log.retain(|served| served.id.as_ref().is_none_or(|id| ids.insert(id.clone())));
+    let resent = all - log.len();
     let served = by_id(&log);
     let run = report["run"]["id"].as_str().unwrap();
     let (mut seen, mut failed, mut gaps) = (BTreeSet::new(), 0, 0);
@@ -136,7 +141,7 @@ fn check(concurrency: &str) {
     }
     assert_eq!(seen, KINDS.iter().map(|(name, _)| (*name).to_owned()).collect(), "every kind came");
     let (load, timing) = (&report["load"], &report["timing"]);
-    assert_eq!((&load["requests_failed"], &load["requests_resent"]), (&failed.into(), &0.into()));
+    assert_eq!((&load["requests_failed"], &load["requests_resent"]), (&failed.into(), &resent.into()));
     assert_eq!(load["requests_ok"], 2 * KINDS.len() - failed);
     // What a stall of the client made unknown is counted apart.
     let left_out = |what: &str| timing["left_out"][what].as_u64().unwrap_or(0) as usize;

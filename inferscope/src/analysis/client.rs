@@ -106,11 +106,20 @@ pub(super) fn in_the_way(measured: &Measured) -> Vec<InTheWay> {
             largest.unwrap_or(0) as f64 / 1e6
         ),
     });
+    let timer = late("client_stalled", "the looks at its timer were", timer, TIMER);
+    // One entry a code: both say that the thread did not run.
+    let stalled = match (left_out, timer) {
+        (Some(out), Some(timer)) => Some(InTheWay {
+            level: out.level.max(timer.level),
+            why: format!("{}; {}", out.why, timer.why),
+            ..out
+        }),
+        (out, timer) => out.or(timer),
+    };
     [
-        left_out,
+        stalled,
         late("client_late", "the requests were sent", sends, SENDS),
         late("client_slow_reads", "what came was read", quantile(measured.client.read_lag.as_ref()), READS),
-        late("client_stalled", "the looks at its timer were", timer, TIMER),
         busy,
     ]
     .into_iter()

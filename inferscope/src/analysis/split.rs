@@ -24,6 +24,9 @@ pub(super) use parts::Requests;
 /// A reading is of some moment of its call. Slower calls than twice this are made seldom (`observe/gpu`).
 const STAMP_ERROR: Nanos = Nanos::from_millis(2);
 
+/// What stalls of the client may have shifted the ends of the parts by, as a divisor of the shorter kind's time.
+const MOST_SHIFTED: u64 = 50;
+
 /// Of a stretch of load: its requests' parts and what is known of their tokens.
 ///
 /// # Errors
@@ -37,6 +40,19 @@ pub(super) fn prefill_decode(
     let tokens = sums.after_first.total().ok_or(
         "of an answer it is not known that its first piece was one token: what came with it belongs to decode",
     )?;
+    let late = sums.left_out;
+    let shifted = Nanos(late.longest.0.saturating_mul(late.first_tokens + late.ends));
+    let shorter = [&parts.prefill, &parts.decode]
+        .map(|of| of.iter().map(|w| w.length()).sum::<Nanos>())
+        .into_iter()
+        .min();
+    if shorter.is_some_and(|shorter| shifted.0.saturating_mul(MOST_SHIFTED) > shorter.0) {
+        return Err(format!(
+            "the client did not look for up to {:.1} ms at a time: when {} answers began or ended is known no better",
+            late.longest.as_secs_f64() * 1e3,
+            late.first_tokens.max(late.ends)
+        ));
+    }
     let prompt_tokens = sums.prompt.total().filter(|n| *n > 0);
     let of = |kind: &Kind<'_>| known(kind, &sums.work.whole, counted);
     let prefill = of(&Kind { what: "prefill", longer: "prompts", of: &parts.prefill });

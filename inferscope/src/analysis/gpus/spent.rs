@@ -33,9 +33,9 @@ pub(super) fn counter(device: &GpuDevice) -> Result<Counter<'_>, String> {
             let away = device.interruptions.iter().map(|away| away.from);
             let mut breaks: Vec<Mono> = away.chain(jumps(device)).collect();
             breaks.sort_unstable();
-            // Right beside a moment; whatever its limit, an idle device is not to have the error of a busy one.
-            let read = device.power.iter().map(|p| p.mw).max();
-            let most = read.map(|mw| mw.saturating_mul(MOST_OF_LIMIT)).or_else(|| most_mw(device));
+            // Right beside a moment. What was read is no bound: a burst between two readings was not.
+            let read = device.power.iter().map(|p| p.mw).max().unwrap_or(0);
+            let most = device.power_limit_mw.map(|limit| limit.max(read.saturating_mul(MOST_OF_LIMIT)));
             Ok(Counter::broken(&device.energy, &breaks).drawing_at_most(most))
         }
     }

@@ -70,6 +70,25 @@ fn prefill_and_decode_are_told_apart_where_one_request_is_in_flight() {
     assert!(told.method.ends_with("by the energy counter"), "{}", told.method);
 }
 
+#[test]
+fn parts_whose_ends_a_stall_of_the_client_moved_are_none() {
+    let mut run = plain();
+    let stall = |r: &mut RequestLog, from, to| {
+        r.client_stalls = vec![crate::event::Stall { from: ms(from), to: ms(to) }];
+        r.written = Some(r.sent);
+    };
+    let requests = &mut run.load.as_mut().unwrap().requests;
+    // A hundredth of the time of prefill: half of what may be.
+    stall(&mut requests[0], 996, 1_005);
+    assert!(run.report().efficiency.prefill_decode.is_some());
+    stall(&mut run.load.as_mut().unwrap().requests[0], 900, 1_050);
+    assert!(
+        reason(&run).contains("the client did not look for up to 150.0 ms at a time"),
+        "{}",
+        reason(&run)
+    );
+}
+
 /// Readings that met only the high half of a wave.
 #[test]
 fn parts_that_the_counter_contradicts_are_none() {
@@ -99,6 +118,7 @@ fn long_parts_are_told_by_the_counter_where_power_is_not() {
 fn a_part_that_is_too_rough_is_withheld_by_itself() {
     let mut f = run(&[(0, 200, 4_000)], 300_000, 150_000, 20, 100);
     f.gpu.devices[0].power.clear();
+    f.gpu.devices[0].power_limit_mw = None;
     let report = f.report();
     let told = told(&report);
     assert_eq!((told.prefill_mj, told.joules_per_prompt_token), (None, None));

@@ -210,8 +210,16 @@ pub(in crate::load) fn refused(error: &Error) -> Option<String> {
             format!("the server's certificate is not for {} but for {presented}", expected.to_str())
         }
         UnknownIssuer => "the server's certificate is signed by nobody whom this machine trusts".to_owned(),
+        CertificateError::Other(OtherError(why)) if is_a_ca(why.as_ref()) => {
+            "the server's certificate is its own authority (self-signed), which this machine does not trust"
+                .to_owned()
+        }
         other => format!("the server's certificate is refused: {}", said::one_line(&other.to_string())),
     })
+}
+
+fn is_a_ca(why: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    matches!(why.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
 }
 
 #[cfg(test)]

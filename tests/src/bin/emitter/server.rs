@@ -4,7 +4,7 @@
 //! how it looks (`chunks`). Called by `main`.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -45,6 +45,9 @@ pub(crate) struct Server {
     answering: usize,
     queue: VecDeque<(usize, usize)>,
     log: Vec<Entry>,
+    /// Which answer a request gets: one that is sent again gets the same again.
+    turns: HashMap<String, u64>,
+    turn: u64,
     buffer: Vec<u8>,
 }
 
@@ -110,6 +113,8 @@ impl Server {
             answering: 0,
             queue: VecDeque::new(),
             log: Vec::new(),
+            turns: HashMap::new(),
+            turn: 0,
             buffer: vec![0; READ_BYTES],
         })
     }
@@ -275,7 +280,10 @@ impl Server {
         let Some(connection) = self.connections.get_mut(fd).and_then(Option::as_mut) else { return };
         let ask = Ask::of(api, &request.body);
         let number = self.log.len();
-        let script = schedule::script(&self.options, ask, number as u64);
+        let next = self.turn;
+        let turn = request.id.clone().map_or(next, |id| *self.turns.entry(id).or_insert(next));
+        self.turn += u64::from(turn == next);
+        let script = schedule::script(&self.options, ask, turn);
         self.log.push(Entry {
             id: request.id,
             arrived_ns: connection.arrived_ns,

@@ -212,7 +212,13 @@ async fn a_certificate_that_does_not_hold_is_refused_in_one_line() {
     let shown = self_signed(|_| {});
     let others = given(&self_signed(|_| {}));
     let (log, _) = ask(&shown, others).await;
-    assert_eq!(log.failure.unwrap().kind, FailureKind::Certificate);
+    let failure = log.failure.unwrap();
+    assert_eq!(failure.kind, FailureKind::Certificate);
+    assert!(
+        failure.message.contains("(self-signed)") && !failure.message.contains("Other"),
+        "{}",
+        failure.message
+    );
     let (log, client) = ask(&shown, Asked { cacert: None, insecure: true, ..given(&shown) }).await;
     assert!(log.failure.is_none() && client.http.is_unchecked());
 }
