@@ -51,6 +51,7 @@ impl RequestBuilder {
             scheduled: None,
             sent: ms(0),
             written: None,
+            write_took: None,
             connect: None,
             headers: None,
             http_status: None,

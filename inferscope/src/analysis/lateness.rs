@@ -8,6 +8,9 @@ use crate::clock::Mono;
 use crate::event::RequestLog;
 use crate::units::Nanos;
 
+/// A write that took so long was not made at once.
+const WRITE: Nanos = Nanos::from_millis(2);
+
 /// Of one request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Lateness {
@@ -38,7 +41,11 @@ impl Lateness {
                     all.stamps.push(*t);
                 }
             }
-            let sent = stall.from < out && stall.to > asked.min(request.sent);
+            // What counts from the write, and was written at once, went out when it says, however busy the client was before.
+            let sent = match request.write_took.filter(|_| request.scheduled.is_none()) {
+                Some(took) => took >= WRITE,
+                None => stall.from < out && stall.to > asked.min(request.sent),
+            };
             all.sent |= sent;
             if sent || all.stamps.len() > before {
                 all.longest = all.longest.max(stall.to.since(stall.from));

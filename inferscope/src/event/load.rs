@@ -93,6 +93,8 @@ pub struct RequestLog {
     /// When its first byte was handed to the kernel; `None` where none was. Of a request that was sent twice, that of the
     /// first sending.
     pub written: Option<Mono>,
+    /// How long that write took: much, where the client was stopped in it. `None`: unknown.
+    pub write_took: Option<Nanos>,
     /// DNS, TCP and TLS of the connection that was opened for it; `None` where one was used again, or none came about.
     pub connect: Option<Nanos>,
     pub headers: Option<Mono>,

@@ -124,6 +124,8 @@ pub(super) enum End {
 pub(super) struct Trail {
     /// When the first byte went to the kernel, of the first sending.
     pub(super) written: Option<Mono>,
+    /// By that write; unknown where reqwest made it.
+    pub(super) write_took: Option<Nanos>,
     /// What it took to open the connection, where one was opened.
     pub(super) connect: Option<Nanos>,
 }
@@ -339,6 +341,7 @@ impl RequestState {
             scheduled: self.slot.scheduled,
             sent: self.sent,
             written: self.trail.written,
+            write_took: self.trail.write_took,
             connect: self.trail.connect,
             headers: self.headers,
             http_status: self.http_status,

@@ -312,6 +312,11 @@ fn a_chunk_that_was_alone_in_its_read_has_its_own_time_however_late() {
     r.kernel_stamps = true;
     r.client_stalls = vec![stall(0, 50)];
     r.written = Some(crate::analysis::fixture::ms(20));
+    // It counts from a write that was made at once.
+    r.write_took = Some(crate::units::Nanos(30_000));
+    let t = of(vec![r.clone()]);
+    assert_eq!((t.ttft_ns.count, t.e2e_ns.count), (1, 1));
+    r.write_took = Some(crate::units::Nanos::from_millis(30));
     let t = of(vec![r]);
     assert_eq!((t.ttft_ns.count, t.e2e_ns.count, t.inter_chunk_ns.count), (0, 0, 2));
     assert_eq!(t.left_out.map(|out| (out.first_tokens, out.ends)), Some((1, 1)));

@@ -20,6 +20,7 @@ use super::meter::{Meter, Stamp};
 use super::pipe::Pipe;
 use crate::clock::Mono;
 use crate::load::request::Trail;
+use crate::units::Nanos;
 
 /// Reads until others get a turn. A server that writes faster than it is read would keep the thread.
 const READS_AT_ONCE: u32 = 8;
@@ -92,6 +93,7 @@ pub(super) struct Conn {
 struct Exchange {
     /// When its first byte was sent.
     written: Option<Mono>,
+    write_took: Option<Nanos>,
     /// A byte of an answer came.
     answered: bool,
     /// The connection ended without one.
@@ -148,7 +150,9 @@ impl Conn {
         let answer = std::future::poll_fn(|cx| {
             let polled = self.poll(cx, meter, &mut |own| response.as_mut().poll(own));
             // Whoever waits may give up after any turn.
-            trail.written = trail.written.or(self.request.written);
+            if trail.written.is_none() {
+                (trail.written, trail.write_took) = (self.request.written, self.request.write_took);
+            }
             polled
         });
         let answer = answer.await;
@@ -240,7 +244,10 @@ impl Conn {
         let now = self.request.written.is_none().then(Mono::now);
         match self.channel.poll_send(cx, outbox) {
             Poll::Ready(Ok(sent)) => {
-                self.request.written = self.request.written.or(now);
+                if let Some(now) = now {
+                    self.request.written = Some(now);
+                    self.request.write_took = Some(Mono::now().since(now));
+                }
                 outbox.drain(..sent);
                 sent > 0
             }

@@ -25,6 +25,7 @@ fn log(failure: Option<FailureKind>) -> RequestLog {
         scheduled: None,
         sent: Mono(0),
         written: None,
+        write_took: None,
         connect: None,
         headers: None,
         http_status: None,
