@@ -228,14 +228,20 @@ fn what_the_target_uses_at_rest_is_told_beside_a_tokens_cpu() {
         return;
     }
     let _alone = alone();
-    let spinner = Spinner::start(1, 1_000, 0);
-    let report = profiled(&spinner);
-    let (efficiency, notes) = (&report["efficiency"], spinner.notes());
-    if efficiency["cpu_idle_reason"].is_string() {
-        needs::say(&format!("withheld: {}", efficiency["cpu_idle_reason"]));
-        assert!(efficiency["cpu_idle_ns_per_token"].is_null(), "{efficiency:#}");
-        return;
-    }
+    // Withheld where the machine is too busy to tell.
+    let told = (0..MOST_RUNS).find_map(|_| {
+        let spinner = Spinner::start(1, 1_000, 0);
+        let report = profiled(&spinner);
+        let reason = &report["efficiency"]["cpu_idle_reason"];
+        if reason.is_string() {
+            needs::say(&format!("withheld: {reason}"));
+            assert!(report["efficiency"]["cpu_idle_ns_per_token"].is_null(), "{report:#}");
+            return None;
+        }
+        Some((report, spinner.notes()))
+    });
+    let (report, notes) = told.expect("in no run it was told");
+    let efficiency = &report["efficiency"];
     let ns = |name: &str| efficiency[name].as_f64().unwrap_or_else(|| panic!("no {name}: {efficiency:#}"));
     let origin = number(&report["run"]["origin_monotonic_ns"]);
     let [from, to] = ["from_ns", "to_ns"].map(|end| origin + number(&efficiency["cpu_rest"][end]));

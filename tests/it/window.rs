@@ -67,7 +67,10 @@ fn check(report: &Value, log: &[Served], what: &str) -> Value {
     if what == "window" {
         let mean = busy as f64 / (to - from) as f64;
         let told = report["load"]["in_flight"]["mean"].as_f64().unwrap();
-        assert!((told - mean).abs() < 0.02 * mean, "{told} in flight told, {mean} by the requests");
+        // A client that is put aside hears of an end late.
+        let slack =
+            0.02 * mean + 8.0 * whole(&report["self"]["timer_lag_ns"]["max"]) as f64 / (to - from) as f64;
+        assert!((told - mean).abs() < slack, "{told} in flight told, {mean} by the requests");
     }
     window
 }
@@ -80,7 +83,7 @@ fn a_server_that_is_killed_is_told_by_its_first_victims_and_what_they_had() {
     let mut running = binary::start(&args);
     // The load begins right after; five tokens or so of each of the first four.
     running.wait_until_observing();
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    std::thread::sleep(std::time::Duration::from_millis(800));
     inferscope_tests::process::signal(emitter.pid, rustix::process::Signal::KILL);
     let ended = running.wait();
     say(&format!("killed: {}\n{}", ended.stderr, ended.stdout));

@@ -44,7 +44,8 @@ impl Bursts {
         }
         let chunks = answer.tokens.chunks;
         let whole = chunks == 1 && answer.tokens.total.is_some_and(|n| n >= LEAST_TOKENS);
-        if chunks < LEAST_CHUNKS && !whole {
+        // Chunks without a gap between them are of several choices, and what the client read late tells nothing.
+        if (chunks < LEAST_CHUNKS || one.gaps == 0) && !whole || answer.left_out().gaps > 0 {
             return;
         }
         self.answers += 1;

@@ -92,7 +92,9 @@ pub(super) fn in_the_way(measured: &Measured) -> Vec<InTheWay> {
     let largest = measured.done.iter().filter_map(|d| d.timing.inter_chunk_ns.max).max();
     let gaps = measured.done.iter().map(|d| d.timing.inter_chunk_ns.count).sum::<u64>();
     // For the record where it is little: what is shown holds without it.
-    let is_much = out.longest > TIMER.doubt || out.gaps.saturating_mul(100) > gaps.saturating_add(out.gaps);
+    let is_much = out.longest > TIMER.doubt
+        || out.gaps.saturating_mul(100) > gaps.saturating_add(out.gaps)
+        || out.first_tokens.max(out.ends).saturating_mul(100) > measured.sums.ok;
     let left_out = out.any().then(|| InTheWay {
         level: if is_much { Level::Warn } else { Level::Ok },
         code: "client_stalled",

@@ -41,10 +41,13 @@ impl Lateness {
                     all.stamps.push(*t);
                 }
             }
-            // What counts from the write, and was written at once, went out when it says, however busy the client was before.
-            let sent = match request.write_took.filter(|_| request.scheduled.is_none()) {
-                Some(took) => took >= WRITE,
-                None => stall.from < out && stall.to > asked.min(request.sent),
+            let held = stall.to.min(out).since(stall.from.max(asked.min(request.sent)));
+            let sent = match (request.scheduled, request.write_took) {
+                // What was due waited for the client more than for the server.
+                (Some(due), _) => held >= WRITE && held.0.saturating_mul(2) >= out.since(due).0,
+                // What counts from the write, and was written at once, went out when it says, however busy the client was.
+                (None, Some(took)) => took >= WRITE,
+                (None, None) => held > Nanos::ZERO,
             };
             all.sent |= sent;
             if sent || all.stamps.len() > before {

@@ -114,15 +114,17 @@ impl<'a> Answer<'a> {
             (Some(_), None) => false,
             (None, _) => true,
         };
-        // What the client's own stall made unknown breaks no level.
-        let known = |t: &Mono| !self.late.sent && !self.late.is_late(*t);
-        let unknown = |t: Option<Mono>| t.is_some_and(|t| !known(&t));
-        let visible_at = self.text_chunks().find(|c| c.kind != ChunkKind::Reasoning).map(|c| c.t);
-        let ttft = self.first_token().map(|t| t.since(asked));
-        let visible = visible_at.map(|t| t.since(asked));
-        (unknown(self.first_token()) || within(slo.ttft, ttft))
-            && (unknown(visible_at) || within(slo.ttfo, visible))
-            && (unknown(Some(self.request.done)) || within(slo.e2e, Some(self.request.done.since(asked))))
+        // A stall of the client's made a time too late by at most its length: that much breaks no level.
+        let time = |t: Option<Mono>| {
+            let t = t?;
+            let late = self.late.sent || self.late.is_late(t);
+            let slack = if late { self.late.longest } else { Nanos::ZERO };
+            Some(t.since(asked).saturating_sub(slack))
+        };
+        let visible = self.text_chunks().find(|c| c.kind != ChunkKind::Reasoning).map(|c| c.t);
+        within(slo.ttft, time(self.first_token()))
+            && within(slo.ttfo, time(visible))
+            && within(slo.e2e, time(Some(self.request.done)))
             && slo.tpot.is_none_or(|level| self.paces().all(|pace| pace.tpot <= level))
             && slo.itl.is_none_or(|level| self.gaps().all(|gap| gap <= level))
     }
@@ -162,6 +164,7 @@ pub(super) fn listed(origin: Origin, place: Place, answer: &Answer<'_>, chunks: 
         output_tokens: answer.tokens.total,
         token_source: answer.tokens.source,
         sent_client_late: answer.late.sent,
+        client_stall_ns: Some(answer.late.longest.0).filter(|ns| *ns > 0),
         done_client_late: answer.late.is_late(r.done),
         usage_impossible: answer.usage.is_impossible(),
         finish_reason: r.finish_reason.clone(),

@@ -21,6 +21,7 @@ use super::window::Stretch;
 const IN_BURSTS: &str =
     "chunks arrive in bursts, within which a gap is no pace of the server's: see inter_burst_ns and validity";
 const NONE_OK: &str = "no measured request succeeded";
+const STALLED: &str = "a stall of this client's made the times unknown (client_stalled)";
 
 /// The figures of one fold: a phase, a step, or the whole load.
 pub(super) fn timing(
@@ -31,7 +32,13 @@ pub(super) fn timing(
 ) -> model::Timing {
     let (sums, all) = (&fold.sums, &fold.distributions);
     let none_ok = sums.ok == 0;
-    let why = |otherwise: &str| if none_ok { NONE_OK.to_owned() } else { otherwise.to_owned() };
+    let stalled = sums.left_out.any();
+    let why = |otherwise: &str| match (none_ok, stalled) {
+        (true, _) => NONE_OK.to_owned(),
+        // Where it left out all, no other reason is known to hold.
+        (false, true) => format!("{STALLED}; else: {otherwise}"),
+        (false, false) => otherwise.to_owned(),
+    };
     let work = &sums.work;
     let of = |stretch: &Stretch| load_window(origin, stretch, sums.tokens_a_chunk());
     let window = of(&work.main);
@@ -49,7 +56,7 @@ pub(super) fn timing(
         inter_token_ns: gaps(&all.inter_token, &why(no_inter_token(sums))),
         inter_burst_ns: bursty.then(|| all.inter_chunk.from(TOGETHER).report("no answer had two bursts")),
         tpot_ns: all.tpot.report(&why(all.no_pace())),
-        e2e_ns: all.e2e.report(NONE_OK),
+        e2e_ns: all.e2e.report(&why(NONE_OK)),
         output_tokens: sums.output.total(),
         prompt_tokens: sums.prompt.total(),
         output_tokens_per_s: rates.and_then(|w| w.output_tokens_per_s),

@@ -136,10 +136,10 @@ impl Driver {
             last_byte,
             ended,
             measured_sent: schedule.sent(),
-            in_flight: gauge.finish(last_byte, loaded),
+            in_flight: gauge.finish(last_byte.max(loaded.to.unwrap_or(last_byte)), loaded),
             thread_cpu: thread_cpu().saturating_sub(cpu_before),
             timer_lag: lag,
-            prompts_again: place.prompts.again(schedule.sent()),
+            prompts_again: place.prompts.again(schedule.sent() + schedule.warmed()),
         })
     }
 

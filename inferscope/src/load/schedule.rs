@@ -156,6 +156,11 @@ impl Schedule {
         self.stopped.get_or_insert(now);
     }
 
+    /// Requests that were sent before the measured part.
+    pub(super) const fn warmed(&self) -> u64 {
+        self.warmed
+    }
+
     /// Measured requests begun.
     pub(super) const fn sent(&self) -> u64 {
         self.sent
@@ -263,8 +268,8 @@ impl Schedule {
                 let Some(offset) = offset else { return Next::Over };
                 let due = from.plus(*offset);
                 // What was due before the end is sent, however late.
-                if end.is_some_and(|end| due >= end) {
-                    return Next::Over;
+                if let Some(end) = end.filter(|end| due >= *end) {
+                    return if now < end { Next::At(end) } else { Next::Over };
                 }
                 if now < due {
                     return Next::At(due);

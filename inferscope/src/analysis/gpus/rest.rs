@@ -34,7 +34,8 @@ pub(super) fn rest(log: &GpuLog, device: &GpuDevice) -> Rest {
     if let Some(share) = share.filter(|share| *share > MUCH_POWER) {
         return Rest::Computing(format!("it drew {:.0}% of its power limit", share * 100.0));
     }
-    if sm.or(power).is_some() { Rest::Idle } else { Rest::Unknown }
+    // Much power proves work; little proves no rest.
+    if sm.is_some() { Rest::Idle } else { Rest::Unknown }
 }
 
 fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {

@@ -33,9 +33,9 @@ pub(super) fn counter(device: &GpuDevice) -> Result<Counter<'_>, String> {
             let away = device.interruptions.iter().map(|away| away.from);
             let mut breaks: Vec<Mono> = away.chain(jumps(device)).collect();
             breaks.sort_unstable();
-            // Right beside a moment. What was read is no bound: a burst between two readings was not.
-            let read = device.power.iter().map(|p| p.mw).max().unwrap_or(0);
-            let most = device.power_limit_mw.map(|limit| limit.max(read.saturating_mul(MOST_OF_LIMIT)));
+            // Right beside a moment. What was read is no bound where there is one: a burst between two readings was not.
+            let read = device.power.iter().map(|p| p.mw).max().map(|mw| mw.saturating_mul(MOST_OF_LIMIT));
+            let most = device.power_limit_mw.max(read);
             Ok(Counter::broken(&device.energy, &breaks).drawing_at_most(most))
         }
     }

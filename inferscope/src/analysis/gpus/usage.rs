@@ -184,6 +184,11 @@ pub(super) fn shared_with(origin: Origin, device: &GpuDevice, members: &Members,
         let theirs = look.all.iter().filter(|p| !p.graphics && members.has(p.pid, t) != Some(true));
         others.extend(theirs.map(|p| p.pid));
     }
+    // One that came and went between two looks.
+    let passed = with_beginnings(&device.process_use)
+        .filter(|(from, u)| u.sm_percent > 0 && span.meets(*from, u.t))
+        .filter(|(_, u)| members.has(u.pid, origin.at(u.t).0) == Some(false));
+    others.extend(passed.map(|(_, u)| u.pid));
     others.sort_unstable();
     others.dedup();
     others.retain(|pid| {

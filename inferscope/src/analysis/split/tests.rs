@@ -76,6 +76,7 @@ fn parts_whose_ends_a_stall_of_the_client_moved_are_none() {
     let stall = |r: &mut RequestLog, from, to| {
         r.client_stalls = vec![crate::event::Stall { from: ms(from), to: ms(to) }];
         r.written = Some(r.sent);
+        r.write_took = Some(ms(to).since(ms(from)));
     };
     let requests = &mut run.load.as_mut().unwrap().requests;
     // A hundredth of the time of prefill: half of what may be.

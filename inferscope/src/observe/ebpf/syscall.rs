@@ -188,9 +188,17 @@ pub(crate) fn attach_tracepoint(program: BorrowedFd<'_>) -> io::Result<OwnedFd> 
 /// Runs a program of [`Kind::OnDemand`], here and now, without the CPU being taken from it.
 pub(crate) fn run(program: BorrowedFd<'_>) -> io::Result<()> {
     // No data and no context.
-    let attr = TestRun { prog_fd: program.as_raw_fd(), zero: [0; 18] };
-    // SAFETY: no address is handed over.
-    unsafe { bpf(bpf_cmd::BPF_PROG_TEST_RUN, &attr) }.map(drop)
+    let mut attr = TestRun { prog_fd: program.as_raw_fd(), zero: [0; 18] };
+    // SAFETY: no address is handed over, and what the program returned may be written to it.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            bpf_cmd::BPF_PROG_TEST_RUN as libc::c_long,
+            &raw mut attr,
+            size_of::<TestRun>(),
+        )
+    };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// One run of an iterator: reading the file runs the program.

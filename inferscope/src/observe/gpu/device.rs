@@ -215,6 +215,8 @@ impl<'n> Watched<'n> {
             None => self.bracket.give_up(),
         }
         self.told(|told| told.asker.soon(&AT_EDGES));
+        // No rate lies across it.
+        self.pcie.iter_mut().for_each(Counted::forget);
     }
 
     /// When the counter has to be read next, because a window began or ended.

@@ -108,7 +108,9 @@ impl<'n> Gpm<'n> {
         if self.begin.as_ref().is_some_and(|(_, from)| now.since(*from) < least) {
             return;
         }
-        let is_due = |told: &mut super::known::Told| told.asker.is_due(SAMPLE, now);
+        // Both calls or none: a sample without its comparison would lose the window, one that waits makes it longer.
+        let is_due =
+            |told: &mut super::known::Told| told.asker.is_due(SAMPLE, now) && told.asker.is_due(METRICS, now);
         if !shared.with(place, is_due).unwrap_or(false) {
             return;
         }

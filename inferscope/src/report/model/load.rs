@@ -197,6 +197,9 @@ pub struct Request {
     /// The client stalled around its sending: times from there are in no figure.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub sent_client_late: bool,
+    /// The longest stall of the client that made one of its times too late: by no more than that.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub client_stall_ns: Option<u64>,
     /// As a chunk's `client_late`.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub done_client_late: bool,

@@ -21,7 +21,7 @@ pub(super) fn latencies(page: &mut Page, report: &Report) {
 }
 
 fn table(page: &mut Page, timing: &Timing) {
-    if timing.e2e_ns.count == 0 {
+    if [&timing.e2e_ns, &timing.ttft_ns, &timing.inter_chunk_ns].iter().all(|dist| dist.count == 0) {
         let why = timing.e2e_ns.reason.as_deref().unwrap_or("no request was measured");
         page.note(Ink::Bad, &format!("no latencies: {why}"));
         return;
