@@ -94,7 +94,7 @@ pub(super) fn in_the_way(measured: &Measured) -> Vec<InTheWay> {
     // For the record where it is little: what is shown holds without it.
     let is_much = out.longest > TIMER.doubt
         || out.gaps.saturating_mul(100) > gaps.saturating_add(out.gaps)
-        || out.first_tokens.max(out.ends).saturating_mul(100) > measured.sums.ok;
+        || out.first_tokens.max(out.ends).saturating_mul(10) > measured.sums.ok;
     let left_out = out.any().then(|| InTheWay {
         level: if is_much { Level::Warn } else { Level::Ok },
         code: "client_stalled",
