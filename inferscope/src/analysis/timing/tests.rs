@@ -296,6 +296,21 @@ fn a_stall_of_the_client_is_in_no_figure_of_the_server() {
 }
 
 #[test]
+fn a_wait_of_an_open_loop_is_not_left_out_for_a_small_stall_within_it() {
+    let ms = crate::analysis::fixture::ms;
+    let mut r = request().content([10_100, 10_120]).usage(1, 2).done(10_120).build();
+    (r.scheduled, r.sent, r.written) = (Some(ms(0)), ms(10_000), Some(ms(10_000)));
+    r.write_took = Some(crate::units::Nanos(30_000));
+    // The server's backlog kept it: the longer the wait, the likelier a stall falls into it.
+    r.client_stalls = vec![crate::event::Stall { from: ms(5_000), to: ms(5_010) }];
+    let t = of(vec![r.clone()]);
+    assert_eq!((t.ttft_ns.max, t.left_out), (Some(10_100 * MS), None));
+    // The client itself kept it.
+    r.client_stalls = vec![crate::event::Stall { from: ms(100), to: ms(10_000) }];
+    assert_eq!(of(vec![r]).ttft_ns.count, 0);
+}
+
+#[test]
 fn a_chunk_that_was_alone_in_its_read_has_its_own_time_however_late() {
     let mut r = request().content([100, 300, 500]).usage(1, 3).done(700).build();
     let stall = |from, to| crate::event::Stall {

@@ -241,6 +241,17 @@ fn a_trace_is_sent_when_it_says() {
 }
 
 #[test]
+fn a_trace_goes_on_to_the_end_of_its_duration_though_its_next_entry_is_later() {
+    let offsets = vec![Nanos(0), Nanos(11_000 * MS)];
+    let duration = Some(Nanos(10_000 * MS));
+    let mut s =
+        Schedule::new(Phase { shape: Shape::Trace, duration, requests: None, offsets, ..phase(0, 1, None) });
+    assert_eq!(turn(s.next(Mono(5 * MS), 0)).scheduled, Some(Mono(5 * MS)));
+    assert_eq!(s.next(Mono(900 * MS), 0), Next::At(Mono(10_005 * MS)));
+    assert_eq!(s.next(Mono(10_005 * MS), 0), Next::Over);
+}
+
+#[test]
 fn three_connections_in_a_row_that_fail_end_the_phase_and_nothing_less() {
     use FailureKind::{Connect, Timeout};
     let asked = |ends: &[Option<FailureKind>]| {
