@@ -10,6 +10,7 @@ use inferscope::run::{self, RunError, exit};
 use inferscope::{demo, report};
 
 fn main() -> ExitCode {
+    run::begin();
     let cli = match cli::parse() {
         Ok(cli) => cli,
         Err(code) => return ExitCode::from(code),

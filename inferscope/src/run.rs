@@ -42,6 +42,11 @@ pub mod exit {
     pub const INTERRUPTED: u8 = 130;
 }
 
+/// To be called first: what this process itself costs counts from here.
+pub fn begin() {
+    host::begin();
+}
+
 /// Why a run gave no report.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -152,6 +157,7 @@ pub fn observe(plan: &Plan) -> Result<u8, RunError> {
     let observer = Observer::start(&plan.observe, &found)?;
     let gpu = Poller::start(&plan.observe, &found.roots)?;
     let interrupted = runtime.block_on(watch(observer.target_ended(), plan.observe_for))?;
+    host::look_at_threads();
     let gpu = gpu.finish();
     let observation = observer.finish().ok_or(RunError::ObserverPanicked)?;
     let found = target_found(found, None);

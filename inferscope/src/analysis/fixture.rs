@@ -564,6 +564,8 @@ impl Fixture {
                 kernel: Some("6.18.0".into()),
                 boot_id: None,
                 cpus: Some(2),
+                cpus_allowed: Some(2),
+                cpu_quota: None,
                 memory_bytes: Some(24 << 30),
             },
             run_id: "01J0000000".into(),

@@ -157,7 +157,9 @@ impl Probe {
     fn cpus(&self) -> Cpus {
         let usable = std::thread::available_parallelism().ok();
         Cpus {
-            online: self.line("sys/devices/system/cpu/online").and_then(|list| count_of(&list)),
+            online: self
+                .line("sys/devices/system/cpu/online")
+                .and_then(|list| crate::observe::cpus::count_of(&list)),
             usable: usable.and_then(|n| u32::try_from(n.get()).ok()),
         }
     }
@@ -187,17 +189,6 @@ fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
 /// The bracketed one of `none [integrity] confidentiality`.
 fn chosen(line: &str) -> Option<String> {
     line.split_whitespace().find_map(|w| w.strip_prefix('[')?.strip_suffix(']')).map(str::to_owned)
-}
-
-/// How many numbers a list such as `0-3,8` holds.
-fn count_of(list: &str) -> Option<u32> {
-    let mut sum = 0_u32;
-    for part in list.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last) = (first.parse::<u32>().ok()?, last.parse::<u32>().ok()?);
-        sum = sum.checked_add(last.checked_sub(first)?.checked_add(1)?)?;
-    }
-    Some(sum)
 }
 
 /// The line `monotonic SECONDS NANOSECONDS`; no file and no line are no offset.

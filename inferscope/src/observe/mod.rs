@@ -8,6 +8,7 @@
 
 pub(crate) mod cgroup;
 mod clocks;
+pub(crate) mod cpus;
 mod ebpf;
 pub mod gpu;
 mod observer;

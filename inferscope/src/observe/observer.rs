@@ -251,7 +251,7 @@ impl Worker {
             failed_looks: 0,
             beside_own,
             tick: tick(),
-            cpus: std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
+            cpus: super::cpus::online().map_or(u64::MAX, u64::from),
             first_error: Nanos::ZERO,
         };
         if worker.tracker.is_none() {

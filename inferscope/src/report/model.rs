@@ -84,8 +84,14 @@ pub struct Host {
     pub hostname: Option<String>,
     pub kernel: Option<String>,
     pub boot_id: Option<String>,
-    /// CPUs online.
+    /// CPUs online, whoever may use them.
     pub cpus: Option<u32>,
+    /// CPUs that inferscope itself may use, by its affinity mask.
+    #[serde(default)]
+    pub cpus_allowed: Option<u32>,
+    /// CPUs' worth of time that the cgroups of inferscope leave it; `null`: no limit can be seen.
+    #[serde(default)]
+    pub cpu_quota: Option<f64>,
     pub memory_bytes: Option<u64>,
 }
 
@@ -259,7 +265,10 @@ pub enum Severity {
 /// What this program itself cost.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Own {
+    /// CPU time of all its threads from its first instructions on, without what its launcher used under the same pid.
     pub cpu_ns: Option<u64>,
+    /// The most threads that it had where it looked: when the load began, and when the measuring ended, before any was
+    /// joined.
     pub threads: Option<u64>,
     /// CPU time of the thread that sends and reads, while it had a load, and its share of that time.
     pub load_cpu_ns: Option<u64>,
@@ -272,6 +281,7 @@ pub struct Own {
     pub unstamped_reads: Option<u64>,
     /// How late that thread's timer was; it looks every 20 ms.
     pub timer_lag_ns: Option<Dist>,
+    /// The peak of its resident memory since it was executed (VmHWM).
     pub max_rss_bytes: Option<u64>,
     pub bpf_run_ns: Option<u64>,
     pub bpf_run_count: Option<u64>,

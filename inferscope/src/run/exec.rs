@@ -11,6 +11,7 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use super::gathered::{Gathered, run_id};
+use super::host;
 use super::output::{OutputError, Sink};
 use super::progress::{self, Progress};
 use super::sending::{Drive, all_failed, said_of};
@@ -89,6 +90,7 @@ pub fn run(plan: &Plan) -> Result<u8, RunError> {
     });
     let ended = session.over();
     drop(session);
+    host::look_at_threads();
 
     let gpu = gpu.finish();
     let observation = observer.finish().map(|o| Observation { rest: driven.rest, ..o });

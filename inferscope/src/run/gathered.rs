@@ -3,7 +3,7 @@
 //! Owns the facts that only this process knows: its version, its host, what it cost itself. Derives nothing
 //! (`analysis` does). Filled by `run` and `run::exec`.
 
-use super::{host, progress};
+use super::host;
 use crate::analysis::{self, Inputs, Measured, TargetFound};
 use crate::clock::{Mono, Origin};
 use crate::event::{GpuLog, Observation, TrackerKind};
@@ -30,7 +30,7 @@ pub(super) fn run_id(origin: Origin) -> String {
 
 impl Gathered {
     pub(super) fn report(self, plan: &Plan) -> Report {
-        let own = self.own(plan);
+        let own = self.own();
         analysis::report(Inputs {
             tool: Tool {
                 name: "inferscope".to_owned(),
@@ -54,18 +54,12 @@ impl Gathered {
         })
     }
 
-    fn own(&self, plan: &Plan) -> Own {
-        let (cpu_ns, max_rss_bytes) = host::own_usage();
+    fn own(&self) -> Own {
         let kernel = self.observation.as_ref().filter(|o| o.tracker == TrackerKind::Ebpf);
         Own {
-            cpu_ns,
-            max_rss_bytes,
-            // The load's, which is the main one; the observer's; NVML's where there is a device to ask; the bar's.
-            threads: Some(
-                1 + u64::from(self.observation.is_some())
-                    + u64::from(!self.gpu.devices.is_empty())
-                    + u64::from(progress::has_bar(plan)),
-            ),
+            cpu_ns: Some(host::own_cpu_ns()),
+            max_rss_bytes: host::own_peak_rss_bytes(),
+            threads: host::most_threads(),
             bpf_run_ns: None,
             bpf_run_count: None,
             bpf_reason: Some("not read: the kernel's bpf_stats cost more than the program".to_owned()),

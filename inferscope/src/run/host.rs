@@ -1,7 +1,10 @@
 //! Facts of the machine and of this process, for the report's `host` and `self`.
 
 use std::fs;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::observe::cpus;
+use crate::observe::proc::text;
 use crate::report::model::Host;
 
 pub(super) fn describe() -> Host {
@@ -11,33 +14,58 @@ pub(super) fn describe() -> Host {
         hostname: line("/proc/sys/kernel/hostname"),
         kernel: line("/proc/sys/kernel/osrelease"),
         boot_id: line("/proc/sys/kernel/random/boot_id"),
-        cpus: std::thread::available_parallelism().ok().and_then(|n| u32::try_from(n.get()).ok()),
-        memory_bytes: memory.as_deref().and_then(total_bytes),
+        cpus: cpus::online(),
+        cpus_allowed: cpus::allowed(),
+        cpu_quota: cpus::quota(),
+        memory_bytes: memory.as_deref().and_then(|m| field(m, "MemTotal:")?.checked_mul(1024)),
     }
 }
 
-fn total_bytes(meminfo: &str) -> Option<u64> {
-    let rest = meminfo.lines().find_map(|l| l.strip_prefix("MemTotal:"))?;
-    let kib: u64 = rest.split_whitespace().next()?.parse().ok()?;
-    kib.checked_mul(1024)
+/// Notes how much CPU time the process had used before: whoever executed this program under the same pid.
+pub(super) fn begin() {
+    CPU_BEFORE.store(cpu_clock_ns(), Ordering::Relaxed);
 }
 
-/// CPU time and peak RSS of this process (getrusage; `ru_maxrss` is in KiB on Linux).
-pub(super) fn own_usage() -> (Option<u64>, Option<u64>) {
-    // SAFETY: all-zero is a valid rusage.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: a valid pointer to an rusage.
-    let failed = unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) } != 0;
-    if failed {
-        return (None, None);
+/// CPU time of this process, all threads, since [`begin`].
+pub(super) fn own_cpu_ns() -> u64 {
+    cpu_clock_ns().saturating_sub(CPU_BEFORE.load(Ordering::Relaxed))
+}
+
+fn cpu_clock_ns() -> u64 {
+    let t = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    let seconds = t.tv_sec.unsigned_abs();
+    seconds.saturating_mul(1_000_000_000).saturating_add(t.tv_nsec.unsigned_abs())
+}
+
+/// The peak of this process's resident memory since it was executed: getrusage's `ru_maxrss` is that of whatever ran
+/// under this pid before, too.
+pub(super) fn own_peak_rss_bytes() -> Option<u64> {
+    field(&own_status()?, "VmHWM:")?.checked_mul(1024)
+}
+
+/// Looks at how many threads there are, for the most of all looks.
+pub(super) fn look_at_threads() {
+    if let Some(now) = own_status().and_then(|status| field(&status, "Threads:")) {
+        MOST_THREADS.fetch_max(now, Ordering::Relaxed);
     }
-    let nanos = |t: libc::timeval| {
-        let seconds = u64::try_from(t.tv_sec).ok()?;
-        let micros = u64::try_from(t.tv_usec).ok()?;
-        Some(seconds.saturating_mul(1_000_000_000).saturating_add(micros.saturating_mul(1_000)))
-    };
-    let cpu = nanos(usage.ru_utime).zip(nanos(usage.ru_stime)).map(|(u, s)| u.saturating_add(s));
-    (cpu, u64::try_from(usage.ru_maxrss).ok().map(|kib| kib.saturating_mul(1024)))
+}
+
+/// The most threads that any look saw; `None`: none could be taken.
+pub(super) fn most_threads() -> Option<u64> {
+    Some(MOST_THREADS.load(Ordering::Relaxed)).filter(|n| *n > 0)
+}
+
+/// Of the process, as its CPU clock and its threads are.
+static CPU_BEFORE: AtomicU64 = AtomicU64::new(0);
+static MOST_THREADS: AtomicU64 = AtomicU64::new(0);
+
+fn own_status() -> Option<String> {
+    text("/proc/self/status")
+}
+
+/// The number of a line `NAME: NUMBER [kB]`.
+fn field(table: &str, name: &str) -> Option<u64> {
+    table.lines().find_map(|l| l.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -45,8 +73,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_is_read_in_bytes() {
-        assert_eq!(total_bytes("MemTotal:  2048 kB\nMemFree: 1 kB\n"), Some(2_097_152));
-        assert_eq!(total_bytes("nothing"), None);
+    fn a_field_is_read_by_its_whole_name() {
+        let status = "VmPeak:\t  9 kB\nVmHWM:\t  2048 kB\nThreads:\t3\n";
+        assert_eq!((field(status, "VmHWM:"), field(status, "Threads:")), (Some(2_048), Some(3)));
+        assert_eq!(field(status, "VmRSS:"), None);
     }
 }

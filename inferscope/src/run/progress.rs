@@ -17,7 +17,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::analysis::Summary;
 use crate::clock::Mono;
 use crate::event::RequestLog;
-use crate::plan::{CommandOutput, CommandPlan, LoadPlan, OutputPlan, Plan};
+use crate::plan::{CommandOutput, CommandPlan, LoadPlan, OutputPlan};
 use crate::report::humanize::{count, nanos, number, or_dash};
 
 use tally::{Course, Tally};
@@ -30,11 +30,6 @@ pub(super) struct Progress {
     course: Option<Course>,
     phases_ended: usize,
     bar: Option<Bar>,
-}
-
-/// Whether a run of `plan` draws a bar, which takes a thread.
-pub(super) fn has_bar(plan: &Plan) -> bool {
-    plan.load.is_some() && plan.exec.as_ref().is_none_or(has_room) && on_terminal(&plan.output)
 }
 
 /// A command's output and the progress would write over each other.

@@ -6,6 +6,7 @@
 use std::ops::ControlFlow;
 
 use super::RunError;
+use super::host;
 use super::output::Sink;
 use super::progress::Progress;
 use crate::analysis::Measured;
@@ -156,6 +157,7 @@ pub(super) async fn drive(
     stop: impl Future<Output = ()>,
 ) -> Result<(Measured, bool), RunError> {
     let Drive { driver, plan, server, origin, mut progress, edges, marker } = drive;
+    host::look_at_threads();
     let (tell, stopped) = tokio::sync::watch::channel(false);
     let mut interrupted = false;
     let mut intake = Intake {
@@ -180,6 +182,7 @@ pub(super) async fn drive(
         }
     };
     let mut measured = intake.measured;
+    host::look_at_threads();
     // Nothing is drawn from here on: the report comes.
     drop(progress);
     result?;
