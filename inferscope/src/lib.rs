@@ -5,9 +5,14 @@
 //! records stamped by [`clock`]; [`analysis`] is pure and fills [`report::model`]; [`report`] turns that into
 //! bytes. ARCHITECTURE.md tells why.
 
+// What is printed past `console` is neither cleaned nor survives a full disk.
+#![deny(clippy::print_stderr, clippy::print_stdout, clippy::dbg_macro)]
+
 pub mod analysis;
+pub mod clean;
 pub mod cli;
 pub mod clock;
+pub mod console;
 pub mod demo;
 pub mod doctor;
 pub mod event;

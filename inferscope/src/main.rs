@@ -1,5 +1,7 @@
 //! The `inferscope` binary: parses, calls `run`, prints the error, sets the exit code.
 
+#![deny(clippy::print_stderr, clippy::print_stdout, clippy::dbg_macro)]
+
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -7,9 +9,10 @@ use clap::CommandFactory;
 use inferscope::cli::{self, Cli, Command, DemoArgs, DoctorArgs, ExecArgs, ObserveCommandArgs, ProfileArgs};
 use inferscope::plan::{self, Environment, PlanError};
 use inferscope::run::{self, RunError, exit};
-use inferscope::{demo, report};
+use inferscope::{console, demo, report};
 
 fn main() -> ExitCode {
+    console::take_panics();
     run::begin();
     let cli = match cli::parse() {
         Ok(cli) => cli,
@@ -49,7 +52,7 @@ fn main() -> ExitCode {
 }
 
 fn profile(args: &ProfileArgs, argv: &[String]) -> u8 {
-    start_log();
+    console::start_log();
     match plan::profile(args, &environment(&args.load.api_key_env), argv) {
         Ok(plan) => outcome(run::profile(&plan)),
         Err(e) => fail(&e, exit::USAGE),
@@ -57,7 +60,7 @@ fn profile(args: &ProfileArgs, argv: &[String]) -> u8 {
 }
 
 fn observe(args: &ObserveCommandArgs, argv: &[String]) -> u8 {
-    start_log();
+    console::start_log();
     match plan::observe(args, argv) {
         Ok(plan) => outcome(run::observe(&plan)),
         Err(e) => fail(&e, exit::USAGE),
@@ -65,7 +68,7 @@ fn observe(args: &ObserveCommandArgs, argv: &[String]) -> u8 {
 }
 
 fn exec(args: &ExecArgs, argv: &[String]) -> u8 {
-    start_log();
+    console::start_log();
     match plan::exec(args, &environment(&args.load.api_key_env), argv) {
         Ok(plan) => outcome(run::exec(&plan)),
         Err(e) => fail(&e, exit::USAGE),
@@ -73,7 +76,7 @@ fn exec(args: &ExecArgs, argv: &[String]) -> u8 {
 }
 
 fn run_demo(args: &DemoArgs, argv: &[String]) -> u8 {
-    start_log();
+    console::start_log();
     let server = ["--workers".to_owned(), args.workers.to_string()];
     let result: Result<_, PlanError> = run::demo(&server, |port, wrapper_pid| {
         plan::demo(args, (port, wrapper_pid), &environment("OPENAI_API_KEY"), argv)
@@ -85,7 +88,7 @@ fn run_demo(args: &DemoArgs, argv: &[String]) -> u8 {
 }
 
 fn doctor(args: &DoctorArgs) -> u8 {
-    start_log();
+    console::start_log();
     let diagnosis = inferscope::doctor::examine(args.nvml_lib.as_deref());
     let said = if args.json { diagnosis.to_json() } else { diagnosis.to_text() };
     match print(said.as_bytes()) {
@@ -120,14 +123,7 @@ fn print(bytes: &[u8]) -> u8 {
     }
 }
 
-fn fail(error: &dyn std::error::Error, code: u8) -> u8 {
-    eprintln!("error: {error}");
+fn fail(error: &dyn std::fmt::Display, code: u8) -> u8 {
+    console::error(error);
     code
-}
-
-/// For developers: `INFERSCOPE_LOG=debug`.
-fn start_log() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("INFERSCOPE_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("off"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }

@@ -37,6 +37,8 @@ use Crates::{AllBut, Only};
 const EVERYTHING: &[&str] = &[
     "units",
     "secrets",
+    "clean",
+    "console",
     "clock",
     "event",
     "cli",
@@ -57,6 +59,8 @@ const LAYERS: &[Layer] = &[
     // The base: what a number and a moment are, and what sources tell about them.
     Layer { module: "units", may_use: &[], crates: Only(&["serde", "schemars"]) },
     Layer { module: "secrets", may_use: &[], crates: Only(&[]) },
+    Layer { module: "clean", may_use: &[], crates: Only(&["icu_properties"]) },
+    Layer { module: "console", may_use: &["clean", "secrets"], crates: Only(&["tracing_subscriber"]) },
     Layer { module: "clock", may_use: &["units"], crates: Only(&["serde", "schemars", "rustix"]) },
     Layer {
         module: "event",
@@ -64,7 +68,7 @@ const LAYERS: &[Layer] = &[
         crates: Only(&["serde", "schemars", "inferscope_common", "hdrhistogram"]),
     },
     // clap calls the plan's parsers of single values, so these two know each other.
-    Layer { module: "cli", may_use: &["plan", "units"], crates: AllBut(&["anyhow"]) },
+    Layer { module: "cli", may_use: &["plan", "units", "clean", "console"], crates: AllBut(&["anyhow"]) },
     Layer {
         module: "plan",
         may_use: &["cli", "units", "secrets"],
@@ -100,17 +104,21 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         module: "report",
-        may_use: &["report::model", "units"],
+        may_use: &["report::model", "units", "clean"],
         crates: AllBut(&["anyhow", "tokio", "aya", "aya_log", "reqwest", "std::fs"]),
     },
     // The demo's server is measured, so it must not share code with what measures it.
     Layer {
         module: "demo",
-        may_use: &["cli", "units", "clock"],
+        may_use: &["cli", "units", "clock", "console"],
         crates: AllBut(&["anyhow", "tokio", "aya", "reqwest", "procfs", "nvml_wrapper"]),
     },
     // Looks at the machine by itself; what the sources would meet it asks them to try.
-    Layer { module: "doctor", may_use: &["observe"], crates: AllBut(&["anyhow", "tokio", "aya", "reqwest"]) },
+    Layer {
+        module: "doctor",
+        may_use: &["observe", "clean"],
+        crates: AllBut(&["anyhow", "tokio", "aya", "reqwest"]),
+    },
     Layer { module: "run", may_use: EVERYTHING, crates: AllBut(&["anyhow"]) },
     Layer { module: "lib", may_use: EVERYTHING, crates: AllBut(&["anyhow"]) },
     Layer { module: "main", may_use: EVERYTHING, crates: AllBut(&[]) },

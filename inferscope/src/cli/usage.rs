@@ -3,10 +3,12 @@
 //! Owns the form of clap's errors: one line that says what is wrong and one that says what to do, as all errors
 //! here. Decides nothing. Called by `main`.
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches};
 
 use super::Cli;
+use crate::clean::one_line;
+use crate::console;
 
 /// The arguments of this process; or the code to exit with, after all has been said.
 ///
@@ -15,13 +17,14 @@ use super::Cli;
 pub fn parse() -> Result<Cli, u8> {
     let parsed = command().try_get_matches().and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
     parsed.map_err(|e| {
+        let code = u8::try_from(e.exit_code()).unwrap_or(1);
         if e.use_stderr() {
-            eprintln!("{}", told(e.kind(), &e.render().to_string()));
+            console::say(&refused(e));
         } else {
             // A closed stdout (`| head`) is no failure.
             let _ = e.print();
         }
-        u8::try_from(e.exit_code()).unwrap_or(1)
+        code
     })
 }
 
@@ -41,6 +44,21 @@ pub fn manual() -> clap::Command {
         let variable = arg.get_env().map(|env| format!(" [env: {}]", env.display())).unwrap_or_default();
         arg.hide_short_help(false).long_help(format!("{help}{variable}"))
     })
+}
+
+fn refused(mut error: clap::Error) -> String {
+    // What the user typed stays within the line that quotes it.
+    let typed: Vec<(ContextKind, String)> = error
+        .context()
+        .filter_map(|(kind, value)| match value {
+            ContextValue::String(text) => Some((kind, one_line(text).into_owned())),
+            _ => None,
+        })
+        .collect();
+    for (kind, text) in typed {
+        error.insert(kind, ContextValue::String(text));
+    }
+    told(error.kind(), &error.render().to_string())
 }
 
 /// Of clap's paragraphs the first, in one line, and a remedy.
@@ -65,7 +83,20 @@ mod tests {
     fn refusal(args: &[&str]) -> String {
         let e = command().try_get_matches_from(std::iter::once(&"inferscope").chain(args)).unwrap_err();
         assert_eq!(e.exit_code(), 2);
-        told(e.kind(), &e.render().to_string())
+        refused(e)
+    }
+
+    #[test]
+    fn what_was_typed_stays_on_its_line_and_steers_nothing() {
+        let hostile = "\x1b[2J\u{9b}\u{202e}\n\nerror: no";
+        for args in
+            [&["--concurrency", hostile][..], &["--api", hostile], &["--duration", hostile], &[hostile]]
+        {
+            let said = refusal(args);
+            assert_eq!(said.lines().count(), 2, "{said:?}");
+            assert!(!said.contains(['\x1b', '\u{9b}', '\u{202e}']), "{said:?}");
+            assert!(said.contains("\\x1b[2J\\u{9b}\\u{202e}\\n\\nerror: no"), "{said:?}");
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_sig
 
 use super::chat::{self, Answer, ApiError, Ask};
 use super::{HELPER_COMMAND, http, work};
+use crate::console;
 
 /// What a worker has for itself.
 const PRIVATE_BYTES: usize = 16 << 20;
@@ -43,7 +44,7 @@ pub(super) struct Settings {
 /// Serves until the worker is due to be replaced. Gives the process's exit code.
 pub(super) fn run(listener: &TcpListener, settings: &Settings, model: &[u8], arbiter: Pid) -> i32 {
     if let Err(e) = set_parent_process_death_signal(Some(Signal::KILL)) {
-        eprintln!("demo worker: can't tie itself to the arbiter: {e}");
+        console::say(&format!("demo worker: can't tie itself to the arbiter: {e}"));
         return 1;
     }
     // The arbiter may have died before that.
@@ -55,7 +56,7 @@ pub(super) fn run(listener: &TcpListener, settings: &Settings, model: &[u8], arb
     let private = work::touched(PRIVATE_BYTES);
     let (jobs, engine_jobs) = channel();
     if let Err(e) = thread::Builder::new().name("engine".into()).spawn(move || engine(&engine_jobs)) {
-        eprintln!("demo worker: can't start its engine: {e}");
+        console::say(&format!("demo worker: can't start its engine: {e}"));
         return 1;
     }
     let mut server = Server { settings, jobs, answered: 0 };
@@ -64,7 +65,7 @@ pub(super) fn run(listener: &TcpListener, settings: &Settings, model: &[u8], arb
             Ok((stream, _)) => server.connection(stream),
             Err(e) if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted) => {}
             Err(e) => {
-                eprintln!("demo worker: can't accept: {e}");
+                console::say(&format!("demo worker: can't accept: {e}"));
                 return 1;
             }
         }

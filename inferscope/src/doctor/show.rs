@@ -5,6 +5,7 @@
 use serde::Serialize;
 
 use super::{Check, Diagnosis, Status};
+use crate::clean::{self, one_line};
 
 const WIDTH: usize = 100;
 const INDENT: usize = 30;
@@ -27,7 +28,7 @@ pub(super) fn json(diagnosis: &Diagnosis) -> String {
     let mut text =
         serde_json::to_string_pretty(&document).expect("strings, numbers and lists of them are JSON");
     text.push('\n');
-    text
+    clean::json(&text).into_owned()
 }
 
 pub(super) fn text(diagnosis: &Diagnosis) -> String {
@@ -46,7 +47,7 @@ pub(super) fn text(diagnosis: &Diagnosis) -> String {
             Status::Limited => "limited",
             Status::Missing => "MISSING",
         };
-        let mut lines = wrapped(&check.finding, WIDTH - INDENT).into_iter();
+        let mut lines = wrapped(&one_line(&check.finding), WIDTH - INDENT).into_iter();
         let first = lines.next().unwrap_or_default();
         out.push_str(format!("  {status:<8}{:<20}{first}", check.name).trim_end());
         out.push('\n');
@@ -63,7 +64,7 @@ pub(super) fn text(diagnosis: &Diagnosis) -> String {
         }
         said.push(&check.remedies);
         for remedy in &check.remedies {
-            for (i, line) in wrapped(remedy, WIDTH - INDENT - 2).into_iter().enumerate() {
+            for (i, line) in wrapped(&one_line(remedy), WIDTH - INDENT - 2).into_iter().enumerate() {
                 let mark = if i == 0 { "→" } else { " " };
                 out.push_str(&format!("{:INDENT$}{mark} {line}\n", ""));
             }

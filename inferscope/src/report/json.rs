@@ -10,6 +10,7 @@ use serde::Serialize as _;
 use serde_json::ser::{Formatter, Serializer};
 
 use super::model::Report;
+use crate::clean;
 
 /// The report, `requests[]`, and the fields of a request.
 const INDENTED: usize = 3;
@@ -93,6 +94,10 @@ impl Formatter for Layout {
         self.item(w, first)
     }
 
+    fn write_string_fragment<W: ?Sized + io::Write>(&mut self, w: &mut W, fragment: &str) -> io::Result<()> {
+        w.write_all(clean::json(fragment).as_bytes())
+    }
+
     fn begin_object_value<W: ?Sized + io::Write>(&mut self, w: &mut W) -> io::Result<()> {
         w.write_all(b": ")
     }
@@ -131,6 +136,19 @@ mod tests {
         let counts = read.processes.counts.unwrap();
         assert_eq!((counts.moved_in, counts.lost, read.processes.cpu.unlisted_ns), (None, None, None));
         assert_eq!((read.own.sample_interval_ns, read.processes.commands.len()), (None, 0));
+    }
+
+    #[test]
+    fn what_does_not_show_is_an_escape_and_the_value_stays() {
+        let mut report = engine().report();
+        let hostile = "\x1b[2J\u{9b}1A\u{202e}\u{2066}\u{200b}\u{feff}\u{ad}\u{2028}\u{7f}\u{e0041}é";
+        report.processes.list[0].comm = hostile.to_owned();
+        let text = to_json(&report);
+        let hidden =
+            |c: char| c != '\n' && (c.is_control() || hostile.contains(c) && !c.is_ascii() && c != 'é');
+        assert!(!text.contains(hidden), "{:?}", text.find(hidden));
+        assert!(text.contains("\\u202e\\u2066\\u200b\\ufeff\\u00ad\\u2028\\u007f\\udb40\\udc41é"));
+        assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report);
     }
 
     #[test]

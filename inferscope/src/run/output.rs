@@ -11,6 +11,7 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use super::progress::Progress;
+use crate::console;
 use crate::plan::{ColorChoice, LoadPlan, OutputPlan};
 use crate::report::model::Report;
 use crate::report::{Style, to_json, to_text};
@@ -87,12 +88,12 @@ impl Sink {
 
     /// On stderr, also with `--quiet`: it is about a number that would mislead.
     pub fn warn(&self, message: &str) {
-        eprintln!("warning: {message}");
+        console::warn(message);
     }
 
     /// On stderr: what became of the command.
     pub(super) fn tell(&self, message: &str) {
-        eprintln!("{message}");
+        console::say(message);
     }
 
     pub(super) fn progress(&self, load: &LoadPlan) -> Progress {

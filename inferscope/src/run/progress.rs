@@ -6,7 +6,7 @@
 
 mod tally;
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -15,7 +15,9 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::analysis::Summary;
+use crate::clean::clean;
 use crate::clock::Mono;
+use crate::console;
 use crate::event::RequestLog;
 use crate::plan::{CommandOutput, CommandPlan, LoadPlan, OutputPlan};
 use crate::report::humanize::{count, nanos, number, or_dash};
@@ -91,9 +93,8 @@ impl Progress {
 
     fn say(&self, line: &str) {
         match &self.bar {
-            Some(bar) => bar.shown.println(line),
-            // Who closed stderr wants to hear nothing.
-            None => drop(writeln!(std::io::stderr(), "{line}")),
+            Some(bar) => bar.shown.println(clean(line)),
+            None => console::say(line),
         }
     }
 }
@@ -130,7 +131,7 @@ impl Bar {
             while ending.recv_timeout(REDRAW) == Err(RecvTimeoutError::Timeout) {
                 // Not while it is drawn: the load would wait for the terminal.
                 let line = locked(&of_drawer).line(Mono::now());
-                drawn.set_message(line);
+                drawn.set_message(clean(&line).into_owned());
             }
             drawn.finish_and_clear();
         };

@@ -1,0 +1,63 @@
+//! Standard error.
+//!
+//! Owns every byte that is written there, all of it cleaned: warnings, errors, lines of progress, the developers' log and a
+//! panic's message. A write that fails is no failure of the run: who closed standard error, or filled its disk, wants
+//! to hear nothing. Decides nothing of what is said. Called by `main`, `run`, `cli` and `demo`.
+
+use std::io::Write;
+
+use crate::clean::clean;
+
+/// A line, or several.
+pub fn say(text: &str) {
+    put(&format!("{text}\n"));
+}
+
+pub fn warn(message: &str) {
+    say(&format!("warning: {message}"));
+}
+
+/// The message and, in its further lines, the remedy.
+pub fn error(error: &dyn std::fmt::Display) {
+    say(&format!("error: {error}"));
+}
+
+/// In one piece, so that the lines of several threads do not mix.
+fn put(text: &str) {
+    let _ = std::io::stderr().lock().write_all(clean(text).as_bytes());
+}
+
+/// A panic's message takes the same way as all else; the backtrace comes where one is asked for.
+pub fn take_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or("unnamed");
+        let trace = std::backtrace::Backtrace::capture();
+        let trace = match trace.status() {
+            std::backtrace::BacktraceStatus::Captured => format!("\n{trace}"),
+            _ => String::new(),
+        };
+        say(&format!("thread '{name}' {panic}{trace}"));
+    }));
+}
+
+/// For developers: `INFERSCOPE_LOG=debug`.
+pub fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("INFERSCOPE_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("off"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(|| Log).init();
+}
+
+/// Where the log's lines go, each in one call.
+struct Log;
+
+impl Write for Log {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        put(&String::from_utf8_lossy(line));
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
