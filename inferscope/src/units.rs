@@ -68,6 +68,13 @@ pub fn ticks_to_nanos(ticks: u64, ticks_per_second: u64) -> Nanos {
     Nanos(u64::try_from(u128::from(ticks) * 1_000_000_000 / per_second).unwrap_or(u64::MAX))
 }
 
+/// The size of a ring of at least that many bytes: the kernel takes a power of two of whole pages.
+#[must_use]
+pub const fn ring_bytes(at_least: u32, page_bytes: u32) -> Option<u32> {
+    let bytes = if at_least > page_bytes { at_least } else { page_bytes };
+    bytes.checked_next_power_of_two()
+}
+
 /// Pages as bytes; saturates.
 #[must_use]
 pub const fn pages_to_bytes(pages: u64, page_bytes: u64) -> u64 {
@@ -82,6 +89,18 @@ mod tests {
     fn ticks_become_nanoseconds_without_overflow() {
         assert_eq!(ticks_to_nanos(1, 100), Nanos(10_000_000));
         assert_eq!(ticks_to_nanos(u64::MAX, 100), Nanos(u64::MAX));
+    }
+
+    #[test]
+    fn a_ring_is_a_power_of_two_of_whole_pages_of_any_size() {
+        const K: u32 = 1_024;
+        // Of the smallest, of one between, of one above every page.
+        let rings = |page| [4 * K, 40 * K, 512 * K].map(|bytes| ring_bytes(bytes, page));
+        assert_eq!(rings(4 * K), [Some(4 * K), Some(64 * K), Some(512 * K)]);
+        assert_eq!(rings(16 * K), [Some(16 * K), Some(64 * K), Some(512 * K)]);
+        assert_eq!(rings(64 * K), [Some(64 * K), Some(64 * K), Some(512 * K)]);
+        assert_eq!([0, 1].map(|bytes| ring_bytes(bytes, 64 * K)), [Some(64 * K), Some(64 * K)]);
+        assert_eq!(ring_bytes(u32::MAX, 4 * K), None);
     }
 
     #[test]

@@ -60,6 +60,17 @@ const fn nothing_lost(loss: &Loss) -> bool {
         && loss.unlisted_processes == 0
 }
 
+/// Why a process may be in no count, though no record was lost.
+fn skipped(loss: &Loss) -> Option<String> {
+    let lost = loss.runs_not_made_good().sum();
+    if lost > 0 {
+        return Some(format!(
+            "the kernel skipped runs of its program, {lost} of them for good: see counts.lost.missed_runs"
+        ));
+    }
+    loss.missed_runs_unknown.then(|| MISSES_UNKNOWN.to_owned())
+}
+
 /// Why some process of the target may be in no count, or in no sum.
 fn incomplete(o: &Observation, target: &TargetFound) -> Option<String> {
     if !target.descendants {
@@ -71,13 +82,17 @@ fn incomplete(o: &Observation, target: &TargetFound) -> Option<String> {
     if !o.tracker_is_complete {
         return Some("the tracker can't promise that it saw every process".to_owned());
     }
-    (!nothing_lost(&o.loss))
-        .then(|| "records or readings were lost: see counts.lost and unreadable".to_owned())
+    skipped(&o.loss).or_else(|| {
+        (!nothing_lost(&o.loss))
+            .then(|| "records or readings were lost: see counts.lost and unreadable".to_owned())
+    })
 }
 
 const ALONE: &str = "only the given pid was watched (--no-descendants)";
 const POLLED: &str = "polling /proc misses what lives between two looks";
+const MISSES_UNKNOWN: &str = "the kernel does not tell whether it skipped runs of its program";
 const NO_RECORDS: &str = "polling /proc has no records to lose";
+const NO_PROGRAM: &str = "there was no kernel program";
 const NOT_POLLED: &str = "polling /proc can't see it";
 
 /// Which counts are lower bounds, and why. The kernel program's own counts hold what the list lost.
@@ -88,10 +103,18 @@ fn lower_bounds(o: &Observation, target: &TargetFound) -> (Vec<&'static str>, Op
         let why = if target.descendants { POLLED } else { ALONE };
         return (vec!["seen", "forks", "exits", "peak_alive"], Some(why.to_owned()));
     }
+    let all =
+        || vec!["seen", "alive_at_start", "forks", "execs", "exits", "threads", "peak_alive", "short_lived"];
     if loss.unmarked > 0 {
-        let all =
-            vec!["seen", "alive_at_start", "forks", "execs", "exits", "threads", "peak_alive", "short_lived"];
-        return (all, Some(format!("{} processes could not be followed", loss.unmarked)));
+        return (all(), Some(format!("{} processes could not be followed", loss.unmarked)));
+    }
+    let missed = loss.runs_not_made_good();
+    let births = missed.forks.saturating_add(missed.moves);
+    if births > 0 {
+        return (all(), Some(format!("{births} births or moves of any process were missed")));
+    }
+    if missed.exits > 0 {
+        return (vec!["exits"], Some(format!("{} ends were missed", missed.exits)));
     }
     let unlisted = loss.unlisted_processes + loss.ring_full_by.forks + loss.undecodable;
     if unlisted > 0 {
@@ -126,8 +149,10 @@ fn counts(inputs: &Inputs<'_>, o: &Observation) -> model::ProcessCounts {
         peak_alive: counts.peak_alive,
         short_lived: by_kernel.then(never_sampled),
         short_lived_reason: (!by_kernel).then(|| POLLED.to_owned()),
-        lost_events: by_kernel
-            .then(|| loss.ring_full.saturating_add(loss.unmarked).saturating_add(loss.undecodable)),
+        lost_events: by_kernel.then(|| {
+            let records = loss.ring_full.saturating_add(loss.unmarked).saturating_add(loss.undecodable);
+            records.saturating_add(loss.runs_not_made_good().sum())
+        }),
         lost_events_reason: (!by_kernel).then(|| NO_RECORDS.to_owned()),
         lost: Some(model::LostCounts {
             ring_full: loss.ring_full,
@@ -140,11 +165,31 @@ fn counts(inputs: &Inputs<'_>, o: &Observation) -> model::ProcessCounts {
             },
             unmarked: loss.unmarked,
             undecodable: loss.undecodable,
+            missed_runs: (by_kernel && !loss.missed_runs_unknown).then(|| loss.missed_runs.sum()),
+            missed_runs_reason: missed_reason(by_kernel, loss.missed_runs_unknown),
+            missed_runs_made_good: loss.missed_runs.sum().saturating_sub(loss.runs_not_made_good().sum()),
+            missed_runs_by: model::MissedRuns {
+                forks: loss.missed_runs.forks,
+                execs: loss.missed_runs.execs,
+                exits: loss.missed_runs.exits,
+                frees: loss.missed_runs.frees,
+                moves: loss.missed_runs.moves,
+                others: loss.missed_runs.others,
+            },
             unlisted_processes: loss.unlisted_processes,
             unlisted_events: loss.unlisted_events,
         }),
         unreadable: loss.unreadable,
     }
+}
+
+fn missed_reason(by_kernel: bool, unknown: bool) -> Option<String> {
+    let why = match (by_kernel, unknown) {
+        (false, _) => NO_PROGRAM,
+        (true, true) => MISSES_UNKNOWN,
+        (true, false) => return None,
+    };
+    Some(why.to_owned())
 }
 
 /// How a process ended; `oom` is `None` where OOM kills can't be seen.
@@ -263,7 +308,7 @@ mod tests {
 
     use super::*;
     use crate::analysis::fixture::{Fixture, ObservationBuilder, ProcessBuilder, ms};
-    use crate::event::LostRecords;
+    use crate::event::{LostRecords, MissedRuns};
 
     fn of(observation: Observation) -> model::Processes {
         Fixture { observation: Some(observation), ..Fixture::profile() }.with(processes)
@@ -414,6 +459,7 @@ mod tests {
             unreadable: 4,
             unlisted_processes: 5,
             unlisted_events: 6,
+            ..Loss::default()
         };
         let c = of(ObservationBuilder::new().loss(loss).build()).counts.unwrap();
         let lost = c.lost.unwrap();
@@ -422,6 +468,45 @@ mod tests {
         assert_eq!([by.forks, by.execs, by.exits, by.frees, by.others], [7, 8, 9, 10, 11]);
         assert_eq!((lost.unlisted_processes, lost.unlisted_events), (5, 6));
         assert_eq!((c.lost_events, c.unreadable), (Some(6), 4));
+    }
+
+    #[test]
+    fn a_birth_that_the_kernel_skipped_makes_the_report_incomplete_and_its_counts_lower_bounds() {
+        let with = |loss| of(ObservationBuilder::new().loss(loss).build());
+        let missed_runs = MissedRuns { forks: 3, ..MissedRuns::default() };
+        let p = with(Loss { missed_runs, ..Loss::default() });
+        assert!(!p.complete && p.complete_reason.unwrap().contains("counts.lost.missed_runs"));
+        let c = p.counts.unwrap();
+        let lost = c.lost.unwrap();
+        assert_eq!(
+            (lost.missed_runs, lost.missed_runs_made_good, lost.missed_runs_by.forks),
+            (Some(3), 0, 3)
+        );
+        assert_eq!(c.lost_events, Some(3));
+        assert!(c.lower_bounds.contains(&"forks".to_owned()), "{:?}", c.lower_bounds);
+
+        let p = with(Loss { missed_runs_unknown: true, ..Loss::default() });
+        let lost = p.counts.unwrap().lost.unwrap();
+        assert!(!p.complete && lost.missed_runs.is_none() && lost.missed_runs_reason.is_some());
+    }
+
+    #[test]
+    fn a_skipped_run_that_was_made_good_is_counted_and_leaves_the_report_complete() {
+        let with = |loss| of(ObservationBuilder::new().loss(loss).build());
+        let missed_runs = MissedRuns { execs: 5, exits: 40, frees: 300, ..MissedRuns::default() };
+        let good = Loss { missed_runs, late_execs: Some(0), ..Loss::default() };
+        let p = with(good);
+        let lost = p.counts.unwrap().lost.unwrap();
+        assert!(p.complete, "{:?}", p.complete_reason);
+        assert_eq!((lost.missed_runs, lost.missed_runs_made_good), (Some(345), 345));
+        // A member that was gone without a word, an exec that only its count tells of, a kernel that tells no count.
+        for bad in [
+            Loss { vanished: 1, ..good },
+            Loss { late_execs: Some(1), ..good },
+            Loss { late_execs: None, ..good },
+        ] {
+            assert!(!with(bad).complete, "{bad:?}");
+        }
     }
 
     #[test]

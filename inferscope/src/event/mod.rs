@@ -16,6 +16,6 @@ pub use load::{
     PhaseLog, RequestLog, Stall, Usage,
 };
 pub use process::{
-    Birth, CgroupAccounting, Counts, CpuTime, ExitStatus, Loss, LostRecords, Observation, ProcessEvent,
-    ProcessEventKind, ProcessRecord, SetSample, TrackerKind,
+    Birth, CgroupAccounting, Counts, CpuTime, ExitStatus, Loss, LostRecords, MissedRuns, Observation,
+    ProcessEvent, ProcessEventKind, ProcessRecord, SetSample, TrackerKind,
 };

@@ -213,6 +213,52 @@ pub struct Loss {
     pub unlisted_processes: u64,
     /// Events beyond the event list's bound.
     pub unlisted_events: u64,
+    /// Runs of the kernel program that the kernel skipped.
+    pub missed_runs: MissedRuns,
+    /// The kernel does not tell how many those are.
+    pub missed_runs_unknown: bool,
+    /// Members' execs that no run of the program saw, found by the task's count of them; `None`: not to be found.
+    pub late_execs: Option<u64>,
+    /// Members that were gone without a word of their end.
+    pub vanished: u64,
+}
+
+/// Runs of the kernel program that the kernel skipped, by what they would have told: of any process of the machine,
+/// as only the program itself knows who is a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MissedRuns {
+    pub forks: u64,
+    pub execs: u64,
+    pub exits: u64,
+    pub frees: u64,
+    /// Of processes from cgroup to cgroup.
+    pub moves: u64,
+    /// OOM kills.
+    pub others: u64,
+}
+
+impl MissedRuns {
+    #[must_use]
+    pub const fn sum(self) -> u64 {
+        let sum = self.forks.saturating_add(self.execs).saturating_add(self.exits);
+        sum.saturating_add(self.frees).saturating_add(self.moves).saturating_add(self.others)
+    }
+}
+
+impl Loss {
+    /// Skipped runs after which something may be missing. An exit is told by the last switch or the free too, and a
+    /// free that is not told leaves exit's figures, so these lost something only where a member was gone without a
+    /// word. An exec is counted by the task all the same; then what was executed is missing.
+    #[must_use]
+    pub fn runs_not_made_good(&self) -> MissedRuns {
+        let missed = self.missed_runs;
+        MissedRuns {
+            execs: self.late_execs.map_or(missed.execs, |late| late.min(missed.execs)),
+            exits: self.vanished.min(missed.exits.saturating_add(missed.frees)),
+            frees: 0,
+            ..missed
+        }
+    }
 }
 
 /// What the kernel itself accounts to the target's cgroup over the window.

@@ -45,6 +45,8 @@ const LEAST_REST: Nanos = Nanos::from_millis(200);
 const BUSY_REST: Nanos = Nanos::from_millis(500);
 /// Of one CPU, as a divisor: a set that uses more at rest works.
 const BUSY_PART: u64 = 100;
+/// Between two looks at how many runs the kernel skipped.
+const MISSED_LOOK: Nanos = Nanos::from_millis(1_000);
 /// A sample that takes longer is not waited for.
 const MARK_LIMIT: Nanos = Nanos::from_millis(200);
 /// An hour at 50 ms fits; beyond, neighbours are merged (see `series`).
@@ -186,6 +188,9 @@ struct Worker {
     latest: watch::Sender<Used>,
     /// Losses after which the living were looked through again.
     seen_losses: u64,
+    /// Births among the runs that the kernel skipped, as of the last look.
+    seen_missed_births: u64,
+    next_missed_look: Mono,
     /// A process with several threads was moved in: its threads are not marked yet.
     moved_in: bool,
     /// Looks that the kernel refused.
@@ -247,6 +252,8 @@ impl Worker {
             tell_end: watch::Sender::new(false),
             latest: watch::Sender::new(Used { t: now, cpu: Nanos::ZERO }),
             seen_losses: 0,
+            seen_missed_births: 0,
+            next_missed_look: now,
             moved_in: false,
             failed_looks: 0,
             beside_own,
@@ -386,9 +393,26 @@ impl Worker {
         totals.lost_exits + totals.lost_frees + losses + self.table.loss.unlisted_processes > 0
     }
 
+    /// Where a birth may have been missed, what lives of it is marked now, with what it forks from here on.
+    fn find_missed(&mut self) {
+        let now = Mono::now();
+        let Some(tracker) = self.tracker.as_mut().filter(|_| now >= self.next_missed_look) else { return };
+        self.next_missed_look = now.plus(MISSED_LOOK);
+        let births = tracker.missed_runs().map_or(0, |missed| missed.forks.saturating_add(missed.moves));
+        if births > self.seen_missed_births {
+            self.seen_missed_births = births;
+            let table = &mut self.table;
+            let marked = tracker.mark(|record| {
+                table.adopt(record);
+            });
+            self.failed_looks += u64::from(marked.is_err());
+        }
+    }
+
     /// One look at every living member.
     fn sample(&mut self) -> (SetSample, Look) {
         self.find_newcomers();
+        self.find_missed();
         let lossy = self.recover();
         let clocks = self.clocks();
         self.sample_at(&clocks, lossy)
@@ -480,9 +504,11 @@ impl Worker {
         self.drain();
         // Gone at the last look, and no word of its end: that was lost.
         if self.tracker.is_some() {
+            let mut vanished = 0;
             for i in look.gone {
-                self.table.vanish(ended, i, true);
+                vanished += u64::from(self.table.vanish(ended, i, true));
             }
+            self.table.loss.vanished = vanished;
         }
         self.settle(ended);
         if let Some(tracker) = &mut self.tracker {
@@ -514,6 +540,9 @@ impl Worker {
             };
             loss.ring_full = loss.ring_full_by.sum();
             loss.unmarked = totals.unmarked + self.failed_looks;
+            let missed = self.tracker.as_ref().and_then(Tracker::missed_runs);
+            loss.missed_runs = missed.unwrap_or_default();
+            loss.missed_runs_unknown = missed.is_none();
             cpu_unlisted += self.table.unlisted(totals.ended);
         } else {
             counts.execs = None;
@@ -534,7 +563,8 @@ impl Worker {
             Some(tracker) => tracker.running_reason().map(str::to_owned),
         };
         let tells_oom = self.tracker.as_ref().is_some_and(Tracker::tells_oom);
-        let (processes, events) = self.table.finish(tells_oom, loss.ring_full_by.execs == 0);
+        let (processes, events) =
+            self.table.finish(tells_oom, loss.ring_full_by.execs + loss.runs_not_made_good().execs == 0);
         Observation {
             tracker: if by_kernel { TrackerKind::Ebpf } else { TrackerKind::Proc },
             tracker_reason: self.tracker_reason,

@@ -243,16 +243,17 @@ impl Table {
     }
 
     /// A member was found gone; its last reading stands. Without the kernel's word that is the usual end;
-    /// with it its record was lost, and the totals hold its final figure.
-    pub(crate) fn vanish(&mut self, t: Mono, i: usize, kernel_knows: bool) {
+    /// with it its record was lost, and the totals hold its final figure. Whether it lived for all that was known.
+    pub(crate) fn vanish(&mut self, t: Mono, i: usize, kernel_knows: bool) -> bool {
         if !self.living.contains(&i) {
-            return;
+            return false;
         }
         self.counts.exits += 1;
         if kernel_knows {
             self.vanished_cpu += self.entries[i].cpu().unwrap_or_default();
         }
         self.end(i, t, None);
+        true
     }
 
     /// The CPU clock of a living member when the window began, corrected, where the kernel program's base is as old as

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{Endpoint, PlanError};
 use crate::cli;
-use crate::units::Nanos;
+use crate::units::{self, Nanos};
 
 /// What to watch, and how.
 #[derive(Debug, Clone)]
@@ -69,7 +69,7 @@ pub enum GpuChoice {
 /// Bounds of `--sample-interval`: below 1 ms the sampler would measure itself.
 const SAMPLE_INTERVAL: std::ops::RangeInclusive<Nanos> = Nanos::from_millis(1)..=Nanos::from_millis(60_000);
 
-/// Bounds of `--ring-size`: one page to what a 32-bit map size holds.
+/// Bounds of `--ring-size`: the smallest page to what a 32-bit map size holds.
 const RING_BYTES: std::ops::RangeInclusive<u64> = 4_096..=1 << 30;
 
 /// The target that the flags name; without one, the listener of `endpoint`.
@@ -130,7 +130,7 @@ pub(super) fn observe(args: &cli::ObserveArgs, target: TargetPlan) -> Result<Obs
     Ok(ObservePlan {
         target,
         tracker: args.tracker.into(),
-        ring_bytes: ring_bytes(&args.ring_size)?,
+        ring_bytes: ring_bytes(&args.ring_size, page_bytes())?,
         max_processes: args.max_processes,
         sample_interval,
         gpu: gpu(&args.gpu)?,
@@ -157,8 +157,14 @@ fn price(text: &str) -> Result<Price, PlanError> {
     }
 }
 
-/// `512K`, `4M` or plain bytes, rounded up to the power of two that the kernel demands.
-fn ring_bytes(text: &str) -> Result<u32, PlanError> {
+/// Of memory: 4, 16 or 64 KiB.
+fn page_bytes() -> u32 {
+    // A page is never 4 GiB.
+    u32::try_from(rustix::param::page_size()).unwrap_or(1 << 16)
+}
+
+/// `512K`, `4M` or plain bytes, rounded up to the power of two, of whole pages, that the kernel demands.
+pub(super) fn ring_bytes(text: &str, page_bytes: u32) -> Result<u32, PlanError> {
     let range = || PlanError::Range {
         flag: "ring-size",
         value: text.to_owned(),
@@ -172,7 +178,7 @@ fn ring_bytes(text: &str) -> Result<u32, PlanError> {
     };
     let bytes: u64 = digits.parse().map_err(|_| range())?;
     let bytes = bytes.checked_mul(unit).filter(|b| RING_BYTES.contains(b)).ok_or_else(range)?;
-    u32::try_from(bytes.next_power_of_two()).map_err(|_| range())
+    u32::try_from(bytes).ok().and_then(|bytes| units::ring_bytes(bytes, page_bytes)).ok_or_else(range)
 }
 
 fn gpu(text: &str) -> Result<GpuChoice, PlanError> {

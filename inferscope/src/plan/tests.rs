@@ -147,9 +147,12 @@ fn a_ring_has_the_size_of_a_power_of_two_and_a_unit() {
     let ring =
         |size: &str| plan(&["--endpoint", "http://h", "--ring-size", size]).map(|p| p.observe.ring_bytes);
     assert_eq!(ring("512K"), Ok(524_288));
-    assert_eq!(ring("4096"), Ok(4_096));
-    assert_eq!(ring("5k"), Ok(8_192));
+    assert_eq!(observe::ring_bytes("4096", 4_096), Ok(4_096));
+    assert_eq!(observe::ring_bytes("5k", 4_096), Ok(8_192));
     assert_eq!(ring("1G"), Ok(1 << 30));
+    for (page, smallest) in [(4 << 10, 4 << 10), (16 << 10, 16 << 10), (64 << 10, 64 << 10)] {
+        assert_eq!(observe::ring_bytes("4K", page), Ok(smallest), "whole pages of {page} bytes");
+    }
     for size in ["0", "4095", "2G", "x", "", "9999999999999G"] {
         assert!(matches!(ring(size), Err(PlanError::Range { flag: "ring-size", .. })), "{size}");
     }

@@ -27,8 +27,8 @@ pub use load::{
     LoadWindow, Repeat, Request, Span, Step, Sweep, Timing, TokenSource,
 };
 pub use processes::{
-    Command, Exit, LostCounts, LostRecords, PeakKind, Process, ProcessCounts, ProcessEvent, ProcessEventKind,
-    Processes, ProcessesCpu, Resources, Role, Sample, SizeBy, Stat, Tracker,
+    Command, Exit, LostCounts, LostRecords, MissedRuns, PeakKind, Process, ProcessCounts, ProcessEvent,
+    ProcessEventKind, Processes, ProcessesCpu, Resources, Role, Sample, SizeBy, Stat, Tracker,
 };
 
 pub const SCHEMA_VERSION: u32 = 1;

@@ -6,7 +6,7 @@ use super::super::accounting::{Mismatch, mismatch};
 use super::super::idle::idle_target;
 use super::Entries;
 use crate::analysis::Inputs;
-use crate::event::{LostRecords, Observation, ProcessRecord, TrackerKind};
+use crate::event::{Loss, LostRecords, MissedRuns, Observation, ProcessRecord, TrackerKind};
 use crate::report::model;
 use crate::units::Nanos;
 
@@ -149,6 +149,7 @@ fn losses(all: &mut Entries, inputs: &Inputs<'_>, o: &Observation) {
             plan.max_processes
         ),
     );
+    missed_runs(all, loss);
     if loss.unlisted_events > 0 {
         all.ok(
             "unlisted_events",
@@ -157,15 +158,66 @@ fn losses(all: &mut Entries, inputs: &Inputs<'_>, o: &Observation) {
     }
 }
 
+/// A program is not run on a CPU where it is running already, and from Linux 7.0 on it can be preempted there.
+fn missed_runs(all: &mut Entries, loss: &Loss) {
+    const CODE: &str = "kernel_misses";
+    if loss.missed_runs_unknown {
+        all.warn(
+            CODE,
+            "the kernel does not tell whether it skipped runs of the kernel program: processes may be in no figure",
+        );
+    }
+    let (missed, lost) = (loss.missed_runs.sum(), loss.runs_not_made_good());
+    if lost.sum() == 0 {
+        if missed > 0 {
+            let text = "runs of the kernel program were skipped by the kernel; none of them lost a figure: each was \
+                        made good by another program, or had nothing to tell of the target";
+            all.ok(CODE, format!("{missed} {text}"));
+        }
+        return;
+    }
+    let mut text = format!(
+        "{} runs of the kernel program were skipped by the kernel, of any process of the machine{}",
+        lost.sum(),
+        of_missed(lost)
+    );
+    if lost.forks > 0 || lost.moves > 0 {
+        text.push_str(": members that came then are in no figure, nor are their descendants");
+    }
+    if lost.exits > 0 {
+        text.push_str("; members that ended then have their CPU as of the last sample, and no exit status");
+    }
+    if lost.execs > 0 {
+        text.push_str("; of an exec then there is only the count");
+    }
+    if lost.others > 0 {
+        text.push_str("; word of an OOM kill may be missing");
+    }
+    all.warn(CODE, text);
+}
+
+fn of_missed(by: MissedRuns) -> String {
+    listed(&[
+        (by.forks, "births"),
+        (by.execs, "execs"),
+        (by.exits, "ends"),
+        (by.moves, "moves"),
+        (by.others, "kills"),
+    ])
+}
+
 /// ` (20 births, 3 ends)`; nothing where it was not told.
 fn of_what(by: LostRecords) -> String {
-    let kinds = [
+    listed(&[
         (by.forks, "births"),
         (by.execs, "execs"),
         (by.exits, "ends"),
         (by.frees, "final figures"),
         (by.others, "moves and kills"),
-    ];
+    ])
+}
+
+fn listed(kinds: &[(u64, &str)]) -> String {
     let told = kinds.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}"));
     let told = told.collect::<Vec<_>>().join(", ");
     if told.is_empty() { told } else { format!(" ({told})") }

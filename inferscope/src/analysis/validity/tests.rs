@@ -2,7 +2,8 @@ use crate::analysis::fixture::{
     Fixture, LoadLog, ObservationBuilder, ProcessBuilder, RequestBuilder, accounting, ms,
 };
 use crate::event::{
-    CgroupAccounting, FailureKind, GpuDevice, Loss, LostRecords, RequestLog, SetSample, TrackerKind,
+    CgroupAccounting, FailureKind, GpuDevice, Loss, LostRecords, MissedRuns, RequestLog, SetSample,
+    TrackerKind,
 };
 use crate::report::model::{Level, Mode, Validity};
 use crate::units::Nanos;
@@ -141,6 +142,24 @@ fn each_cause_of_loss_has_its_own_warning() {
     only(&with(Loss { undecodable: 1, ..none }), Level::Warn, "lost_undecodable");
     only(&with(Loss { unreadable: 1, ..none }), Level::Warn, "lost_unreadable");
     only(&with(Loss { unlisted_events: 1, ..none }), Level::Ok, "unlisted_events");
+}
+
+#[test]
+fn runs_that_the_kernel_skipped_are_told_and_what_they_lost_where_nothing_made_them_good() {
+    let with = |loss| with_observation(ObservationBuilder::new().processes(vec![server()]).loss(loss));
+    let missed = MissedRuns { forks: 4, execs: 30, exits: 200, ..MissedRuns::default() };
+    let lost = Loss { missed_runs: missed, late_execs: Some(2), vanished: 1, ..Loss::default() };
+    let text = only(&with(lost), Level::Warn, "kernel_misses");
+    assert!(text.starts_with("7 runs of the kernel program were skipped by the kernel"), "{text}");
+    assert!(text.contains("(4 births, 2 execs, 1 ends): members that came then are in no figure"), "{text}");
+    assert!(text.contains("of an exec then there is only the count"), "{text}");
+
+    let harmless = MissedRuns { forks: 0, frees: 3, ..missed };
+    let good = Loss { missed_runs: harmless, late_execs: Some(0), ..Loss::default() };
+    let text = only(&with(good), Level::Ok, "kernel_misses");
+    assert!(text.starts_with("233 runs of the kernel program were skipped"), "{text}");
+    let unknown = Loss { missed_runs_unknown: true, ..Loss::default() };
+    only(&with(unknown), Level::Warn, "kernel_misses");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 mod btf;
 mod decode;
+mod misses;
 mod object;
 mod offsets;
 mod on_cpu;
@@ -25,6 +26,8 @@ use self::on_cpu::OnCpus;
 use self::syscall::Kind;
 use super::clocks::Look;
 use super::target::Found;
+use crate::event::MissedRuns;
+use crate::units;
 
 pub(crate) use decode::{Alive, GroupUsage, Id, Record, What, cpu_of, cputime_adjust};
 
@@ -87,10 +90,20 @@ pub struct OffsetsError(offsets::OffsetError);
 /// # Errors
 /// Why not.
 pub fn probe() -> Result<(), EbpfError> {
-    load(&Settings::default(), 4_096).map(drop)
+    load(&Settings::default(), smallest_ring()).map(drop)
+}
+
+/// A page, which is 4, 16 or 64 KiB.
+fn smallest_ring() -> u32 {
+    u32::try_from(rustix::param::page_size())
+        .ok()
+        .and_then(|page| units::ring_bytes(0, page))
+        .unwrap_or(1 << 16)
 }
 
 pub(crate) struct Tracker {
+    /// Each tracepoint's program by its name, attached or not any more.
+    programs: Vec<(&'static str, OwnedFd)>,
     /// Each attached tracepoint's program by its name; closing its link detaches it.
     links: Vec<(&'static str, OwnedFd)>,
     /// The task iterator.
@@ -142,10 +155,11 @@ impl Tracker {
             OnCpus::new(program, map.fd().as_fd(), cpus).map_err(|e| e.to_string())
         });
         let links = Vec::new();
-        let mut tracker = Self { links, snapshot, ring, totals, control, page_bytes, kernel, on_cpus };
+        let mut tracker =
+            Self { programs, links, snapshot, ring, totals, control, page_bytes, kernel, on_cpus };
         tracker.identify(target.cgroup.as_ref().map(|c| c.below_own))?;
         tracker.set_mode(mode::MARK)?;
-        for (name, program) in programs {
+        for (name, program) in &tracker.programs {
             let link = syscall::attach_tracepoint(program.as_fd()).map_err(refused)?;
             tracker.links.push((name, link));
         }
@@ -270,6 +284,11 @@ impl Tracker {
         Some(bytemuck::cast(sum))
     }
 
+    /// Runs that the kernel skipped so far; `None` where it does not tell.
+    pub(crate) fn missed_runs(&self) -> Option<MissedRuns> {
+        misses::sum(&self.programs, |program| syscall::recursion_misses(program.as_fd()).ok())
+    }
+
     /// No process enters the set any more; deaths are still told.
     pub(crate) fn detach_births(&mut self) {
         self.detach(&BIRTHS);
@@ -367,6 +386,12 @@ fn read_btf() -> Result<Told, EbpfError> {
 fn tracepoints(kernel: KernelTells) -> impl Iterator<Item = Tracepoint> {
     let optional = kernel.oom.then_some(OOM).into_iter().chain(kernel.state.then_some(SWITCH));
     optional.chain(DEATHS).chain(BIRTHS)
+}
+
+/// Those of any kernel.
+#[cfg(test)]
+fn every_tracepoint() -> impl Iterator<Item = Tracepoint> {
+    tracepoints(KernelTells { oom: true, state: true })
 }
 
 impl From<ObjectError> for EbpfError {

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use aya_obj::generated::{bpf_attach_type, bpf_cmd, bpf_prog_type};
+use aya_obj::generated::{bpf_attach_type, bpf_cmd, bpf_prog_info, bpf_prog_type};
 use bytemuck::NoUninit;
 
 /// A program to load.
@@ -98,6 +98,16 @@ struct TestRun {
 }
 
 const _: () = assert!(size_of::<TestRun>() == 76);
+
+#[repr(C)]
+#[derive(Clone, Copy, NoUninit)]
+struct ObjectInfo {
+    fd: RawFd,
+    info_len: u32,
+    info: u64,
+}
+
+const _: () = assert!(std::mem::offset_of!(bpf_prog_info, recursion_misses).is_multiple_of(8));
 
 #[repr(C)]
 #[derive(Clone, Copy, NoUninit)]
@@ -199,6 +209,35 @@ pub(crate) fn run(program: BorrowedFd<'_>) -> io::Result<()> {
         )
     };
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// How many runs of a program the kernel skipped, as it was running on that CPU already (Linux 5.12 and later).
+pub(crate) fn recursion_misses(program: BorrowedFd<'_>) -> io::Result<u64> {
+    const AT: usize = std::mem::offset_of!(bpf_prog_info, recursion_misses) / 8;
+    // Up to this field. Asked for nothing else, the kernel follows no address in it.
+    let mut info = [0_u64; AT + 1];
+    let mut attr = ObjectInfo {
+        fd: program.as_raw_fd(),
+        info_len: size_of_val(&info) as u32,
+        info: info.as_mut_ptr().addr() as u64,
+    };
+    // SAFETY: `info` is writable and of that length; how much of it the kernel filled is written to `attr`.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            bpf_cmd::BPF_OBJ_GET_INFO_BY_FD as libc::c_long,
+            &raw mut attr,
+            size_of::<ObjectInfo>(),
+        )
+    };
+    if answer < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // An older kernel's is shorter.
+    if (attr.info_len as usize) < size_of_val(&info) {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    Ok(info[AT])
 }
 
 /// One run of an iterator: reading the file runs the program.

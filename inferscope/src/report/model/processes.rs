@@ -68,7 +68,8 @@ pub struct ProcessCounts {
     pub short_lived: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub short_lived_reason: Option<String>,
-    /// Records lost: `lost.ring_full` + `lost.unmarked` + `lost.undecodable`; `null` where there are no records.
+    /// Records lost: `lost.ring_full` + `lost.unmarked` + `lost.undecodable` + the `lost.missed_runs` that were not
+    /// made good; `null` where there are no records.
     pub lost_events: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub lost_events_reason: Option<String>,
@@ -78,7 +79,7 @@ pub struct ProcessCounts {
     pub unreadable: u64,
 }
 
-/// All zero in a complete run.
+/// All zero in a complete run, but for `missed_runs` that were made good.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LostCounts {
     /// Kernel records that the full ring could not take. Counts and CPU totals are kept beside it and hold
@@ -89,6 +90,18 @@ pub struct LostCounts {
     /// Processes that could not be followed; they and their descendants are in no figure.
     pub unmarked: u64,
     pub undecodable: u64,
+    /// Runs of the kernel program that the kernel skipped, as it was running on that CPU already (`recursion_misses`;
+    /// from Linux 7.0 on): of any process of the machine.
+    #[serde(default)]
+    pub missed_runs: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub missed_runs_reason: Option<String>,
+    /// Those of them that another program made good, or that had no member to tell of: all, in a complete run.
+    #[serde(default)]
+    pub missed_runs_made_good: u64,
+    /// `missed_runs`, by what they would have told.
+    #[serde(default)]
+    pub missed_runs_by: MissedRuns,
     /// Processes beyond the list's bound: counted, not listed.
     pub unlisted_processes: u64,
     pub unlisted_events: u64,
@@ -103,6 +116,19 @@ pub struct LostRecords {
     /// Final figures of processes that ended.
     pub frees: u64,
     /// Moves and OOM kills.
+    pub others: u64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct MissedRuns {
+    pub forks: u64,
+    pub execs: u64,
+    pub exits: u64,
+    /// Final figures of processes that ended.
+    pub frees: u64,
+    /// Moves from cgroup to cgroup.
+    pub moves: u64,
+    /// OOM kills.
     pub others: u64,
 }
 
