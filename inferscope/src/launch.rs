@@ -35,6 +35,7 @@ use tokio::io::unix::AsyncFd;
 
 use crate::clock::Mono;
 use crate::event::ExitStatus;
+use crate::privilege;
 use crate::units::Nanos;
 
 use enclosure::Enclosure;
@@ -140,7 +141,8 @@ impl Launched {
         let ready = channel.receive();
         // From here on every way out but the last closes the socket, at which the janitor ends.
         let result = (|| match ready {
-            Ok(Some(Reply::Ready { pid, cgroup })) => {
+            Ok(Some(Reply::Ready { pid, cgroup, left })) => {
+                privilege::note(left);
                 let signals = SignalFd::new(&passed_on).map_err(|e| system("signals can't be read", e))?;
                 let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
                 let pidfd =
@@ -322,8 +324,8 @@ async fn wished(
     let signalled = ready.try_io(|_| launched.signals.read()).ok()?.ok()?;
     let verdict = passing.verdict(signalled, Mono::now());
     if let Some(signal) = verdict.pass_on {
-        // It may have ended.
-        let _ = pidfd_send_signal(&launched.pidfd, signal);
+        // By the janitor, as the command may have become another user. It may have ended.
+        launched.request(&Request::Signal { signal: signal.as_raw() });
     }
     verdict.wish
 }

@@ -20,6 +20,7 @@ pub mod launch;
 pub mod load;
 pub mod observe;
 pub mod plan;
+pub mod privilege;
 pub mod report;
 pub mod run;
 pub mod secrets;

@@ -9,9 +9,11 @@ use clap::CommandFactory;
 use inferscope::cli::{self, Cli, Command, DemoArgs, DoctorArgs, ExecArgs, ObserveCommandArgs, ProfileArgs};
 use inferscope::plan::{self, Environment, PlanError};
 use inferscope::run::{self, RunError, exit};
-use inferscope::{console, demo, report};
+use inferscope::{console, demo, privilege, report};
 
 fn main() -> ExitCode {
+    // Nothing of the caller's is looked at with what the caller has not.
+    privilege::begin();
     console::take_panics();
     run::begin();
     let cli = match cli::parse() {
@@ -19,6 +21,29 @@ fn main() -> ExitCode {
         Err(code) => return ExitCode::from(code),
     };
     let argv: Vec<String> = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let library = match &cli.command {
+        None => cli.profile.observe.nvml_lib.as_deref(),
+        Some(Command::Profile(args)) => args.observe.nvml_lib.as_deref(),
+        Some(Command::Observe(args)) => args.observe.nvml_lib.as_deref(),
+        Some(Command::Exec(args)) => args.observe.nvml_lib.as_deref(),
+        Some(Command::Doctor(args)) => args.nvml_lib.as_deref(),
+        Some(_) => None,
+    };
+    if let Err(e) = privilege::refuse_library(library) {
+        return ExitCode::from(fail(&e, exit::USAGE));
+    }
+    if !matches!(
+        cli.command,
+        None | Some(
+            Command::Profile(_)
+                | Command::Observe(_)
+                | Command::Exec(_)
+                | Command::Demo(_)
+                | Command::Doctor(_)
+        )
+    ) {
+        privilege::as_caller();
+    }
     let code = match cli.command {
         None => profile(&cli.profile, &argv),
         Some(Command::Profile(args)) => profile(&args, &argv),

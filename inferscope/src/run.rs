@@ -5,6 +5,7 @@
 //! after it, and whatever ends the load (its own end, Ctrl-C, a dead server) the report is still written.
 //! Called by `main`.
 
+mod apart;
 mod exec;
 mod gathered;
 mod host;
@@ -12,19 +13,21 @@ mod output;
 mod progress;
 mod sending;
 
-use crate::analysis::{self, TargetFound};
-use crate::clock::Origin;
+use crate::analysis::{self, Measured, TargetFound};
+use crate::clock::{Mono, Origin};
 use crate::demo::{DemoError, Wrapped};
 use crate::event::Observation;
 use crate::launch::LaunchError;
-use crate::load::{Driver, LoadError};
+use crate::load::{Driver, LoadError, Served};
 use crate::observe::gpu::{GpuError, Poller};
 use crate::observe::target::{self, Found, TargetError};
 use crate::observe::{ObserveError, Observer};
 use crate::plan::{LoadPlan, Plan, TargetPlan};
+use crate::privilege::{self, Role};
 use crate::report::model::{Level, Mode, Validity};
 use crate::units::Nanos;
 
+use apart::{Errands, apart};
 use gathered::Gathered;
 use sending::{Drive, all_failed, said_of};
 
@@ -156,6 +159,7 @@ pub fn observe(plan: &Plan) -> Result<u8, RunError> {
     }
     let observer = Observer::start(&plan.observe, &found)?;
     let gpu = Poller::start(&plan.observe, &found.roots)?;
+    privilege::shed(Role::Main);
     let interrupted = runtime.block_on(watch(observer.target_ended(), plan.observe_for))?;
     host::look_at_threads();
     let gpu = gpu.finish();
@@ -239,36 +243,9 @@ fn runtime() -> Result<tokio::runtime::Runtime, RunError> {
 
 fn measure(plan: &Plan, load: &LoadPlan, mode: Mode, sink: &Sink) -> Result<u8, RunError> {
     raise_file_limit();
-    let runtime = runtime()?;
     let origin = Origin::now();
-    let driver = Driver::new(load, &gathered::run_id(origin))?;
-    let found = target::find(&plan.observe.target)?;
-    // Before the observer, so that finding the model is in no figure.
-    let server = runtime.block_on(driver.meet()).or_else(|e| driver.without_list(e))?;
-    let mut notes = Vec::new();
-    notes.extend(sending::doubt_of(&server, sink));
-    // Before the observer too, so that the wait at rest is in no figure of the processes.
-    let mut gpu = Poller::start(&plan.observe, &found.roots)?;
-    let mut signals = runtime.block_on(async {
-        let mut signals = Signals::new()?;
-        gpu.rest(plan.observe.gpu_baseline, signals.recv()).await;
-        Ok::<_, RunError>(signals)
-    })?;
-    let (mut observer, none_reason) = start_observer(plan, &found, &mut notes)?;
-    let marker = observer.as_ref().map(Observer::marker);
-    let rest = match &mut observer {
-        Some(observer) => runtime.block_on(observer.rest(signals.recv())),
-        None => None,
-    };
-
-    let (log, interrupted) = runtime.block_on(async {
-        let progress = sink.progress(load);
-        let edges = gpu.edges();
-        let drive = Drive { driver: &driver, plan: load, server: &server, origin, progress, edges, marker };
-        sending::drive(drive, signals.recv()).await
-    })?;
-
-    notes.extend(said_of(&driver));
+    let sent = apart("load", |errands| send(plan, load, sink, origin, errands))?;
+    let Sent { found, server, mut notes, gpu, observer, none_reason, rest, log, interrupted } = sent;
     let gpu = gpu.finish();
     let observation = observer.and_then(|o| {
         let observation = o.finish().map(|o| Observation { rest, ..o });
@@ -313,6 +290,69 @@ fn measure(plan: &Plan, load: &LoadPlan, mode: Mode, sink: &Sink) -> Result<u8, 
     }
 }
 
+/// What the load's thread leaves.
+struct Sent {
+    found: Found,
+    server: Served,
+    notes: Vec<Validity>,
+    gpu: Poller,
+    observer: Option<Observer>,
+    /// Why there is no observer.
+    none_reason: Option<String>,
+    /// Of the processes, before the load.
+    rest: Option<(Mono, Mono)>,
+    log: Measured,
+    interrupted: bool,
+}
+
+/// The load's thread, from the reading of the user's files to the last request. What it starts and looks for with a privilege is
+/// an errand of the main thread's.
+fn send<'env>(
+    plan: &'env Plan,
+    load: &'env LoadPlan,
+    sink: &Sink,
+    origin: Origin,
+    errands: &Errands<'env>,
+) -> Result<Sent, RunError> {
+    let runtime = runtime()?;
+    let driver = Driver::new(load, &gathered::run_id(origin))?;
+    privilege::shed(Role::Load);
+    let found = errands.run(|| target::find(&plan.observe.target))?;
+    // Before the observer, so that finding the model is in no figure.
+    let server = runtime.block_on(driver.meet()).or_else(|e| driver.without_list(e))?;
+    let mut notes = Vec::new();
+    notes.extend(sending::doubt_of(&server, sink));
+    // Before the observer too, so that the wait at rest is in no figure of the processes.
+    let roots = found.roots.clone();
+    let mut gpu = errands.run(move || Poller::start(&plan.observe, &roots))?;
+    let mut signals = runtime.block_on(async {
+        let mut signals = Signals::new()?;
+        gpu.rest(plan.observe.gpu_baseline, signals.recv()).await;
+        Ok::<_, RunError>(signals)
+    })?;
+    let target = found.clone();
+    let observed = errands.run(move || {
+        let observed = start_observer(plan, &target);
+        privilege::shed(Role::Main);
+        observed
+    })?;
+    let Observed { mut observer, none_reason, note } = observed;
+    notes.extend(note);
+    let marker = observer.as_ref().map(Observer::marker);
+    let rest = match &mut observer {
+        Some(observer) => runtime.block_on(observer.rest(signals.recv())),
+        None => None,
+    };
+    let (log, interrupted) = runtime.block_on(async {
+        let progress = sink.progress(load);
+        let edges = gpu.edges();
+        let drive = Drive { driver: &driver, plan: load, server: &server, origin, progress, edges, marker };
+        sending::drive(drive, signals.recv()).await
+    })?;
+    notes.extend(said_of(&driver));
+    Ok(Sent { found, server, notes, gpu, observer, none_reason, rest, log, interrupted })
+}
+
 fn target_found(found: Found, none_reason: Option<String>) -> TargetFound {
     let none = none_reason.is_some();
     TargetFound {
@@ -326,23 +366,26 @@ fn target_found(found: Found, none_reason: Option<String>) -> TargetFound {
 }
 
 /// The observer, or why there is none.
-fn start_observer(
-    plan: &Plan,
-    found: &Found,
-    notes: &mut Vec<Validity>,
-) -> Result<(Option<Observer>, Option<String>), RunError> {
+struct Observed {
+    observer: Option<Observer>,
+    none_reason: Option<String>,
+    note: Option<Validity>,
+}
+
+fn start_observer(plan: &Plan, found: &Found) -> Result<Observed, RunError> {
+    let none = |why: String, note| Observed { observer: None, none_reason: Some(why), note };
     if found.is_none() {
-        return Ok((None, Some(found.how.clone())));
+        return Ok(none(found.how.clone(), None));
     }
     match Observer::start(&plan.observe, found) {
-        Ok(observer) => Ok((Some(observer), None)),
+        Ok(observer) => Ok(Observed { observer: Some(observer), none_reason: None, note: None }),
         // A target that was only guessed may end; the client's side is still worth having.
         Err(e @ ObserveError::TargetGone(_))
             if matches!(plan.observe.target, TargetPlan::Listener { .. }) =>
         {
             let why = e.to_string().lines().next().unwrap_or_default().to_owned();
-            notes.push(note("target_gone", &why));
-            Ok((None, Some(why)))
+            let note = note("target_gone", &why);
+            Ok(none(why, Some(note)))
         }
         Err(e) => Err(e.into()),
     }

@@ -2,13 +2,14 @@
 //! cgroup2, NVML. What can't be had is said and never made up; `doctor` names it.
 
 use std::collections::BTreeSet;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use inferscope_tests::binary::{self, Ended, Running};
 use inferscope_tests::counted::Counted;
+use inferscope_tests::elevated::{Elevated, NOBODY};
 use inferscope_tests::needs;
 use inferscope_tests::process::{Group, children};
 use inferscope_tests::script;
@@ -18,8 +19,6 @@ use serde_json::Value;
 const NOTHING_MEASURED: i32 = 3;
 const PRIVILEGE_MISSING: i32 = 5;
 
-/// An ordinary user; every system has that one.
-const NOBODY: &str = "65534";
 const PROGRAMS: u64 = 30;
 const LIMIT: Duration = Duration::from_secs(60);
 /// Of the CPU total against the shell's own account, which is in milliseconds, four of them.
@@ -266,21 +265,9 @@ fn file_capabilities_are_as_good_as_root() {
     if !needs::kernel("file capabilities") {
         return;
     }
-    // Where everybody can reach it.
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
-    let program = dir.path().join("inferscope");
-    std::fs::copy(binary::inferscope_bin(), &program).unwrap();
-    // What `setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search+ep` writes: `vfs_cap_data` of
-    // include/uapi/linux/capability.h, revision 2 with the effective bit.
-    let [low, high] = [1_u32 << 2 | 1 << 19, 1 << 6 | 1 << 7];
-    let words = [0x0200_0001, low, 0, high, 0];
-    let value: Vec<u8> = words.iter().flat_map(|word: &u32| word.to_le_bytes()).collect();
-    let flags = rustix::fs::XattrFlags::empty();
-    rustix::fs::setxattr(&program, "security.capability", &value, flags).unwrap();
-    let reduction = ["--uid", NOBODY, "--caps", "", "--keep-bounding"];
+    let elevated = Elevated::by_capabilities();
     let report = observe(
-        |pid| binary::start_as(command(&reduction, &program, &["observe", "--json", "--pid", pid])),
+        |pid| binary::start_as(elevated.command(["observe", "--json", "--pid", pid])),
         Counted::start(PROGRAMS, &["/usr/bin/env"]),
     );
     assert_eq!(report["processes"]["tracker"], "ebpf");

@@ -12,6 +12,7 @@ pub mod clock;
 pub mod container;
 pub mod counted;
 pub mod cpu;
+pub mod elevated;
 pub mod emitter;
 pub mod gpu;
 pub mod gunicorn;

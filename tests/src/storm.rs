@@ -68,7 +68,6 @@ impl Storm {
             forks: number("forks"),
             execs: number("execs"),
             threads: number("threads"),
-            waited_cpu_ns: number("waited_cpu_ns"),
             exited_cpu_ns,
             cpu_ns: exited_cpu_ns + number("root_cpu_ns"),
         }
@@ -106,9 +105,6 @@ pub struct Truth {
     pub execs: u64,
     /// Further threads.
     pub threads: u64,
-    /// Of those for whom their parents waited, within the tree.
-    pub waited_cpu_ns: u64,
-    /// With the daemons, who have no parent in the tree when they end.
     pub exited_cpu_ns: u64,
     /// With the root's own.
     pub cpu_ns: u64,

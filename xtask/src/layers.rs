@@ -52,6 +52,7 @@ const EVERYTHING: &[&str] = &[
     "run",
     "demo",
     "doctor",
+    "privilege",
 ];
 
 /// The rules. A module without a row is an error, so that a new one has to find its place here.
@@ -61,6 +62,12 @@ const LAYERS: &[Layer] = &[
     Layer { module: "secrets", may_use: &[], crates: Only(&[]) },
     Layer { module: "clean", may_use: &[], crates: Only(&["icu_properties"]) },
     Layer { module: "console", may_use: &["clean", "secrets"], crates: Only(&["tracing_subscriber"]) },
+    // What a thread may do; whoever starts one, or looks at what takes a privilege, asks it.
+    Layer {
+        module: "privilege",
+        may_use: &[],
+        crates: Only(&["serde", "rustix", "libc", "seccompiler", "thiserror"]),
+    },
     Layer { module: "clock", may_use: &["units"], crates: Only(&["serde", "schemars", "rustix"]) },
     Layer {
         module: "event",
@@ -82,13 +89,13 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         module: "observe",
-        may_use: &["event", "units", "clock", "plan", "secrets"],
+        may_use: &["event", "units", "clock", "plan", "secrets", "privilege"],
         crates: AllBut(&["anyhow", "reqwest"]),
     },
     // The target of `exec`: started and ended here, observed there. Where cgroups are is `observe`'s to know.
     Layer {
         module: "launch",
-        may_use: &["event", "units", "clock", "observe"],
+        may_use: &["event", "units", "clock", "observe", "privilege"],
         crates: AllBut(&["anyhow", "aya", "aya_log", "reqwest", "procfs", "nvml_wrapper"]),
     },
     // Pure: events in, model out, bytes out.
@@ -116,7 +123,7 @@ const LAYERS: &[Layer] = &[
     // Looks at the machine by itself; what the sources would meet it asks them to try.
     Layer {
         module: "doctor",
-        may_use: &["observe", "clean"],
+        may_use: &["observe", "clean", "privilege"],
         crates: AllBut(&["anyhow", "tokio", "aya", "reqwest"]),
     },
     Layer { module: "run", may_use: EVERYTHING, crates: AllBut(&["anyhow"]) },

@@ -32,8 +32,14 @@ pub(super) struct Facts {
 pub(super) struct Own {
     pub(super) uid: u32,
     pub(super) exe: Option<PathBuf>,
-    /// In effect, as bits; `None` where the kernel does not tell.
+    /// That it can bring into effect, as bits; `None` where the kernel does not tell.
     pub(super) capabilities: Option<u64>,
+    /// It has more than its caller.
+    pub(super) elevated: bool,
+    /// What the observer's thread would keep in a run, by name.
+    pub(super) observer_keeps: Vec<String>,
+    /// Whether the load's thread would have a filter of system calls.
+    pub(super) filters: Tried<()>,
     /// File capabilities would have no effect.
     pub(super) no_new_privs: bool,
     /// A seccomp filter is in force.

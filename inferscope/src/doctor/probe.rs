@@ -16,6 +16,7 @@ use nvml_wrapper::error::NvmlError;
 use super::facts::{Clock, Cpus, Facts, Limit, Namespace, Namespaces, Nvml, Own, Proc, Restrictions, Tried};
 use crate::observe;
 use crate::observe::proc::mount::hidepid;
+use crate::privilege::{self, Role};
 
 /// `PROC_*_INIT_INO` (include/linux/proc_ns.h); the network's since 6.18 (include/uapi/linux/nsfs.h).
 const INITIAL_USER: u64 = 0xEFFF_FFFD;
@@ -36,13 +37,16 @@ impl Probe {
         Facts {
             kernel_release: rustix::system::uname().release().to_string_lossy().into_owned(),
             btf: self.btf(),
-            tracker: observe::probe_tracker().map_err(|e| e.to_string()),
+            tracker: {
+                let _raised = privilege::raise();
+                observe::probe_tracker().map_err(|e| e.to_string())
+            },
             own: own(&status),
             restrictions: self.restrictions(),
             namespaces: self.namespaces(&status),
             cgroups: self.cgroups(),
             proc: self.proc(&status),
-            nvml: self.nvml(nvml_library),
+            nvml: self.nvml_apart(nvml_library),
             clock: self.clock(),
             open_files: open_files(),
             cpus: self.cpus(),
@@ -121,8 +125,22 @@ impl Probe {
         Proc {
             mounted: !status.is_empty(),
             hidepid: hidepid(&mounts).map(str::to_owned),
-            others: processes::others(&self.path("proc"), std::process::id()),
+            others: {
+                let _raised = privilege::raise();
+                processes::others(&self.path("proc"), std::process::id())
+            },
         }
+    }
+
+    /// On a thread that has given up what a library of somebody else's is not to have.
+    fn nvml_apart(&self, library: Option<&Path>) -> Nvml {
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                privilege::before_library();
+                self.nvml(library)
+            });
+            thread.join().unwrap_or_else(|_| Nvml::Unusable("asking it panicked".to_owned()))
+        })
     }
 
     fn nvml(&self, library: Option<&Path>) -> Nvml {
@@ -169,7 +187,10 @@ fn own(status: &str) -> Own {
     Own {
         uid: rustix::process::geteuid().as_raw(),
         exe: std::env::current_exe().ok(),
-        capabilities: rustix::thread::capabilities(None).ok().map(|sets| sets.effective.bits()),
+        capabilities: rustix::thread::capabilities(None).ok().map(|_| privilege::available()),
+        elevated: privilege::is_elevated(),
+        observer_keeps: privilege::planned(Role::Observer),
+        filters: privilege::filters(),
         no_new_privs: rustix::thread::no_new_privs().unwrap_or(false),
         // SECCOMP_MODE_FILTER
         seccomp_filter: field(status, "Seccomp") == Some("2"),

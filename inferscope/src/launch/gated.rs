@@ -59,6 +59,7 @@ fn exec(program: &Program) -> i32 {
     }
     let mut argv: Vec<*const libc::c_char> = program.argv.iter().map(|arg| arg.as_ptr()).collect();
     argv.push(std::ptr::null());
+    crate::privilege::as_caller();
     default_action(libc::SIGPIPE);
     program.mask.apply();
     // SAFETY: strings that end in NUL, in an array that ends in a null pointer, all alive until then.

@@ -22,6 +22,7 @@ use super::places::places;
 use super::signals::{SignalFd, default_action};
 use super::wire::{Channel, Reply, Request};
 use crate::clock::Mono;
+use crate::privilege::{self, Role};
 use crate::units::Nanos;
 
 /// How often the members are looked at while they are being ended.
@@ -74,7 +75,9 @@ pub(super) fn run(channel: Channel, order: Order) {
         }
     };
     let cgroup = enclosure.placed.clone().ok_or_else(|| why.unwrap_or_default());
-    let _ = channel.send(&Reply::Ready { pid: pid_number(command), cgroup });
+    // The command, a process by now, has what its caller gave it.
+    let left = privilege::give_up(Role::Janitor);
+    let _ = channel.send(&Reply::Ready { pid: pid_number(command), cgroup, left });
     let janitor = Janitor {
         channel,
         child_ended: ended,
@@ -253,6 +256,7 @@ impl Janitor {
             Ok(Some(Request::Kill)) => {
                 self.ending.get_or_insert(Ending::new(now, Nanos::ZERO)).hurry(now);
             }
+            Ok(Some(Request::Signal { signal })) => self.pass_on(signal),
             Ok(Some(Request::Release)) => {
                 let left = self.enclosure.remove();
                 self.tell(&Reply::Released { left });
@@ -321,6 +325,12 @@ impl Janitor {
     /// Until it is waited for, which only this process does, the number is its own.
     const fn command_lives(&self) -> bool {
         !matches!(self.state, State::Ended)
+    }
+
+    fn pass_on(&self, signal: i32) {
+        if let Some(signal) = Signal::from_named_raw(signal).filter(|_| self.command_lives()) {
+            let _ = kill_process(self.command, signal);
+        }
     }
 
     fn ask_command(&self) {

@@ -9,6 +9,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use crate::privilege::InForce;
+
 /// No message is longer: at most some paths and a sentence.
 const MAX_BYTES: usize = 16 << 10;
 
@@ -22,6 +24,8 @@ pub(super) enum Request {
     End { ask: bool },
     /// The same without grace.
     Kill,
+    /// Send the command this signal.
+    Signal { signal: i32 },
     /// What still lives is left alone, the cgroup is removed, and the janitor ends.
     Release,
 }
@@ -30,7 +34,7 @@ pub(super) enum Request {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Reply {
     /// The command waits to be let run.
-    Ready { pid: u32, cgroup: Result<Placed, String> },
+    Ready { pid: u32, cgroup: Result<Placed, String>, left: InForce },
     /// It could not be forked; nothing is left.
     NotForked { what: String, errno: i32 },
     /// It has become the program.
@@ -128,7 +132,16 @@ mod tests {
         assert_eq!(b.receive::<Request>().unwrap(), Some(Request::Open));
         assert_eq!(b.receive::<Request>().unwrap(), Some(Request::End { ask: true }));
         assert_eq!(b.receive_now::<Request>().unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        b.send(&Reply::Ready { pid: 7, cgroup: Err("why".into()) }).unwrap();
+        let left = InForce {
+            role: crate::privilege::Role::Janitor,
+            effective: Some(vec!["CAP_KILL".into()]),
+            permitted: None,
+            no_new_privs: Some(true),
+            seccomp: false,
+            seccomp_reason: None,
+            files_as_uid: None,
+        };
+        b.send(&Reply::Ready { pid: 7, cgroup: Err("why".into()), left }).unwrap();
         drop(b);
         assert!(matches!(a.receive().unwrap(), Some(Reply::Ready { pid: 7, .. })));
         assert_eq!(a.receive::<Reply>().unwrap(), None);

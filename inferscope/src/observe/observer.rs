@@ -28,6 +28,7 @@ use super::target::{CgroupTarget, Found};
 use crate::clock::Mono;
 use crate::event::{Birth, CgroupAccounting, CpuTime, LostRecords, Observation, SetSample, TrackerKind};
 use crate::plan::{ObservePlan, TrackerChoice};
+use crate::privilege::{self, Role};
 use crate::units::Nanos;
 
 /// 20 ms: the ring is read five times before a fork storm could fill it.
@@ -98,6 +99,7 @@ impl Observer {
     /// # Errors
     /// The target is gone, or the tracker that was asked for by name can't be had.
     pub fn start(plan: &ObservePlan, target: &Found) -> Result<Self, ObserveError> {
+        let raised = privilege::raise();
         let worker = Worker::begin(plan, target)?;
         let (target_ended, latest) = (worker.tell_end.subscribe(), worker.latest.subscribe());
         let event = || {
@@ -108,8 +110,12 @@ impl Observer {
         let theirs = (Arc::clone(&stop), Arc::clone(&marks));
         let thread = std::thread::Builder::new()
             .name("observer".into())
-            .spawn(move || worker.run(&theirs.0, &theirs.1))
+            .spawn(move || {
+                privilege::shed(Role::Observer);
+                worker.run(&theirs.0, &theirs.1)
+            })
             .map_err(ObserveError::Thread)?;
+        drop(raised);
         Ok(Self { thread, stop, marker: Marker(marks), target_ended, latest })
     }
 
@@ -181,8 +187,6 @@ struct Worker {
     accounting: Option<Accounting>,
     hierarchies: Hierarchies,
     started: Mono,
-    /// The same as /proc/PID/stat shows starts.
-    started_ticks: u64,
     highest_cpu: Nanos,
     target_ended: Option<Mono>,
     tell_end: watch::Sender<bool>,
@@ -249,7 +253,6 @@ impl Worker {
             accounting,
             hierarchies,
             started: now,
-            started_ticks: 0,
             highest_cpu: Nanos::ZERO,
             target_ended: None,
             tell_end: watch::Sender::new(false),
@@ -265,9 +268,6 @@ impl Worker {
             first_error: Nanos::ZERO,
         };
         if worker.tracker.is_none() {
-            if target.descendants {
-                worker.table.follow_waits(worker.sampler.units.ticks_per_second);
-            }
             worker.first_scan();
         }
         worker.begin_window();
@@ -295,7 +295,6 @@ impl Worker {
             self.table.window_began(i, total);
         }
         self.started = clocks.t;
-        self.started_ticks = self.sampler.units.start_ticks(boottime_ns());
     }
 
     /// The clocks of the living, all as of one moment.
@@ -429,9 +428,7 @@ impl Worker {
         if self.tracker.is_none() && self.target.descendants {
             let nodes = tree::scan();
             for node in tree::newcomers(&nodes, &self.table.living_pids(), std::process::id()) {
-                // One that the first scan passed by has used CPU before the window.
-                let before = node.start_ticks < self.started_ticks;
-                self.appear(node, if before { Birth::AliveAtStart } else { Birth::Forked });
+                self.appear(node, Birth::Forked);
             }
         }
     }
@@ -445,22 +442,15 @@ impl Worker {
         }
         let look = self.sampler.look(clocks, &mut self.table);
         if self.tracker.is_none() {
-            for &i in &look.zombies {
-                self.table.found_dead(t, i);
-            }
-            for &i in &look.gone {
+            for &i in look.gone.iter().chain(&look.zombies) {
                 self.table.vanish(t, i, false);
             }
-            let sampler = &self.sampler;
-            self.table.look_for_the_dead(|pid, start| sampler.is_there(pid, start));
         }
         self.note_end(t, look.processes);
         let mut cpu = self.table.exited_cpu().total() + self.table.living_cpu().total();
         if let Some(totals) = self.tracker.as_ref().filter(|_| lossy).and_then(Tracker::totals) {
             cpu += self.table.unlisted(totals.ended).total();
         }
-        let unseen = self.table.unseen_cpu().unwrap_or_default();
-        cpu += unseen.0.total();
         // Between a death and its final figure the sum could step back by a time slice.
         self.highest_cpu = self.highest_cpu.max(cpu);
         self.latest.send_replace(Used { t, cpu: self.highest_cpu });
@@ -472,7 +462,7 @@ impl Worker {
             pss_bytes: look.pss_bytes,
             cpu: self.highest_cpu,
             // So many threads can run at a time.
-            cpu_error: clocks.error.unwrap_or_else(|| self.tick_of(u64::from(look.threads))) + unseen.1,
+            cpu_error: clocks.error.unwrap_or_else(|| self.tick_of(u64::from(look.threads))),
         };
         (sample, look)
     }
@@ -534,7 +524,7 @@ impl Worker {
         self.observation(last, ended, unlisted_living)
     }
 
-    fn observation(mut self, last: SetSample, ended: Mono, unlisted_living: CpuTime) -> Observation {
+    fn observation(self, last: SetSample, ended: Mono, unlisted_living: CpuTime) -> Observation {
         let totals = self.tracker.as_ref().and_then(Tracker::totals);
         let mut counts = self.table.counts;
         let mut loss = self.table.loss;
@@ -570,9 +560,6 @@ impl Worker {
         let mut cpu_living = self.table.living_cpu();
         cpu_exited += totals.map_or_else(CpuTime::default, |t| self.table.unlisted(t.ended));
         cpu_living += unlisted_living;
-        let cpu_unseen = self.table.unseen_cpu().map(|(cpu, _)| cpu);
-        cpu_exited += cpu_unseen.unwrap_or_default();
-        cpu_unlisted += cpu_unseen.unwrap_or_default();
         let apart = apart(counts.moved_out, self.target.cgroup.as_ref(), self.beside_own);
         let accounting: Option<CgroupAccounting> = self.accounting.map(|a| a.finish(apart));
         let cgroups = cgroup::paths(&self.hierarchies, &self.table.cgroup_ids());
@@ -598,7 +585,6 @@ impl Worker {
             cpu_exited,
             cpu_living,
             cpu_unlisted,
-            cpu_unseen,
             cpu_error: self.first_error + last.cpu_error,
             cpu_error_reason,
             rest: None,
@@ -721,17 +707,8 @@ fn apart(moved_out: u64, cgroup: Option<&CgroupTarget>, beside_own: bool) -> Opt
     })
 }
 
-/// The clock of processes' starts.
-fn boottime_ns() -> u64 {
-    nanos_of(rustix::time::ClockId::Boottime).0
-}
-
 pub(super) fn own_thread_cpu() -> Nanos {
-    nanos_of(rustix::time::ClockId::ThreadCPUTime)
-}
-
-fn nanos_of(clock: rustix::time::ClockId) -> Nanos {
-    let t = rustix::time::clock_gettime(clock);
+    let t = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     let seconds = u64::try_from(t.tv_sec).unwrap_or(0);
     Nanos(seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(t.tv_nsec).unwrap_or(0)))
 }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use super::cgroup::{self, CgroupError, Hierarchies};
 use super::proc::{handle, sockets, tree};
 use crate::plan::TargetPlan;
+use crate::privilege;
 
 /// The roots, and how they were found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,10 +122,13 @@ pub fn find(plan: &TargetPlan) -> Result<Found, TargetError> {
             Ok(whole(target, "--cgroup"))
         }
         TargetPlan::CgroupOf { pid, strict } => {
+            // A /proc with hidepid shows it then.
+            let _raised = privilege::raise();
             let target = cgroup::of_pid(&Hierarchies::of_this_process(), pid, strict)?;
             Ok(whole(target, &format!("--cgroup-of {pid}")))
         }
         TargetPlan::Pid { pid, descendants } => {
+            let _raised = privilege::raise();
             let exists = tree::scan().iter().any(|n| n.pid == pid);
             if !exists {
                 return Err(TargetError::Unseen { pid, unseen: Unseen::of(pid) });
@@ -153,6 +157,7 @@ fn listener(host: &str, port: u16) -> Found {
     let place = found.elsewhere.as_deref().map(|e| format!(", {e}")).unwrap_or_default();
     let none = |how| Found { roots: Vec::new(), cgroup: None, descendants: true, how };
     if !found.pids.is_empty() {
+        let _raised = privilege::raise();
         let roots = topmost(&found.pids, &tree::scan());
         let how = format!("owner of the socket that listens on {host}:{port}{place}");
         return Found { roots, cgroup: None, descendants: true, how };

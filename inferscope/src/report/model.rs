@@ -262,6 +262,32 @@ pub enum Severity {
     Warn,
 }
 
+/// What the program's threads could do once they worked, as the kernel told it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Privileges {
+    /// Started with more than its caller has (setcap or setuid).
+    pub elevated: bool,
+    /// `main` opens what needs a privilege and writes the report; `load` sends and parses what a server answers; `observer`
+    /// watches the processes; `gpu` asks the driver's library; `janitor`, a process, ends the command of `exec`.
+    pub threads: BTreeMap<String, ThreadPrivileges>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct ThreadPrivileges {
+    /// Names of capabilities; `null`: not read.
+    pub effective: Option<Vec<String>>,
+    pub permitted: Option<Vec<String>>,
+    pub no_new_privs: Option<bool>,
+    /// A seccomp filter is in force that inferscope has set.
+    pub seccomp: bool,
+    /// Why there is none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub seccomp_reason: Option<String>,
+    /// The thread opens files as this user does, where that is not the process's.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub files_as_uid: Option<u32>,
+}
+
 /// What this program itself cost.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Own {
@@ -293,4 +319,5 @@ pub struct Own {
     /// processes took too long. `null` where nothing was sampled.
     pub sample_interval_ns: Option<u64>,
     pub sample_interval_asked_ns: Option<u64>,
+    pub privileges: Option<Privileges>,
 }

@@ -10,6 +10,7 @@ use std::fs::File;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
+use super::apart::{Errands, apart};
 use super::gathered::{Gathered, run_id};
 use super::host;
 use super::output::{OutputError, Sink};
@@ -25,10 +26,11 @@ use crate::observe::gpu::Poller;
 use crate::observe::target::{CgroupTarget, Found};
 use crate::observe::{ObserveError, Observer};
 use crate::plan::{CommandOutput, CommandPlan, Endpoint, LoadPlan, ObservePlan, Plan, TrackerChoice};
+use crate::privilege::{self, Role};
 use crate::report::model::{Level, Mode, Validity};
 use crate::units::Nanos;
 
-use session::Session;
+use session::{Over, Session};
 
 /// For the look whether somebody else has the endpoint.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
@@ -46,55 +48,12 @@ pub fn run(plan: &Plan) -> Result<u8, RunError> {
     // it becomes the program.
     let command = Launched::start(&command_plan.argv, output, command_plan.grace)?;
     raise_file_limit();
-    let runtime = runtime()?;
-    let driver = plan.load.as_ref().map(|load| Driver::new(load, &run_id(origin))).transpose()?;
-    if let Some(load) = &plan.load {
-        nobody_answers(&load.endpoint)?;
-    }
-    let mut gpu = Poller::start(&plan.observe, &[command.pid()])?;
-    let mut session = runtime.block_on(async {
-        let watch = command
-            .watch()
-            .map_err(|source| RunError::System { what: "the command can't be watched", source })?;
-        let mut session = Session::new(&command, watch, command_plan.grace);
-        // At rest is a server that waits for requests; without a load, a machine on which the command is not yet.
-        if driver.is_none() {
-            gpu.rest(plan.observe.gpu_baseline, session.interruption()).await;
-        }
-        Ok::<_, RunError>(session)
-    })?;
-    let (mut observer, found) = observe(&plan.observe, found(&command))?;
-    let is_wanted = !session.over().interrupted;
-    if is_wanted {
-        command.open_gate()?;
-        gpu.begins();
-    }
-    let opened = Mono::now();
-
-    let driven = runtime.block_on(async {
-        match driver.as_ref().zip(plan.load.as_ref()) {
-            _ if !is_wanted => {
-                session.discard().await;
-                Driven::default()
-            }
-            Some(driver) => {
-                let time = plan.observe.gpu_baseline;
-                let rest = Rest { gpu: &mut gpu, time, observer: &mut observer };
-                drive(&mut session, driver, command_plan, rest, origin, &sink).await
-            }
-            None => {
-                session.observe(plan.observe_for).await;
-                Driven::default()
-            }
-        }
-    });
-    let ended = session.over();
-    drop(session);
-    host::look_at_threads();
+    let attended = apart("load", |errands| attend(plan, command_plan, (&command, &sink), origin, errands))?;
+    let Attended { driven, ended, gpu, observer, found, opened, said } = attended;
 
     let gpu = gpu.finish();
     let observation = observer.finish().map(|o| Observation { rest: driven.rest, ..o });
-    let mut notes: Vec<Validity> = driver.as_ref().map(said_of).unwrap_or_default();
+    let mut notes = said;
     if observation.is_none() {
         notes.push(note("observer_panicked", "the observing thread panicked: what it saw is lost"));
     }
@@ -160,6 +119,80 @@ pub fn run(plan: &Plan) -> Result<u8, RunError> {
     }
 }
 
+/// What the load's thread leaves.
+struct Attended {
+    driven: Driven,
+    ended: Over,
+    gpu: Poller,
+    observer: Observer,
+    found: Found,
+    /// When the command was let run.
+    opened: Mono,
+    said: Vec<Validity>,
+}
+
+/// The load's thread, from the reading of the user's files to the command's end. What needs a privilege is an errand of the
+/// main thread's.
+fn attend<'env>(
+    plan: &'env Plan,
+    command_plan: &CommandPlan,
+    (command, sink): (&'env Launched, &Sink),
+    origin: Origin,
+    errands: &Errands<'env>,
+) -> Result<Attended, RunError> {
+    let runtime = runtime()?;
+    let driver = plan.load.as_ref().map(|load| Driver::new(load, &run_id(origin))).transpose()?;
+    privilege::shed(Role::Load);
+    if let Some(load) = &plan.load {
+        nobody_answers(&load.endpoint)?;
+    }
+    let mut gpu = errands.run(|| Poller::start(&plan.observe, &[command.pid()]))?;
+    let mut session = runtime.block_on(async {
+        let watch = command
+            .watch()
+            .map_err(|source| RunError::System { what: "the command can't be watched", source })?;
+        let mut session = Session::new((command, errands), watch, command_plan.grace);
+        // At rest is a server that waits for requests; without a load, a machine on which the command is not yet.
+        if driver.is_none() {
+            gpu.rest(plan.observe.gpu_baseline, session.interruption()).await;
+        }
+        Ok::<_, RunError>(session)
+    })?;
+    let (mut observer, found) = errands.run(|| {
+        let observed = observe(&plan.observe, found(command));
+        privilege::shed(Role::Main);
+        observed
+    })?;
+    let is_wanted = !session.over().interrupted;
+    if is_wanted {
+        command.open_gate()?;
+        gpu.begins();
+    }
+    let opened = Mono::now();
+
+    let driven = runtime.block_on(async {
+        match driver.as_ref().zip(plan.load.as_ref()) {
+            _ if !is_wanted => {
+                session.discard().await;
+                Driven::default()
+            }
+            Some(driver) => {
+                let time = plan.observe.gpu_baseline;
+                let rest = Rest { gpu: &mut gpu, time, observer: &mut observer };
+                drive(&mut session, driver, command_plan, rest, origin, sink).await
+            }
+            None => {
+                session.observe(plan.observe_for).await;
+                Driven::default()
+            }
+        }
+    });
+    let ended = session.over();
+    host::look_at_threads();
+    let said = driver.as_ref().map(said_of).unwrap_or_default();
+    Ok(Attended { driven, ended, gpu, observer, found, opened, said })
+}
+
 /// What came of a load.
 #[derive(Default)]
 struct Driven {
@@ -182,7 +215,7 @@ struct Rest<'a> {
 
 /// Waits for the server, drives it, and ends it.
 async fn drive(
-    session: &mut Session<'_>,
+    session: &mut Session<'_, '_>,
     (driver, load): (&Driver, &LoadPlan),
     command: &CommandPlan,
     rest: Rest<'_>,

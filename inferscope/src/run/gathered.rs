@@ -8,7 +8,8 @@ use crate::analysis::{self, Inputs, Measured, TargetFound};
 use crate::clock::{Mono, Origin};
 use crate::event::{GpuLog, Observation, TrackerKind};
 use crate::plan::Plan;
-use crate::report::model::{Mode, Own, Report, Tool, Validity};
+use crate::privilege::{self, InForce};
+use crate::report::model::{Mode, Own, Privileges, Report, ThreadPrivileges, Tool, Validity};
 
 /// Everything that one run saw.
 pub(super) struct Gathered {
@@ -65,8 +66,28 @@ impl Gathered {
             bpf_reason: Some("not read: the kernel's bpf_stats cost more than the program".to_owned()),
             ring_lost: kernel.map(|o| o.loss.ring_full),
             sample_overruns: self.observation.as_ref().map(|o| o.sample_overruns),
+            privileges: Some(privileges()),
             // The rest is the analysis's.
             ..Own::default()
         }
+    }
+}
+
+fn privileges() -> Privileges {
+    let of_thread = |left: InForce| {
+        let name = serde_json::to_value(left.role).ok().and_then(|name| name.as_str().map(str::to_owned));
+        let thread = ThreadPrivileges {
+            effective: left.effective,
+            permitted: left.permitted,
+            no_new_privs: left.no_new_privs,
+            seccomp: left.seccomp,
+            seccomp_reason: left.seccomp_reason,
+            files_as_uid: left.files_as_uid,
+        };
+        (name.unwrap_or_default(), thread)
+    };
+    Privileges {
+        elevated: privilege::is_elevated(),
+        threads: privilege::in_force().into_iter().map(of_thread).collect(),
     }
 }

@@ -5,10 +5,10 @@
 //! The file is opened for writing before the load is sent, so that a run is not lost to a bad path;
 //! an older report in it stays until the new one is complete.
 
-use std::cell::Cell;
 use std::fs::{File, OpenOptions};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::progress::Progress;
 use crate::console;
@@ -106,13 +106,13 @@ struct Target {
     path: PathBuf,
     file: File,
     /// It was made here, and nothing is in it yet: it goes again where no report comes.
-    is_bare: Cell<bool>,
+    is_bare: AtomicBool,
 }
 
 impl Target {
     fn open(path: &Path) -> Result<Self, OutputError> {
         let new = OpenOptions::new().write(true).create_new(true).open(path);
-        let is_bare = Cell::new(new.is_ok());
+        let is_bare = AtomicBool::new(new.is_ok());
         // An older report stays until the new one is complete.
         let file = new.or_else(|_| OpenOptions::new().write(true).create(true).truncate(false).open(path));
         let file = file.map_err(|source| OutputError::Unwritable { path: path.to_owned(), source })?;
@@ -121,7 +121,7 @@ impl Target {
 
     fn save(&self, text: &str) -> std::io::Result<()> {
         let mut file = &self.file;
-        self.is_bare.set(false);
+        self.is_bare.store(false, Ordering::Relaxed);
         file.write_all(text.as_bytes())?;
         // A device or a pipe has no length to cut.
         if file.metadata()?.is_file() {
@@ -133,7 +133,7 @@ impl Target {
 
 impl Drop for Target {
     fn drop(&mut self) {
-        if self.is_bare.get() {
+        if self.is_bare.load(Ordering::Relaxed) {
             // What can't be removed is empty.
             let _ = std::fs::remove_file(&self.path);
         }

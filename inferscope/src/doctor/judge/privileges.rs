@@ -61,7 +61,32 @@ pub(super) fn checks(facts: &Facts) -> Vec<Check> {
     checks.push(needed_by_none(facts, &SYS_RESOURCE));
     checks.push(needed_by_none(facts, &SYS_ADMIN));
     checks.push(restrictions(facts));
+    checks.push(plan(facts));
     checks
+}
+
+/// What the threads of a run would be left with.
+fn plan(facts: &Facts) -> Check {
+    let (code, name) = ("least_privilege", "least privilege");
+    let kept = match &facts.own.observer_keeps[..] {
+        [] => "no capability".to_owned(),
+        names => names.join(" and "),
+    };
+    let said = format!(
+        "in a run the thread that watches processes keeps {kept}; the one that reads what a server sends keeps none, \
+         has no_new_privs and"
+    );
+    let elevated = if facts.own.elevated {
+        "; this binary has more than its caller (setcap): the caller's files are opened without, --nvml-lib is refused"
+    } else {
+        ""
+    };
+    match &facts.own.filters {
+        Ok(()) => Check::ok(code, name, format!("{said} a seccomp filter{elevated}")).value("filtered"),
+        Err(why) => Check::limited(code, name, format!("{said} no seccomp filter: {why}{elevated}"))
+            .value("unfiltered")
+            .remedy("use a kernel with CONFIG_SECCOMP_FILTER=y (every distribution's)"),
+    }
 }
 
 /// `None`: the kernel does not tell.
@@ -166,7 +191,11 @@ fn ways_to_give(facts: &Facts) -> Vec<String> {
     ways.push(if facts.own.no_new_privs {
         "file capabilities (setcap) have no effect here: no_new_privs is set (docker: without --security-opt no-new-privileges; Kubernetes: allowPrivilegeEscalation: true)".to_owned()
     } else {
-        format!("once, for every user: sudo setcap {file}+ep {exe}")
+        format!(
+            "once, for the users of a group: sudo chgrp inferscope {exe} && sudo chmod 0750 {exe} && sudo setcap {file}+ep \
+             {exe} (CAP_SYS_PTRACE reads the memory of any process, CAP_DAC_READ_SEARCH any file, CAP_BPF with CAP_PERFMON \
+             the kernel's: whoever may run it has to be trusted with what it shows)"
+        )
     });
     ways.push(format!(
         "docker run {} (before Docker 23: --cap-add SYS_ADMIN --security-opt seccomp=unconfined)",

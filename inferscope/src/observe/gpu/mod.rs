@@ -36,6 +36,7 @@ use tokio::time::{sleep, timeout};
 use crate::clock::Mono;
 use crate::event::{CpuPackages, GpuLog};
 use crate::plan::{GpuChoice, ObservePlan};
+use crate::privilege::{self, Role};
 use crate::units::Nanos;
 
 use known::Shared;
@@ -73,6 +74,58 @@ struct Poll {
     ended: Receiver<()>,
     shared: Shared,
     has_devices: bool,
+}
+
+/// What the thread opens first: the library runs code of its own when it is loaded, so it is loaded where nothing can be done
+/// with it.
+struct Opening {
+    plan: ObservePlan,
+    stop: Arc<AtomicBool>,
+    edge: Arc<Edge>,
+    roots: Vec<u32>,
+    shared: Shared,
+}
+
+/// Why there are no devices and no CPU packages to poll.
+struct Opened {
+    no_devices: Option<String>,
+    no_packages: Option<String>,
+}
+
+impl Opened {
+    /// Devices that were asked for by name.
+    fn missing(&self, choice: &GpuChoice) -> Option<&str> {
+        self.no_devices.as_deref().filter(|_| !matches!(choice, GpuChoice::Auto | GpuChoice::Off))
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.no_devices.is_some() && self.no_packages.is_some()
+    }
+}
+
+impl Opening {
+    /// What polls, if there is anything to poll.
+    fn open(self) -> (Option<Worker>, Opened) {
+        let devices = chosen::devices(&self.plan);
+        let packages = Packages::open(Path::new(packages::POWERCAP));
+        let outcome = Opened {
+            no_devices: devices.as_ref().err().cloned(),
+            no_packages: packages.as_ref().err().cloned(),
+        };
+        if outcome.is_nothing() || outcome.missing(&self.plan.gpu).is_some() {
+            return (None, outcome);
+        }
+        let worker = Worker {
+            devices: devices.ok(),
+            packages,
+            interval: self.plan.sample_interval,
+            stop: self.stop,
+            edge: self.edge,
+            roots: self.roots,
+            shared: self.shared,
+        };
+        (Some(worker), outcome)
+    }
 }
 
 /// Tells the poll that a window begins or ends.
@@ -136,16 +189,6 @@ impl Poller {
     /// # Errors
     /// Devices asked for by name (`--gpu all`, indices, UUIDs) that are not there.
     pub fn start(plan: &ObservePlan, roots: &[u32]) -> Result<Self, GpuError> {
-        let (devices, unavailable) = match chosen::devices(plan) {
-            Ok(found) => (Some(found), None),
-            Err(why) if !matches!(plan.gpu, GpuChoice::Auto | GpuChoice::Off) => {
-                return Err(GpuError::Missing(why));
-            }
-            Err(why) => (None, Some(why)),
-        };
-        let packages = Packages::open(Path::new(packages::POWERCAP));
-        let has_devices = devices.is_some();
-        // Without either there is nothing to poll.
         let none = |unavailable, no_packages| Self {
             poll: None,
             unavailable,
@@ -153,47 +196,58 @@ impl Poller {
             baseline: None,
             began: None,
         };
-        let packages = match packages {
-            Err(why) if !has_devices => return Ok(none(unavailable, Some(why))),
-            packages => packages,
-        };
         let stop = Arc::new(AtomicBool::new(false));
         let edge = Arc::new(Edge::default());
         let (tell_look, looked) = oneshot::channel();
         let (tell_end, ended) = channel();
+        let (tell_opened, opened) = channel();
         let shared = Shared::default();
-        let worker = Worker {
-            devices,
-            packages,
-            interval: plan.sample_interval,
+        let opening = Opening {
+            plan: plan.clone(),
             stop: Arc::clone(&stop),
             edge: Arc::clone(&edge),
             roots: roots.to_vec(),
             shared: shared.clone(),
         };
         let spawned = std::thread::Builder::new().name("nvml".into()).spawn(move || {
+            privilege::before_library();
+            let (worker, outcome) = opening.open();
+            // Waited for below.
+            let _ = tell_opened.send(outcome);
+            let Some(worker) = worker else { return };
+            privilege::shed(Role::Gpu);
             worker.run(tell_look);
             // Who waited may have gone on without it.
             let _ = tell_end.send(());
         });
-        Ok(match spawned {
-            Ok(thread) => {
-                let poll = Poll {
-                    thread: thread.thread().clone(),
-                    stop,
-                    edge,
-                    looked: Some(looked),
-                    ended,
-                    shared,
-                    has_devices,
-                };
-                Self { poll: Some(poll), ..none(unavailable, None) }
-            }
+        let thread = match spawned {
+            Ok(thread) => thread,
             Err(e) => {
                 let why = format!("the NVML thread can't be started: {e}");
-                none(Some(why.clone()), Some(why))
+                return Ok(none(Some(why.clone()), Some(why)));
             }
-        })
+        };
+        let outcome = opened.recv().unwrap_or_else(|_| {
+            let why = "the NVML thread panicked".to_owned();
+            Opened { no_devices: Some(why.clone()), no_packages: Some(why) }
+        });
+        if let Some(why) = outcome.missing(&plan.gpu) {
+            return Err(GpuError::Missing(why.to_owned()));
+        }
+        let has_devices = outcome.no_devices.is_none();
+        if outcome.is_nothing() {
+            return Ok(none(outcome.no_devices, outcome.no_packages));
+        }
+        let poll = Poll {
+            thread: thread.thread().clone(),
+            stop,
+            edge,
+            looked: Some(looked),
+            ended,
+            shared,
+            has_devices,
+        };
+        Ok(Self { poll: Some(poll), ..none(outcome.no_devices, None) })
     }
 
     /// Where there are devices, waits for the first look and then for `time`, in which nothing is to be sent: what they

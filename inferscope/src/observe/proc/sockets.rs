@@ -9,6 +9,8 @@ use std::net::{IpAddr, ToSocketAddrs};
 use procfs::net::{TcpNetEntry, TcpState};
 use procfs::process::{FDTarget, Process, all_processes};
 
+use crate::privilege;
+
 pub(crate) struct Listeners {
     /// Something listens, whether or not its owner could be seen.
     pub(crate) listening: bool,
@@ -24,6 +26,8 @@ pub(crate) struct Listeners {
 pub(crate) fn listeners(host: &str, port: u16) -> Listeners {
     let addresses: HashSet<IpAddr> =
         (host, port).to_socket_addrs().into_iter().flatten().map(|a| plain(a.ip())).collect();
+    // Not for the asking above, which may load a resolver's library and read an answer from the network.
+    let _raised = privilege::raise();
     let found = in_own_namespace(&addresses, port);
     if found.listening {
         return proxied(&found.pids).unwrap_or(found);

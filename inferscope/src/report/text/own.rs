@@ -5,7 +5,7 @@
 use super::humanize::{bytes, count, counted, duration, nanos, number, or_dash};
 use super::latencies::p99;
 use super::layout::Page;
-use crate::report::model::{Dist, Own, Report};
+use crate::report::model::{Dist, Own, Privileges, Report};
 
 pub(super) fn own(page: &mut Page, report: &Report) {
     let own = &report.own;
@@ -30,6 +30,28 @@ pub(super) fn own(page: &mut Page, report: &Report) {
         _ => format!("unknown: {}", own.bpf_reason.as_deref().unwrap_or("not measured")),
     };
     page.pair("kernel program", &kernel);
+    if let Some(privileges) = &own.privileges {
+        page.pair("privileges", &in_force(privileges));
+    }
+}
+
+/// What each thread could do, in the order in which that matters.
+fn in_force(privileges: &Privileges) -> String {
+    let threads = ["load", "observer", "gpu", "main", "janitor"];
+    let of = |name: &str| {
+        let thread = privileges.threads.get(name)?;
+        let capabilities = match thread.effective.as_deref() {
+            None => "not read".to_owned(),
+            Some([]) => "none".to_owned(),
+            Some(names) => {
+                names.iter().map(|name| name.trim_start_matches("CAP_")).collect::<Vec<_>>().join("+")
+            }
+        };
+        let filtered = if thread.seccomp { ", filtered" } else { "" };
+        Some(format!("{name} {capabilities}{filtered}"))
+    };
+    let listed: Vec<String> = threads.into_iter().filter_map(of).collect();
+    if listed.is_empty() { "not given up".to_owned() } else { listed.join("; ") }
 }
 
 /// The thread that sends and reads.

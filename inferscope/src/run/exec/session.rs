@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::super::apart::Errands;
 use super::{RunError, in_words, note};
 use crate::event::ExitStatus;
 use crate::launch::{Happened, Launched, Watch};
@@ -18,8 +19,9 @@ use crate::units::Nanos;
 /// Between two questions whether the server answers; how exactly its readiness is known.
 const ASK_INTERVAL: Duration = Duration::from_millis(100);
 
-pub(super) struct Session<'a> {
-    command: &'a Launched,
+pub(super) struct Session<'a, 'env> {
+    command: &'env Launched,
+    errands: &'a Errands<'env>,
     watch: Watch<'a>,
     grace: Nanos,
     over: Over,
@@ -37,9 +39,13 @@ pub(super) struct Over {
     unkillable: u32,
 }
 
-impl<'a> Session<'a> {
-    pub(super) fn new(command: &'a Launched, watch: Watch<'a>, grace: Nanos) -> Self {
-        Self { command, watch, grace, over: Over::default() }
+impl<'a, 'env> Session<'a, 'env> {
+    pub(super) fn new(
+        (command, errands): (&'env Launched, &'a Errands<'env>),
+        watch: Watch<'a>,
+        grace: Nanos,
+    ) -> Self {
+        Self { command, errands, watch, grace, over: Over::default() }
     }
 
     pub(super) const fn over(&self) -> Over {
@@ -164,7 +170,8 @@ impl<'a> Session<'a> {
             Happened::JanitorLost => {
                 self.over.janitor_lost = true;
                 self.over.by_us = true;
-                self.command.kill_without_janitor();
+                let command = self.command;
+                self.errands.run(move || command.kill_without_janitor());
             }
         }
         happened

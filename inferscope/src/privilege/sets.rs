@@ -1,0 +1,147 @@
+//! Capability sets of the calling thread.
+//!
+//! Owns the system calls, each of which changes one thread alone. Decides nothing (`privilege` does).
+
+use rustix::process::{getegid, geteuid, getgid, getuid};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capabilities, capability_is_in_bounding_set,
+    remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities, set_thread_groups,
+    set_thread_res_gid, set_thread_res_uid,
+};
+
+/// By number, as in include/uapi/linux/capability.h.
+const NAMES: [&str; 41] = [
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETPCAP",
+    "CAP_LINUX_IMMUTABLE",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_BROADCAST",
+    "CAP_NET_ADMIN",
+    "CAP_NET_RAW",
+    "CAP_IPC_LOCK",
+    "CAP_IPC_OWNER",
+    "CAP_SYS_MODULE",
+    "CAP_SYS_RAWIO",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_PTRACE",
+    "CAP_SYS_PACCT",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_BOOT",
+    "CAP_SYS_NICE",
+    "CAP_SYS_RESOURCE",
+    "CAP_SYS_TIME",
+    "CAP_SYS_TTY_CONFIG",
+    "CAP_MKNOD",
+    "CAP_LEASE",
+    "CAP_AUDIT_WRITE",
+    "CAP_AUDIT_CONTROL",
+    "CAP_SETFCAP",
+    "CAP_MAC_OVERRIDE",
+    "CAP_MAC_ADMIN",
+    "CAP_SYSLOG",
+    "CAP_WAKE_ALARM",
+    "CAP_BLOCK_SUSPEND",
+    "CAP_AUDIT_READ",
+    "CAP_PERFMON",
+    "CAP_BPF",
+    "CAP_CHECKPOINT_RESTORE",
+];
+
+const NONE: CapabilitySets = CapabilitySets {
+    effective: CapabilitySet::empty(),
+    permitted: CapabilitySet::empty(),
+    inheritable: CapabilitySet::empty(),
+};
+
+pub(super) fn names(set: CapabilitySet) -> Vec<String> {
+    let named =
+        |bit: u32| NAMES.get(bit as usize).map_or_else(|| format!("CAP_{bit}"), |name| (*name).to_owned());
+    (0..64).filter(|bit| set.bits() >> bit & 1 == 1).map(named).collect()
+}
+
+pub(super) fn own_if_known() -> Option<CapabilitySets> {
+    capabilities(None).ok()
+}
+
+/// What can't be known is none.
+pub(super) fn own() -> CapabilitySets {
+    own_if_known().unwrap_or(NONE)
+}
+
+/// Started by a setuid or setgid file.
+pub(super) fn ids_differ() -> bool {
+    getuid() != geteuid() || getgid() != getegid()
+}
+
+/// The caller in user and group, with no more than `most` in the permitted set and nothing in effect.
+pub(super) fn become_caller(most: CapabilitySet) {
+    let (uid, gid) = (getuid(), getgid());
+    if ids_differ() {
+        // One's own ids can always be taken.
+        let _ = set_thread_res_gid(gid, gid, gid);
+        let _ = set_keep_capabilities(true);
+        let _ = set_thread_res_uid(uid, uid, uid);
+        let _ = set_keep_capabilities(false);
+    }
+    let sets = own();
+    // Before Linux 5.8, or where somebody gave that one instead.
+    let tracing = CapabilitySet::BPF | CapabilitySet::PERFMON;
+    let most = if sets.permitted.contains(tracing) { most } else { most | CapabilitySet::SYS_ADMIN };
+    let permitted = sets.permitted & most;
+    let _ = set_capabilities(None, CapabilitySets { effective: CapabilitySet::empty(), permitted, ..sets });
+}
+
+/// Exactly these are left, in effect, and none is handed on by an exec.
+pub(super) fn keep(these: CapabilitySet) {
+    let these = these & own().permitted;
+    // Giving up is never refused.
+    let _ = set_capabilities(
+        None,
+        CapabilitySets { effective: these, permitted: these, inheritable: CapabilitySet::empty() },
+    );
+}
+
+/// The same, but what was the caller's to hand on stays so.
+pub(super) fn keep_but_inheritable(these: CapabilitySet) {
+    let sets = own();
+    let these = these & sets.permitted;
+    let _ = set_capabilities(None, CapabilitySets { effective: these, permitted: these, ..sets });
+}
+
+/// Nothing else can come back by an exec. Where that is not allowed, `no_new_privs` does the same.
+pub(super) fn bound(these: CapabilitySet) {
+    if !own().effective.contains(CapabilitySet::SETPCAP) {
+        return;
+    }
+    for bit in 0..64 {
+        let capability = CapabilitySet::from_bits_retain(1 << bit);
+        // An error: beyond the last that this kernel knows.
+        let Ok(bounded) = capability_is_in_bounding_set(capability) else { return };
+        if bounded && !these.contains(capability) {
+            let _ = remove_capability_from_bounding_set(capability);
+        }
+    }
+}
+
+/// A thread of root's opens files as `uid` does, so that root's own are closed to it. `None`: it was not root's, or may not.
+pub(super) fn open_files_as(uid: u32) -> Option<u32> {
+    let can = CapabilitySet::SETUID | CapabilitySet::SETGID;
+    if !geteuid().is_root() || !own().effective.contains(can) {
+        return None;
+    }
+    let _ = set_thread_groups(&[]);
+    for call in [libc::SYS_setfsgid, libc::SYS_setfsuid] {
+        // SAFETY: takes a number. The system call changes one thread, as does glibc's function.
+        unsafe { libc::syscall(call, uid) };
+    }
+    // SAFETY: as above; a number that is no id changes nothing and tells what is.
+    let now = unsafe { libc::syscall(libc::SYS_setfsuid, u32::MAX) };
+    (now == libc::c_long::from(uid)).then_some(uid)
+}

@@ -1,0 +1,138 @@
+use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
+use std::net::ToSocketAddrs;
+use std::process::Command;
+
+use super::*;
+
+/// What `work` gives on a thread of its own, which has shed what `role` has no use for.
+fn as_role<T: Send>(role: Role, work: impl FnOnce(InForce) -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| work(give_up(role)));
+        thread.join().expect("it does not panic")
+    })
+}
+
+fn has(capabilities: CapabilitySet) -> Standing {
+    Standing { secure: false, elevated: false, permitted: capabilities }
+}
+
+fn kept(role: Role, standing: Standing) -> Vec<String> {
+    sets::names(role.keeps(standing))
+}
+
+#[test]
+fn the_load_keeps_nothing_and_the_observer_what_it_goes_on_needing() {
+    let root = has(CapabilitySet::all());
+    assert_eq!(kept(Role::Load, root), [""; 0]);
+    assert_eq!(kept(Role::Observer, root), ["CAP_DAC_READ_SEARCH", "CAP_SYS_PTRACE", "CAP_BPF"]);
+    assert_eq!(kept(Role::Janitor, root), ["CAP_DAC_OVERRIDE", "CAP_KILL", "CAP_SYS_NICE"]);
+    // In a container.
+    let without = CapabilitySet::BPF | CapabilitySet::PERFMON | CapabilitySet::DAC_OVERRIDE;
+    assert_eq!(kept(Role::Observer, has(without)), ["CAP_DAC_OVERRIDE", "CAP_PERFMON", "CAP_BPF"]);
+    assert_eq!(kept(Role::Observer, has(CapabilitySet::SYS_ADMIN)), ["CAP_SYS_ADMIN"]);
+    assert_eq!(kept(Role::Observer, has(CapabilitySet::empty())), [""; 0]);
+}
+
+#[test]
+fn what_only_the_file_had_is_the_observers_alone() {
+    let elevated = Standing { secure: true, elevated: true, permitted: OBSERVING };
+    for role in [Role::Main, Role::Load, Role::Gpu, Role::Janitor] {
+        assert_eq!(kept(role, elevated), [""; 0], "{role:?}");
+    }
+    assert_eq!(kept(Role::Observer, elevated), ["CAP_DAC_READ_SEARCH", "CAP_SYS_PTRACE", "CAP_BPF"]);
+}
+
+#[test]
+fn the_loads_thread_reads_files_and_resolves_names_and_starts_threads() {
+    as_role(Role::Load, |left| {
+        assert_eq!((left.no_new_privs, left.seccomp), (Some(true), true), "{left:?}");
+        assert_eq!((left.effective, left.permitted), (Some(vec![]), Some(vec![])));
+        assert!(File::open("/proc/self/stat").is_ok());
+        assert!(("localhost", 1).to_socket_addrs().is_ok_and(|mut addresses| addresses.next().is_some()));
+        assert_eq!(std::thread::spawn(|| 7).join().ok(), Some(7));
+    });
+}
+
+#[test]
+fn the_loads_thread_starts_no_program_and_writes_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    let path = dir.path().join("file");
+    as_role(Role::Load, |_| {
+        let refused = |error: std::io::Error| assert_eq!(error.raw_os_error(), Some(libc::ENOSYS), "{error}");
+        refused(OpenOptions::new().write(true).create(true).truncate(false).open(&path).unwrap_err());
+        refused(std::fs::create_dir(&path).unwrap_err());
+        refused(Command::new("/bin/true").status().unwrap_err());
+        refused(std::fs::rename(&path, &path).unwrap_err());
+        // SAFETY: no address is handed over.
+        assert_eq!(unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) }, -1);
+        refused(std::io::Error::last_os_error());
+        // SAFETY: as above; that many bytes of no attributes.
+        assert_eq!(unsafe { libc::syscall(libc::SYS_bpf, 0, 0, 0) }, -1);
+        refused(std::io::Error::last_os_error());
+    });
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_thread_of_roots_that_loads_opens_no_file_of_roots() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let of_root = rustix::process::geteuid().is_root();
+    let opened = as_role(Role::Load, |left| {
+        assert_eq!(left.files_as_uid, of_root.then_some(NOBODY));
+        File::open(file.path()).map(drop).map_err(|e| e.kind())
+    });
+    if of_root {
+        assert_eq!(opened, Err(ErrorKind::PermissionDenied));
+    }
+    assert!(File::open(file.path()).is_ok(), "another thread is as before");
+}
+
+#[test]
+fn the_observers_thread_reads_and_asks_and_changes_nothing() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    as_role(Role::Observer, |left| {
+        assert_eq!((left.no_new_privs, left.seccomp), (Some(true), true), "{left:?}");
+        let refused = |error: std::io::Error| assert_eq!(error.raw_os_error(), Some(libc::EPERM), "{error}");
+        assert!(File::open("/proc/1/stat").is_ok() && std::fs::read_dir("/proc").is_ok());
+        let own = rustix::process::getpid();
+        assert_eq!(rustix::process::test_kill_process(own), Ok(()));
+        assert_eq!(
+            rustix::process::kill_process(own, rustix::process::Signal::URG),
+            Err(rustix::io::Errno::PERM)
+        );
+        refused(OpenOptions::new().write(true).open(file.path()).unwrap_err());
+        refused(OpenOptions::new().read(true).write(true).open(file.path()).unwrap_err());
+        refused(std::fs::remove_file(file.path()).unwrap_err());
+        refused(Command::new("/bin/true").status().unwrap_err());
+        refused(std::net::TcpStream::connect("127.0.0.1:9").unwrap_err());
+        assert_eq!(std::thread::spawn(|| 7).join().ok(), Some(7));
+    });
+    assert!(file.path().exists());
+}
+
+#[test]
+fn what_is_raised_is_lowered_again() {
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let before = sets::own();
+            if !before.permitted.contains(CapabilitySet::SYS_PTRACE) {
+                return;
+            }
+            let lowered = CapabilitySets { effective: CapabilitySet::empty(), ..before };
+            set_capabilities(None, lowered).unwrap();
+            let raised = raise();
+            assert_eq!(sets::own().effective, before.permitted & OBSERVING);
+            drop(raised);
+            assert_eq!(sets::own(), lowered);
+        });
+    });
+}
+
+#[test]
+fn capabilities_have_their_names() {
+    let some = CapabilitySet::CHOWN | CapabilitySet::SYS_ADMIN | CapabilitySet::CHECKPOINT_RESTORE;
+    assert_eq!(sets::names(some), ["CAP_CHOWN", "CAP_SYS_ADMIN", "CAP_CHECKPOINT_RESTORE"]);
+    assert_eq!(sets::names(CapabilitySet::from_bits_retain(1 << 63)), ["CAP_63"]);
+}
