@@ -87,7 +87,7 @@ fn compile(toolchain: &Toolchain, root: &Path, out_dir: &Path) -> Result<PathBuf
         .args(["--package", PACKAGE, "--release", "--target", BPF_TARGET, "--target-dir"])
         .arg(&target_dir)
         .env("PATH", path_starting_with(linker.parent())?)
-        .env("CARGO_ENCODED_RUSTFLAGS", rustflags()?)
+        .env("CARGO_ENCODED_RUSTFLAGS", rustflags(root)?)
         .stdin(Stdio::null());
     let status = command
         .status()
@@ -117,11 +117,23 @@ fn with_rustc(cargo: &OsString, rustc: &Path) -> Command {
 }
 
 /// The kernel's headers differ between architectures, so aya's register access has to know the one that the
-/// program will run on: the one that inferscope itself is built for.
-fn rustflags() -> Result<OsString, String> {
+/// program will run on: the one that inferscope itself is built for. The object names its sources, as it would
+/// the machine that built it.
+fn rustflags(root: &Path) -> Result<OsString, String> {
     let arch = required("CARGO_CFG_TARGET_ARCH")?;
     let arch = format!("--cfg=bpf_target_arch=\"{}\"", arch.to_string_lossy());
-    Ok([arch.as_str(), "-Cdebuginfo=2", "-Clink-arg=--btf"].join("\x1f").into())
+    let mut flags = OsString::from([arch.as_str(), "-Cdebuginfo=2", "-Clink-arg=--btf"].join("\x1f"));
+    let home = env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
+    let sources = home.iter().flat_map(|home| fs::read_dir(home.join("registry/src"))).flatten().flatten();
+    let sources = sources.map(|source| (source.path(), "=/registry"));
+    for (from, to) in sources.chain([(root.to_path_buf(), "=/inferscope")]) {
+        flags.push("\x1f--remap-path-prefix=");
+        flags.push(from);
+        flags.push(to);
+    }
+    Ok(flags)
 }
 
 /// Takes away what Cargo, clippy and the caller set for the outer build: wrappers and flags meant for the

@@ -110,11 +110,20 @@ pub fn start<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Running {
 /// When it can't be started.
 #[must_use]
 pub fn start_as(mut command: Command) -> Running {
+    clean(&mut command);
+    start_cleaned(command)
+}
+
+/// The same in the environment that the command has: what is wrong with it is meant.
+///
+/// # Panics
+/// When it can't be started.
+#[must_use]
+pub fn start_cleaned(mut command: Command) -> Running {
     // Files, as a pipe that nobody reads would stop it.
     let [stdout, stderr] = [(); 2].map(|()| tempfile::tempfile().expect("there is room for temporary files"));
     let share = |file: &File| Stdio::from(file.try_clone().expect("a descriptor is free"));
     command.stdin(Stdio::null()).stdout(share(&stdout)).stderr(share(&stderr));
-    clean(&mut command);
     Running { process: Group::start(&mut command), stdout, stderr }
 }
 
@@ -169,6 +178,28 @@ impl Running {
         let mut text = String::new();
         let _ = self.stderr.rewind().and_then(|()| self.stderr.read_to_string(&mut text));
         text
+    }
+
+    /// What it left, whatever bytes it wrote; `None` where it had to be killed.
+    ///
+    /// # Panics
+    /// When it is no child of this process.
+    #[must_use]
+    pub fn within(mut self, limit: Duration) -> Option<Ended> {
+        let deadline = Instant::now() + limit;
+        let status = loop {
+            match self.process.child.try_wait().expect("it is this process's child") {
+                Some(status) => break status,
+                None if Instant::now() > deadline => return None,
+                None => std::thread::sleep(Duration::from_millis(10)),
+            }
+        };
+        let text = |file: &mut File| {
+            let mut bytes = Vec::new();
+            file.rewind().and_then(|()| file.read_to_end(&mut bytes)).expect("a file can be read");
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        Some(Ended { code: status.code(), stdout: text(&mut self.stdout), stderr: text(&mut self.stderr) })
     }
 
     /// # Panics

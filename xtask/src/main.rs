@@ -9,6 +9,7 @@ mod ci;
 mod clients;
 mod debian;
 mod demo;
+mod dist;
 mod engine;
 mod fuzz;
 mod layers;
@@ -62,8 +63,14 @@ enum Task {
         #[command(subcommand)]
         bench: bench::Bench,
     },
-    /// Run every check: fmt, layers, clippy, docs, tests, schema, cargo-deny
+    /// Run every check: fmt, layers, dependencies, clippy, docs, tests, schema
     Ci,
+    /// Build the binary that is given away, target/dist/inferscope: stripped, without this machine's paths
+    Dist {
+        /// Build HEAD in two folders and compare: one commit gives one hash
+        #[arg(long)]
+        check: bool,
+    },
     /// Fuzz what reads a server's bytes and a data set: sse, interpret, dataset, request; needs a C++ compiler
     Fuzz {
         /// One of them; all in turn where left out
@@ -100,6 +107,7 @@ fn run(task: Task) -> Result<()> {
         Task::Test { args } => ci::test(&workspace, &args),
         Task::Bench { bench } => bench::run(&workspace, bench),
         Task::Ci => ci::ci(&workspace),
+        Task::Dist { check } => dist::run(&workspace, check),
         Task::Fuzz { target, seconds } => fuzz::run(&workspace, target.as_deref(), seconds),
         Task::Layers => layers::check(&workspace),
         Task::Schema { check } => {
