@@ -77,6 +77,15 @@ pub enum PlanError {
     Conflict { what: &'static str, remedy: &'static str },
 }
 
+impl PlanError {
+    fn if_no_time(flag: &'static str, time: Option<std::time::Duration>) -> Result<(), Self> {
+        if time.is_some_and(|time| time.is_zero()) {
+            return Err(Self::Range { flag, value: "0".into(), remedy: "give a time such as 60s" });
+        }
+        Ok(())
+    }
+}
+
 /// 256 KiB lost nothing in 100,000 forks (FACTS.md); twice that costs nothing.
 const DEFAULT_RING_BYTES: u32 = 512 << 10;
 /// Some 100 MB of report at most.
@@ -121,6 +130,7 @@ pub fn observe(args: &cli::ObserveCommandArgs, argv: &[String]) -> Result<Plan, 
     if target == TargetPlan::None {
         return Err(PlanError::NoTarget);
     }
+    PlanError::if_no_time("duration", args.duration)?;
     Ok(Plan {
         command: "observe",
         load: None,
@@ -143,6 +153,7 @@ pub fn exec(args: &cli::ExecArgs, env: &Environment, argv: &[String]) -> Result<
     let load = match endpoint {
         Some(endpoint) => Some(load::plan(&args.load, endpoint, env)?),
         None => {
+            PlanError::if_no_time("duration", args.load.duration)?;
             exec::no_load(&args.load)?;
             None
         }

@@ -18,8 +18,7 @@ use super::cgroup::{self, Accounting, Hierarchies};
 use super::clocks::{self, Clocks, Kernel, Tick};
 use super::ebpf::{EbpfError, Record, Tracker, What, cpu_of};
 use super::pace::Pace;
-use super::proc::handle::cpu_clock;
-use super::proc::handle::lives;
+use super::proc::handle::{cpu_clock, is_zombie, lives};
 use super::proc::tree;
 use super::sampler::{Look, Sampler};
 use super::series::Series;
@@ -691,7 +690,7 @@ fn hidden(table: &Table, target: &Found) -> Option<u32> {
         return None;
     }
     let told = table.living_pids();
-    target.roots.iter().copied().find(|pid| !told.contains(pid) && lives(*pid))
+    target.roots.iter().copied().find(|pid| !told.contains(pid) && lives(*pid) && !is_zombie(*pid))
 }
 
 /// Why the cgroup's own figure is of other processes than the set's.

@@ -47,7 +47,8 @@ impl Found {
 
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
-    #[error("no target: {0}")]
+    /// What was looked for, and after the first semicolon what would help.
+    #[error("no target: {}", .0.replacen("; ", "\n  ", 1))]
     NotFound(String),
     #[error(transparent)]
     Cgroup(#[from] CgroupError),

@@ -173,9 +173,7 @@ pub(super) fn plan(
         });
     }
     for (flag, time) in [("timeout", Some(args.timeout)), ("duration", args.duration)] {
-        if time.is_some_and(|t| t.is_zero()) {
-            return Err(PlanError::Range { flag, value: "0".into(), remedy: "give a time such as 60s" });
-        }
+        PlanError::if_no_time(flag, time)?;
     }
     let extra_body = match args.extra_body.as_deref().map(serde_json::from_str) {
         None => serde_json::Map::new(),
@@ -424,6 +422,10 @@ fn header(text: &str) -> Result<(String, String), PlanError> {
     if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
     {
         return Err(error("its name is not a header name"));
+    }
+    // They tell where a message ends, which hyper does.
+    if ["content-length", "transfer-encoding", "connection"].contains(&name.to_ascii_lowercase().as_str()) {
+        return Err(error("HTTP's own framing is not the user's to set"));
     }
     let value = value.trim();
     if value.bytes().any(|b| b.is_ascii_control() && b != b'\t') {

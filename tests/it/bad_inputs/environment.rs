@@ -143,7 +143,7 @@ pub(crate) fn cases(dir: &Path, endpoint: &str) -> Vec<Case> {
     }
     for (name, script, codes) in [
         ("10 files open at most", "ulimit -n 10; exec \"$RUN\" \"$@\"", &[OK, 1, 2, 3][..]),
-        ("3 files open at most", "ulimit -n 3; exec \"$RUN\" \"$@\"", &[1, 2, 3]),
+        ("5 files open at most", "ulimit -n 5; exec \"$RUN\" \"$@\"", &[1, 2, 3]),
         ("stdout closed", "exec \"$RUN\" \"$@\" >&-", &[OK, 1]),
         ("stdout full", "exec \"$RUN\" \"$@\" >/dev/full", &[1]),
         ("stdout a pipe that nobody reads", "\"$RUN\" \"$@\" > >(exit)", &[OK, 1]),

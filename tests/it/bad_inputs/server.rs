@@ -280,16 +280,16 @@ fn all() -> Vec<Answers> {
     ] {
         all.push(Answers { name, models: models(), completion: stream(bytes), code, or: None });
     }
-    // The list of models.
+    // The list of models. Where it names none, the server is asked without a name.
     for (name, bytes, code) in [
-        ("list-empty", json("200 OK", r#"{"data":[]}"#), NOTHING),
+        ("list-empty", json("200 OK", r#"{"data":[]}"#), OK),
         ("list-null", json("200 OK", "null"), NOTHING),
         ("list-number", json("200 OK", "7"), NOTHING),
         ("list-type", json("200 OK", r#"{"data":5}"#), NOTHING),
-        ("list-ids", json("200 OK", r#"{"data":[{"id":5}]}"#), NOTHING),
+        ("list-ids", json("200 OK", r#"{"data":[{"id":5}]}"#), OK),
         ("list-two", json("200 OK", r#"{"data":[{"id":"a"},{"id":"b"}]}"#), NOTHING),
         ("list-html", answer("HTTP/1.1 200 OK\nConnection: close", "<html>"), NOTHING),
-        ("list-404", json("404 No", "{}"), NOTHING),
+        ("list-404", json("404 No", "{}"), OK),
         ("list-500", json("500 No", "{}"), NOTHING),
         ("list-cut", answer("HTTP/1.1 200 OK\nContent-Length: 500", "{\"data\":["), NOTHING),
         ("list-nothing", Vec::new(), NOTHING),
@@ -297,7 +297,7 @@ fn all() -> Vec<Answers> {
         ("list-deep", json("200 OK", "[".repeat(100_000)), NOTHING),
         ("list-401", json("401 No", r#"{"error":"key \u001b[31m"}"#), NOTHING),
         ("list-name-esc", json("200 OK", "{\"data\":[{\"id\":\"m\\u001b]0;x\\u0007\\u202e\\u009b\"}]}"), OK),
-        ("list-name-empty", json("200 OK", r#"{"data":[{"id":""}]}"#), NOTHING),
+        ("list-name-empty", json("200 OK", r#"{"data":[{"id":""}]}"#), OK),
         (
             "list-redirect",
             answer("HTTP/1.1 302 Found\nLocation: http://127.0.0.1:1/\nContent-Length: 0", ""),

@@ -193,6 +193,12 @@ pub(crate) fn lives(pid: u32) -> bool {
     matches!(rustix::process::test_kill_process(pid), Ok(()) | Err(rustix::io::Errno::PERM))
 }
 
+/// Whether /proc shows that it has ended and nobody has waited for it: it has a pid, and runs no more.
+pub(crate) fn is_zombie(pid: u32) -> bool {
+    let line = std::fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+    super::stat::stat(&line).is_some_and(|stat| stat.state == b'Z')
+}
+
 /// The CPU clock of a process, all threads and the ended ones included, in nanoseconds, up to when each running thread
 /// was charged last (`observe::clocks`). Its clock id is `~pid << 3 | CPUCLOCK_SCHED` (clock_getcpuclockid(3)); any
 /// process may read it.
