@@ -3,7 +3,6 @@
 //! Owns the list of checks and their order, the cheap ones first. Never repairs what a check finds. Called by
 //! `main.rs`; `.ci/run` calls `cargo xtask ci`.
 
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -12,7 +11,7 @@ use crate::engine::ENGINE_VAR;
 use crate::peers::PEERS_VAR;
 use crate::steps::{say, seconds, visibly};
 use crate::workspace::Workspace;
-use crate::{layers, schema, setup};
+use crate::{audit, layers, schema, setup};
 
 /// Everything that is built for the host. The kernel program has another target and is built by the library's
 /// build script.
@@ -23,12 +22,12 @@ type Check = fn(&Workspace) -> Result<()>;
 const CHECKS: [(&str, Check); 8] = [
     ("fmt", fmt),
     ("layers", layers::check),
+    ("dependencies", audit::check),
     ("setup", |workspace| setup::with_engine(workspace).and(setup::peers_of_tests(workspace)).map(drop)),
     ("clippy", clippy),
     ("docs", docs),
     ("test", |workspace| test(workspace, &[])),
     ("schema", |workspace| schema::run(workspace, true)),
-    ("cargo-deny", deny),
 ];
 
 /// Runs the checks up to the first that fails, and tells how long each took.
@@ -100,25 +99,4 @@ fn docs(workspace: &Workspace) -> Result<()> {
         .args(["doc", "--no-deps", "--lib", "--package", "inferscope", "--package", "inferscope-common"])
         .env("RUSTDOCFLAGS", "-D warnings");
     visibly(&mut command)
-}
-
-fn deny(workspace: &Workspace) -> Result<()> {
-    if !succeeds(workspace.cargo().args(["deny", "--version"])) {
-        say("cargo-deny: not run, because it is not installed (`cargo install cargo-deny`)");
-        return Ok(());
-    }
-    visibly(workspace.cargo().args(["deny", "check", "bans", "licenses", "sources"]))?;
-    // Its database is a git repository; a machine without the way there can still check the rest.
-    let mut reach = Command::new("timeout");
-    reach.args(["20", "git", "ls-remote", "https://github.com/rustsec/advisory-db", "HEAD"]);
-    if !succeeds(reach.env("GIT_TERMINAL_PROMPT", "0")) {
-        say("cargo-deny: advisories not checked, because their database cannot be reached");
-        return Ok(());
-    }
-    visibly(workspace.cargo().args(["deny", "check", "advisories"]))
-}
-
-fn succeeds(command: &mut Command) -> bool {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
 }

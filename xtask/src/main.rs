@@ -4,6 +4,7 @@
 //! by the README's two commands.
 
 mod apt;
+mod audit;
 mod bench;
 mod ci;
 mod clients;
