@@ -68,6 +68,7 @@ impl Storm {
             forks: number("forks"),
             execs: number("execs"),
             threads: number("threads"),
+            killed: number("killed"),
             exited_cpu_ns,
             cpu_ns: exited_cpu_ns + number("root_cpu_ns"),
         }
@@ -105,6 +106,8 @@ pub struct Truth {
     pub execs: u64,
     /// Further threads.
     pub threads: u64,
+    /// Of the forked, by SIGKILL.
+    pub killed: u64,
     pub exited_cpu_ns: u64,
     /// With the root's own.
     pub cpu_ns: u64,

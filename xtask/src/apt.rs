@@ -1,7 +1,7 @@
 //! Unpacks Debian packages into a folder, for programs that must not be installed.
 //!
 //! Owns an apt with an index and archives of its own, and which dependencies come along. Never installs a
-//! package, never touches the system's apt state and needs no root. Called by `debian.rs` and `peers.rs`.
+//! package, never touches the system's apt state and needs no root. Called by `debian.rs`, `peers.rs` and `vm`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -53,6 +53,49 @@ impl Apt {
             "Acquire::Retries=3".to_owned(),
         ];
         Ok(Self { options: options.into_iter().flat_map(|option| ["-o".to_owned(), option]).collect() })
+    }
+
+    /// The same with other suites of the archives that the system's sources name: `(archive's label, suite)`.
+    /// `self` has to be up to date, as its index tells where the archives are.
+    pub(crate) fn of_suites(
+        &self,
+        dir: &Path,
+        suites: &[(&str, &str)],
+        architectures: &[&str],
+    ) -> Result<Self> {
+        let format = "$(LABEL) $(REPO_URI)";
+        let mut targets = self.command("apt-get");
+        let known = captured(targets.args(["indextargets", "--format", format, "Created-By: Packages"]))?;
+        let archives: BTreeMap<&str, &str> = known.lines().filter_map(|line| line.split_once(' ')).collect();
+        let mut sources = String::new();
+        for &(label, suite) in suites {
+            let uri = archives.get(label).with_context(|| {
+                format!("apt's sources name no archive with the label {label}: add Debian's to them")
+            })?;
+            sources += &format!("deb{} {uri} {suite} main\n", signed_by());
+        }
+        let mut apt = Self::at(dir)?;
+        let list = dir.join("sources.list");
+        fs::write(&list, sources)?;
+        let own = [
+            format!("Dir::Etc::sourcelist={}", list.display()),
+            "Dir::Etc::sourceparts=-".to_owned(),
+            format!("APT::Architectures={}", architectures.join(",")),
+        ];
+        apt.options.extend(own.into_iter().flat_map(|option| ["-o".to_owned(), option]));
+        Ok(apt)
+    }
+
+    /// All names that begin so, those that nothing provides too.
+    pub(crate) fn names(&self, prefix: &str) -> Result<Vec<String>> {
+        let names = captured(self.command("apt-cache").args(["pkgnames", prefix]))?;
+        Ok(names.lines().map(str::to_owned).collect())
+    }
+
+    /// What would be downloaded under this name, if anything.
+    pub(crate) fn version(&self, name: &str) -> Option<String> {
+        let record = captured(self.command("apt-cache").args(["show", "--no-all-versions", name])).ok()?;
+        field(&record, "Version").map(str::to_owned)
     }
 
     fn command(&self, program: &str) -> Command {
@@ -110,6 +153,15 @@ impl Apt {
         fs::rename(&partial, to).context("cannot put the unpacked packages in place")?;
         remove_tree(&archives)
     }
+}
+
+/// Whom to trust for suites that the system's own sources don't name: Debian's keys where they are a file, else
+/// what apt trusts in general.
+fn signed_by() -> String {
+    const KEYS: [&str; 2] =
+        ["/usr/share/keyrings/debian-archive-keyring.gpg", "/usr/share/keyrings/debian-archive-keyring.pgp"];
+    let found = KEYS.into_iter().find(|path| Path::new(path).is_file());
+    found.map(|path| format!(" [signed-by={path}]")).unwrap_or_default()
 }
 
 /// A shared library that the system lacks (a slim container may have no libz3). Programs and headers are the

@@ -20,6 +20,7 @@ mod setup;
 mod steps;
 #[expect(dead_code, reason = "inferscope/build.rs includes it too and uses what is dead here")]
 mod toolchain;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -82,6 +83,8 @@ enum Task {
     },
     /// Check that dependencies between inferscope's modules point one way
     Layers,
+    /// Boot Debian's kernels under QEMU (no KVM, no root) and check what inferscope reports on them
+    Vm(vm::Options),
     /// Write inferscope/schema/report.v1.json
     Schema {
         /// Compare only, and fail when it differs from the types
@@ -110,6 +113,7 @@ fn run(task: Task) -> Result<()> {
         Task::Ci => ci::ci(&workspace),
         Task::Dist { check } => dist::run(&workspace, check),
         Task::Fuzz { target, seconds } => fuzz::run(&workspace, target.as_deref(), seconds),
+        Task::Vm(options) => vm::run(&workspace, &options),
         Task::Layers => layers::check(&workspace),
         Task::Schema { check } => {
             setup::toolchain(&workspace)?;

@@ -210,7 +210,7 @@ impl Program {
 }
 
 /// `usr/lib/<triplet>` and what lies in it, where libraries were unpacked.
-fn library_dirs(dir: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn library_dirs(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut dirs = Vec::new();
     for base in ["usr/lib", "lib"] {
         let Ok(entries) = fs::read_dir(dir.join(base)) else { continue };

@@ -1,8 +1,8 @@
 //! A fork storm whose truth is known: what the kernel told the parents by wait4(2).
 //!
 //! Owns three kinds of processes: the launcher (a subreaper *outside* of the tree that is to be observed),
-//! the root of that tree, and the root's parents, each with children that fork, double-fork, exec, spawn,
-//! run threads and exec from a thread. Prints `{"root": PID}`, waits for a line on standard input, makes the
+//! the root of that tree, and the root's parents, each with children that fork, double-fork, exec (twice, or
+//! in vain), spawn, run threads, exec from a thread, are killed and leave zombies. Prints `{"root": PID}`, waits for a line on standard input, makes the
 //! storm, prints the truth as one JSON line and lives on until its standard input ends. Run by `storm.rs`.
 //!
 //! With a cgroup the root moves into it first; some children are made straight into a cgroup below it
@@ -24,6 +24,8 @@ use serde_json::{Value, json};
 
 const CHILD_CPU: Duration = Duration::from_millis(2);
 const THREADS: u64 = 3;
+/// The argument of a child that has exec'd once.
+const AGAIN: &str = "again";
 
 /// What a child burns, and where some of them go.
 struct Storm {
@@ -51,6 +53,9 @@ fn arguments() -> Option<Storm> {
 }
 
 fn main() -> io::Result<()> {
+    if std::env::args().nth(1).as_deref() == Some(AGAIN) {
+        return Err(work_elsewhere().exec());
+    }
     let Some(storm) = arguments() else {
         eprintln!("usage: forkstorm PARENTS CHILDREN [MICROSECONDS_OF_CPU [CGROUP_DIRECTORY]]");
         exit(2);
@@ -97,8 +102,9 @@ fn main() -> io::Result<()> {
     io::BufReader::new(from_root).read_line(&mut said)?;
     let mut truth: Value = serde_json::from_str(&said)?;
 
-    // The daemons came here when their parents ended.
-    let daemons = parents * Kind::count(children, Kind::Daemon);
+    // The daemons came here when their parents ended, and so did the zombies.
+    let daemons =
+        parents * [Kind::Daemon, Kind::Zombie].map(|kind| Kind::count(children, kind)).iter().sum::<u64>();
     let mut daemons_cpu = outsiders_cpu;
     for _ in 0..daemons {
         daemons_cpu += reap()?.1;
@@ -137,13 +143,16 @@ fn root(
         // With what each of them had waited for.
         waited_cpu += reap()?.1;
     }
+    let count = |kind| Kind::count(children, kind);
+    let sum = |kinds: &[Kind]| kinds.iter().map(|&kind| count(kind)).sum::<u64>();
+    let below = [Kind::Daemon, Kind::Grandchild, Kind::Zombie];
+    let execs = [Kind::Exec, Kind::Spawn, Kind::ExecFromThread, Kind::ExecTwice, Kind::ExecTwice];
+    let threads = [Kind::ExecFromThread, Kind::ExitFromThread, Kind::Killed];
     let truth = json!({
-        "forks": parents
-            + parents
-                * (children + Kind::count(children, Kind::Daemon) + Kind::count(children, Kind::Grandchild)),
-        "execs": parents * [Kind::Exec, Kind::Spawn, Kind::ExecFromThread].map(|k| Kind::count(children, k)).iter().sum::<u64>(),
-        "threads": parents * (THREADS * Kind::count(children, Kind::Threads)
-            + Kind::count(children, Kind::ExecFromThread) + Kind::count(children, Kind::ExitFromThread)),
+        "forks": parents + parents * (children + sum(&below)),
+        "execs": parents * sum(&execs),
+        "threads": parents * (THREADS * count(Kind::Threads) + sum(&threads)),
+        "killed": parents * count(Kind::Killed),
         "waited_cpu_ns": nanos(waited_cpu),
         "root_cpu_ns": nanos(own_cpu() - before),
     });
@@ -174,10 +183,18 @@ enum Kind {
     Vfork,
     /// Made by clone3, straight into another cgroup where there is one.
     Clone3,
+    /// An exec that fails changes nothing.
+    ExecFails,
+    /// What it execs execs again.
+    ExecTwice,
+    /// With a further thread; both end at once.
+    Killed,
+    /// Leaves a child that has ended and that it never waits for.
+    Zombie,
 }
 
 impl Kind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 14] = [
         Self::Plain,
         Self::Exec,
         Self::Spawn,
@@ -188,6 +205,10 @@ impl Kind {
         Self::Grandchild,
         Self::Vfork,
         Self::Clone3,
+        Self::ExecFails,
+        Self::ExecTwice,
+        Self::Killed,
+        Self::Zombie,
     ];
 
     fn of(index: u64) -> Self {
@@ -266,6 +287,32 @@ fn child(kind: Kind) -> io::Result<()> {
             })
             .join();
         }
+        Kind::ExecFails => {
+            drop(Command::new("/nowhere/to/be/found").exec());
+            burn(cpu);
+        }
+        Kind::ExecTwice => {
+            burn(cpu / 2);
+            return Err(Command::new(std::env::current_exe()?).arg(AGAIN).exec());
+        }
+        Kind::Killed => {
+            std::thread::spawn(|| std::thread::sleep(Duration::from_secs(20)));
+            burn(cpu);
+            rustix::process::kill_process(rustix::process::getpid(), Signal::KILL)?;
+        }
+        Kind::Zombie => {
+            fork_to(|| {
+                burn(cpu);
+                Ok(())
+            })?;
+            // It has ended, and nobody has taken note of that.
+            let (any, mut info) = (libc::P_ALL, std::mem::MaybeUninit::<libc::siginfo_t>::zeroed());
+            // SAFETY: the pointer leads to memory of the right type that outlives the call.
+            let waited = unsafe { libc::waitid(any, 0, info.as_mut_ptr(), libc::WEXITED | libc::WNOWAIT) };
+            if waited != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
     }
     Ok(())
 }
@@ -333,7 +380,7 @@ fn end(done: io::Result<()>) -> ! {
     exit(1)
 }
 
-/// Waits for any child, which must have ended well, and tells the CPU time of it and of all that it had
+/// Waits for any child, which must have ended well or by its own hand, and tells the CPU time of it and of all that it had
 /// waited for.
 fn reap() -> io::Result<(i32, Duration)> {
     let mut status = 0;
@@ -343,7 +390,7 @@ fn reap() -> io::Result<(i32, Duration)> {
     if pid < 0 {
         return Err(io::Error::last_os_error());
     }
-    if status != 0 {
+    if status != 0 && status != libc::SIGKILL {
         return Err(io::Error::other(format!("child {pid} ended with status {status:#x}")));
     }
     // SAFETY: all zeroes is a valid rusage, and the kernel has filled it in.

@@ -1,0 +1,267 @@
+//! Debian's kernels: what they are called here, and where they are kept.
+//!
+//! Owns the names, the suites that they come from and the cache. Never installs one. Called by `vm.rs`.
+
+use std::cmp::Reverse;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::apt::{Apt, Packages, remove_tree};
+use crate::steps::step;
+
+/// The archive's label and the suite; small indices all of them. The first has 5.10, the second 6.1 and 6.12, the
+/// third what came later.
+const SUITES: [(&str, &str); 3] = [
+    ("Debian-Security", "bullseye-security"),
+    ("Debian-Security", "bookworm-security"),
+    ("Debian", "trixie-backports"),
+];
+
+/// Those of a run without names: what is current of each long-term line, and what stands for a change in the kernel.
+pub(super) const ALL: [&str; 11] = [
+    "5.10",
+    "6.1",
+    "6.12",
+    "6.18",
+    "6.19",
+    "7.0",
+    "newest",
+    "6.12-rt",
+    "newest-rt",
+    "6.12-arm64",
+    "6.12-arm64-16k",
+];
+/// Those of the gate: without the tracker's needs, the oldest with them, the most used, the newest.
+pub(super) const GATE: [&str; 4] = ["5.10", "6.1", "6.12", "newest"];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Machine {
+    X86,
+    Arm,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flavour {
+    Cloud,
+    Realtime,
+    /// For 64-bit ARM, pages of 4 KiB.
+    Arm,
+    Arm16k,
+}
+
+impl Flavour {
+    /// As Debian's package names end.
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Cloud => "cloud-amd64",
+            Self::Realtime => "rt-amd64",
+            Self::Arm => "cloud-arm64",
+            Self::Arm16k => "arm64-16k",
+        }
+    }
+}
+
+/// A name as on the command line: `6.12`, `newest`, `7.2-rt`, `6.12-arm64-16k`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Kernel {
+    pub(super) name: String,
+    /// `None`: the newest.
+    line: Option<Vec<u32>>,
+    flavour: Flavour,
+}
+
+impl Kernel {
+    pub(super) fn parse(name: &str) -> Result<Self> {
+        let (line, flavour) = name.split_once('-').unwrap_or((name, ""));
+        let flavour = match flavour {
+            "" => Flavour::Cloud,
+            "rt" => Flavour::Realtime,
+            "arm64" => Flavour::Arm,
+            "arm64-16k" => Flavour::Arm16k,
+            other => bail!("no kernel {name}: {other} is none of rt, arm64, arm64-16k"),
+        };
+        let line = match line {
+            "newest" => None,
+            line => {
+                let numbers: Result<Vec<u32>, _> = line.split('.').map(str::parse).collect();
+                Some(numbers.with_context(|| {
+                    format!(
+                        "no kernel {name}: give a line as 6.12, or newest, with -rt, -arm64 or -arm64-16k"
+                    )
+                })?)
+            }
+        };
+        Ok(Self { name: name.to_owned(), line, flavour })
+    }
+
+    pub(super) fn machine(&self) -> Machine {
+        match self.flavour {
+            Flavour::Cloud | Flavour::Realtime => Machine::X86,
+            Flavour::Arm | Flavour::Arm16k => Machine::Arm,
+        }
+    }
+
+    /// The version in a package's name, if it is one of this kernel's.
+    fn version_in<'a>(&self, package: &'a str) -> Option<&'a str> {
+        let package = package.split(':').next()?;
+        let rest = package.strip_prefix("linux-image-").or_else(|| package.strip_prefix("linux-binary-"))?;
+        let version = rest.strip_suffix(self.flavour.suffix())?.strip_suffix('-')?;
+        // `linux-image-6.12-cloud-amd64` is a meta package.
+        let digits = numbers(version);
+        let line = self.line.as_deref().unwrap_or(&[]);
+        (digits.len() > 2 && digits.starts_with(line)).then_some(version)
+    }
+}
+
+impl fmt::Display for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+/// Every run of digits, so that 6.12.9 comes before 6.12.100.
+pub(super) fn numbers(version: &str) -> Vec<u32> {
+    version.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect()
+}
+
+/// Where kernels are kept.
+pub(super) struct Store {
+    dir: PathBuf,
+}
+
+impl Store {
+    pub(super) fn at(dir: &Path) -> Self {
+        Self { dir: dir.join("kernels") }
+    }
+
+    fn image(&self, kernel: &Kernel) -> PathBuf {
+        self.dir.join(&kernel.name).join("vmlinuz")
+    }
+
+    /// Images of all of them, fetched where they aren't there or `again` is asked for.
+    pub(super) fn images(
+        &self,
+        kernels: &[Kernel],
+        again: bool,
+        system: &dyn Fn() -> Result<Apt>,
+    ) -> Result<Vec<PathBuf>> {
+        let missing: Vec<&Kernel> =
+            kernels.iter().filter(|kernel| again || !self.image(kernel).is_file()).collect();
+        if !missing.is_empty() {
+            self.fetch(&missing, system)?;
+        }
+        Ok(kernels.iter().map(|kernel| self.image(kernel)).collect())
+    }
+
+    fn fetch(&self, kernels: &[&Kernel], system: &dyn Fn() -> Result<Apt>) -> Result<()> {
+        fs::create_dir_all(&self.dir)?;
+        let lists = self.dir.join("apt");
+        let apt = step("fetching the index of Debian's kernels", || {
+            let apt = system()?.of_suites(&lists, &SUITES, &["amd64", "arm64"])?;
+            apt.update()?;
+            Ok(apt)
+        })?;
+        let known = [apt.names("linux-image-")?, apt.names("linux-binary-")?].concat();
+        for kernel in kernels {
+            let (package, version) = newest(kernel, &known, &apt)?;
+            step(&format!("unpacking {package}"), || self.unpack(&apt, kernel, &package, &version))?;
+        }
+        remove_tree(&lists)
+    }
+
+    /// The image alone stays: modules and the rest are many times its size.
+    fn unpack(&self, apt: &Apt, kernel: &Kernel, package: &str, version: &str) -> Result<()> {
+        let whole = self.dir.join(format!("{}.whole", kernel.name));
+        remove_tree(&whole)?;
+        apt.unpack(&Packages::from([(package.to_owned(), version.to_owned())]), &whole)?;
+        let image = find(&whole, &|name| name.starts_with("vmlinu"))
+            .with_context(|| format!("{package} holds no kernel"))?;
+        let dir = self.dir.join(&kernel.name);
+        fs::create_dir_all(&dir)?;
+        let partial = dir.join("vmlinuz.partial");
+        fs::copy(&image, &partial)?;
+        fs::write(dir.join("package"), format!("{package} {version}\n"))?;
+        fs::rename(&partial, dir.join("vmlinuz"))?;
+        remove_tree(&whole)
+    }
+}
+
+/// The package that holds the image, and its version: from 6.19 on `linux-binary-…`, as `linux-image-…` is empty then.
+fn newest(kernel: &Kernel, known: &[String], apt: &Apt) -> Result<(String, String)> {
+    let mut versions: Vec<&str> = known.iter().filter_map(|package| kernel.version_in(package)).collect();
+    versions.sort_by_key(|version| Reverse(numbers(version)));
+    versions.dedup();
+    ensure!(
+        !versions.is_empty(),
+        "Debian has no kernel {kernel} now: its suites keep the current ones of few lines"
+    );
+    let foreign = if kernel.machine() == Machine::Arm { ":arm64" } else { "" };
+    for version in versions {
+        for kind in ["binary", "image"] {
+            let package = format!("linux-{kind}-{version}-{}{foreign}", kernel.flavour.suffix());
+            if let Some(found) = apt.version(&package) {
+                return Ok((package, found));
+            }
+        }
+    }
+    bail!("Debian's index names kernels {kernel} and offers none of them")
+}
+
+/// The first regular file below `dir` whose name fits.
+fn find(dir: &Path, fits: &dyn Fn(&str) -> bool) -> Option<PathBuf> {
+    let mut folders = Vec::new();
+    for entry in fs::read_dir(dir).ok()?.flatten() {
+        let kind = entry.file_type().ok()?;
+        if kind.is_file() && fits(&entry.file_name().to_string_lossy()) {
+            return Some(entry.path());
+        }
+        if kind.is_dir() {
+            folders.push(entry.path());
+        }
+    }
+    folders.iter().find_map(|folder| find(folder, fits))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version<'a>(name: &str, package: &'a str) -> Option<&'a str> {
+        Kernel::parse(name).unwrap().version_in(package)
+    }
+
+    #[test]
+    fn a_line_takes_its_own_versions_of_its_flavour_alone() {
+        assert_eq!(version("6.12", "linux-image-6.12.117+deb12-cloud-amd64"), Some("6.12.117+deb12"));
+        assert_eq!(version("6.1", "linux-image-6.12.117+deb12-cloud-amd64"), None);
+        assert_eq!(version("6.12", "linux-image-6.12.117+deb12-rt-amd64"), None);
+        assert_eq!(version("6.12-rt", "linux-image-6.12.117+deb12-rt-amd64"), Some("6.12.117+deb12"));
+        assert_eq!(version("6.12", "linux-image-6.12.117+deb12-cloud-amd64-unsigned"), None);
+        assert_eq!(version("6.12", "linux-image-6.12-cloud-amd64"), None);
+        assert_eq!(version("newest", "linux-binary-7.3.4+deb13-cloud-amd64"), Some("7.3.4+deb13"));
+        assert_eq!(
+            version("6.12-arm64-16k", "linux-image-6.12.117+deb12-arm64-16k:arm64"),
+            Some("6.12.117+deb12")
+        );
+    }
+
+    #[test]
+    fn versions_are_ordered_by_number() {
+        assert!(numbers("6.12.100+deb12") > numbers("6.12.9+deb12"));
+        assert!(numbers("6.1.0-56") > numbers("6.1.0-0.deb11.52"));
+        assert!(numbers("7.3.4+deb13") > numbers("7.2.12+deb13"));
+    }
+
+    #[test]
+    fn an_unknown_kernel_is_refused_by_name() {
+        for name in ["6.x", "6.12-arm", ""] {
+            assert!(Kernel::parse(name).unwrap_err().to_string().contains("no kernel"), "{name}");
+        }
+        for name in ALL.iter().chain(&GATE) {
+            assert!(Kernel::parse(name).is_ok(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! The emulated machine: QEMU out of Debian's packages, and one boot.
+//!
+//! Owns which packages, how QEMU is started and how long a boot may take. Never installs one, needs no KVM and no
+//! network. Called by `vm.rs`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use super::kernels::Machine;
+use crate::apt::{self, Apt};
+use crate::peers::library_dirs;
+use crate::steps::step;
+
+const PACKAGES: [&str; 3] = ["qemu-system-x86", "qemu-system-arm", "busybox-static"];
+/// Firmware and the like, which QEMU's packages depend on. Whatever else they need is libraries.
+const DATA: [&str; 4] = ["qemu-system-common", "qemu-system-data", "seabios", "ipxe-qemu"];
+
+/// A boot with all checks takes half a minute on an idle machine.
+const LIMIT: Duration = Duration::from_secs(300);
+
+pub(super) struct Qemu {
+    dir: PathBuf,
+}
+
+/// What one boot is made of.
+pub(super) struct Boot<'a> {
+    pub(super) machine: Machine,
+    pub(super) kernel: &'a Path,
+    pub(super) initramfs: &'a Path,
+    /// Further arguments of the kernel. What it does not know it hands to `/init` as environment.
+    pub(super) append: &'a str,
+    /// Where the console and what QEMU says go.
+    pub(super) out: &'a Path,
+}
+
+/// How a boot went.
+pub(super) struct Booted {
+    pub(super) console: String,
+    pub(super) took: Duration,
+    /// `None`: ended for taking too long.
+    pub(super) ended: Option<std::process::ExitStatus>,
+}
+
+impl Qemu {
+    /// Unpacked into the cache, unless it is there.
+    pub(super) fn prepare(cache: &Path, system: &dyn Fn() -> Result<Apt>) -> Result<Self> {
+        let dir = cache.join("qemu");
+        if !dir.is_dir() {
+            let apt = step("fetching Debian's package index", system)?;
+            let needed = |name: &str| DATA.contains(&name) || apt::is_missing_library(name);
+            let packages = apt.with_dependencies(&PACKAGES, needed)?;
+            step(&format!("unpacking QEMU with what it needs, {} packages", packages.len()), || {
+                apt.unpack(&packages, &dir)
+            })?;
+        }
+        Ok(Self { dir })
+    }
+
+    /// A static program with all that a guest's scripts need, of this machine's architecture.
+    pub(super) fn busybox(&self) -> Result<PathBuf> {
+        // Where it is depends on the release.
+        let places = ["bin/busybox", "usr/bin/busybox"].map(|place| self.dir.join(place));
+        places.into_iter().find(|place| place.is_file()).context("the unpacked packages hold no busybox")
+    }
+
+    /// Boots it and waits for its end.
+    pub(super) fn boot(&self, boot: &Boot<'_>) -> Result<Booted> {
+        let console = boot.out.join("console");
+        let said = fs::File::create(boot.out.join("qemu"))?;
+        // Left by an earlier boot.
+        let _ = fs::remove_file(&console);
+        let started = Instant::now();
+        let mut child = self
+            .command(boot, &console)?
+            .stdin(Stdio::null())
+            .stdout(said.try_clone()?)
+            .stderr(said)
+            .spawn()
+            .context("cannot start QEMU")?;
+        let ended = wait(&mut child, started)?;
+        let console = fs::read(&console).unwrap_or_default();
+        Ok(Booted { console: String::from_utf8_lossy(&console).into_owned(), took: started.elapsed(), ended })
+    }
+
+    fn command(&self, boot: &Boot<'_>, console: &Path) -> Result<Command> {
+        let (program, machine, processor, terminal) = match boot.machine {
+            Machine::X86 => ("qemu-system-x86_64", "q35", "max", "ttyS0"),
+            // With the architecture's own pointer authentication each function call would cost microseconds.
+            Machine::Arm => ("qemu-system-aarch64", "virt", "max,pauth-impdef=on", "ttyAMA0"),
+        };
+        // Whatever else runs here goes first.
+        let mut command = Command::new("nice");
+        command.args(["-n", "10"]).arg(self.dir.join("usr/bin").join(program));
+        let libraries = std::env::join_paths(library_dirs(&self.dir)?)?;
+        command.env("LD_LIBRARY_PATH", libraries);
+        for firmware in ["usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu"] {
+            command.arg("-L").arg(self.dir.join(firmware));
+        }
+        // Several threads emulate faster and crash one boot in eight.
+        command.args(["-machine", machine, "-cpu", processor, "-accel", "tcg,thread=single"]);
+        command.args([
+            "-m",
+            "1024",
+            "-smp",
+            "2",
+            "-display",
+            "none",
+            "-monitor",
+            "none",
+            "-nic",
+            "none",
+            "-no-reboot",
+        ]);
+        command.arg("-kernel").arg(boot.kernel).arg("-initrd").arg(boot.initramfs);
+        let append = format!("console={terminal} quiet panic=-1 {}", boot.append);
+        command.args(["-append", append.trim_end()]);
+        command.arg("-serial").arg(format!("file:{}", console.display()));
+        Ok(command)
+    }
+}
+
+fn wait(child: &mut Child, started: Instant) -> Result<Option<std::process::ExitStatus>> {
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if started.elapsed() > LIMIT {
+            child.kill().context("cannot end QEMU")?;
+            child.wait()?;
+            return Ok(None);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
