@@ -3,6 +3,7 @@
 //! Owns the order: fetch, build, boot, judge, tell. Never installs anything, needs no root, no KVM and no network
 //! but the package archive's. Called by `main.rs` and, for four kernels, by `ci.rs`.
 
+mod arm;
 mod console;
 mod initramfs;
 mod judge;
@@ -61,20 +62,6 @@ pub(crate) struct Options {
     binary: Option<PathBuf>,
 }
 
-/// The four kernels of the gate.
-pub(crate) fn gate(workspace: &Workspace) -> Result<()> {
-    let options = Options {
-        kernels: Vec::new(),
-        gate: true,
-        checks: Vec::new(),
-        append: Vec::new(),
-        write: false,
-        update: false,
-        binary: None,
-    };
-    run(workspace, &options)
-}
-
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     if let Some(tool) = apt::missing_tool() {
         bail!("cannot fetch kernels: there is no {tool}\n  run this on Debian or its kin");
@@ -88,7 +75,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let cache = toolchain::cache().context("no cache folder: set HOME or XDG_CACHE_HOME")?;
     let cache = cache.join("vm").join(format!("{RECIPE}-{}", std::env::consts::ARCH));
     fs::create_dir_all(&cache)?;
-    let _lock = apt::lock(&cache)?;
+    let lock = apt::lock(&cache)?;
     let system = || {
         let apt = Apt::at(&cache.join("apt"))?;
         apt.update()?;
@@ -96,10 +83,19 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     };
     let qemu = Qemu::prepare(&cache, &system)?;
     let images = Store::at(&cache).images(&kernels, options.update, &system)?;
+    drop(lock);
     let out = workspace.target.join("vm");
     fs::create_dir_all(&out)?;
 
-    let mut guests = Guests { workspace, qemu: &qemu, options, out: &out, made: Vec::new() };
+    let mut guests = Guests {
+        workspace,
+        qemu: &qemu,
+        cache: &cache,
+        system: &system,
+        options,
+        out: &out,
+        made: Vec::new(),
+    };
     let mut rows = Vec::new();
     for (kernel, image) in kernels.iter().zip(&images) {
         let started = Instant::now();
@@ -143,6 +139,8 @@ impl Row {
 struct Guests<'a> {
     workspace: &'a Workspace,
     qemu: &'a Qemu,
+    cache: &'a Path,
+    system: &'a dyn Fn() -> Result<Apt>,
     options: &'a Options,
     out: &'a Path,
     /// Initial file systems, by architecture.
@@ -205,7 +203,7 @@ impl Guests<'_> {
         }
         let programs = match machine {
             Machine::X86 => self.programs()?,
-            Machine::Arm => bail!("no build for 64-bit ARM yet"),
+            Machine::Arm => arm::programs(self.workspace, self.cache, self.system)?,
         };
         let path = self.out.join(format!("{machine:?}.cpio"));
         fs::write(&path, initramfs::make(&programs, &APPLETS)?)?;

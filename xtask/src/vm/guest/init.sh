@@ -93,7 +93,7 @@ want nobody && {
         "inferscope observe --tracker ebpf --pid $sleeper --duration 1s --json --gpu off"
     kill $sleeper
 }
-want demo && check demo inferscope demo --json --gpu off
+want demo && check demo inferscope demo --json
 dmesg > log
 tell
 say done

@@ -15,6 +15,9 @@ const CGROUP_PCT: f64 = 3.0;
 /// An observation is ended by a signal.
 const SIGNALLED: [i64; 3] = [0, 130, 143];
 
+/// What was asked for can't be had.
+const REFUSED: i64 = 5;
+
 /// What the storm told.
 struct Truth {
     forks: u64,
@@ -48,6 +51,12 @@ pub(super) fn tree(guest: &Guest<'_>) -> Outcome {
 }
 
 pub(super) fn cgroup(guest: &Guest<'_>) -> Outcome {
+    if !guest.tracked {
+        // Polling can't follow a cgroup, which is refused.
+        return Outcome::of(guest.ended("cgroup", &[REFUSED]).into_iter().collect(), || {
+            Outcome::FellBack("refused".to_owned())
+        });
+    }
     observed(guest, "cgroup", |report| {
         let apart = report.processes()["cpu"]["reconciliation_error_pct"].as_f64();
         match apart {

@@ -161,6 +161,19 @@ fn a_cgroup_is_held_against_the_kernels_own_figure() {
 }
 
 #[test]
+fn a_cgroup_that_cannot_be_followed_is_refused() {
+    let old = "5.10.0-46-cloud-amd64\n";
+    let told = |code: &str| {
+        let doctor = tracker_status("missing");
+        let files =
+            [("kernel", old), ("doctor.out", &*doctor), ("cgroup.rc", code), ("cgroup.err", "error: why")];
+        judge(&Results::with(&files), &["cgroup".to_owned()]).remove(0).outcome
+    };
+    assert_eq!(told("5"), Outcome::FellBack("refused".to_owned()));
+    assert_eq!(told("0"), Outcome::Failed(vec!["exit code 0: error: why".to_owned()]));
+}
+
+#[test]
 fn what_is_not_there_fails() {
     for verdict in judge(&Results::with(&[("kernel", KERNEL)]), &[]) {
         assert!(verdict.failed(), "{verdict}");
