@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::plan;
+use crate::{plan, secrets};
 
 pub use load::{ApiArg, ArrivalArg, LoadArgs};
 pub use usage::{manual, parse};
@@ -290,6 +290,16 @@ pub struct OutputArgs {
         help_heading = "Output"
     )]
     pub color: ColorArg,
+    /// What the report holds of command lines and prompts; a known API key it never does
+    #[arg(
+        long,
+        value_enum,
+        default_value = "names",
+        env = "INFERSCOPE_REDACT",
+        hide_short_help = true,
+        help_heading = "Output"
+    )]
+    pub redact: RedactArg,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -352,6 +362,26 @@ pub enum ColorArg {
     Auto,
     Always,
     Never,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum RedactArg {
+    /// The names of flags, and values that are known to be harmless
+    Names,
+    /// Neither
+    Full,
+    /// Command lines as they are
+    Off,
+}
+
+impl From<RedactArg> for secrets::Redact {
+    fn from(a: RedactArg) -> Self {
+        match a {
+            RedactArg::Names => Self::Names,
+            RedactArg::Full => Self::Full,
+            RedactArg::Off => Self::Off,
+        }
+    }
 }
 
 impl From<TrackerArg> for plan::TrackerChoice {

@@ -1,12 +1,14 @@
 //! Standard error.
 //!
-//! Owns every byte that is written there, all of it cleaned: warnings, errors, lines of progress, the developers' log and a
+//! Owns every byte that is written there, all of it cleaned and without the secrets that are known: warnings, errors, lines of progress, the developers' log and a
 //! panic's message. A write that fails is no failure of the run: who closed standard error, or filled its disk, wants
 //! to hear nothing. Decides nothing of what is said. Called by `main`, `run`, `cli` and `demo`.
 
 use std::io::Write;
+use std::sync::{PoisonError, RwLock};
 
 use crate::clean::clean;
+use crate::secrets::Known;
 
 /// A line, or several.
 pub fn say(text: &str) {
@@ -22,9 +24,18 @@ pub fn error(error: &dyn std::fmt::Display) {
     say(&format!("error: {error}"));
 }
 
+/// From here on none of them is written.
+pub fn hide(known: Known) {
+    *HIDDEN.write().unwrap_or_else(PoisonError::into_inner) = known;
+}
+
+/// Known before anything that could repeat one is asked.
+static HIDDEN: RwLock<Known> = RwLock::new(Known::none());
+
 /// In one piece, so that the lines of several threads do not mix.
 fn put(text: &str) {
-    let _ = std::io::stderr().lock().write_all(clean(text).as_bytes());
+    let known = HIDDEN.read().unwrap_or_else(PoisonError::into_inner).clone();
+    let _ = std::io::stderr().lock().write_all(clean(&known.mask(text)).as_bytes());
 }
 
 /// A panic's message takes the same way as all else; the backtrace comes where one is asked for.

@@ -9,7 +9,7 @@ use clap::CommandFactory;
 use inferscope::cli::{self, Cli, Command, DemoArgs, DoctorArgs, ExecArgs, ObserveCommandArgs, ProfileArgs};
 use inferscope::plan::{self, Environment, PlanError};
 use inferscope::run::{self, RunError, exit};
-use inferscope::{console, demo, privilege, report};
+use inferscope::{console, demo, privilege, report, secrets};
 
 fn main() -> ExitCode {
     // Nothing of the caller's is looked at with what the caller has not.
@@ -78,7 +78,9 @@ fn main() -> ExitCode {
 
 fn profile(args: &ProfileArgs, argv: &[String]) -> u8 {
     console::start_log();
-    match plan::profile(args, &environment(&args.load.api_key_env), argv) {
+    let env = environment(&args.load.api_key_env);
+    console::hide(plan::known(Some(&args.load), args.output.redact.into(), &env));
+    match plan::profile(args, &env, argv) {
         Ok(plan) => outcome(run::profile(&plan)),
         Err(e) => fail(&e, exit::USAGE),
     }
@@ -86,7 +88,9 @@ fn profile(args: &ProfileArgs, argv: &[String]) -> u8 {
 
 fn observe(args: &ObserveCommandArgs, argv: &[String]) -> u8 {
     console::start_log();
-    match plan::observe(args, argv) {
+    let env = environment("OPENAI_API_KEY");
+    console::hide(plan::known(None, args.output.redact.into(), &env));
+    match plan::observe(args, &env, argv) {
         Ok(plan) => outcome(run::observe(&plan)),
         Err(e) => fail(&e, exit::USAGE),
     }
@@ -94,7 +98,9 @@ fn observe(args: &ObserveCommandArgs, argv: &[String]) -> u8 {
 
 fn exec(args: &ExecArgs, argv: &[String]) -> u8 {
     console::start_log();
-    match plan::exec(args, &environment(&args.load.api_key_env), argv) {
+    let env = environment(&args.load.api_key_env);
+    console::hide(plan::known(Some(&args.load), args.output.redact.into(), &env));
+    match plan::exec(args, &env, argv) {
         Ok(plan) => outcome(run::exec(&plan)),
         Err(e) => fail(&e, exit::USAGE),
     }
@@ -102,10 +108,11 @@ fn exec(args: &ExecArgs, argv: &[String]) -> u8 {
 
 fn run_demo(args: &DemoArgs, argv: &[String]) -> u8 {
     console::start_log();
+    let env = environment("OPENAI_API_KEY");
+    console::hide(plan::known(None, args.output.redact.into(), &env));
     let server = ["--workers".to_owned(), args.workers.to_string()];
-    let result: Result<_, PlanError> = run::demo(&server, |port, wrapper_pid| {
-        plan::demo(args, (port, wrapper_pid), &environment("OPENAI_API_KEY"), argv)
-    });
+    let result: Result<_, PlanError> =
+        run::demo(&server, |port, wrapper_pid| plan::demo(args, (port, wrapper_pid), &env, argv));
     match result {
         Ok(run) => outcome(run),
         Err(e) => fail(&e, exit::USAGE),
@@ -128,10 +135,26 @@ fn outcome(result: Result<u8, RunError>) -> u8 {
 
 fn environment(api_key_env: &str) -> Environment {
     Environment {
-        openai_base_url: std::env::var("OPENAI_BASE_URL").ok().filter(|v| !v.is_empty()),
-        api_key: std::env::var(api_key_env).ok(),
+        // What is no UTF-8 is refused as any malformed URL is.
+        openai_base_url: std::env::var_os("OPENAI_BASE_URL")
+            .map(|url| url.to_string_lossy().into_owned())
+            .filter(|url| !url.is_empty()),
+        api_key: std::env::var_os(api_key_env),
+        secrets: secrets_of_the_environment(),
         drawn_seed: drawn_seed(),
     }
+}
+
+/// Keys by their variables' names, and what the URLs of proxies hold.
+fn secrets_of_the_environment() -> Vec<String> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .flat_map(|(name, value)| {
+            let mut found = secrets::of_url(&value);
+            found.extend(secrets::of_variable(&name, &value));
+            found
+        })
+        .collect()
 }
 
 /// From the system's randomness, as the keys of hash maps are; every reader of JSON keeps 53 bits.

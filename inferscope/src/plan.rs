@@ -4,23 +4,22 @@
 //! normal form of an endpoint. Pure: never opens, connects or reads a clock. Called by `main`, read by
 //! `run`, `load`, `observe` and `analysis`.
 
-mod argv;
 mod endpoint;
 mod exec;
 mod load;
 mod observe;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use crate::cli;
+use crate::secrets::{self, Known, Redact};
 use crate::units::Nanos;
 
 pub use endpoint::Endpoint;
 pub use exec::{CommandOutput, CommandPlan};
 pub use load::{Api, Arrival, HttpPlan, LoadPlan, PromptPlan, Secret, Shape, Slo, Sweep, SweepOver};
 pub use observe::{GpuChoice, ObservePlan, Price, TargetPlan, TrackerChoice};
-
-use argv::{mask_argv, mask_with_command};
 
 /// One run, decided.
 #[derive(Debug, Clone)]
@@ -49,6 +48,9 @@ pub struct OutputPlan {
     /// No report text on stdout, no progress.
     pub quiet: bool,
     pub color: ColorChoice,
+    pub redact: Redact,
+    /// What no text may hold.
+    pub known: Known,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +97,10 @@ const DEFAULT_MAX_PROCESSES: usize = 200_000;
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
     pub openai_base_url: Option<String>,
-    pub api_key: Option<String>,
+    /// The value of the variable that holds the bearer key.
+    pub api_key: Option<OsString>,
+    /// Values of other variables that look like secrets: keys, passwords of proxies.
+    pub secrets: Vec<String>,
     /// A number that nobody chose.
     pub drawn_seed: u64,
 }
@@ -115,8 +120,8 @@ pub fn profile(args: &cli::ProfileArgs, env: &Environment, argv: &[String]) -> R
         observe_for: None,
         exec: None,
         observe: observe::observe(&args.observe, target)?,
-        output: output(&args.output),
-        argv: mask_argv(argv),
+        output: output(&args.output, known(Some(&args.load), args.output.redact.into(), env)),
+        argv: run_argv(argv, args.output.redact.into()),
     })
 }
 
@@ -124,7 +129,11 @@ pub fn profile(args: &cli::ProfileArgs, env: &Environment, argv: &[String]) -> R
 ///
 /// # Errors
 /// [`PlanError`], with the flag and its remedy.
-pub fn observe(args: &cli::ObserveCommandArgs, argv: &[String]) -> Result<Plan, PlanError> {
+pub fn observe(
+    args: &cli::ObserveCommandArgs,
+    env: &Environment,
+    argv: &[String],
+) -> Result<Plan, PlanError> {
     let endpoint = args.endpoint.as_deref().map(Endpoint::parse).transpose()?;
     let target = observe::target(&args.target, endpoint.as_ref())?;
     if target == TargetPlan::None {
@@ -137,8 +146,8 @@ pub fn observe(args: &cli::ObserveCommandArgs, argv: &[String]) -> Result<Plan, 
         observe_for: args.duration.map(Nanos::from),
         exec: None,
         observe: observe::observe(&args.observe, target)?,
-        output: output(&args.output),
-        argv: mask_argv(argv),
+        output: output(&args.output, known(None, args.output.redact.into(), env)),
+        argv: run_argv(argv, args.output.redact.into()),
     })
 }
 
@@ -164,8 +173,8 @@ pub fn exec(args: &cli::ExecArgs, env: &Environment, argv: &[String]) -> Result<
         load,
         exec: Some(command),
         observe: observe::observe(&args.observe, exec::TARGET)?,
-        output: output(&args.output),
-        argv: mask_with_command(argv),
+        output: output(&args.output, known(Some(&args.load), args.output.redact.into(), env)),
+        argv: run_argv(argv, args.output.redact.into()),
     })
 }
 
@@ -202,13 +211,46 @@ pub fn demo(
             gpu_baseline: Nanos::from_millis(1_000),
             prices: Vec::new(),
         },
-        output: output(&args.output),
-        argv: mask_argv(argv),
+        output: output(&args.output, known(None, args.output.redact.into(), env)),
+        argv: run_argv(argv, args.output.redact.into()),
     })
 }
 
-fn output(args: &cli::OutputArgs) -> OutputPlan {
-    OutputPlan { json: args.json, file: args.output.clone(), quiet: args.quiet, color: args.color.into() }
+fn output(args: &cli::OutputArgs, known: Known) -> OutputPlan {
+    OutputPlan {
+        json: args.json,
+        file: args.output.clone(),
+        quiet: args.quiet,
+        color: args.color.into(),
+        redact: args.redact.into(),
+        known,
+    }
+}
+
+/// What of the arguments and the environment may be in no text.
+#[must_use]
+pub fn known(load: Option<&cli::LoadArgs>, redact: Redact, env: &Environment) -> Known {
+    let mut values = env.secrets.clone();
+    values.extend(env.api_key.as_ref().map(|key| key.to_string_lossy().into_owned()));
+    values.extend(env.openai_base_url.iter().flat_map(|url| secrets::of_url(url)));
+    if let Some(load) = load {
+        values.extend(load.headers.iter().flat_map(|h| {
+            let (name, value) = h.split_once(':').unwrap_or(("", h));
+            secrets::of_header(name.trim(), value.trim())
+        }));
+        values.extend(load.extra_body.as_deref().map(load::secrets_in).unwrap_or_default());
+        values.extend(load.prompt.clone().filter(|_| redact == Redact::Full));
+    }
+    Known::new(values)
+}
+
+/// inferscope's own command line as the report may hold it.
+fn run_argv(argv: &[String], redact: Redact) -> Vec<String> {
+    match redact {
+        Redact::Names => secrets::own_arguments(argv),
+        Redact::Full => Vec::new(),
+        Redact::Off => argv.to_vec(),
+    }
 }
 
 fn at_least_one(flag: &'static str, value: u64) -> Result<(), PlanError> {

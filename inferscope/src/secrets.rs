@@ -1,75 +1,73 @@
 //! What must not be shown.
 //!
-//! Owns the rules for any text (credentials in a URL) and for the command line of any program. Pure. Used by
-//! `plan` (inferscope's own command line, and the command in it) and `observe` (those of the watched processes).
+//! Owns the rules: values that are known to be secret ([`Known`]: the API key, headers, passwords in URLs), which may
+//! appear nowhere, and the command line of any program, of which only what is known to be harmless is shown
+//! ([`Redact`], [`arguments`]). Pure: what the environment holds is handed in. Used by `plan` (what is known, the own
+//! command line), `analysis` (those of the watched processes), `report` and `console` (the gates that all text passes).
 
-const NAMES: [&str; 6] = ["key", "token", "secret", "passw", "credential", "auth"];
-/// Flags whose whole value may hold a key.
-const OPAQUE_FLAGS: [&str; 3] = ["-H", "--header", "--extra-body"];
-const VALUE_PREFIXES: [&str; 5] = ["sk-", "hf_", "ghp_", "Bearer ", "xox"];
+mod argv;
+mod flags;
+mod harmless;
+mod known;
+mod shape;
+
+pub use argv::{arguments, own_arguments};
+#[cfg(test)]
+pub(crate) use flags::is_decided;
+pub(crate) use harmless::is_variable;
+pub use known::Known;
+pub use known::{of_header, of_url, of_variable};
+pub use shape::{is_secret_name, looks_secret};
+
+/// What stands for what is not shown.
+pub const MASK: &str = "***";
+
+/// How much of command lines and prompts a report holds. Known secrets are in none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Redact {
+    /// Command lines with the names of flags and the values that are known to be harmless.
+    #[default]
+    Names,
+    /// No command lines and no prompts.
+    Full,
+    /// Command lines as they are.
+    Off,
+}
+
+impl Redact {
+    /// As the flag and the report name it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Names => "names",
+            Self::Full => "full",
+            Self::Off => "off",
+        }
+    }
+
+    /// The command line of a watched process as the report may hold it.
+    #[must_use]
+    pub fn command_line(self, argv: Option<&[String]>) -> Option<Vec<String>> {
+        match self {
+            Self::Names => argv.map(arguments),
+            Self::Full => None,
+            Self::Off => argv.map(<[String]>::to_vec),
+        }
+    }
+}
 
 /// `text` with the user and password of a URL in it (`scheme://user:password@host`) as `***`.
 #[must_use]
 pub fn without_credentials(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
-    let authority_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    match rest[..authority_end].rfind('@') {
-        Some(at) => format!("{scheme}://***{}", &rest[at..]),
+    // A password may hold what ends a host elsewhere; then the last @ is the one before the host.
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let at = rest[..end].rfind('@').or_else(|| rest.rfind('@').filter(|_| rest[..end].contains(':')));
+    match at {
+        Some(at) => format!("{scheme}://{MASK}{}", &rest[at..]),
         None => text.to_owned(),
     }
 }
 
-/// Numbers and sizes that happen to have such a name (`--max-tokens 128`) are kept.
-fn is_secret(name: &str, value: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    NAMES.iter().any(|n| name.contains(n)) && value.parse::<f64>().is_err() && !value.is_empty()
-}
-
-/// The arguments of any program, with the values of flags and assignments whose name looks like a key or
-/// token as `***`.
-#[must_use]
-pub fn arguments(args: Vec<String>) -> Vec<String> {
-    let mut masked = Vec::with_capacity(args.len());
-    let mut flag: Option<String> = None;
-    for arg in args {
-        let named = flag.take();
-        if let Some((name, value)) = arg.split_once('=').filter(|(n, v)| is_secret(n, v)) {
-            let _ = value;
-            masked.push(format!("{name}=***"));
-        } else if VALUE_PREFIXES.iter().any(|p| arg.starts_with(p))
-            || named.is_some_and(|name| {
-                OPAQUE_FLAGS.contains(&name.as_str()) || (!arg.starts_with('-') && is_secret(&name, &arg))
-            })
-        {
-            masked.push("***".to_owned());
-        } else {
-            if arg.starts_with('-') && !arg.contains('=') {
-                flag = Some(arg.clone());
-            }
-            masked.push(without_credentials(&arg));
-        }
-    }
-    masked
-}
-
 #[cfg(test)]
-mod tests {
-    use super::arguments;
-
-    #[test]
-    fn credentials_in_a_url_are_masked() {
-        let masked =
-            arguments(vec!["--db".into(), "postgres://u:p@h:1/x".into(), "--store=redis://u:p@h".into()]);
-        assert_eq!(masked, ["--db", "postgres://***@h:1/x", "--store=redis://***@h"]);
-    }
-
-    #[test]
-    fn values_of_secret_flags_are_masked_and_token_counts_are_not() {
-        let line = "serve --api-key abc --hf-token=def --max-tokens 128 OPENAI_API_KEY=ghi sk-123 -H X-K:v --port 80";
-        let masked = arguments(line.split(' ').map(String::from).collect()).join(" ");
-        assert_eq!(
-            masked,
-            "serve --api-key *** --hf-token=*** --max-tokens 128 OPENAI_API_KEY=*** *** -H *** --port 80"
-        );
-    }
-}
+mod tests;

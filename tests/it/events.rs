@@ -120,7 +120,7 @@ fn command_lines_are_told_shortened_and_without_secrets() {
     assert_eq!(argv(0)["argv"][2], "80");
     assert_eq!(argv(0)["argv"][4], "***");
     assert_eq!((argv(0)["argv_cut"].as_bool(), argv(1)["argv_cut"].as_bool()), (Some(false), Some(true)));
-    assert!(argv(1)["argv"][1].as_str().unwrap().starts_with("xxx"));
+    assert_eq!(argv(1)["argv"][1], "***", "nobody knows it to be harmless");
     assert_eq!(argv(2)["argv"][3].as_str(), Some("***"));
     assert_eq!((&argv(3)["exit"]["code"], &argv(4)["exit"]["signal"]), (&7.into(), &15.into()));
 }

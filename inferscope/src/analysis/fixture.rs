@@ -17,6 +17,7 @@ use crate::plan::{
     ColorChoice, Endpoint, GpuChoice, LoadPlan, ObservePlan, OutputPlan, Plan, TargetPlan, TrackerChoice,
 };
 use crate::report::model;
+use crate::secrets::{Known, Redact};
 use crate::units::Nanos;
 
 use super::{Inputs, Measured, TargetFound};
@@ -436,7 +437,14 @@ pub(crate) fn plan() -> Plan {
             gpu_baseline: Nanos::ZERO,
             prices: Vec::new(),
         },
-        output: OutputPlan { json: false, file: None, quiet: false, color: ColorChoice::Never },
+        output: OutputPlan {
+            json: false,
+            file: None,
+            quiet: false,
+            color: ColorChoice::Never,
+            redact: Redact::Names,
+            known: Known::none(),
+        },
         argv: ["inferscope", "--endpoint", "http://127.0.0.1:8000"].map(str::to_owned).to_vec(),
     }
 }

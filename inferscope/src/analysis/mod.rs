@@ -171,6 +171,7 @@ pub fn report(inputs: Inputs<'_>) -> model::Report {
             id: inputs.run_id,
             command: inputs.plan.command.to_owned(),
             argv: inputs.plan.argv.clone(),
+            redact: Some(inputs.plan.output.redact.name().to_owned()),
             mode: inputs.mode,
             origin_monotonic_ns: inputs.origin.mono.0,
             origin_unix_ns: inputs.origin.unix_ns,

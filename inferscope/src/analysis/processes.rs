@@ -7,6 +7,7 @@ use crate::clock::Origin;
 use crate::event::{
     ExitStatus, Loss, Observation, ProcessEvent, ProcessEventKind, ProcessRecord, TrackerKind,
 };
+use crate::plan::OutputPlan;
 use crate::report::model;
 
 use super::accounting;
@@ -25,7 +26,7 @@ pub(super) fn processes(inputs: &Inputs<'_>) -> model::Processes {
         .processes
         .iter()
         .zip(parts)
-        .map(|(r, part)| process(origin, observation, r, part))
+        .map(|(r, part)| process(inputs, observation, r, part))
         .collect();
     // The order of birth; what has no known start comes last.
     list.sort_by_key(|p| (p.started_ns.is_none(), p.started_ns, p.pid));
@@ -197,7 +198,8 @@ pub(super) fn exit(status: ExitStatus, oom: Option<bool>) -> model::Exit {
     model::Exit { code: status.code, signal: status.signal, core: Some(status.core_dumped), oom }
 }
 
-fn process(origin: Origin, o: &Observation, r: &ProcessRecord, part: Part) -> model::Process {
+fn process(inputs: &Inputs<'_>, o: &Observation, r: &ProcessRecord, part: Part) -> model::Process {
+    let origin = inputs.origin;
     // Word of a kill may be among the records that were lost.
     let oom = r.oom_killed.filter(|killed| *killed || o.loss.ring_full_by.others == 0);
     // Where the status was lost, that it was killed for memory is still known.
@@ -215,7 +217,7 @@ fn process(origin: Origin, o: &Observation, r: &ProcessRecord, part: Part) -> mo
         generation: part.place.map(|p| p.generation),
         comm: r.comm.clone(),
         exe: r.exe.clone(),
-        argv: r.argv.clone(),
+        argv: argv(&inputs.plan.output, r),
         argv_cut: r.argv_cut,
         role: part.role,
         started_ns: r.started_boottime_ns.map(|ns| origin.at_boottime(ns)),
@@ -242,6 +244,15 @@ fn process(origin: Origin, o: &Observation, r: &ProcessRecord, part: Part) -> mo
         sampled: r.times_sampled > 0,
         cgroup: r.cgroup_id.and_then(|id| o.cgroups.get(&id).cloned()),
     }
+}
+
+/// A command line that was cut may end in the middle of a secret.
+fn argv(plan: &OutputPlan, r: &ProcessRecord) -> Option<Vec<String>> {
+    let mut argv = plan.redact.command_line(r.argv.as_deref())?;
+    if let Some(last) = argv.last_mut().filter(|_| r.argv_cut) {
+        *last = plan.known.mask_cut(last);
+    }
+    Some(argv)
 }
 
 fn event(origin: Origin, o: &Observation, e: &ProcessEvent) -> model::ProcessEvent {

@@ -9,6 +9,7 @@ use clap::{CommandFactory, FromArgMatches};
 use super::Cli;
 use crate::clean::one_line;
 use crate::console;
+use crate::secrets::{MASK, looks_secret};
 
 /// The arguments of this process; or the code to exit with, after all has been said.
 ///
@@ -51,6 +52,8 @@ fn refused(mut error: clap::Error) -> String {
     let typed: Vec<(ContextKind, String)> = error
         .context()
         .filter_map(|(kind, value)| match value {
+            // A key that was typed where none belongs is not repeated.
+            ContextValue::String(text) if looks_secret(text) => Some((kind, MASK.to_owned())),
             ContextValue::String(text) => Some((kind, one_line(text).into_owned())),
             _ => None,
         })
@@ -97,6 +100,28 @@ mod tests {
             assert!(!said.contains(['\x1b', '\u{9b}', '\u{202e}']), "{said:?}");
             assert!(said.contains("\\x1b[2J\\u{9b}\\u{202e}\\n\\nerror: no"), "{said:?}");
         }
+    }
+
+    #[test]
+    fn a_key_that_was_typed_where_none_belongs_is_not_repeated() {
+        for args in [&["sk-abcdefgh1234"][..], &["--api-key=sk-abcdefgh1234"], &["--api", "sk-abcdefgh1234"]]
+        {
+            let said = refusal(args);
+            assert!(!said.contains("abcdefgh") && said.starts_with("error: "), "{said}");
+        }
+    }
+
+    #[test]
+    fn every_flag_is_decided_to_be_shown_in_the_report_or_not() {
+        let mut seen = 0;
+        let all = Cli::command();
+        for command in std::iter::once(&all).chain(all.get_subcommands()) {
+            for arg in command.get_arguments().filter_map(clap::Arg::get_long) {
+                assert!(crate::secrets::is_decided(arg), "--{arg}: add it to a table of secrets/flags.rs");
+                seen += 1;
+            }
+        }
+        assert!(seen > 60, "{seen}");
     }
 
     #[test]

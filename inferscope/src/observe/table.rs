@@ -17,7 +17,6 @@ use super::proc::handle::Reading;
 use super::proc::tree::Node;
 use crate::clock::Mono;
 use crate::event::{Birth, Counts, CpuTime, ExitStatus, Loss, ProcessEvent, ProcessEventKind, ProcessRecord};
-use crate::secrets;
 use crate::units::Nanos;
 
 use entry::{Base, Entry};
@@ -89,7 +88,7 @@ impl Table {
                     let known = &mut self.entries[i].record;
                     known.comm.clone_from(&comm);
                     known.exe.clone_from(&exe);
-                    known.argv = argv.map(secrets::arguments);
+                    known.argv = argv;
                     known.argv_cut = cut;
                     self.entries[i].executed(rss_before_bytes);
                 }
@@ -287,7 +286,7 @@ impl Table {
     pub(crate) fn identify(&mut self, i: usize, exe: Option<String>, argv: Option<Vec<String>>) {
         if let Some(entry) = self.entries.get_mut(i).filter(|e| e.record.execs == 0) {
             entry.record.exe = exe;
-            entry.record.argv = argv.map(secrets::arguments);
+            entry.record.argv = argv;
         }
     }
 

@@ -7,7 +7,11 @@ use std::path::PathBuf;
 
 use super::{Endpoint, Environment, PlanError, at_least_one};
 use crate::cli;
+use crate::secrets;
 use crate::units::Nanos;
+
+/// Where the bearer key is, where nothing else is said.
+const DEFAULT_KEY_VARIABLE: &str = "OPENAI_API_KEY";
 
 /// What to send.
 #[derive(Debug, Clone)]
@@ -207,7 +211,7 @@ pub(super) fn plan(
         http: HttpPlan {
             timeout: args.timeout.into(),
             headers,
-            api_key: env.api_key.clone().filter(|k| !k.is_empty()).map(Secret::new),
+            api_key: api_key(&args.api_key_env, env)?,
             cacert: args.cacert.clone(),
             insecure: args.insecure,
         },
@@ -400,6 +404,45 @@ fn slo(text: &str) -> Result<Slo, PlanError> {
         }
     }
     Ok(slo)
+}
+
+/// The key in the variable of that name. Where it stands in the name's place, it is not repeated.
+fn api_key(name: &str, env: &Environment) -> Result<Option<Secret>, PlanError> {
+    let error = |why: &str| PlanError::Value {
+        what: "--api-key-env".into(),
+        why: why.to_owned(),
+        remedy: "put the key into a variable and give its name, such as --api-key-env MY_KEY",
+    };
+    if !secrets::is_variable(name) {
+        return Err(error("it takes the name of a variable, which this is not"));
+    }
+    match &env.api_key {
+        None if name == DEFAULT_KEY_VARIABLE => Ok(None),
+        None => Err(error("no variable of that name is set")),
+        Some(key) => match key.to_str() {
+            Some(key) => Ok(Some(key).filter(|key| !key.is_empty()).map(|key| Secret::new(key.to_owned()))),
+            None => Err(error("what the variable holds is no UTF-8")),
+        },
+    }
+}
+
+/// Strings in `--extra-body` whose field is called like a secret.
+pub(super) fn secrets_in(extra_body: &str) -> Vec<String> {
+    fn walk(name: &str, value: &serde_json::Value, found: &mut Vec<String>) {
+        match value {
+            serde_json::Value::String(text) if secrets::is_secret_name(name) => found.push(text.clone()),
+            serde_json::Value::Array(items) => items.iter().for_each(|item| walk(name, item, found)),
+            serde_json::Value::Object(fields) => {
+                fields.iter().for_each(|(name, value)| walk(name, value, found));
+            }
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    if let Ok(body) = serde_json::from_str(extra_body) {
+        walk("", &body, &mut found);
+    }
+    found
 }
 
 fn extra_body_error(why: String) -> PlanError {

@@ -97,7 +97,7 @@ fn the_whole_tree_is_the_default_and_a_single_process_must_be_named() {
 
 #[test]
 fn secrets_are_masked_in_the_reported_command_line() {
-    let argv = [
+    let args = [
         "inferscope",
         "-H",
         "X-Key: abc",
@@ -105,7 +105,7 @@ fn secrets_are_masked_in_the_reported_command_line() {
         "-HX-Key: abc",
         "http://u:abc@h/v1",
     ];
-    let masked = mask_argv(&argv.map(String::from)).join(" ");
+    let masked = run_argv(&args.map(String::from), Redact::Names).join(" ");
     assert!(!masked.contains("abc"), "{masked}");
     assert!(masked.contains("X-Key: ***"), "{masked}");
     let plan = plan(&["--endpoint", "http://h", "--extra-body", "{\"api_key\": \"abc\"}"]).unwrap();
@@ -165,7 +165,7 @@ fn observing_needs_a_target_and_no_load() {
             ["inferscope", "observe"].iter().chain(args).map(|&a| String::from(a)).collect();
         let cli = cli::Cli::try_parse_from(&argv).expect("the arguments parse");
         let Some(cli::Command::Observe(args)) = cli.command else { panic!("{argv:?}") };
-        super::observe(&args, &argv)
+        super::observe(&args, &Environment::default(), &argv)
     };
     assert!(matches!(observe(&[]), Err(PlanError::NoTarget)));
     let plan = observe(&["--pid", "7", "--duration", "3s"]).unwrap();

@@ -7,32 +7,39 @@
 use std::io;
 
 use serde::Serialize as _;
-use serde_json::ser::{Formatter, Serializer};
+use serde_json::ser::{CharEscape, CompactFormatter, Formatter, Serializer};
 
 use super::model::Report;
 use crate::clean;
+use crate::secrets::Known;
 
 /// The report, `requests[]`, and the fields of a request.
 const INDENTED: usize = 3;
 
 /// One document with a newline at its end.
 #[must_use]
-pub fn to_json(report: &Report) -> String {
+pub fn to_json(report: &Report, known: &Known) -> String {
     let mut bytes = Vec::new();
-    let mut serializer = Serializer::with_formatter(&mut bytes, Layout::default());
+    let layout = Layout { known, depth: 0, filled: false, name: false, text: String::new() };
+    let mut serializer = Serializer::with_formatter(&mut bytes, layout);
     report.serialize(&mut serializer).expect("the model has string keys and a Vec takes every byte");
     bytes.push(b'\n');
     String::from_utf8(bytes).expect("serde_json writes UTF-8")
 }
 
-#[derive(Default)]
-struct Layout {
+struct Layout<'k> {
+    /// Every string passes here, so that no field can forget it.
+    known: &'k Known,
     depth: usize,
     /// The innermost open array or object holds something.
     filled: bool,
+    /// The string that is written is a field's name.
+    name: bool,
+    /// What of the string has come, where it has to be seen as a whole.
+    text: String,
 }
 
-impl Layout {
+impl Layout<'_> {
     fn open<W: ?Sized + io::Write>(&mut self, w: &mut W, bracket: &[u8]) -> io::Result<()> {
         self.depth += 1;
         self.filled = false;
@@ -69,7 +76,7 @@ impl Layout {
     }
 }
 
-impl Formatter for Layout {
+impl Formatter for Layout<'_> {
     fn begin_array<W: ?Sized + io::Write>(&mut self, w: &mut W) -> io::Result<()> {
         self.open(w, b"[")
     }
@@ -91,11 +98,53 @@ impl Formatter for Layout {
     }
 
     fn begin_object_key<W: ?Sized + io::Write>(&mut self, w: &mut W, first: bool) -> io::Result<()> {
+        self.name = true;
         self.item(w, first)
     }
 
+    fn end_object_key<W: ?Sized + io::Write>(&mut self, _: &mut W) -> io::Result<()> {
+        self.name = false;
+        Ok(())
+    }
+
+    fn begin_string<W: ?Sized + io::Write>(&mut self, w: &mut W) -> io::Result<()> {
+        self.text.clear();
+        if self.known.is_empty() { w.write_all(b"\"") } else { Ok(()) }
+    }
+
     fn write_string_fragment<W: ?Sized + io::Write>(&mut self, w: &mut W, fragment: &str) -> io::Result<()> {
-        w.write_all(clean::json(fragment).as_bytes())
+        if self.known.is_empty() {
+            return w.write_all(clean::json(fragment).as_bytes());
+        }
+        self.text.push_str(fragment);
+        Ok(())
+    }
+
+    fn write_char_escape<W: ?Sized + io::Write>(&mut self, w: &mut W, escape: CharEscape) -> io::Result<()> {
+        if self.known.is_empty() {
+            return CompactFormatter.write_char_escape(w, escape);
+        }
+        self.text.push(match escape {
+            CharEscape::Quote => '"',
+            CharEscape::ReverseSolidus => '\\',
+            CharEscape::Solidus => '/',
+            CharEscape::Backspace => '\x08',
+            CharEscape::FormFeed => '\x0c',
+            CharEscape::LineFeed => '\n',
+            CharEscape::CarriageReturn => '\r',
+            CharEscape::Tab => '\t',
+            CharEscape::AsciiControl(byte) => char::from(byte),
+        });
+        Ok(())
+    }
+
+    fn end_string<W: ?Sized + io::Write>(&mut self, w: &mut W) -> io::Result<()> {
+        if self.known.is_empty() {
+            return w.write_all(b"\"");
+        }
+        let text = if self.name { self.known.mask_name(&self.text) } else { self.known.mask(&self.text) };
+        let quoted = serde_json::to_string(&*text)?;
+        w.write_all(clean::json(&quoted).as_bytes())
     }
 
     fn begin_object_value<W: ?Sized + io::Write>(&mut self, w: &mut W) -> io::Result<()> {
@@ -112,14 +161,15 @@ mod tests {
     fn the_document_reads_back_to_the_same_report() {
         for f in [engine(), everything_failed(), recycled(), cgroup(), losses(), oom()] {
             let report = f.report();
-            let text = to_json(&report);
+            let text = to_json(&report, &Known::none());
             assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report);
         }
     }
 
     #[test]
     fn a_report_from_before_a_field_was_added_still_reads() {
-        let mut old: serde_json::Value = serde_json::from_str(&to_json(&recycled().report())).unwrap();
+        let mut old: serde_json::Value =
+            serde_json::from_str(&to_json(&recycled().report(), &Known::none())).unwrap();
         let mut without = |at: &str, names: &[&str]| {
             let fields = old.pointer_mut(at).unwrap().as_object_mut().unwrap();
             names.iter().for_each(|name| assert!(fields.remove(*name).is_some(), "{at}/{name}"));
@@ -143,7 +193,7 @@ mod tests {
         let mut report = engine().report();
         let hostile = "\x1b[2J\u{9b}1A\u{202e}\u{2066}\u{200b}\u{feff}\u{ad}\u{2028}\u{7f}\u{e0041}é";
         report.processes.list[0].comm = hostile.to_owned();
-        let text = to_json(&report);
+        let text = to_json(&report, &Known::none());
         let hidden =
             |c: char| c != '\n' && (c.is_control() || hostile.contains(c) && !c.is_ascii() && c != 'é');
         assert!(!text.contains(hidden), "{:?}", text.find(hidden));
@@ -152,8 +202,31 @@ mod tests {
     }
 
     #[test]
+    fn a_known_secret_is_in_no_string_and_no_foreign_name_and_the_document_stays_one() {
+        const KEY: &str = "sk-\"quoted\\and/long\"";
+        let mut report = engine().report();
+        report.processes.list[0].comm = format!("a {KEY} b");
+        report.processes.list[0].argv = Some(vec![KEY.to_owned(), "kept".to_owned()]);
+        report.run.id = serde_json::to_string(KEY).unwrap();
+        if let Some(load) = &mut report.load {
+            load.model = Some(format!("\u{1b}{KEY}\u{202e}\n"));
+        }
+        let known = Known::new([KEY.to_owned(), "requests_ok".to_owned()]);
+        let text = to_json(&report, &known);
+        assert!(!text.contains("quoted") && !text.contains("and/long"), "{text}");
+        let read: Report = serde_json::from_str(&text).unwrap();
+        assert_eq!(read.processes.list[0].comm, "a *** b");
+        assert_eq!(read.processes.list[0].argv.as_ref().unwrap().join(" "), "*** kept");
+        assert_eq!(read.load.unwrap().model.unwrap(), "\u{1b}***\u{202e}\n");
+        assert_eq!(read.processes.cpu, report.processes.cpu);
+        // What is not secret is written as without a secret.
+        let other = Known::new(["not in there".to_owned()]);
+        assert_eq!(to_json(&report, &other), to_json(&report, &Known::none()));
+    }
+
+    #[test]
     fn it_is_one_document_with_a_newline_at_its_end() {
-        let text = to_json(&engine().report());
+        let text = to_json(&engine().report(), &Known::none());
         assert!(text.starts_with("{\n  \"schema_version\": 1,\n") && text.ends_with("\n}\n"));
         assert_eq!(serde_json::Deserializer::from_str(&text).into_iter::<serde_json::Value>().count(), 1);
     }
@@ -161,7 +234,7 @@ mod tests {
     #[test]
     fn a_sample_and_a_process_are_one_line_each() {
         let report = engine().report();
-        let text = to_json(&report);
+        let text = to_json(&report, &Known::none());
         let lines = |with: &str| text.lines().filter(|l| l.contains(with)).count();
         assert_eq!(lines("\"cpu_user_ns\":"), report.processes.list.len());
         assert_eq!(lines("\"pss_bytes\": null, \"cpu_ns\":"), report.resources.samples.len());
@@ -170,7 +243,8 @@ mod tests {
 
     #[test]
     fn unknown_is_null_and_never_left_out() {
-        let value: serde_json::Value = serde_json::from_str(&to_json(&everything_failed().report())).unwrap();
+        let value: serde_json::Value =
+            serde_json::from_str(&to_json(&everything_failed().report(), &Known::none())).unwrap();
         assert!(value["timing"]["output_tokens_per_s"].is_null());
         assert!(value["timing"].as_object().unwrap().contains_key("output_tokens_per_s"));
         assert!(value["efficiency"].as_object().unwrap().contains_key("joules_per_token"));

@@ -100,8 +100,12 @@ pub struct Run {
     pub id: String,
     /// The subcommand.
     pub command: String,
-    /// As typed, without secrets.
+    /// As typed, without secrets and prompts; empty where `redact` is `full`.
     pub argv: Vec<String>,
+    /// What command lines hold, here and in `processes.list`: `names` of flags and what is known to be harmless, with `***`
+    /// for the rest; nothing (`full`); everything (`off`).
+    #[serde(default)]
+    pub redact: Option<String>,
     pub mode: Mode,
     pub origin_monotonic_ns: u64,
     pub origin_unix_ns: u64,

@@ -47,7 +47,8 @@ impl Sink {
     }
 
     fn write_forms(&self, report: &Report, print: bool) -> Result<(), OutputError> {
-        let saved = self.file.as_ref().map(|target| (&target.path, target.save(&to_json(report))));
+        let saved =
+            self.file.as_ref().map(|target| (&target.path, target.save(&to_json(report, &self.plan.known))));
         let lost = match saved {
             Some((path, Err(source))) => Some(OutputError::Lost { path: path.clone(), source }),
             _ => None,
@@ -55,8 +56,11 @@ impl Sink {
         if !print && lost.is_none() {
             return Ok(());
         }
-        let text =
-            if self.plan.json || lost.is_some() { to_json(report) } else { to_text(report, self.style()) };
+        let text = if self.plan.json || lost.is_some() {
+            to_json(report, &self.plan.known)
+        } else {
+            to_text(report, self.style(), &self.plan.known)
+        };
         let mut stdout = std::io::stdout().lock();
         let printed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
         match (lost, printed) {

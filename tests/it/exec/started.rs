@@ -37,7 +37,7 @@ fn a_command_is_followed_from_its_first_instruction() {
     assert_eq!(target["kind"], "exec");
     assert_eq!(target["exit"], json!({"code": 0, "signal": null, "core": false, "oom": null}));
     let root = processes(&report).iter().find(|p| p["pid"] == target["pid"]).unwrap();
-    assert_eq!(root["argv"], json!(["sh", "-c", FORKS, "sh"]), "the program's, not inferscope's: {root:#}");
+    assert_eq!(root["argv"], json!(["sh", "-c", "***", "***"]), "the program's, not inferscope's: {root:#}");
     assert_eq!(root["comm"], "sh");
     assert_eq!(root["exit"]["code"], 0);
     assert!(number(&root["exited_ns"]) > 0);
@@ -72,7 +72,7 @@ fn a_command_without_the_kernel_tracker_is_still_the_target() {
     assert_eq!(report["target"]["exit"]["code"], 0);
     let root = processes(&report).iter().find(|p| p["pid"] == report["target"]["pid"]).unwrap();
     assert_eq!(root["comm"], "sh", "{root:#}");
-    assert_eq!(root["argv"], json!(["sh", "-c", "sleep 0.3", "sh"]), "not inferscope's: {root:#}");
+    assert_eq!(root["argv"], json!(["sh", "-c", "***", "***"]), "not inferscope's: {root:#}");
     assert!(!root["exe"].as_str().unwrap().contains("inferscope"), "{root:#}");
     assert_nothing_is_left(&report);
 }

@@ -5,6 +5,7 @@
 //! knows what a figure means. Called by the other files of `text`.
 
 use crate::clean::one_line;
+use crate::secrets::Known;
 
 /// No line is longer, in characters.
 pub(super) const WIDTH: usize = 100;
@@ -57,11 +58,17 @@ pub(super) enum Align {
 pub(super) struct Page {
     out: String,
     style: Style,
+    known: Known,
 }
 
 impl Page {
-    pub(super) const fn new(style: Style) -> Self {
-        Self { out: String::new(), style }
+    pub(super) const fn new(style: Style, known: Known) -> Self {
+        Self { out: String::new(), style, known }
+    }
+
+    /// The gate: nothing comes to the page that did not pass it.
+    fn fit_to_show(&self, text: &str) -> String {
+        one_line(&self.known.mask(text)).into_owned()
     }
 
     pub(super) fn finish(self) -> String {
@@ -94,16 +101,16 @@ impl Page {
     }
 
     pub(super) fn pair_in(&mut self, ink: Ink, label: &str, value: &str) {
-        let first = format!("{INDENT}{:<LABEL$}", one_line(label));
+        let first = format!("{INDENT}{:<LABEL$}", self.fit_to_show(label));
         let rest = " ".repeat(first.chars().count());
         self.hanging(&first, &rest, ink, value);
     }
 
     /// Text behind a coloured tag.
     pub(super) fn tagged(&mut self, ink: Ink, tag: &str, text: &str) {
-        let tag = &*one_line(tag);
+        let tag = &*self.fit_to_show(tag);
         let width = INDENT.len() + tag.chars().count() + 2;
-        let lines = wrap(&one_line(text), WIDTH - width);
+        let lines = wrap(&self.fit_to_show(text), WIDTH - width);
         for (i, line) in lines.iter().enumerate() {
             if i == 0 {
                 self.out.push_str(INDENT);
@@ -121,7 +128,7 @@ impl Page {
     /// have two lines. Text that would make it wider than the page is cut, figures never are.
     pub(super) fn table(&mut self, header: &[(&str, Align)], rows: &[Vec<String>]) {
         let rows: Vec<Vec<String>> =
-            rows.iter().map(|r| r.iter().map(|c| one_line(c).into_owned()).collect()).collect();
+            rows.iter().map(|r| r.iter().map(|c| self.fit_to_show(c)).collect()).collect();
         let cell = |row: &[String], i: usize| row.get(i).map_or(0, |c| c.chars().count());
         let mut widths: Vec<usize> = (0..header.len())
             .map(|i| rows.iter().map(|r| cell(r, i)).max().unwrap_or(0).max(title_width(header[i].0)))
@@ -152,7 +159,7 @@ impl Page {
 
     fn hanging(&mut self, first: &str, rest: &str, ink: Ink, text: &str) {
         let room = WIDTH.saturating_sub(first.chars().count());
-        for (i, line) in wrap(&one_line(text), room).iter().enumerate() {
+        for (i, line) in wrap(&self.fit_to_show(text), room).iter().enumerate() {
             self.out.push_str(if i == 0 { first } else { rest });
             self.paint(ink, line);
             self.out.push('\n');
@@ -229,7 +236,7 @@ mod tests {
     use super::*;
 
     fn page(f: impl FnOnce(&mut Page)) -> String {
-        let mut page = Page::new(Style::Plain);
+        let mut page = Page::new(Style::Plain, Known::none());
         f(&mut page);
         page.finish()
     }
@@ -307,7 +314,7 @@ mod tests {
 
     #[test]
     fn colour_is_only_written_when_asked_for() {
-        let mut p = Page::new(Style::Color);
+        let mut p = Page::new(Style::Color, Known::none());
         p.tagged(Ink::Warn, "warn", "x");
         assert_eq!(p.finish(), "  \x1b[33mwarn\x1b[0m  x\n");
         assert_eq!(page(|p| p.tagged(Ink::Warn, "warn", "x")), "  warn  x\n");

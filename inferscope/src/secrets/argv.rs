@@ -1,0 +1,388 @@
+//! A command line as a report may show it.
+//!
+//! Owns the reading of a line argument by argument: which is a flag, which a flag's value, which stands by itself. The
+//! program, the names of flags and what is known to be harmless stay; all else is `***`. Pure.
+
+use super::flags::{Kind, Program, in_tables, long, short_elsewhere};
+use super::harmless::{
+    is_address, is_application, is_number, is_path, is_variable, is_word, looks_like_path, url,
+};
+use super::shape::{begins_like_a_key, is_secret_name};
+use super::{MASK, looks_secret};
+
+/// The command line of any program.
+#[must_use]
+pub fn arguments(argv: &[String]) -> Vec<String> {
+    let Some((first, rest)) = argv.split_first() else { return Vec::new() };
+    // A server that writes its title over its arguments has them all in the first.
+    let mut words = first.split_whitespace();
+    let mut reader = Reader::of(Program::of(words.next().unwrap_or_default()));
+    let mut shown = vec![if first.contains(char::is_whitespace) { title(first) } else { program(first) }];
+    shown.extend(rest.iter().map(|arg| reader.next(arg)));
+    shown
+}
+
+/// The command line of inferscope itself; what follows `--` is another program's.
+#[must_use]
+pub fn own_arguments(argv: &[String]) -> Vec<String> {
+    let end = argv.iter().position(|arg| arg == "--").map_or(argv.len(), |at| at + 1);
+    let mut reader = Reader::of(Program::Inferscope);
+    let mut shown: Vec<String> = argv[..end.min(1)].iter().map(|first| program(first)).collect();
+    shown.extend(argv[..end].iter().skip(1).map(|arg| reader.next(arg)));
+    shown.extend(arguments(&argv[end..]));
+    shown
+}
+
+fn program(name: &str) -> String {
+    if is_path(name) { name.to_owned() } else { MASK.to_owned() }
+}
+
+/// `nginx: worker process`, `gunicorn: master [app:app]`, or a whole command line.
+fn title(text: &str) -> String {
+    const ROLES: [&str; 27] = [
+        "master",
+        "worker",
+        "process",
+        "cache",
+        "manager",
+        "loader",
+        "checkpointer",
+        "background",
+        "writer",
+        "walwriter",
+        "autovacuum",
+        "launcher",
+        "logical",
+        "replication",
+        "logger",
+        "archiver",
+        "stats",
+        "collector",
+        "startup",
+        "pool",
+        "arbiter",
+        "idle",
+        "listener",
+        "engine",
+        "scheduler",
+        "detokenizer",
+        "router",
+    ];
+    let mut words = text.split_whitespace();
+    let first = words.next().unwrap_or_default();
+    let mut reader = Reader::of(Program::of(first));
+    let titled = first.ends_with(':');
+    let of_title = |word: &str| {
+        let inner = word.strip_prefix('[').and_then(|w| w.strip_suffix(']'));
+        ROLES.contains(&word) || inner.is_some_and(is_application)
+    };
+    let word = |word: &str| match titled {
+        true if of_title(word) => word.to_owned(),
+        true => MASK.to_owned(),
+        false => reader.next(word),
+    };
+    std::iter::once(program(first)).chain(words.map(word)).collect::<Vec<_>>().join(" ")
+}
+
+struct Reader {
+    program: Program,
+    /// The flag before had no value of its own yet.
+    awaited: Option<Kind>,
+    /// Further words may follow the flag's first.
+    several: bool,
+    /// Arguments so far that were no flags and no flags' values.
+    standing: usize,
+}
+
+impl Reader {
+    const fn of(program: Program) -> Self {
+        Self { program, awaited: None, several: false, standing: 0 }
+    }
+
+    fn next(&mut self, arg: &str) -> String {
+        if let Some(kind) = self.awaited.take()
+            && self.is_value(kind, arg)
+        {
+            self.several = kind == Kind::Words;
+            return self.value(kind, arg);
+        }
+        if arg == "--" || arg == "-" {
+            return arg.to_owned();
+        }
+        if let Some(name) = arg.strip_prefix("--") {
+            self.several = false;
+            return self.long_flag(arg, name);
+        }
+        if let Some(name) = arg.strip_prefix('-') {
+            self.several = false;
+            return self.short_flag(arg, name);
+        }
+        self.standing(arg)
+    }
+
+    /// Whether `arg` is what the flag before waits for, and no further flag.
+    fn is_value(&self, kind: Kind, arg: &str) -> bool {
+        if !arg.starts_with('-') {
+            return true;
+        }
+        match kind {
+            Kind::Number => is_number(arg),
+            // A password may begin with a dash; a flag that is known is none.
+            Kind::Secret | Kind::Header => !self.is_known(arg),
+            _ => false,
+        }
+    }
+
+    fn is_known(&self, arg: &str) -> bool {
+        let name = arg.split('=').next().unwrap_or(arg);
+        match name.strip_prefix("--") {
+            Some(name) => in_tables(&name.replace('_', "-")).is_some(),
+            None => self.program.short(&name[1..]).is_some(),
+        }
+    }
+
+    fn value(&mut self, kind: Kind, value: &str) -> String {
+        if kind == Kind::Module && is_application(value) {
+            let root = value.split('.').next().unwrap_or(value);
+            *self = Self::of(match Program::of(value) {
+                Program::Other => Program::of(root),
+                known => known,
+            });
+            return value.to_owned();
+        }
+        // What follows code are its parameters, and no script.
+        if kind == Kind::Secret && matches!(self.program, Program::Python | Program::Shell) {
+            self.program = Program::Other;
+        }
+        shown(kind, value)
+    }
+
+    fn long_flag(&mut self, arg: &str, name: &str) -> String {
+        let (name, value) = name.split_once('=').map_or((name, None), |(name, value)| (name, Some(value)));
+        let kind = long(name);
+        if matches!(kind, Kind::Unknown | Kind::Secret) && !is_flag_name(name) {
+            return MASK.to_owned();
+        }
+        match value {
+            Some(value) => {
+                format!("--{name}={}", shown(if kind == Kind::Switch { Kind::Number } else { kind }, value))
+            }
+            None => {
+                self.awaited = Some(kind).filter(|kind| *kind != Kind::Switch);
+                arg.to_owned()
+            }
+        }
+    }
+
+    fn short_flag(&mut self, arg: &str, name: &str) -> String {
+        let single = name.chars().count() == 1;
+        // Go's flags are long with one dash.
+        let by_name = self.program.short(name).or_else(|| in_tables(name).filter(|_| name.len() > 2));
+        if let Some(kind) = by_name {
+            self.awaited = Some(kind).filter(|kind| *kind != Kind::Switch);
+            return arg.to_owned();
+        }
+        if single {
+            self.awaited = Some(short_elsewhere(name)).filter(|kind| *kind != Kind::Switch);
+            return if name.chars().all(|c| c.is_ascii_alphanumeric()) {
+                arg.to_owned()
+            } else {
+                MASK.to_owned()
+            };
+        }
+        if let Some(shown) = self.cluster(arg, name) {
+            return shown;
+        }
+        if let Some((name, value)) = name.split_once('=') {
+            let exact = matches!(
+                name,
+                "password" | "passwd" | "token" | "secret" | "key" | "api-key" | "apikey" | "auth"
+            );
+            if exact {
+                return format!("-{name}={MASK}");
+            }
+            if let Some(kind) = in_tables(name).filter(|_| name.len() > 2) {
+                return format!("-{name}={}", shown(kind, value));
+            }
+        }
+        if is_secret_name(name) && !name.contains('=') {
+            self.awaited = Some(Kind::Secret);
+        }
+        // A letter with its value: `-w4`, `-pPASSWORD`.
+        let first = name.chars().next().filter(char::is_ascii_alphabetic).map_or(String::new(), String::from);
+        let joined = &name[first.len()..];
+        match self.program.short(&first) {
+            Some(kind) if kind != Kind::Switch => format!("-{first}{}", shown(kind, joined)),
+            _ => format!("-{first}{MASK}"),
+        }
+    }
+
+    /// Several letters of an interpreter in one: `-lc`, `-Ic`.
+    fn cluster(&mut self, arg: &str, name: &str) -> Option<String> {
+        let letters = match self.program {
+            Program::Shell => "abcefhiklmnoprtuvx",
+            Program::Python => "bBcdEiImOPqsSuvx",
+            _ => return None,
+        };
+        if name.len() > 5 || !name.chars().all(|c| letters.contains(c)) {
+            return None;
+        }
+        self.awaited = match name.chars().next_back() {
+            Some('m') if self.program == Program::Python => Some(Kind::Module),
+            _ if name.contains('c') => Some(Kind::Secret),
+            _ => None,
+        };
+        Some(arg.to_owned())
+    }
+
+    /// What is no flag and no flag's value.
+    fn standing(&mut self, arg: &str) -> String {
+        if self.several && (is_word(arg) || is_path(arg)) {
+            return shown(Kind::Word, arg);
+        }
+        self.standing += 1;
+        if arg.contains("://") {
+            return url(arg).unwrap_or_else(|| MASK.to_owned());
+        }
+        if let Some((name, value)) = arg.split_once('=').filter(|(name, value)| is_assignment(name, value)) {
+            return format!("{name}={}", variable(name, value));
+        }
+        let first = self.standing == 1;
+        let harmless = match self.program {
+            Program::Python | Program::Shell if first => {
+                // The script takes the rest of the line.
+                *self = Self::of(match Program::of(arg) {
+                    Program::Python | Program::Shell => Program::Other,
+                    known => known,
+                });
+                return program(arg);
+            }
+            Program::Wrapper if !is_number(arg) && (is_word(arg) || looks_like_path(arg)) => {
+                *self = Self::of(Program::of(arg));
+                return program(arg);
+            }
+            Program::Wrapper | Program::Sleep | Program::Inferscope => is_number(arg) || is_command(arg),
+            Program::Model => self.standing <= 3 && is_word(arg),
+            Program::App => is_application(arg) || is_command(arg),
+            Program::Make => is_command(arg),
+            _ => first && is_command(arg),
+        };
+        if harmless { arg.to_owned() } else { shown(Kind::Unknown, arg) }
+    }
+}
+
+fn shown(kind: Kind, value: &str) -> String {
+    let kept = match kind {
+        Kind::Secret => false,
+        Kind::Header => {
+            // A name without a colon may be the whole secret.
+            let name = value.split_once(':').map(|(name, _)| name).filter(|name| is_header_name(name));
+            return name.map_or_else(|| MASK.to_owned(), |name| format!("{name}: {MASK}"));
+        }
+        _ if value.contains("://") => return url(value).unwrap_or_else(|| MASK.to_owned()),
+        Kind::Switch | Kind::Number => is_number(value),
+        Kind::Word | Kind::Words | Kind::Module => is_word(value) || looks_like_path(value),
+        Kind::Path => is_path(value),
+        Kind::Variable => is_variable(value),
+        Kind::Unknown => looks_like_path(value) || is_address(value),
+    };
+    if kept { value.to_owned() } else { MASK.to_owned() }
+}
+
+fn is_header_name(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
+    !name.is_empty() && name.len() <= 64 && name.bytes().all(plain) && !begins_like_a_key(name)
+}
+
+/// Base64 ends in `=`, too, and has letters of both kinds.
+fn is_assignment(name: &str, value: &str) -> bool {
+    let both =
+        name.contains(|c: char| c.is_ascii_lowercase()) && name.contains(|c: char| c.is_ascii_uppercase());
+    is_variable(name) && !both && !value.trim_matches('=').is_empty()
+}
+
+/// The value of an assignment in the line: a number or a path of a variable that holds no secret.
+fn variable(name: &str, value: &str) -> String {
+    const FAMILIES: [&str; 22] = [
+        "CUDA_",
+        "NVIDIA_",
+        "VLLM_",
+        "SGLANG_",
+        "LLAMA_",
+        "GGML_",
+        "OLLAMA_",
+        "HF_HUB_",
+        "TRANSFORMERS_",
+        "TOKENIZERS_",
+        "OMP_",
+        "MKL_",
+        "OPENBLAS_",
+        "NCCL_",
+        "TORCH_",
+        "PYTORCH_",
+        "PYTHON",
+        "RAY_",
+        "UCX_",
+        "ROCM_",
+        "HIP_",
+        "MALLOC_",
+    ];
+    let secret = is_secret_name(name) && name != "TOKENIZERS_PARALLELISM";
+    let number = || FAMILIES.iter().any(|family| name.starts_with(family)) && is_number(value);
+    if !secret && (number() || looks_like_path(value)) { value.to_owned() } else { MASK.to_owned() }
+}
+
+/// Words of which each is found in a dictionary's or a program's list of flags, and not in a generator's output.
+fn is_flag_name(name: &str) -> bool {
+    let word = |word: &str| {
+        let upper = word.chars().filter(char::is_ascii_uppercase).count();
+        let digits = word.chars().filter(char::is_ascii_digit).count();
+        !word.is_empty()
+            && word.chars().all(|c| c.is_ascii_alphanumeric())
+            && word.len() <= 24
+            && (digits == 0 || word.len() <= 5)
+            && upper * 3 <= word.len()
+    };
+    name.len() <= 64 && name.split(['-', '_', '.']).all(word) && !begins_like_a_key(name)
+}
+
+/// What programs call their subcommands.
+fn is_command(arg: &str) -> bool {
+    const COMMANDS: [&str; 34] = [
+        "serve",
+        "server",
+        "serving",
+        "run",
+        "runner",
+        "start",
+        "launch",
+        "launch-server",
+        "worker",
+        "master",
+        "chat",
+        "complete",
+        "completions",
+        "bench",
+        "api_server",
+        "exec",
+        "profile",
+        "observe",
+        "demo",
+        "demo-server",
+        "demo-helper",
+        "doctor",
+        "schema",
+        "man",
+        "show",
+        "compare",
+        "export",
+        "live",
+        "top",
+        "all",
+        "test",
+        "build",
+        "install",
+        "dev",
+    ];
+    COMMANDS.contains(&arg) && !looks_secret(arg)
+}

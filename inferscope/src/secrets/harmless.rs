@@ -1,0 +1,170 @@
+//! Which values can be shown.
+//!
+//! Pure: each function says of one value whether it is of a kind that gives nothing away, and how it is then shown.
+
+use super::shape::{begins_like_a_key, looks_random, looks_secret};
+use super::{MASK, without_credentials};
+
+/// Longer ones are text of somebody's.
+const LONGEST: usize = 200;
+/// Letters and digits in a row that are no name any more, where a name is expected and where anything may stand.
+const NAMED: usize = 24;
+const UNNAMED: usize = 16;
+
+/// Numbers, sizes, times and ratios, lists of them, and the few words that stand for a number.
+pub(super) fn is_number(value: &str) -> bool {
+    const WORDS: [&str; 14] = [
+        "auto", "true", "false", "none", "null", "on", "off", "yes", "no", "all", "max", "min", "inf",
+        "default",
+    ];
+    let one = |part: &str| {
+        let digits = part.trim_start_matches(['-', '+']);
+        let number = digits.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == '%');
+        let unit = &digits[number.len()..];
+        let numeric = |c: char| c.is_ascii_digit() || matches!(c, '.' | 'e' | 'E' | '-' | '+' | ':' | '/');
+        WORDS.contains(&part.to_ascii_lowercase().as_str())
+            || number.starts_with(|c: char| c.is_ascii_digit() || c == '.')
+                && number.chars().all(numeric)
+                && number.chars().any(|c| c.is_ascii_digit())
+                && unit.len() <= 3
+    };
+    !value.is_empty()
+        && value.len() <= LONGEST
+        && value.split(',').all(|part| one(part.trim()) || is_time(part))
+}
+
+/// `1m 30s`.
+fn is_time(text: &str) -> bool {
+    const UNITS: [&str; 20] = [
+        "ns", "us", "ms", "s", "sec", "secs", "second", "seconds", "m", "min", "mins", "minute", "minutes",
+        "h", "hr", "hour", "hours", "d", "day", "days",
+    ];
+    let mut rest = text.trim();
+    while !rest.is_empty() {
+        let unit = rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+        let next = unit.find(|c: char| c.is_ascii_digit() || c == ' ').unwrap_or(unit.len());
+        if unit.len() == rest.len() || !UNITS.contains(&&unit[..next]) {
+            return false;
+        }
+        rest = unit[next..].trim_start();
+    }
+    !text.trim().is_empty()
+}
+
+/// A variable's name.
+pub(crate) fn is_variable(value: &str) -> bool {
+    value.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && value.len() <= 64
+        && value.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        && !begins_like_a_key(value)
+        && !looks_random(value, NAMED)
+}
+
+/// Names of models, of modules, of modes; lists and assignments of them.
+pub(super) fn is_word(value: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._/:,@=+-[]*~{}()".contains(c);
+    !value.is_empty()
+        && value.len() <= LONGEST
+        && value.chars().all(plain)
+        && !looks_secret(value)
+        && !looks_random(value, NAMED)
+}
+
+/// `package.module:application`, with or without a call that takes nothing.
+pub(super) fn is_application(value: &str) -> bool {
+    let name = |part: &str| {
+        part.split('.').all(|word| {
+            word.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+                && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        })
+    };
+    let call = |part: &str| name(part.strip_suffix("()").unwrap_or(part));
+    let plain = value.split_once(':').map_or_else(|| name(value), |(module, app)| name(module) && call(app));
+    plain && is_word(value)
+}
+
+/// A path that is known to be one.
+pub(super) fn is_path(value: &str) -> bool {
+    let plain =
+        |c: char| c.is_alphanumeric() || "._/@+~=,:-*%[] ".contains(c) || c == char::REPLACEMENT_CHARACTER;
+    !value.is_empty() && value.len() <= 4_096 && value.chars().all(plain) && !looks_secret(value)
+}
+
+/// What can be nothing but a path, whatever it was given for.
+pub(super) fn looks_like_path(value: &str) -> bool {
+    let rooted = ["/", "./", "../", "~/"].iter().any(|start| value.starts_with(start));
+    let segment = |s: &str| s.len() <= 64 && !looks_random(s, UNNAMED);
+    rooted && is_path(value) && !value.contains(' ') && value.split('/').all(segment) || is_file(value)
+}
+
+/// A bare file's name, by its ending.
+fn is_file(value: &str) -> bool {
+    const ENDINGS: [&str; 26] = [
+        "py",
+        "sh",
+        "js",
+        "mjs",
+        "ts",
+        "rb",
+        "pl",
+        "jar",
+        "gguf",
+        "bin",
+        "safetensors",
+        "json",
+        "jsonl",
+        "yaml",
+        "yml",
+        "toml",
+        "ini",
+        "cfg",
+        "conf",
+        "log",
+        "txt",
+        "so",
+        "sock",
+        "pid",
+        "csv",
+        "cu",
+    ];
+    let ending = value.rsplit_once('.').filter(|(stem, _)| !stem.is_empty()).map(|(_, ending)| ending);
+    ending.is_some_and(|e| ENDINGS.contains(&e)) && is_word(value) && !value.contains(['=', ',', ':', '@'])
+}
+
+/// An address of this machine or an IP, with or without a port.
+pub(super) fn is_address(value: &str) -> bool {
+    use std::net::{IpAddr, SocketAddr};
+    let port = |text: &str| text.parse::<u16>().is_ok();
+    value.parse::<IpAddr>().is_ok()
+        || value.parse::<SocketAddr>().is_ok()
+        || value == "localhost"
+        || value.strip_prefix("localhost:").is_some_and(port)
+}
+
+/// A URL by its scheme, host and port; of its path what is plainly a place; nothing of its user, query and fragment.
+pub(super) fn url(value: &str) -> Option<String> {
+    let (scheme, _) = value.split_once("://")?;
+    let of_scheme = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
+    if scheme.is_empty() || scheme.len() > 24 || !scheme.chars().all(of_scheme) || looks_secret(scheme) {
+        return None;
+    }
+    let bare = without_credentials(value);
+    let rest = bare.get(scheme.len() + 3..)?;
+    let (rest, tail) = match rest.find(['?', '#']) {
+        Some(at) => (&rest[..at], format!("{}{MASK}", &rest[at..=at])),
+        None => (rest, String::new()),
+    };
+    let (host, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+    let of_host = |c: char| c.is_ascii_alphanumeric() || ".-:[]_*@,".contains(c);
+    if host.len() > 260 || !host.chars().all(of_host) || looks_secret(host) || looks_random(host, NAMED) {
+        return None;
+    }
+    let place = |s: &str| {
+        s.len() <= 32
+            && s.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c))
+            && !looks_secret(s)
+            && !looks_random(s, UNNAMED)
+    };
+    let path: Vec<&str> = path.split('/').map(|s| if place(s) { s } else { MASK }).collect();
+    Some(format!("{scheme}://{host}{}{tail}", path.join("/")))
+}
