@@ -95,6 +95,40 @@ fn a_storm_in_a_tree_is_counted_to_the_last_process() {
     assert!(number(&last["cpu_ns"]) <= number(&report["processes"]["cpu"]["total_ns"]));
 }
 
+/// Whole ticks of user and system time, of the root's figure at both ends of the window.
+const TICKS_NS: u64 = 40_000_000;
+
+#[test]
+fn polling_has_the_cpu_of_all_that_their_parents_waited_for_and_never_more_than_was_used() {
+    for (children, micros) in [(100, 2_000), (800, 100)] {
+        let mut storm = Storm::start(8, children, micros, None);
+        let running = binary::observing(&["--tracker", "proc", "--pid", &storm.root.to_string()]);
+        storm.go();
+        let truth = storm.truth();
+        let report = running.interrupted_report();
+        storm.end();
+        let (tree, cpu) = (&report["processes"], &report["processes"]["cpu"]);
+        let (total, unseen) = (number(&cpu["total_ns"]), number(&cpu["reaped_ns"]));
+        let of = |ns: u64| ns as f64 / truth.cpu_ns as f64 * 100.0;
+        needs::say(&format!(
+            "polling: {:.1}% of {} ms of CPU told, {:.1}% without what no sample saw; {:.1}% is of daemons",
+            of(total),
+            truth.cpu_ns / 1_000_000,
+            of(total - unseen),
+            of(truth.exited_cpu_ns - truth.waited_cpu_ns),
+        ));
+        assert!(total <= truth.cpu_ns, "{cpu:#} of {truth:?}");
+        let daemons = truth.exited_cpu_ns - truth.waited_cpu_ns;
+        // Of a daemon that a sample caught beside its parent it is not known who waited for it.
+        assert!(total + TICKS_NS + daemons + truth.cpu_ns / 50 >= truth.cpu_ns, "{cpu:#} of {truth:?}");
+        assert!(unseen > truth.cpu_ns / 10, "{cpu:#} of {truth:?}");
+        assert_eq!(tree["complete"], false);
+        // The course over time ends where the sum does.
+        let last = report["resources"]["samples"].as_array().unwrap().last().unwrap();
+        assert!(number(&last["cpu_ns"]) <= total, "{last:#} {cpu:#}");
+    }
+}
+
 #[test]
 fn a_hundred_thousand_forks_in_a_cgroup_are_counted_exactly() {
     if !needs::kernel("100,000 forks") {

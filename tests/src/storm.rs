@@ -69,6 +69,7 @@ impl Storm {
             execs: number("execs"),
             threads: number("threads"),
             killed: number("killed"),
+            waited_cpu_ns: number("waited_cpu_ns"),
             exited_cpu_ns,
             cpu_ns: exited_cpu_ns + number("root_cpu_ns"),
         }
@@ -108,6 +109,9 @@ pub struct Truth {
     pub threads: u64,
     /// Of the forked, by SIGKILL.
     pub killed: u64,
+    /// Of those for whom their parents waited, within the tree.
+    pub waited_cpu_ns: u64,
+    /// With the daemons, who have no parent in the tree when they end.
     pub exited_cpu_ns: u64,
     /// With the root's own.
     pub cpu_ns: u64,

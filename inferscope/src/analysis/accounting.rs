@@ -36,7 +36,9 @@ pub(super) fn cpu(o: &Observation, descendants: bool) -> model::ProcessesCpu {
         lower_bound_reason: lower_bound(o, descendants),
         exited_ns: Some(exited.total().0),
         live_ns: Some(living.total().0),
-        unlisted_ns: (o.tracker == TrackerKind::Ebpf).then(|| o.cpu_unlisted.total().0),
+        reaped_ns: o.cpu_unseen.map(|cpu| cpu.total().0),
+        unlisted_ns: (o.tracker == TrackerKind::Ebpf || o.cpu_unseen.is_some())
+            .then(|| o.cpu_unlisted.total().0),
         cgroup_ns: cgroup,
         cgroup_uncharged_ns: accounting.filter(|_| cgroup.is_some()).map(|a| a.cpu_uncharged_ns),
         cgroup_file: accounting.and_then(|a| a.cpu_file.clone()),
@@ -54,7 +56,9 @@ fn lower_bound(o: &Observation, descendants: bool) -> Option<String> {
     let loss = &o.loss;
     if o.tracker == TrackerKind::Proc && descendants {
         return Some(
-            "polling /proc misses what lives between two looks, and of what ends its last part".to_owned(),
+            "polling /proc has the last part of what ends, and what lives between two looks, only from parents that \
+             waited for it"
+                .to_owned(),
         );
     }
     if loss.unmarked > 0 {
@@ -114,6 +118,7 @@ pub(super) fn unknown(why: &str) -> model::ProcessesCpu {
         lower_bound_reason: None,
         exited_ns: None,
         live_ns: None,
+        reaped_ns: None,
         unlisted_ns: None,
         cgroup_ns: None,
         cgroup_uncharged_ns: None,

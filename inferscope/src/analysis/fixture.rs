@@ -330,6 +330,7 @@ impl ObservationBuilder {
             cpu_exited: CpuTime::default(),
             cpu_living: CpuTime::default(),
             cpu_unlisted: CpuTime::default(),
+            cpu_unseen: None,
             cpu_error: Nanos::ZERO,
             cpu_error_reason: None,
             rest: None,

@@ -321,6 +321,9 @@ pub struct Observation {
     /// The part of both that belongs to no listed process, or to one whose end was not told: the kernel
     /// program's own sum less what its records said, and readings of the living that are not listed.
     pub cpu_unlisted: CpuTime,
+    /// The part of `cpu_exited` that the /proc tracker has of no process itself, but of the parents that waited for it;
+    /// `None` with the kernel tracker, and where only one process is looked at.
+    pub cpu_unseen: Option<CpuTime>,
     /// How far off their sum may be.
     pub cpu_error: Nanos,
     /// Why running threads are only known up to when they were charged last; `None` where their time since is known.

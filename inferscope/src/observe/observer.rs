@@ -186,6 +186,8 @@ struct Worker {
     accounting: Option<Accounting>,
     hierarchies: Hierarchies,
     started: Mono,
+    /// The same as /proc/PID/stat shows starts.
+    started_ticks: u64,
     highest_cpu: Nanos,
     target_ended: Option<Mono>,
     tell_end: watch::Sender<bool>,
@@ -252,6 +254,7 @@ impl Worker {
             accounting,
             hierarchies,
             started: now,
+            started_ticks: 0,
             highest_cpu: Nanos::ZERO,
             target_ended: None,
             tell_end: watch::Sender::new(false),
@@ -267,6 +270,9 @@ impl Worker {
             first_error: Nanos::ZERO,
         };
         if worker.tracker.is_none() {
+            if target.descendants {
+                worker.table.follow_waits(worker.sampler.units.ticks_per_second);
+            }
             worker.first_scan();
         }
         worker.begin_window();
@@ -294,6 +300,7 @@ impl Worker {
             self.table.window_began(i, total);
         }
         self.started = clocks.t;
+        self.started_ticks = self.sampler.units.start_ticks(boottime_ns());
     }
 
     /// The clocks of the living, all as of one moment.
@@ -427,7 +434,9 @@ impl Worker {
         if self.tracker.is_none() && self.target.descendants {
             let nodes = tree::scan();
             for node in tree::newcomers(&nodes, &self.table.living_pids(), std::process::id()) {
-                self.appear(node, Birth::Forked);
+                // One that the first scan passed by has used CPU before the window.
+                let before = node.start_ticks < self.started_ticks;
+                self.appear(node, if before { Birth::AliveAtStart } else { Birth::Forked });
             }
         }
     }
@@ -441,15 +450,22 @@ impl Worker {
         }
         let look = self.sampler.look(clocks, &mut self.table);
         if self.tracker.is_none() {
-            for &i in look.gone.iter().chain(&look.zombies) {
+            for &i in &look.zombies {
+                self.table.found_dead(t, i);
+            }
+            for &i in &look.gone {
                 self.table.vanish(t, i, false);
             }
+            let sampler = &self.sampler;
+            self.table.look_for_the_dead(|pid, start| sampler.is_there(pid, start));
         }
         self.note_end(t, look.processes);
         let mut cpu = self.table.exited_cpu().total() + self.table.living_cpu().total();
         if let Some(totals) = self.tracker.as_ref().filter(|_| lossy).and_then(Tracker::totals) {
             cpu += self.table.unlisted(totals.ended).total();
         }
+        let unseen = self.table.unseen_cpu().unwrap_or_default();
+        cpu += unseen.0.total();
         // Between a death and its final figure the sum could step back by a time slice.
         self.highest_cpu = self.highest_cpu.max(cpu);
         self.latest.send_replace(Used { t, cpu: self.highest_cpu });
@@ -461,7 +477,7 @@ impl Worker {
             pss_bytes: look.pss_bytes,
             cpu: self.highest_cpu,
             // So many threads can run at a time.
-            cpu_error: clocks.error.unwrap_or_else(|| self.tick_of(u64::from(look.threads))),
+            cpu_error: clocks.error.unwrap_or_else(|| self.tick_of(u64::from(look.threads))) + unseen.1,
         };
         (sample, look)
     }
@@ -523,7 +539,7 @@ impl Worker {
         self.observation(last, ended, unlisted_living)
     }
 
-    fn observation(self, last: SetSample, ended: Mono, unlisted_living: CpuTime) -> Observation {
+    fn observation(mut self, last: SetSample, ended: Mono, unlisted_living: CpuTime) -> Observation {
         let totals = self.tracker.as_ref().and_then(Tracker::totals);
         let mut counts = self.table.counts;
         let mut loss = self.table.loss;
@@ -559,6 +575,9 @@ impl Worker {
         let mut cpu_living = self.table.living_cpu();
         cpu_exited += totals.map_or_else(CpuTime::default, |t| self.table.unlisted(t.ended));
         cpu_living += unlisted_living;
+        let cpu_unseen = self.table.unseen_cpu().map(|(cpu, _)| cpu);
+        cpu_exited += cpu_unseen.unwrap_or_default();
+        cpu_unlisted += cpu_unseen.unwrap_or_default();
         let apart = apart(counts.moved_out, self.target.cgroup.as_ref(), self.beside_own);
         let accounting: Option<CgroupAccounting> = self.accounting.map(|a| a.finish(apart));
         let cgroups = cgroup::paths(&self.hierarchies, &self.table.cgroup_ids());
@@ -584,6 +603,7 @@ impl Worker {
             cpu_exited,
             cpu_living,
             cpu_unlisted,
+            cpu_unseen,
             cpu_error: self.first_error + last.cpu_error,
             cpu_error_reason,
             rest: None,
@@ -706,8 +726,17 @@ fn apart(moved_out: u64, cgroup: Option<&CgroupTarget>, beside_own: bool) -> Opt
     })
 }
 
+/// The clock of processes' starts.
+fn boottime_ns() -> u64 {
+    nanos_of(rustix::time::ClockId::Boottime).0
+}
+
 pub(super) fn own_thread_cpu() -> Nanos {
-    let t = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    nanos_of(rustix::time::ClockId::ThreadCPUTime)
+}
+
+fn nanos_of(clock: rustix::time::ClockId) -> Nanos {
+    let t = rustix::time::clock_gettime(clock);
     let seconds = u64::try_from(t.tv_sec).unwrap_or(0);
     Nanos(seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(t.tv_nsec).unwrap_or(0)))
 }

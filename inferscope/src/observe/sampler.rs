@@ -66,6 +66,7 @@ impl Sampler {
     pub(super) fn look(&mut self, clocks: &Clocks, table: &mut Table) -> Look {
         let t = clocks.t;
         let mut look = Look::default();
+        table.begin_look();
         let living: Vec<_> = table.living().collect();
         self.handles.retain(|&i, _| table.is_living(i));
         for (i, pid, start) in living {
@@ -98,7 +99,7 @@ impl Sampler {
                     }
                     look.gone.push(i);
                 }
-                Err(Unread::Refused) => table.loss.unreadable += 1,
+                Err(Unread::Refused) => table.refused(),
             }
         }
         if look.processes > 0 && self.pss.is_due(t, look.rss_bytes) {
@@ -162,6 +163,11 @@ impl Sampler {
                 table.note_peak_rss(i, bytes);
             }
         }
+    }
+
+    /// Whether it is still in /proc, dead or alive.
+    pub(super) fn is_there(&self, pid: u32, start: u64) -> bool {
+        !matches!(Handle::open(pid, Some(self.units.start_ticks(start)), self.units), Err(Unread::Gone))
     }
 
     /// A reading apart from the handles kept.

@@ -6,6 +6,7 @@
 //! not told, is still in the kernel program's totals; [`Table::unlisted`] is the difference.
 
 mod entry;
+mod waited;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -20,6 +21,7 @@ use crate::event::{Birth, Counts, CpuTime, ExitStatus, Loss, ProcessEvent, Proce
 use crate::units::Nanos;
 
 use entry::{Base, Entry};
+use waited::Waited;
 
 pub(crate) const MAX_EVENTS: usize = 200_000;
 
@@ -37,6 +39,8 @@ pub(crate) struct Table {
     told: Run,
     /// Of those that are known to have ended without a record: it is in the kernel program's totals too.
     vanished_cpu: CpuTime,
+    /// Where nothing tells of the ends of those that no look sees.
+    waited: Option<Waited>,
 }
 
 impl Table {
@@ -53,6 +57,7 @@ impl Table {
             exited_cpu: CpuTime::default(),
             told: Run::default(),
             vanished_cpu: CpuTime::default(),
+            waited: None,
         }
     }
 
@@ -247,12 +252,69 @@ impl Table {
         if !self.living.contains(&i) {
             return false;
         }
-        self.counts.exits += 1;
         if kernel_knows {
             self.vanished_cpu += self.entries[i].cpu().unwrap_or_default();
         }
-        self.end(i, t, None);
+        self.waited_for(i);
+        self.ended_unheard(t, i);
         true
+    }
+
+    /// A member was found dead, and not waited for yet.
+    pub(crate) fn found_dead(&mut self, t: Mono, i: usize) {
+        if self.living.contains(&i) {
+            if let Some(waited) = &mut self.waited {
+                waited.zombie(i);
+            }
+            self.ended_unheard(t, i);
+        }
+    }
+
+    fn ended_unheard(&mut self, t: Mono, i: usize) {
+        self.counts.exits += 1;
+        self.end(i, t, None);
+    }
+
+    /// From now on the CPU of children that no look sees is taken from their parents' figures.
+    pub(crate) fn follow_waits(&mut self, ticks_per_second: u64) {
+        self.waited = Some(Waited::new(ticks_per_second));
+    }
+
+    /// Every living member is read now, ancestors first.
+    pub(crate) fn begin_look(&mut self) {
+        if let Some(waited) = &mut self.waited {
+            waited.begin_look();
+        }
+    }
+
+    /// A living member could not be read.
+    pub(crate) fn refused(&mut self) {
+        self.loss.unreadable += 1;
+        if let Some(waited) = &mut self.waited {
+            waited.refused();
+        }
+    }
+
+    /// Those that were dead are looked for: by pid and start.
+    pub(crate) fn look_for_the_dead(&mut self, is_there: impl Fn(u32, u64) -> bool) {
+        for i in self.waited.as_ref().map(Waited::zombies).unwrap_or_default() {
+            let (pid, start) = self.pid_and_start(i);
+            if !is_there(pid, start) {
+                self.waited_for(i);
+            }
+        }
+    }
+
+    fn waited_for(&mut self, i: usize) {
+        if let Some(waited) = &mut self.waited {
+            waited.gone(i, &self.entries[i].last());
+        }
+    }
+
+    /// CPU that no look saw, by the parents that waited for it, and how much it may lack; `None` where the kernel
+    /// tells of each.
+    pub(crate) fn unseen_cpu(&mut self) -> Option<(CpuTime, Nanos)> {
+        self.waited.as_mut().map(|waited| (waited.unseen(), waited.error()))
     }
 
     /// The CPU clock of a living member when the window began, corrected, where the kernel program's base is as old as
@@ -274,6 +336,9 @@ impl Table {
     pub(crate) fn sampled(&mut self, i: usize, reading: &Reading) {
         if let Some(entry) = self.entries.get_mut(i) {
             entry.sampled(reading);
+            if let Some(waited) = &mut self.waited {
+                waited.read(i, entry.record.pid, reading, entry.record.birth == Birth::Forked);
+            }
         }
     }
 

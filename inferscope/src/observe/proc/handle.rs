@@ -62,6 +62,8 @@ pub(crate) struct Reading {
     pub(crate) rss_bytes: u64,
     /// Since its birth. The total is its CPU clock's; the split is by the kernel's own ratio, in ticks of 10 ms.
     pub(crate) cpu: CpuTime,
+    /// Of children that it has waited for, with those that they had: whole ticks.
+    pub(crate) waited: CpuTime,
     pub(crate) minor_faults: u64,
     pub(crate) major_faults: u64,
 }
@@ -124,6 +126,7 @@ impl Handle {
             threads: stat.threads,
             rss_bytes: pages_to_bytes(rss_pages, self.units.page_bytes),
             cpu,
+            waited: CpuTime { user: ticks(stat.cutime_ticks), system: ticks(stat.cstime_ticks) },
             minor_faults: stat.minor_faults,
             major_faults: stat.major_faults,
         })

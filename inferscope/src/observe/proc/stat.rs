@@ -14,6 +14,9 @@ pub(crate) struct Stat<'a> {
     pub(crate) major_faults: u64,
     pub(crate) utime_ticks: u64,
     pub(crate) stime_ticks: u64,
+    /// Of children that were waited for, with theirs.
+    pub(crate) cutime_ticks: u64,
+    pub(crate) cstime_ticks: u64,
     pub(crate) threads: u32,
     pub(crate) start_ticks: u64,
 }
@@ -41,6 +44,8 @@ pub(crate) fn stat(line: &[u8]) -> Option<Stat<'_>> {
         major_faults: field(12)?,
         utime_ticks: field(14)?,
         stime_ticks: field(15)?,
+        cutime_ticks: field(16)?,
+        cstime_ticks: field(17)?,
         threads: u32::try_from(field(20)?).ok()?,
         start_ticks: field(22)?,
     })
@@ -61,13 +66,14 @@ mod tests {
     use procfs::process::Process;
     use proptest::prelude::*;
 
-    const LINE: &[u8] = b"42 (a) b (c) S 7 42 42 0 -1 4194560 101 0 3 0 15 6 0 0 20 0 5 0 987 1000 64 0 0\n";
+    const LINE: &[u8] = b"42 (a) b (c) S 7 42 42 0 -1 4194560 101 0 3 0 15 6 21 8 20 0 5 0 987 1000 64 0 0\n";
 
     #[test]
     fn a_name_may_hold_what_it_likes() {
         let got = stat(LINE).unwrap();
         assert_eq!((got.comm, got.state, got.ppid), (&b"a) b (c"[..], b'S', 7));
         assert_eq!((got.minor_faults, got.major_faults), (101, 3));
+        assert_eq!((got.cutime_ticks, got.cstime_ticks), (21, 8));
         assert_eq!((got.utime_ticks, got.stime_ticks, got.threads, got.start_ticks), (15, 6, 5, 987));
     }
 

@@ -6,6 +6,7 @@ use inferscope_common::Run;
 
 use super::super::ebpf::{GroupUsage, Id, cputime_adjust};
 use super::super::proc::handle::Reading;
+use super::waited::Last;
 use crate::event::{Birth, CpuTime, ProcessRecord};
 use crate::units::Nanos;
 
@@ -98,6 +99,13 @@ impl Entry {
             return None;
         }
         self.cpu_ever.map(|ever| ever.since(self.record.cpu_before))
+    }
+
+    /// What was last known of it, where it is gone without a word.
+    pub(super) fn last(&self) -> Last {
+        let began_unseen = self.base != Base::Known;
+        let own = self.cpu_ever.map(CpuTime::total);
+        Last { own, parent_pid: self.record.ppid, began_unseen }
     }
 
     /// Ended, or left.

@@ -32,6 +32,7 @@ fn reading(user: u64) -> Reading {
         threads: 1,
         rss_bytes: 1,
         cpu: CpuTime { user: Nanos(user), system: Nanos(0) },
+        waited: CpuTime::default(),
         minor_faults: 0,
         major_faults: 0,
     }

@@ -153,8 +153,15 @@ pub struct ProcessesCpu {
     pub exited_ns: Option<u64>,
     /// Of processes alive at the end.
     pub live_ns: Option<u64>,
-    /// The part of `total_ns` that no process of the list shows: their records were lost or found the list
-    /// full, but the kernel program had summed them. `null` where there is no such sum.
+    /// The part of `exited_ns` that no sample saw, taken from the rise of `cutime` and `cstime` of the living members:
+    /// children that ended between two samples, and the last part of those that were sampled. Never more than was
+    /// used; it lacks what no member waited for (a daemon, children of a parent that ignores SIGCHLD) and up to 20 ms
+    /// a parent, as the kernel tells whole ticks. `null` with the kernel tracker, which sees every end.
+    #[serde(default)]
+    pub reaped_ns: Option<u64>,
+    /// The part of `total_ns` that no process of the list shows: with the kernel tracker, their records were lost or
+    /// found the list full, but the kernel program had summed them; by polling, `reaped_ns`. `null` where there is no
+    /// such sum.
     pub unlisted_ns: Option<u64>,
     /// What the kernel itself accounts to the target's cgroup over the window, and what it had not charged yet at the
     /// window's ends (`cgroup_uncharged_ns`).

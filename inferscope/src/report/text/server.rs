@@ -137,8 +137,12 @@ fn cpu(p: &Processes, percent: &Stat) -> String {
     let at_least = if cpu.lower_bound_reason.is_some() { "≥" } else { "" };
     let rough = cpu.error_ns.filter(|error| *error as f64 > total as f64 * ROUGH);
     let rough = rough.map(|error| format!(" ± {}", nanos(error))).unwrap_or_default();
+    let unseen = cpu.reaped_ns.filter(|ns| *ns > 0).map(|ns| {
+        format!(", of which {} by children that no sample saw, from their parents' cutime", nanos(ns))
+    });
+    let unseen = unseen.unwrap_or_default();
     format!(
-        "{at_least}{}{rough} ({}, {}; {} by processes that ended); {busy}",
+        "{at_least}{}{rough} ({}, {}; {} by processes that ended{unseen}); {busy}",
         nanos(total),
         part(cpu.user_ns, "user"),
         part(cpu.system_ns, "system"),
