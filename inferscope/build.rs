@@ -108,11 +108,11 @@ fn target_dir(out_dir: &Path) -> PathBuf {
     shared.map_or_else(|| out_dir.join("ebpf-target"), |target| target.join("ebpf"))
 }
 
-/// `RUSTC_BOOTSTRAP` names the one crate that needs unstable features. The value 1 would open them to every
+/// `RUSTC_BOOTSTRAP` names the crates that need unstable features (inline assembly for this target). The value 1 would open them to every
 /// crate and make aya's own build script ask for build-std.
 fn with_rustc(cargo: &OsString, rustc: &Path) -> Command {
     let mut command = clean(Command::new(cargo));
-    command.arg("build").env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "aya_ebpf");
+    command.arg("build").env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "aya_ebpf,inferscope_ebpf");
     command
 }
 

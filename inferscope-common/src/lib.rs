@@ -58,15 +58,12 @@ pub mod member {
 
 /// How far a group's end has been told.
 pub mod ending {
-    pub const LIVES: u32 = 0;
+    pub const LIVES: u64 = 0;
     /// Its end is counted; the record and its CPU wait for the leader to leave the CPU for good.
-    pub const PENDING: u32 = 1;
+    pub const PENDING: u64 = 1;
     /// The record is written with figures that may grow.
-    pub const PROVISIONAL: u32 = 2;
-    pub const FINAL: u32 = 3;
-    /// The iterator marked it when its last thread was already ending: its exit's tracepoint may have passed, so the
-    /// leader's last switch tells. Only of these: two threads that end on two CPUs would both tell.
-    pub const LATE: u32 = 4;
+    pub const PROVISIONAL: u64 = 2;
+    pub const FINAL: u64 = 3;
 }
 
 /// The start of each record.
@@ -223,6 +220,9 @@ pub struct Totals {
     pub unmarked: u64,
     /// Processes that were marked for a child before the iterator came to them.
     pub admitted: u64,
+    /// Execs that no run of the program told of, by the task's own count of them. Wraps: one that is counted between
+    /// the task's count and the program's run is taken out again by that.
+    pub late_execs: u64,
 }
 
 /// The mark that makes a task a member. It lives in the task's own storage: it ends with the task
@@ -231,10 +231,14 @@ pub struct Totals {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 pub struct Mark {
+    /// The leader's: one of [`ending`]'s.
+    pub ending: u64,
+    /// The task's count of its execs (`self_exec_id`, and what it inherited) up to which they are accounted for.
+    pub exec_id: u64,
+    /// That count at the last exec that a run of the program told of.
+    pub told_exec_id: u32,
     /// One of [`member`]'s.
     pub member: u32,
-    /// The leader's: one of [`ending`]'s.
-    pub ending: u32,
     /// The leader's: most threads that the group had when one was created.
     pub peak_threads: u32,
     /// The group's id in the tracer's pid namespace: a freed task can't be asked any more.
@@ -282,11 +286,8 @@ pub struct Settings {
     pub wake_at_bytes: u32,
     /// `sched_process_exit` has the argument `group_dead` (Linux 6.17 and later).
     pub exit_tells_group_dead: u32,
-    /// `sched_switch` has the argument `prev_state` (Linux 5.18 and later), and its program is attached.
-    pub switch_tells_state: u32,
     /// CPUs that [`OnCpu`] is told of; the entry after them is the looker's own.
     pub cpus: u32,
-    pub _pad: u32,
 }
 
 /// What changes while the program runs.
@@ -330,6 +331,10 @@ pub struct Layout {
     pub task_maj_flt: u32,
     pub task_thread_node: u32,
     pub task_thread_pid: u32,
+    /// `__state`, before 5.14 `state`.
+    pub task_state: u32,
+    /// 0 where there is none.
+    pub task_self_exec_id: u32,
     pub signal_live: u32,
     pub signal_nr_threads: u32,
     pub signal_flags: u32,
@@ -347,7 +352,10 @@ pub struct Layout {
     pub css_set_dfl_cgrp: u32,
     pub cgroup_kn: u32,
     pub cgroup_level: u32,
+    /// Of the cgroups from the root down: pointers, since 6.1; else 0.
     pub cgroup_ancestors: u32,
+    /// The same before, where there were only their ids; else 0.
+    pub cgroup_ancestor_ids: u32,
     pub kernfs_node_id: u32,
     pub mm_arg_start: u32,
     pub mm_arg_end: u32,
@@ -390,6 +398,8 @@ impl Layout {
         task_maj_flt: 0,
         task_thread_node: 0,
         task_thread_pid: 0,
+        task_state: 0,
+        task_self_exec_id: 0,
         signal_live: 0,
         signal_nr_threads: 0,
         signal_flags: 0,
@@ -408,6 +418,7 @@ impl Layout {
         cgroup_kn: 0,
         cgroup_level: 0,
         cgroup_ancestors: 0,
+        cgroup_ancestor_ids: 0,
         kernfs_node_id: 0,
         mm_arg_start: 0,
         mm_arg_end: 0,
@@ -439,10 +450,10 @@ const _: () = {
     assert!(size_of::<MigrateRecord>() == 48);
     assert!(size_of::<OomRecord>() == 32);
     assert!(size_of::<TaskRecord>() == 96);
-    assert!(size_of::<Totals>() == 144);
-    assert!(size_of::<Mark>() == 72);
+    assert!(size_of::<Totals>() == 152);
+    assert!(size_of::<Mark>() == 88);
     assert!(size_of::<OnCpu>() == 48);
-    assert!(size_of::<Settings>() == 96);
+    assert!(size_of::<Settings>() == 88);
     assert!(size_of::<Control>() == 24);
     assert!(core::mem::offset_of!(ExecRecord, exe) == 56);
     assert!(core::mem::offset_of!(ExecRecord, argv) == 184);

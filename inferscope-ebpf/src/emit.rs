@@ -29,7 +29,7 @@ macro_rules! record_field {
 
 /// Reserves a record, lets `fill` write it in place (the 512-byte stack has no room) and submits it.
 #[inline(always)]
-pub(crate) fn record<T: 'static>(lost: impl FnOnce(&mut Totals), fill: impl FnOnce(*mut T)) {
+pub(crate) fn record<T: 'static>(lost: impl FnOnce(&mut Totals) -> &mut u64, fill: impl FnOnce(*mut T)) {
     let Some(mut entry) = EVENTS.reserve::<T>(0) else {
         members::count(lost);
         return;

@@ -10,8 +10,11 @@
 
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 
+mod atomic;
 mod emit;
+mod looped;
 mod members;
 mod on_cpu;
 mod snapshot;
@@ -19,7 +22,10 @@ mod task;
 mod usage;
 
 use aya_ebpf::{
-    helpers::{bpf_ktime_get_ns, bpf_probe_read_kernel_str_bytes, bpf_probe_read_user_buf},
+    helpers::{
+        bpf_ktime_get_ns, bpf_probe_read_kernel_str_bytes, bpf_probe_read_user_buf,
+        generated::bpf_get_current_task_btf,
+    },
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
@@ -41,26 +47,37 @@ static SETTINGS: Settings = Settings {
     strict: 0,
     wake_at_bytes: 0,
     exit_tells_group_dead: 0,
-    switch_tells_state: 0,
     cpus: 0,
-    _pad: 0,
 };
 
 const NOTHING: Run = Run { exec_ns: 0, utime_ns: 0, stime_ns: 0 };
 
 /// `sched_process_fork(struct task_struct *parent, struct task_struct *child)`: after the child is
-/// visible and in its cgroup, before it runs. Fires for threads too.
+/// visible and in its cgroup, before it runs. Fires for threads too. Before Linux 7.0.
 #[btf_tracepoint(function = "sched_process_fork")]
 fn on_fork(ctx: BtfTracePointContext) -> i32 {
-    let parent = Task::new(ctx.arg(0));
-    let child = Task::new(ctx.arg(1));
+    born(Task::new(ctx.arg(0)), Task::new(ctx.arg(1)))
+}
+
+/// `sched_wakeup_new(struct task_struct *p)`: right after that, still in the parent. From Linux 7.0 on, where a program
+/// can be preempted at `sched_process_fork` and the next fork on that CPU would be skipped: here interrupts are off.
+/// Before 6.4 a mark can't be allocated here, under the run queue's lock.
+#[btf_tracepoint(function = "sched_wakeup_new")]
+fn on_wakeup_new(ctx: BtfTracePointContext) -> i32 {
+    // SAFETY: a helper without arguments.
+    let parent = unsafe { bpf_get_current_task_btf() };
+    born(Task::new(parent.cast_const().cast()), Task::new(ctx.arg(0)))
+}
+
+#[inline(always)]
+fn born(parent: Task, child: Task) -> i32 {
     let group = members::of_group(parent);
     if child.tgid() == parent.tgid() {
         if let Some(group) = group {
             let copy = *group;
             // During the snapshot a group may get a thread before it is marked: then the iterator sees it.
             if members::mark_thread(child, &copy) {
-                members::count(|t| t.threads += 1);
+                members::count(|t| &mut t.threads);
                 members::note_threads(group, child.signal().nr_threads());
             }
         }
@@ -76,9 +93,9 @@ fn on_fork(ctx: BtfTracePointContext) -> i32 {
     }
     let Some(mark) = members::mark_group(child, 1, NOTHING) else { return 0 };
     let tgid = mark.tgid;
-    members::count(|t| t.forks += 1);
+    members::count(|t| &mut t.forks);
     emit::record::<ForkRecord>(
-        |t| t.lost_forks += 1,
+        |t| &mut t.lost_forks,
         |record| {
             emit::header(record, kind::FORK, child, tgid);
             let parent_tgid = members::visible_tgid(parent);
@@ -105,7 +122,7 @@ fn admit(parent: Task) -> bool {
     let signal = parent.signal();
     let used = signal.group_usage(parent).run;
     if let Some(mark) = members::mark_group(leader, signal.nr_threads(), used) {
-        members::count(|t| t.admitted += 1);
+        members::count(|t| &mut t.admitted);
         tell_arrival(kind::TASK, leader, mark.tgid, used, leader.cgroup_id());
     }
     // Without memory for its mark it has the right to children all the same.
@@ -116,7 +133,7 @@ fn admit(parent: Task) -> bool {
 #[inline(always)]
 fn tell_arrival(kind: u32, leader: Task, tgid: u32, base: Run, cgroup_id: u64) {
     emit::record::<TaskRecord>(
-        |t| t.lost_others += 1,
+        |t| &mut t.lost_others,
         |record| {
             emit::header(record, kind, leader, tgid);
             let parent_tgid = members::visible_tgid(leader.real_parent());
@@ -136,22 +153,26 @@ fn tell_arrival(kind: u32, leader: Task, tgid: u32, base: Run, cgroup_id: u64) {
 }
 
 /// `sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`: the new
-/// program is in place; `p` is the group's leader by now, whichever thread called exec.
+/// program is in place; `p` is the group's leader by now, whichever thread called exec. From Linux 7.0 on it is attached
+/// twice: where the kernel skips the one, as it was running on that CPU already, the other tells.
 #[btf_tracepoint(function = "sched_process_exec")]
 fn on_exec(ctx: BtfTracePointContext) -> i32 {
     let task = Task::new(ctx.arg(0));
     let Some(mark) = members::of_group(task) else {
         // A thread that took its leader's place before the iterator had marked it: the group is lost.
         if ctx.arg::<u32>(1) != task.pid() && members::is_in_target_cgroup(task) {
-            members::count(|t| t.unmarked += 1);
+            members::count(|t| &mut t.unmarked);
         }
         return 0;
     };
+    if !members::note_exec(mark, task) {
+        return 0;
+    }
     let tgid = mark.tgid;
-    members::count(|t| t.execs += 1);
+    members::count(|t| &mut t.execs);
     let bprm: *const u8 = ctx.arg(2);
     emit::record::<ExecRecord>(
-        |t| t.lost_execs += 1,
+        |t| &mut t.lost_execs,
         |record| {
             emit::header(record, kind::EXEC, task, tgid);
             emit::comm(record_field!(record, comm), task);
@@ -189,29 +210,29 @@ fn on_exec(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// `sched_process_exit(struct task_struct *p[, bool group_dead])`: of each thread.
+/// `sched_process_exit(struct task_struct *p[, bool group_dead])`: of each thread. Attached twice where [`on_exec`] is.
 #[btf_tracepoint(function = "sched_process_exit")]
 fn on_exit(ctx: BtfTracePointContext) -> i32 {
     let task = Task::new(ctx.arg(0));
     let Some(mark) = members::of_group(task) else { return 0 };
-    // Before 6.17 the tracepoint doesn't say whether the group is dead; its count of live threads
-    // does, and the leader's mark takes care of two threads that see zero at once.
+    // Before 6.17 the tracepoint doesn't say whether the group is dead; its count of live threads does, and two
+    // threads may see zero at once.
     let signal = task.signal();
     let group_dead =
         if settings!(exit_tells_group_dead) != 0 { ctx.arg::<u8>(1) != 0 } else { signal.live() == 0 };
-    let told = !matches!(mark.ending, ending::LIVES | ending::LATE);
-    if !group_dead || told || members::control().mode == mode::CLOSED {
+    if !group_dead || mark.ending != ending::LIVES || members::control().mode == mode::CLOSED {
         return 0;
     }
-    let leader = task.group_leader();
-    members::count(|t| t.exits += 1);
+    // A leader that is the last of its group has used everything when it leaves the CPU for good.
+    let waits = task.pid() == task.tgid() && signal.nr_threads() == 1;
+    if !members::claim(mark, if waits { ending::PENDING } else { ending::PROVISIONAL }) {
+        return 0;
+    }
     // SAFETY: a helper without arguments.
     mark.ended_ns = unsafe { bpf_ktime_get_ns() };
-    // A leader that is the last of its group has used everything when it leaves the CPU for good.
-    if settings!(switch_tells_state) != 0 && task.pid() == task.tgid() && signal.nr_threads() == 1 {
-        mark.ending = ending::PENDING;
-    } else {
-        mark.ending = ending::PROVISIONAL;
+    let leader = task.group_leader();
+    count_end(mark, leader);
+    if !waits {
         let usage = signal.group_usage(task);
         members::tell_run(mark, usage.run);
         tell_end(mark, leader, signal, usage, false);
@@ -219,39 +240,56 @@ fn on_exit(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// `sched_switch(bool preempt, struct task_struct *prev, struct task_struct *next, unsigned int
-/// prev_state)`: of interest only when `prev` is dead and leaves the CPU for the last time. By then its
-/// run time is complete, which it is not at its exit; and unlike the free this happens in its own context.
+#[inline(always)]
+fn count_end(mark: &mut Mark, leader: Task) {
+    members::count(|t| &mut t.exits);
+    members::note_late_execs(mark, leader);
+}
+
+/// `sched_switch(bool preempt, struct task_struct *prev, struct task_struct *next[, unsigned int
+/// prev_state])`: of interest only when `prev` is dead and leaves the CPU for the last time. By then its
+/// run time is complete, which it is not at its exit; and unlike the free this happens in its own context, with
+/// interrupts off, so that it is never skipped. The state is the task's own, as the argument came with 5.18 only:
+/// nobody wakes the dead, so it can't have changed meanwhile.
 #[btf_tracepoint(function = "sched_switch")]
 fn on_switch(ctx: BtfTracePointContext) -> i32 {
     /// include/linux/sched.h; `__schedule` is entered with it once.
     const TASK_DEAD: u32 = 0x80;
-    if ctx.arg::<u32>(3) & TASK_DEAD == 0 {
-        return 0;
-    }
     let task = Task::new(ctx.arg(1));
+    if task.state() & TASK_DEAD == 0 {
+        return 0;
+    }
     let Some(mark) = members::of_task(task) else { return 0 };
-    let is_late =
-        mark.ending == ending::LATE && task.pid() == task.tgid() && members::control().mode != mode::CLOSED;
-    let is_end = is_late || mark.ending == ending::PENDING;
-    if !is_end && mark.ending != ending::PROVISIONAL {
-        return 0;
-    }
-    // Of a group whose leader went before it, the end is told and the rest follows.
     let signal = task.signal();
-    let is_final = mark.ending == ending::PENDING || signal.nr_threads() <= 1;
-    if !is_end && !is_final {
-        return 0;
-    }
-    mark.ending = if is_final { ending::FINAL } else { ending::PROVISIONAL };
-    if is_late {
-        // SAFETY: a helper without arguments.
-        mark.ended_ns = unsafe { bpf_ktime_get_ns() };
-        members::count(|t| t.exits += 1);
-    }
+    let is_last = signal.nr_threads() <= 1;
+    let is_end = match mark.ending {
+        ending::PENDING => {
+            mark.ending = ending::FINAL;
+            true
+        }
+        // Of a group whose leader went before it.
+        ending::PROVISIONAL if is_last => {
+            mark.ending = ending::FINAL;
+            false
+        }
+        // The exit's tracepoint was skipped, or passed before the iterator marked it, or is about to be hit by a
+        // thread on another CPU.
+        ending::LIVES if task.pid() == task.tgid() && signal.live() == 0 => {
+            let ending = if is_last { ending::FINAL } else { ending::PROVISIONAL };
+            if members::control().mode == mode::CLOSED || !members::claim(mark, ending) {
+                return 0;
+            }
+            // SAFETY: a helper without arguments.
+            mark.ended_ns = unsafe { bpf_ktime_get_ns() };
+            count_end(mark, task);
+            true
+        }
+        _ => return 0,
+    };
     // In one place: the verifier looks at each anew.
     let usage = signal.group_usage(task);
     if is_end {
+        let is_final = mark.ending == ending::FINAL;
         members::tell_run(mark, usage.run);
         tell_end(mark, task, signal, usage, is_final);
     } else {
@@ -274,11 +312,14 @@ fn on_free(ctx: BtfTracePointContext) -> i32 {
     let Some(mark) = members::of_task(task) else { return 0 };
     match mark.ending {
         ending::FINAL => return 0,
-        ending::LIVES | ending::LATE if members::control().mode == mode::CLOSED => return 0,
-        ending::LIVES | ending::LATE => members::count(|t| t.exits += 1),
-        _ => {}
+        ending::LIVES => {
+            if members::control().mode == mode::CLOSED || !members::claim(mark, ending::FINAL) {
+                return 0;
+            }
+            count_end(mark, task);
+        }
+        _ => mark.ending = ending::FINAL,
     }
-    mark.ending = ending::FINAL;
     tell_final(mark, task, task.signal().released_usage());
     0
 }
@@ -286,7 +327,7 @@ fn on_free(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn tell_end(mark: &Mark, leader: Task, signal: Signal, usage: Usage, is_final: bool) {
     emit::record::<ExitRecord>(
-        |t| t.lost_exits += 1,
+        |t| &mut t.lost_exits,
         |record| {
             emit::header(record, kind::EXIT, leader, mark.tgid);
             // SAFETY: `record` is a reserved ring entry of that size.
@@ -311,8 +352,8 @@ fn tell_end(mark: &Mark, leader: Task, signal: Signal, usage: Usage, is_final: b
 #[inline(always)]
 fn tell_final(mark: &mut Mark, leader: Task, usage: Usage) {
     members::tell_run(mark, usage.run);
-    members::count(|t| t.frees += 1);
-    emit_usage(kind::FREE, leader, mark.tgid, usage, mark.base, 0, |t| t.lost_frees += 1);
+    members::count(|t| &mut t.frees);
+    emit_usage(kind::FREE, leader, mark.tgid, usage, mark.base, 0, |t| &mut t.lost_frees);
 }
 
 /// `cgroup_attach_task(struct cgroup *dst_cgrp, const char *path, struct task_struct *task, bool
@@ -334,7 +375,7 @@ fn on_cgroup_attach(ctx: BtfTracePointContext) -> i32 {
             let used = signal.group_usage(task).run;
             let Some(mark) = members::mark_group(task, signal.nr_threads(), used) else { return 0 };
             let tgid = mark.tgid;
-            members::count(|t| t.moved_in += 1);
+            members::count(|t| &mut t.moved_in);
             tell_arrival(kind::MOVE_IN, task, tgid, used, cgroup_id);
         }
         None => {}
@@ -343,8 +384,8 @@ fn on_cgroup_attach(ctx: BtfTracePointContext) -> i32 {
             let (tgid, base) = (mark.tgid, mark.base);
             let usage = task.signal().group_usage(task);
             members::tell_run(mark, usage.run);
-            members::count(|t| t.moved_out += 1);
-            emit_usage(kind::MOVE_OUT, task, tgid, usage, base, cgroup_id, |t| t.lost_others += 1);
+            members::count(|t| &mut t.moved_out);
+            emit_usage(kind::MOVE_OUT, task, tgid, usage, base, cgroup_id, |t| &mut t.lost_others);
         }
         Some(mark) => {
             let tgid = mark.tgid;
@@ -352,10 +393,10 @@ fn on_cgroup_attach(ctx: BtfTracePointContext) -> i32 {
             let leaves = settings!(cgroup_id) != 0 && !inside && mark.member == member::INSIDE;
             mark.member = if settings!(cgroup_id) != 0 && !inside { member::OUTSIDE } else { member::INSIDE };
             if leaves {
-                members::count(|t| t.moved_out += 1);
+                members::count(|t| &mut t.moved_out);
             }
             emit::record::<MigrateRecord>(
-                |t| t.lost_others += 1,
+                |t| &mut t.lost_others,
                 |record| {
                     emit::header(record, kind::MIGRATE, task, tgid);
                     // SAFETY: `record` is a reserved ring entry of that size.
@@ -379,7 +420,7 @@ fn emit_usage(
     usage: Usage,
     base: Run,
     cgroup_id: u64,
-    lost: impl FnOnce(&mut Totals),
+    lost: impl FnOnce(&mut Totals) -> &mut u64,
 ) {
     emit::record::<UsageRecord>(lost, |record| {
         emit::header(record, kind, leader, tgid);
@@ -398,9 +439,9 @@ fn on_oom(ctx: BtfTracePointContext) -> i32 {
     let task = Task::new(ctx.arg(0));
     let Some(mark) = members::of_group(task) else { return 0 };
     let tgid = mark.tgid;
-    members::count(|t| t.ooms += 1);
+    members::count(|t| &mut t.ooms);
     emit::record::<OomRecord>(
-        |t| t.lost_others += 1,
+        |t| &mut t.lost_others,
         |record| emit::header(record, kind::OOM, task.group_leader(), tgid),
     );
     0

@@ -9,7 +9,7 @@ use aya_ebpf::{
 };
 use inferscope_common::{Control, Mark, Run, Totals, ending, member};
 
-use crate::{settings, task::Task, usage::RunSum};
+use crate::{atomic, layout, settings, task::Task, usage::RunSum};
 
 /// `BPF_MAP_TYPE_TASK_STORAGE`, which aya-ebpf 0.2 has no type for. No size: an entry lives in its
 /// task and ends with it. When the kernel has no memory for one, `unmarked` counts it.
@@ -36,7 +36,7 @@ static MARKS: TaskStorage = TaskStorage {
     map_flags: core::ptr::null(),
 };
 
-/// One entry; per CPU, so that counting needs no atomics. Can't be full.
+/// One entry; per CPU, so that no two CPUs wait for each other. Can't be full.
 #[map]
 static TOTALS: PerCpuArray<Totals> = PerCpuArray::with_max_entries(1, 0);
 
@@ -141,7 +141,7 @@ pub(crate) fn is_member(task: Task) -> bool {
 #[inline(always)]
 pub(crate) fn mark_group(leader: Task, threads: u32, base: Run) -> Option<&'static mut Mark> {
     let Some(mark) = create(leader) else {
-        count(|t| t.unmarked += 1);
+        count(|t| &mut t.unmarked);
         return None;
     };
     mark.tgid = visible_tgid(leader);
@@ -149,6 +149,7 @@ pub(crate) fn mark_group(leader: Task, threads: u32, base: Run) -> Option<&'stat
     mark.told = base;
     mark.ending = ending::LIVES;
     mark.peak_threads = threads;
+    begin_execs(mark, leader);
     mark.member = member::INSIDE;
     Some(mark)
 }
@@ -157,12 +158,13 @@ pub(crate) fn mark_group(leader: Task, threads: u32, base: Run) -> Option<&'stat
 #[inline(always)]
 pub(crate) fn mark_thread(thread: Task, group: &Mark) -> bool {
     let Some(mark) = create(thread) else {
-        count(|t| t.unmarked += 1);
+        count(|t| &mut t.unmarked);
         return false;
     };
     mark.tgid = group.tgid;
     mark.base = group.base;
     mark.told = group.base;
+    begin_execs(mark, thread);
     mark.member = member::INSIDE;
     true
 }
@@ -175,18 +177,72 @@ pub(crate) fn note_threads(mark: &mut Mark, threads: u32) {
     }
 }
 
+#[inline(always)]
+fn begin_execs(mark: &mut Mark, task: Task) {
+    let execs = task.exec_id();
+    mark.exec_id = u64::from(execs);
+    mark.told_exec_id = execs;
+}
+
+/// Notes that the program runs for an exec; false where it has run for this one already, as a second of the same kind.
+#[inline(always)]
+pub(crate) fn note_exec(mark: &mut Mark, leader: Task) -> bool {
+    if layout!(task_self_exec_id) == 0 {
+        return true;
+    }
+    let execs = leader.exec_id();
+    if mark.told_exec_id == execs {
+        return false;
+    }
+    mark.told_exec_id = execs;
+    account(mark, execs, 1);
+    true
+}
+
+/// Counts what the task has executed and no run of the program told of.
+#[inline(always)]
+pub(crate) fn note_late_execs(mark: &mut Mark, leader: Task) {
+    account(mark, leader.exec_id(), 0);
+}
+
+/// Adds to the late ones those up to `execs` that are not accounted for, `told` of them aside.
+#[inline(always)]
+fn account(mark: &mut Mark, execs: u32, told: u32) {
+    let before = atomic::swap(&mut mark.exec_id, u64::from(execs)) as u32;
+    let late = execs.wrapping_sub(before).wrapping_sub(told);
+    if late != 0 {
+        // May be -1.
+        totals(|t| atomic::add(&mut t.late_execs, late.cast_signed() as u64));
+    }
+}
+
+/// Whether it is the caller's to tell the end of the group, which is `ending` from here on; nobody's twice.
+#[inline(always)]
+pub(crate) fn claim(mark: &mut Mark, ending: u64) -> bool {
+    atomic::replace(&mut mark.ending, ending::LIVES, ending)
+}
+
 /// Adds to the totals what the group used since it was told of last.
 #[inline(always)]
 pub(crate) fn tell_run(mark: &mut Mark, run: Run) {
     let news = run.minus(mark.told);
     mark.told = run;
-    count(|t| t.ended.add(news));
+    totals(|t| {
+        atomic::add(&mut t.ended.exec_ns, news.exec_ns);
+        atomic::add(&mut t.ended.utime_ns, news.utime_ns);
+        atomic::add(&mut t.ended.stime_ns, news.stime_ns);
+    });
 }
 
 #[inline(always)]
-pub(crate) fn count(add: impl FnOnce(&mut Totals)) {
+pub(crate) fn count(which: impl FnOnce(&mut Totals) -> &mut u64) {
+    totals(|t| atomic::add(which(t), 1));
+}
+
+#[inline(always)]
+fn totals(change: impl FnOnce(&mut Totals)) {
     if let Some(totals) = TOTALS.get_ptr_mut(0) {
-        // SAFETY: this CPU's entry; nothing else on this CPU runs in between.
-        add(unsafe { &mut *totals });
+        // SAFETY: this CPU's entry; what changes it changes one number at a time, in one instruction.
+        change(unsafe { &mut *totals });
     }
 }

@@ -7,13 +7,13 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    helpers::{bpf_get_current_task, bpf_get_smp_processor_id, bpf_ktime_get_ns, generated::bpf_loop},
+    helpers::{bpf_get_current_task, bpf_get_smp_processor_id, bpf_ktime_get_ns},
     macros::map,
     maps::Array,
 };
 use inferscope_common::OnCpu;
 
-use crate::{layout, settings, task::probe_or_zero};
+use crate::{layout, looped, settings, task::probe_or_zero};
 
 /// `BPF_F_MMAPABLE`: user space reads it without a call.
 const MMAPABLE: u32 = 1 << 10;
@@ -53,19 +53,20 @@ extern "C" fn on_cpu(_ctx: *const c_void) -> i32 {
         unsafe { (*entry).t_ns = t_ns };
         look(own, entry, &queues);
     }
-    let look_at: extern "C" fn(u32, *mut Queues) -> i64 = look_at;
-    // SAFETY: the callback takes what is handed over here, which outlives the call.
-    unsafe { bpf_loop(cpus, look_at as *mut c_void, (&raw mut queues).cast(), 0) };
+    looped::over(&ON_CPU, look_at, &mut queues);
     0
 }
 
-extern "C" fn look_at(cpu: u32, queues: *mut Queues) -> i64 {
-    const GO_ON: i64 = 0;
-    const STOP: i64 = 1;
-    let Some(entry) = ON_CPU.get_ptr_mut(cpu) else { return STOP };
+extern "C" fn look_at(_: *const c_void, cpu: *const u32, entry: *mut OnCpu, queues: *mut Queues) -> i64 {
+    // SAFETY: the helper hands over the entry's index.
+    let cpu = unsafe { *cpu };
+    // The last one is the looker's own.
+    if cpu >= settings!(cpus) {
+        return looped::STOP;
+    }
     // SAFETY: the pointer that `on_cpu` hands over.
     look(cpu, entry, unsafe { &*queues });
-    GO_ON
+    looped::GO_ON
 }
 
 #[inline(always)]

@@ -10,15 +10,14 @@ use core::ffi::c_void;
 use aya_ebpf::{
     bindings::seq_file,
     helpers::{
-        bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_kernel_buf,
-        generated::{bpf_loop, bpf_seq_write},
+        bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_kernel_buf, generated::bpf_seq_write,
     },
 };
 use inferscope_common::{COMM_LEN, Header, MAX_ROOTS, Mark, TaskRecord, ending, kind, member, mode};
 
-use crate::{members, settings, task::Task};
+use crate::{looped, members, settings, task::Task};
 
-/// Deeper nesting than any server has; the verifier wants a bound.
+/// Deeper nesting than any server has.
 const MAX_DEPTH: u32 = 24;
 
 #[repr(C)]
@@ -69,9 +68,7 @@ fn descends_from_member(task: Task, own: u32) -> bool {
         return false;
     }
     let mut climb = Climb { at: task.group_leader(), own, found: 0 };
-    let step: extern "C" fn(u32, *mut Climb) -> i64 = step;
-    // SAFETY: the callback takes what is handed over here, which outlives the call.
-    unsafe { bpf_loop(MAX_DEPTH, step as *mut c_void, (&raw mut climb).cast(), 0) };
+    looped::turns(step, &mut climb);
     climb.found != 0
 }
 
@@ -84,24 +81,24 @@ struct Climb {
     found: u32,
 }
 
-extern "C" fn step(_turn: u32, climb: *mut Climb) -> i64 {
-    const GO_ON: i64 = 0;
-    const STOP: i64 = 1;
+extern "C" fn step(_: *const c_void, turn: *const u32, _: *mut u32, climb: *mut Climb) -> i64 {
+    // SAFETY: the helper hands over the turn's number. A count of one's own would make each turn another to the verifier.
+    let turn = unsafe { *turn };
     // SAFETY: the pointer that `descends_from_member` hands over.
     let climb = unsafe { &mut *climb };
     let at = climb.at;
-    if at.tgid() == climb.own {
-        return STOP;
+    if at.tgid() == climb.own || turn >= MAX_DEPTH {
+        return looped::STOP;
     }
     if is_root(at) || members::of_task(at).is_some() {
         climb.found = 1;
-        return STOP;
+        return looped::STOP;
     }
     if at.pid() <= 1 {
-        return STOP;
+        return looped::STOP;
     }
     climb.at = at.real_parent().group_leader();
-    GO_ON
+    looped::GO_ON
 }
 
 /// `iter/task`: for every thread of the tracer's pid namespace, each group's leader first.
@@ -178,10 +175,8 @@ fn mark(task: Task, own: u32) -> Option<(Mark, u32)> {
         return None;
     }
     let used = signal.group_usage(task).run;
+    // One that ends meanwhile has its end told at its last switch, though its exit may have passed.
     let group = members::mark_group(task, signal.nr_threads(), used)?;
-    if signal.live() == 0 && group.ending == ending::LIVES {
-        group.ending = ending::LATE;
-    }
     Some((*group, parent_tgid))
 }
 
@@ -192,6 +187,7 @@ fn sweep(task: Task) -> Option<(Mark, u32)> {
         return None;
     }
     let group = members::of_task(task).filter(|group| group.ending == ending::LIVES)?;
+    members::note_late_execs(group, task);
     Some((*group, members::visible_tgid(task.real_parent())))
 }
 

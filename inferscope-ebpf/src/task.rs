@@ -180,15 +180,28 @@ impl Task {
         probe_or_zero(self.probe_cgroup(), layout!(cgroup_level))
     }
 
-    /// Whether it is in the cgroup of that id and depth, or below. `cgroup.ancestors` ends in the cgroup
-    /// itself.
+    /// Its count of execs; always 0 where the kernel has none.
+    #[inline(always)]
+    pub(crate) fn exec_id(self) -> u32 {
+        match layout!(task_self_exec_id) {
+            0 => 0,
+            offset => read_u32(self.0, offset),
+        }
+    }
+
+    /// Whether it is in the cgroup of that id and depth, or below. A cgroup's list of ancestors ends in itself.
     #[inline(always)]
     pub(crate) fn is_below_cgroup(self, id: u64, level: u32) -> bool {
         let cgroup = self.cgroup();
         if read_u32(cgroup, layout!(cgroup_level)) < level {
             return false;
         }
-        let at = layout!(cgroup_ancestors).wrapping_add(level.wrapping_mul(8));
+        // Of a branch that constants close the verifier sees nothing.
+        let below = level.wrapping_mul(8);
+        if layout!(cgroup_ancestors) == 0 {
+            return probe::<u64>(cgroup, layout!(cgroup_ancestor_ids).wrapping_add(below)) == Some(id);
+        }
+        let at = layout!(cgroup_ancestors).wrapping_add(below);
         let Some(ancestor) = probe::<*const u8>(cgroup, at) else { return false };
         let Some(kn) = probe::<*const u8>(ancestor, layout!(cgroup_kn)) else { return false };
         probe::<u64>(kn, layout!(kernfs_node_id)) == Some(id)
@@ -259,6 +272,7 @@ impl Task {
     getters! {
         pid: read_u32(task_pid) -> u32,
         tgid: read_u32(task_tgid) -> u32,
+        state: read_u32(task_state) -> u32,
         start_boottime: read_u64(task_start_boottime) -> u64,
         utime: read_u64(task_utime) -> u64,
         stime: read_u64(task_stime) -> u64,

@@ -5,17 +5,13 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::bpf_loop;
 use inferscope_common::{Run, Usage};
 
 use crate::{
-    layout,
+    layout, looped,
     task::{Signal, Task, probe_or_zero},
 };
 
-/// Threads of one group that are looked at: more than a group has, as the walk must end. What is beyond would
-/// be in the figure of its free.
-const MAX_THREADS: u32 = 65_536;
 /// Looks at a group that changes meanwhile.
 const MAX_LOOKS: u32 = 4;
 
@@ -84,9 +80,8 @@ impl Signal {
     fn add_threads(self, usage: &mut Usage) {
         let head = self.as_ptr().wrapping_add(layout!(signal_thread_head) as usize);
         let mut walk = Walk { head: head as u64, node: probe_or_zero::<u64>(head, 0), usage: *usage };
-        let add_thread: extern "C" fn(u32, *mut Walk) -> i64 = add_thread;
-        // SAFETY: the callback takes what is handed over here, which outlives the call.
-        unsafe { bpf_loop(MAX_THREADS, add_thread as *mut c_void, (&raw mut walk).cast(), 0) };
+        // Of more threads than there are turns, the rest would be in the figure of the group's free.
+        looped::turns(add_thread, &mut walk);
         *usage = walk.usage;
     }
 }
@@ -98,13 +93,11 @@ struct Walk {
     usage: Usage,
 }
 
-extern "C" fn add_thread(_turn: u32, walk: *mut Walk) -> i64 {
-    const GO_ON: i64 = 0;
-    const STOP: i64 = 1;
+extern "C" fn add_thread(_: *const c_void, _: *const u32, _: *mut u32, walk: *mut Walk) -> i64 {
     // SAFETY: the pointer that `add_threads` hands over.
     let walk = unsafe { &mut *walk };
     if walk.node == walk.head || walk.node == 0 {
-        return STOP;
+        return looped::STOP;
     }
     let node = walk.node as *const u8;
     let thread = node.wrapping_sub(layout!(task_thread_node) as usize);
@@ -122,7 +115,7 @@ extern "C" fn add_thread(_turn: u32, walk: *mut Walk) -> i64 {
     usage.minor_faults += faults[0];
     usage.major_faults += faults[1];
     walk.node = probe_or_zero(node, 0);
-    GO_ON
+    looped::GO_ON
 }
 
 /// Sums and differences of [`Run`]; a difference is of a later and an earlier figure of one group.

@@ -21,5 +21,5 @@ mod table;
 pub mod target;
 
 pub use cgroup::CgroupError;
-pub use ebpf::{EbpfError, probe as probe_tracker};
+pub use ebpf::{EbpfError, KernelVersion, probe as probe_tracker, too_old};
 pub use observer::{Marker, ObserveError, Observer};

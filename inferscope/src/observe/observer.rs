@@ -421,6 +421,15 @@ impl Worker {
         }
     }
 
+    /// Where the kernel skipped an exec, the living may have execs of which nobody told; those of the ended are counted
+    /// at their end.
+    fn find_late_execs(&mut self) {
+        let Some(tracker) = &mut self.tracker else { return };
+        if tracker.missed_runs().is_some_and(|missed| missed.execs > 0) {
+            self.failed_looks += u64::from(tracker.sweep(|_| {}).is_err());
+        }
+    }
+
     /// One look at every living member.
     fn sample(&mut self) -> (SetSample, Look) {
         self.find_newcomers();
@@ -508,6 +517,7 @@ impl Worker {
         }
         self.drain();
         self.find_newcomers();
+        self.find_late_execs();
         let lossy = self.recover();
         let before = self.accounting.as_ref().and_then(Accounting::read);
         let clocks = self.clocks();
@@ -541,6 +551,7 @@ impl Worker {
 
     fn observation(mut self, last: SetSample, ended: Mono, unlisted_living: CpuTime) -> Observation {
         let totals = self.tracker.as_ref().and_then(Tracker::totals);
+        let tracker_tells_late = self.tracker.as_ref().is_some_and(Tracker::tells_late_execs);
         let mut counts = self.table.counts;
         let mut loss = self.table.loss;
         let mut cpu_unlisted = unlisted_living;
@@ -548,7 +559,6 @@ impl Worker {
             counts.forks = totals.forks;
             // Who takes longer than the settling to die lives on for the report.
             counts.exits = totals.exits.saturating_sub(self.dying());
-            counts.execs = Some(totals.execs);
             counts.threads = Some(totals.threads);
             counts.moved_in = totals.moved_in;
             counts.moved_out = totals.moved_out;
@@ -564,6 +574,10 @@ impl Worker {
             let missed = self.tracker.as_ref().and_then(Tracker::missed_runs);
             loss.missed_runs = missed.unwrap_or_default();
             loss.missed_runs_unknown = missed.is_none();
+            // Not more than were missed: an exec that fails at its very end is counted by the task too.
+            let late = totals.late_execs.cast_signed().max(0).cast_unsigned().min(loss.missed_runs.execs);
+            loss.late_execs = tracker_tells_late.then_some(late);
+            counts.execs = Some(totals.execs + late);
             cpu_unlisted += self.table.unlisted(totals.ended);
         } else {
             counts.execs = None;

@@ -5,6 +5,7 @@
 
 use crate::doctor::facts::{Facts, Namespace};
 use crate::doctor::{Check, Status};
+use crate::observe::{self, KernelVersion};
 
 /// A capability, by its number in include/uapi/linux/capability.h.
 struct Capability {
@@ -108,19 +109,18 @@ fn lacks_for_tracker(facts: &Facts) -> Vec<&'static str> {
 fn kernel(facts: &Facts) -> Check {
     let release = &facts.kernel_release;
     let check = Check::ok("kernel", "kernel", format!("Linux {release}")).value(release);
-    if version(release).is_none_or(|version| version >= OLDEST) {
+    if observe::too_old(release).is_none() {
         return check;
     }
-    Check { status: Status::Limited, ..check }
-        .remedy("use Linux 5.11 or newer: tracing programs have task storage since then")
+    Check { status: Status::Limited, ..check }.remedy(newer_kernel())
 }
 
-/// Task storage for tracing programs; the task iterator and the ring buffer came before.
-const OLDEST: (u32, u32) = (5, 11);
-
-fn version(release: &str) -> Option<(u32, u32)> {
-    let mut parts = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
-    Some((parts.next()?.ok()?, parts.next()?.ok()?))
+fn newer_kernel() -> String {
+    format!(
+        "use Linux {} or later (tried: 6.1 and later): the kernel program needs what came with it \
+         (bpf_for_each_map_elem)",
+        KernelVersion::OLDEST
+    )
 }
 
 const BTF_FILE: &str = "/sys/kernel/btf/vmlinux";
@@ -150,6 +150,10 @@ fn tracker(facts: &Facts) -> Check {
             "the kernel program does not load, so that /proc is polled and short processes are missed: {why}"
         ),
     );
+    // A kernel with backports that takes the program is not asked for its version.
+    if observe::too_old(&facts.kernel_release).is_some() {
+        return check.lacks(["a newer kernel"]).remedy(newer_kernel());
+    }
     if facts.btf.is_err() {
         return check.lacks([BTF_FILE]).remedy("see kernel BTF");
     }

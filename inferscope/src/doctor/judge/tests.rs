@@ -92,6 +92,23 @@ fn nothing_is_complained_about_where_everything_is_there() {
 }
 
 #[test]
+fn a_kernel_that_is_too_old_is_named_with_the_oldest_that_is_not() {
+    let old = with(|f| {
+        f.kernel_release = "5.10.0-28-amd64".into();
+        f.tracker = Err(crate::observe::too_old(&f.kernel_release).unwrap());
+    });
+    let of = |code| old.iter().find(|check| check.code == code).unwrap();
+    assert!(of("tracker").finding.ends_with(": kernel 5.10: the kernel tracker needs 5.13 or later"));
+    assert_eq!(of("tracker").missing, ["a newer kernel"]);
+    for code in ["kernel", "tracker"] {
+        assert!(of(code).remedies[0].starts_with("use Linux 5.13 or later"), "{:?}", of(code));
+    }
+    // With the oldest, and with an old one that has what it takes all the same, nothing is said of it.
+    let oldest = with(|f| f.kernel_release = "5.14.0-427.el9".into());
+    assert_eq!(complaints(&oldest), [""; 0]);
+}
+
+#[test]
 fn every_complaint_has_a_remedy_and_codes_are_unique() {
     let worst = with(|f| {
         f.kernel_release = "5.4.0".into();

@@ -259,4 +259,4 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
 
 #[cfg(test)]
 #[path = "btf/tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -10,7 +10,7 @@ use crate::event::MissedRuns;
 /// The sum over all programs, by what they tell of; `None` where the kernel did not answer for each of them.
 pub(super) fn sum<'a, P: 'a>(
     programs: impl IntoIterator<Item = &'a (&'static str, P)>,
-    mut misses: impl FnMut(&P) -> Option<u64>,
+    mut misses: impl FnMut(&'static str, &P) -> Option<u64>,
 ) -> Option<MissedRuns> {
     let mut sum = MissedRuns::default();
     for (name, program) in programs {
@@ -23,7 +23,7 @@ pub(super) fn sum<'a, P: 'a>(
             // OOM kills.
             _ => &mut sum.others,
         };
-        *of = of.saturating_add(misses(program)?);
+        *of = of.saturating_add(misses(name, program)?);
     }
     Some(sum)
 }
@@ -45,7 +45,7 @@ mod tests {
             ("on_oom", Some(100_000)),
             ("on_wakeup_new", Some(2)),
         ];
-        let told = sum(&programs, |misses| *misses).unwrap();
+        let told = sum(&programs, |_, misses| *misses).unwrap();
         let want =
             MissedRuns { forks: 3, execs: 30, exits: 300, frees: 1_000, moves: 10_000, others: 100_000 };
         assert_eq!(told, want);
@@ -54,14 +54,14 @@ mod tests {
 
     #[test]
     fn a_program_that_the_kernel_does_not_tell_of_leaves_the_sum_unknown() {
-        assert_eq!(sum(&[("on_fork", Some(0)), ("on_exit", None)], |misses| *misses), None);
-        assert_eq!(sum::<()>(&[], |()| None), Some(MissedRuns::default()));
+        assert_eq!(sum(&[("on_fork", Some(0)), ("on_exit", None)], |_, misses| *misses), None);
+        assert_eq!(sum::<()>(&[], |_, ()| None), Some(MissedRuns::default()));
     }
 
     #[test]
     fn every_tracepoint_program_is_known_by_its_name() {
         for (name, _) in super::super::every_tracepoint() {
-            let told = sum(&[(name, ())], |()| Some(1)).unwrap();
+            let told = sum(&[(name, ())], |_, ()| Some(1)).unwrap();
             assert_eq!((told.sum(), told.others == 1), (1, name == "on_oom"), "{name}");
         }
     }

@@ -5,6 +5,7 @@
 
 mod btf;
 mod decode;
+mod kernel;
 mod misses;
 mod object;
 mod offsets;
@@ -20,6 +21,7 @@ use aya_obj::generated::bpf_attach_type;
 use inferscope_common::{Control, MAX_ROOTS, Settings, TaskRecord, Totals, mode};
 
 use self::btf::{Btf, Named};
+use self::kernel::{ForkHook, Hooks, Version};
 use self::object::{Object, ObjectError, Patch};
 use self::offsets::Resolved;
 use self::on_cpu::OnCpus;
@@ -28,6 +30,8 @@ use super::clocks::Look;
 use super::target::Found;
 use crate::event::MissedRuns;
 use crate::units;
+
+pub use kernel::{Version as KernelVersion, too_old};
 
 pub(crate) use decode::{Alive, GroupUsage, Id, Record, What, cpu_of, cputime_adjust};
 
@@ -40,17 +44,16 @@ const MAX_PASSES: usize = 64;
 type Tracepoint = (&'static str, &'static str);
 
 /// Where processes come from and change.
-const BIRTHS: [Tracepoint; 3] = [
-    ("on_exec", "sched_process_exec"),
-    ("on_cgroup_attach", "cgroup_attach_task"),
-    ("on_fork", "sched_process_fork"),
-];
+const BIRTHS: [Tracepoint; 4] = [EXEC, ("on_cgroup_attach", "cgroup_attach_task"), FORK, WAKEUP_NEW];
+const EXEC: Tracepoint = ("on_exec", "sched_process_exec");
+/// One of the two.
+const FORK: Tracepoint = ("on_fork", "sched_process_fork");
+const WAKEUP_NEW: Tracepoint = ("on_wakeup_new", "sched_wakeup_new");
 /// Where they end.
-const DEATHS: [Tracepoint; 2] = [("on_free", "sched_process_free"), ("on_exit", "sched_process_exit")];
+const DEATHS: [Tracepoint; 3] = [("on_free", "sched_process_free"), ("on_switch", "sched_switch"), EXIT];
+const EXIT: Tracepoint = ("on_exit", "sched_process_exit");
 /// Only where the kernel tells the task (6.9 and later).
 const OOM: Tracepoint = ("on_oom", "mark_victim");
-/// Only where the kernel tells the state (5.18 and later).
-const SWITCH: Tracepoint = ("on_switch", "sched_switch");
 
 /// Why the kernel tracker can't be had; each with what would help.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +62,11 @@ pub enum EbpfError {
         "the kernel has no BTF ({0}); it needs CONFIG_DEBUG_INFO_BTF and a readable /sys/kernel/btf/vmlinux"
     )]
     NoBtf(String),
+    /// Named instead of whatever it lacks.
+    #[error("{0}")]
+    TooOld(String),
+    #[error("this kernel's cgroups do not tell what they are below of, so that none can be a target")]
+    NoAncestors,
     #[error("{0}")]
     Offsets(#[from] OffsetsError),
     #[error("the kernel refused it: {0}; it needs root, or CAP_BPF and CAP_PERFMON")]
@@ -104,6 +112,8 @@ fn smallest_ring() -> u32 {
 pub(crate) struct Tracker {
     /// Each tracepoint's program by its name, attached or not any more.
     programs: Vec<(&'static str, OwnedFd)>,
+    /// Those that a test wants not to be attached.
+    skipped: Vec<&'static str>,
     /// Each attached tracepoint's program by its name; closing its link detaches it.
     links: Vec<(&'static str, OwnedFd)>,
     /// The task iterator.
@@ -121,8 +131,15 @@ pub(crate) struct Tracker {
 #[derive(Debug, Clone, Copy)]
 struct KernelTells {
     oom: bool,
-    state: bool,
+    late_execs: bool,
 }
+
+/// For tests: `process_fork` or `wakeup_new`, whatever the version says.
+const FORK_HOOK: &str = "INFERSCOPE_FORK_HOOK";
+/// For tests: names of programs that are not attached, as if the kernel skipped each of their runs.
+const SKIPPED: &str = "INFERSCOPE_SKIPPED_PROGRAMS";
+/// How many those are said to be.
+const SKIPPED_RUNS: u64 = 1_000_000;
 
 const TOTALS: usize = size_of::<Totals>() / size_of::<u64>();
 
@@ -155,11 +172,26 @@ impl Tracker {
             OnCpus::new(program, map.fd().as_fd(), cpus).map_err(|e| e.to_string())
         });
         let links = Vec::new();
-        let mut tracker =
-            Self { programs, links, snapshot, ring, totals, control, page_bytes, kernel, on_cpus };
+        let mut tracker = Self {
+            programs,
+            skipped: Vec::new(),
+            links,
+            snapshot,
+            ring,
+            totals,
+            control,
+            page_bytes,
+            kernel,
+            on_cpus,
+        };
         tracker.identify(target.cgroup.as_ref().map(|c| c.below_own))?;
         tracker.set_mode(mode::MARK)?;
+        let skipped = std::env::var(SKIPPED).unwrap_or_default();
         for (name, program) in &tracker.programs {
+            if skipped.split(',').any(|skipped| skipped == *name) {
+                tracker.skipped.push(name);
+                continue;
+            }
             let link = syscall::attach_tracepoint(program.as_fd()).map_err(refused)?;
             tracker.links.push((name, link));
         }
@@ -255,6 +287,11 @@ impl Tracker {
         self.kernel.oom
     }
 
+    /// Whether execs are found of which no run of the program told.
+    pub(crate) fn tells_late_execs(&self) -> bool {
+        self.kernel.late_execs
+    }
+
     /// Readable when much is waiting.
     pub(crate) fn ring_fd(&self) -> BorrowedFd<'_> {
         self.ring.as_fd()
@@ -286,7 +323,10 @@ impl Tracker {
 
     /// Runs that the kernel skipped so far; `None` where it does not tell.
     pub(crate) fn missed_runs(&self) -> Option<MissedRuns> {
-        misses::sum(&self.programs, |program| syscall::recursion_misses(program.as_fd()).ok())
+        misses::sum(&self.programs, |name, program| {
+            let all = self.skipped.contains(&name).then_some(SKIPPED_RUNS);
+            all.or_else(|| syscall::recursion_misses(program.as_fd()).ok())
+        })
     }
 
     /// No process enters the set any more; deaths are still told.
@@ -299,9 +339,6 @@ impl Tracker {
         self.detach(&DEATHS);
         if self.kernel.oom {
             self.detach(&[OOM]);
-        }
-        if self.kernel.state {
-            self.detach(&[SWITCH]);
         }
     }
 
@@ -321,12 +358,21 @@ struct Loaded {
 }
 
 fn load(settings: &Settings, ring_bytes: u32) -> Result<Loaded, EbpfError> {
+    load_here(settings, ring_bytes).map_err(|error| {
+        let release = rustix::system::uname().release().to_string_lossy().into_owned();
+        too_old(&release).map_or(error, EbpfError::TooOld)
+    })
+}
+
+fn load_here(settings: &Settings, ring_bytes: u32) -> Result<Loaded, EbpfError> {
     let told = read_btf()?;
+    if settings.cgroup_id != 0 && !told.resolved.tells_ancestors() {
+        return Err(EbpfError::NoAncestors);
+    }
     let cpus = on_cpu::possible_cpus().ok_or("the number of CPUs can't be read");
     let settings = Settings {
         cpus: cpus.unwrap_or(0),
         exit_tells_group_dead: u32::from(told.resolved.exit_tells_group_dead),
-        switch_tells_state: u32::from(told.kernel.state),
         ..*settings
     };
     let patch = Patch {
@@ -371,11 +417,13 @@ fn read_btf() -> Result<Told, EbpfError> {
     let bytes = fs::read("/sys/kernel/btf/vmlinux").map_err(|e| EbpfError::NoBtf(e.to_string()))?;
     let btf = Btf::parse(&bytes).map_err(|e| EbpfError::NoBtf(e.to_string()))?;
     let resolved = offsets::resolve(&btf).map_err(|e| EbpfError::Offsets(OffsetsError(e)))?;
-    let kernel = KernelTells { oom: resolved.oom_tells_task, state: resolved.switch_tells_state };
+    let kernel =
+        KernelTells { oom: resolved.oom_tells_task, late_execs: resolved.layout.task_self_exec_id != 0 };
+    let hooks = kernel::hooks(Version::running(), std::env::var(FORK_HOOK).ok().as_deref());
     let find = |kind, name: &str| {
         btf.find(kind, name).ok_or_else(|| EbpfError::Refused(format!("its BTF has no {name}")))
     };
-    let tracepoints = tracepoints(kernel)
+    let tracepoints = tracepoints(kernel, hooks)
         .map(|(program, at)| Ok((program, find(Named::Typedef, &format!("btf_trace_{at}"))?)))
         .collect::<Result<_, EbpfError>>()?;
     Ok(Told { resolved, kernel, tracepoints, task_iterator: find(Named::Func, "bpf_iter_task")? })
@@ -383,15 +431,19 @@ fn read_btf() -> Result<Told, EbpfError> {
 
 /// In the order in which they are attached: what ends a process before what begins one, so that of each
 /// process whose birth is seen the end is seen too.
-fn tracepoints(kernel: KernelTells) -> impl Iterator<Item = Tracepoint> {
-    let optional = kernel.oom.then_some(OOM).into_iter().chain(kernel.state.then_some(SWITCH));
-    optional.chain(DEATHS).chain(BIRTHS)
+fn tracepoints(kernel: KernelTells, hooks: Hooks) -> impl Iterator<Item = Tracepoint> {
+    let unused = if hooks.fork == ForkHook::WakeupNew { FORK } else { WAKEUP_NEW };
+    let again = |tracepoint| hooks.twice.then_some(tracepoint);
+    let oom = kernel.oom.then_some(OOM);
+    let all = oom.into_iter().chain(DEATHS).chain(again(EXIT)).chain(again(EXEC)).chain(BIRTHS);
+    all.filter(move |tracepoint| *tracepoint != unused)
 }
 
 /// Those of any kernel.
 #[cfg(test)]
 fn every_tracepoint() -> impl Iterator<Item = Tracepoint> {
-    tracepoints(KernelTells { oom: true, state: true })
+    let hooks = [ForkHook::ProcessFork, ForkHook::WakeupNew].map(|fork| Hooks { fork, twice: true });
+    hooks.into_iter().flat_map(|hooks| tracepoints(KernelTells { oom: true, late_execs: true }, hooks))
 }
 
 impl From<ObjectError> for EbpfError {

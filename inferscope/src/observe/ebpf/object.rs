@@ -57,8 +57,9 @@ impl Object {
     pub(crate) fn create(bytes: &[u8], patch: &Patch<'_>) -> Result<Self, ObjectError> {
         let mut parsed = aya_obj::Object::parse(bytes)?;
         parsed.patch_map_data(patch.globals.iter().map(|&(name, value)| (name, (value, true))).collect())?;
-        // What `bpf_loop` needs (5.17) has all of them but the last (6.0), which the object can do without.
-        let features = BtfFeatures::new(true, true, true, true, true, true, true, false);
+        // What `bpf_for_each_map_elem` needs (5.13) has the first five. The others came later (tags of declarations
+        // 5.16 and of types 5.17, enums of 64 bits 6.0), and the object can do without.
+        let features = BtfFeatures::new(true, true, true, true, true, false, false, false);
         let types = parsed.fixup_and_sanitize_btf(&features)?.ok_or_else(|| missing("types"))?;
         let btf = syscall::load_btf(&types.to_bytes()).map_err(ObjectError::Types)?;
 

@@ -17,6 +17,13 @@ pub(crate) enum OffsetError {
     Apart(&'static str),
 }
 
+impl Resolved {
+    /// Whether it can be told that a process is in some cgroup.
+    pub(crate) const fn tells_ancestors(&self) -> bool {
+        self.layout.cgroup_ancestors != 0 || self.layout.cgroup_ancestor_ids != 0
+    }
+}
+
 /// What the running kernel looks like.
 pub(crate) struct Resolved {
     pub(crate) layout: Layout,
@@ -24,8 +31,6 @@ pub(crate) struct Resolved {
     pub(crate) exit_tells_group_dead: bool,
     /// `mark_victim` tells the task; before 6.9 it told a pid.
     pub(crate) oom_tells_task: bool,
-    /// `sched_switch` tells `prev_state`; before 5.18 the task's own field did.
-    pub(crate) switch_tells_state: bool,
     /// The run queues are as expected, so that it can be told what runs on a CPU; else the first part that is not.
     pub(crate) on_cpu: Result<(), OffsetError>,
 }
@@ -37,6 +42,7 @@ pub(crate) fn resolve(btf: &Btf<'_>) -> Result<Resolved, OffsetError> {
     let signal = |field| signal_struct.offset(&[field]);
     let (cgroup, mm, upid) = (holder("cgroup")?, holder("mm_struct")?, holder("upid")?);
     let pid = holder("pid")?;
+    let (cgroup_ancestors, cgroup_ancestor_ids) = ancestors(&cgroup);
     let mut layout = Layout {
         task_pid: task("pid")?,
         task_tgid: task("tgid")?,
@@ -58,6 +64,9 @@ pub(crate) fn resolve(btf: &Btf<'_>) -> Result<Resolved, OffsetError> {
         task_maj_flt: task("maj_flt")?,
         task_thread_node: task("thread_node")?,
         task_thread_pid: task("thread_pid")?,
+        task_state: state(&task_struct)?,
+        // Without it, execs of which no run of the program told are not found.
+        task_self_exec_id: task("self_exec_id").unwrap_or(0),
         // `atomic_t`, whose only field is its counter.
         signal_live: signal("live")?,
         signal_nr_threads: signal("nr_threads")?,
@@ -79,8 +88,8 @@ pub(crate) fn resolve(btf: &Btf<'_>) -> Result<Resolved, OffsetError> {
         css_set_dfl_cgrp: holder("css_set")?.offset(&["dfl_cgrp"])?,
         cgroup_kn: cgroup.offset(&["kn"])?,
         cgroup_level: cgroup.offset(&["level"])?,
-        // Pointers since 6.1; before there were only their ids.
-        cgroup_ancestors: cgroup.offset(&["ancestors"])?,
+        cgroup_ancestors,
+        cgroup_ancestor_ids,
         kernfs_node_id: holder("kernfs_node")?.offset(&["id"])?,
         mm_arg_start: mm.offset(&["arg_start"])?,
         mm_arg_end: mm.offset(&["arg_end"])?,
@@ -108,9 +117,22 @@ pub(crate) fn resolve(btf: &Btf<'_>) -> Result<Resolved, OffsetError> {
         layout,
         exit_tells_group_dead: parameters(btf, "btf_trace_sched_process_exit").is_some_and(|n| n >= 3),
         oom_tells_task: parameters(btf, "btf_trace_mark_victim").is_some_and(|n| n >= 3),
-        switch_tells_state: parameters(btf, "btf_trace_sched_switch").is_some_and(|n| n >= 5),
         on_cpu,
     })
+}
+
+/// Pointers since 6.1; before there were only their ids. One of the two is 0, and both on a kernel that can have no
+/// cgroup for its target.
+fn ancestors(cgroup: &Holder<'_>) -> (u32, u32) {
+    match cgroup.offset(&["ancestors"]) {
+        Ok(pointers) => (pointers, 0),
+        Err(_) => (0, cgroup.offset(&["ancestor_ids"]).unwrap_or(0)),
+    }
+}
+
+/// Renamed in 5.14, when it became 32 bits wide; of its 64 before, the lower ones are read.
+fn state(task: &Holder<'_>) -> Result<u32, OffsetError> {
+    task.offset(&["__state"]).or_else(|_| task.offset(&["state"]))
 }
 
 /// The way from a task to every CPU's run queue leads through its group's, which there are with
@@ -163,4 +185,33 @@ impl<'a> Holder<'a> {
 /// tracepoint's private data. `None`: this kernel has no such tracepoint.
 fn parameters(btf: &Btf<'_>, tracepoint: &str) -> Option<usize> {
     btf.parameters(btf.find(Named::Typedef, tracepoint)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::btf::tests::Writer;
+    use super::*;
+
+    /// A struct with these members, 8 bytes each.
+    fn asked<T>(name: &'static str, members: &[&str], ask: impl FnOnce(&Holder<'_>) -> T) -> T {
+        let mut writer = Writer::default();
+        writer.plain_struct(name, members);
+        let bytes = writer.bytes();
+        let btf = Btf::parse(&bytes).unwrap();
+        ask(&Holder::find(&btf, name).unwrap())
+    }
+
+    #[test]
+    fn a_cgroups_ancestors_are_pointers_or_before_6_1_ids_or_not_asked_for() {
+        assert_eq!(asked("cgroup", &["kn", "level", "ancestors"], ancestors), (16, 0));
+        assert_eq!(asked("cgroup", &["kn", "level", "x", "ancestor_ids"], ancestors), (0, 24));
+        assert_eq!(asked("cgroup", &["kn", "level"], ancestors), (0, 0));
+    }
+
+    #[test]
+    fn a_tasks_state_is_found_by_its_old_name_too() {
+        assert_eq!(asked("task_struct", &["a", "__state"], |task| state(task).ok()), Some(8));
+        assert_eq!(asked("task_struct", &["a", "b", "state"], |task| state(task).ok()), Some(16));
+        assert_eq!(asked("task_struct", &["a"], |task| state(task).ok()), None);
+    }
 }

@@ -6,7 +6,7 @@ use super::*;
 
 /// Writes BTF, a type at a time.
 #[derive(Default)]
-struct Writer {
+pub(in super::super) struct Writer {
     types: Vec<u8>,
     strings: Vec<u8>,
     count: u32,
@@ -48,7 +48,14 @@ impl Writer {
         id
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    /// Members of 8 bytes each.
+    pub(in super::super) fn plain_struct(&mut self, name: &str, members: &[&str]) {
+        let at = (0_u32..).map(|i| i * 64);
+        let members: Vec<_> = members.iter().zip(at).map(|(name, bits)| (*name, 0, bits, 0)).collect();
+        self.holder(kind::STRUCT, name, &members);
+    }
+
+    pub(in super::super) fn bytes(&self) -> Vec<u8> {
         file(&self.types, &self.strings)
     }
 }
