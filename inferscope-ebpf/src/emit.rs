@@ -2,7 +2,7 @@
 //!
 //! Owns the ring and the wake-up rule: a record wakes the reader only when much is waiting, since
 //! a wake-up a record costs four times as much as the record (FACTS.md); the reader looks by itself
-//! every 20 ms. A full ring loses the record and counts it, never the counters.
+//! before each sample. A full ring loses the record and counts it, never the counters.
 
 use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},

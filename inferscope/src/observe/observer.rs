@@ -30,8 +30,9 @@ use crate::plan::{ObservePlan, TrackerChoice};
 use crate::privilege::{self, Role};
 use crate::units::Nanos;
 
-/// 20 ms: the ring is read five times before a fork storm could fill it.
-const DRAIN_INTERVAL: Nanos = Nanos::from_millis(20);
+/// A ring a quarter full wakes by itself, and each sample begins with what waits there: this is for long sample
+/// intervals only, as what was moved in has its threads marked when it is read of.
+const DRAIN_INTERVAL: Nanos = Nanos::from_millis(100);
 /// A free comes 17–40 ms after an exit (FACTS.md); one that has not come by then never will.
 const SETTLE_LIMIT: Nanos = Nanos::from_millis(1_000);
 /// CONFIG_HZ is 1,000 at most.
@@ -436,7 +437,7 @@ impl Worker {
         self.find_missed();
         let lossy = self.recover();
         let clocks = self.clocks();
-        self.sample_at(&clocks, lossy)
+        self.sample_at(&clocks, lossy, false)
     }
 
     fn find_newcomers(&mut self) {
@@ -451,13 +452,13 @@ impl Worker {
     }
 
     /// The set at the moment when its clocks were read.
-    fn sample_at(&mut self, clocks: &Clocks, lossy: bool) -> (SetSample, Look) {
+    fn sample_at(&mut self, clocks: &Clocks, lossy: bool, is_last: bool) -> (SetSample, Look) {
         let t = clocks.t;
         if clocks.some_gone {
             // Their ends were told meanwhile.
             self.drain();
         }
-        let look = self.sampler.look(clocks, &mut self.table);
+        let look = self.sampler.look(clocks, is_last, &mut self.table);
         if self.tracker.is_none() {
             for &i in &look.zombies {
                 self.table.found_dead(t, i);
@@ -525,7 +526,7 @@ impl Worker {
             let after = accounting.read();
             accounting.end(before, after, clocks.uncharged);
         }
-        let (last, look) = self.sample_at(&clocks, lossy);
+        let (last, look) = self.sample_at(&clocks, lossy, true);
         let ended = clocks.t;
         self.sampler.note_peaks(&mut self.table);
         let unlisted_living = self.unlisted_living();

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use super::clocks::Clocks;
-use super::proc::handle::{Handle, Reading, Units, Unread};
+use super::proc::handle::{Handle, Reading, Units, Unread, glance};
 use super::pss::Schedule;
 use super::table::Table;
 use crate::clock::Mono;
@@ -62,8 +62,9 @@ impl Sampler {
         }
     }
 
-    /// One look at every living member, whose clocks were read just before.
-    pub(super) fn look(&mut self, clocks: &Clocks, table: &mut Table) -> Look {
+    /// One look at every living member, whose clocks were read just before. A handle of one that was born since the
+    /// last look is opened at the next, or if there is none: in a fork storm few live that long.
+    pub(super) fn look(&mut self, clocks: &Clocks, is_last: bool, table: &mut Table) -> Look {
         let t = clocks.t;
         let mut look = Look::default();
         table.begin_look();
@@ -73,6 +74,9 @@ impl Sampler {
             let total = clocks.total(i);
             let reading = match self.handles.get(&i) {
                 Some(handle) => handle.read(total),
+                None if pid != 0 && !is_last && table.is_newborn(i) => {
+                    glance(pid, self.units.start_ticks(start), total, self.units)
+                }
                 None => self.first_look(i, Named { pid, start }, total, table),
             };
             match reading {
@@ -173,5 +177,66 @@ impl Sampler {
     /// A reading apart from the handles kept.
     pub(super) fn read(&self, pid: u32, start: u64) -> Result<Reading, Unread> {
         Handle::open(pid, Some(self.units.start_ticks(start)), self.units)?.read(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Birth;
+    use crate::observe::clocks::{self, Kernel, Tick};
+    use crate::observe::ebpf::{Id, Record, What};
+
+    struct Charged;
+
+    impl Kernel for Charged {
+        fn look(&mut self) -> Option<clocks::Look> {
+            None
+        }
+
+        fn clock(&mut self, _pid: u32) -> Option<Nanos> {
+            Some(Nanos(1_000))
+        }
+
+        fn now(&mut self) -> Mono {
+            Mono(1)
+        }
+    }
+
+    fn clocks(table: &Table) -> Clocks {
+        let tick = Tick { length: Nanos::from_millis(4), longest: Nanos::from_millis(4) };
+        clocks::read(&table.members(), tick, &mut Charged)
+    }
+
+    /// A child of this process, as the kernel tells of its birth.
+    fn born(table: &mut Table, pid: u32) {
+        let start = procfs::process::Process::new(pid as i32).unwrap().stat().unwrap().starttime;
+        let start_boottime_ns = start * (1_000_000_000 / procfs::ticks_per_second());
+        let what = What::Fork { parent: std::process::id(), cgroup_id: 0, comm: "born".into() };
+        table.apply(Record { t: Mono(0), id: Id { host_pid: pid, start_boottime_ns }, pid, what });
+    }
+
+    #[test]
+    fn a_handle_is_opened_for_what_lives_at_two_looks_or_at_the_last() {
+        for (looks, handles) in [(&[false][..], 0), (&[false, false], 1), (&[true], 1), (&[false, true], 1)] {
+            let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+            let (mut sampler, mut table) = (Sampler::new(), Table::new(8));
+            born(&mut table, child.id());
+            let mut counted = Vec::new();
+            for &is_last in looks {
+                let look = sampler.look(&clocks(&table), is_last, &mut table);
+                counted.push((look.processes, look.threads, look.rss_bytes > 0));
+            }
+            let opened = sampler.handles.len();
+            child.kill().unwrap();
+            child.wait().unwrap();
+            // It counts in each of them all the same.
+            assert_eq!(counted, vec![(1, 1, true); looks.len()], "{looks:?}");
+            assert_eq!(opened, handles, "{looks:?}");
+            let (records, _) = table.finish(true, true);
+            assert_eq!(records[0].birth, Birth::Forked);
+            assert_eq!(records[0].times_sampled as usize, looks.len());
+            assert_eq!(records[0].exe.is_some(), handles == 1, "{looks:?}: {:?}", records[0]);
+        }
     }
 }

@@ -347,6 +347,12 @@ impl Table {
         self.entries.get(i).is_some_and(|e| e.record.times_sampled > 0 && e.record.comm != reading.comm)
     }
 
+    /// The kernel told of its birth, and no sample has seen it.
+    pub(crate) fn is_newborn(&self, i: usize) -> bool {
+        let told = |e: &Entry| e.record.birth == Birth::Forked && e.record.host_pid.is_some();
+        self.entries.get(i).is_some_and(|e| told(e) && e.record.times_sampled == 0)
+    }
+
     /// What it runs, as /proc tells; what the kernel told of an exec is left.
     pub(crate) fn identify(&mut self, i: usize, exe: Option<String>, argv: Option<Vec<String>>) {
         if let Some(entry) = self.entries.get_mut(i).filter(|e| e.record.execs == 0) {

@@ -5,7 +5,7 @@
 //! open, a tick costs two reads and a clock.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 
 use procfs::ProcError;
 use procfs::process::Process;
@@ -47,9 +47,15 @@ const STAT_BYTES: usize = 1_280;
 #[derive(Debug)]
 pub(crate) struct Handle {
     process: Process,
+    files: Files,
+    units: Units,
+}
+
+/// The two that every tick reads.
+#[derive(Debug)]
+struct Files {
     stat: File,
     statm: File,
-    units: Units,
 }
 
 /// One look at a living process.
@@ -87,21 +93,26 @@ impl From<ProcError> for Unread {
     }
 }
 
+impl From<io::Error> for Unread {
+    fn from(error: io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::ENOENT | libc::ESRCH) => Self::Gone,
+            _ => Self::Refused,
+        }
+    }
+}
+
 impl Handle {
     /// Opens the process that has `pid` now; `start_ticks`, where known, must be its start.
     pub(crate) fn open(pid: u32, start_ticks: Option<u64>, units: Units) -> Result<Self, Unread> {
         let pid = i32::try_from(pid).map_err(|_| Unread::Gone)?;
-        let unread = |error| match Unread::from(error) {
-            // Asked only where it can be: elsewhere the one that lives has the pid of one that is gone.
-            Unread::Gone if units.proc_hides && lives(pid.cast_unsigned()) => Unread::Refused,
-            unread => unread,
-        };
+        let unread = |error| gone_or_hidden(Unread::from(error), pid, units);
         let process = Process::new(pid).map_err(unread)?;
         let open = |name| process.open_relative(name).map_err(unread);
-        let (stat, statm) = (open("stat")?, open("statm")?);
-        let handle = Self { process, stat, statm, units };
+        let files = Files { stat: open("stat")?, statm: open("statm")? };
+        let handle = Self { process, files, units };
         let mut buffer = [0; STAT_BYTES];
-        let found = handle.stat(&mut buffer)?.start_ticks;
+        let found = handle.files.stat(&mut buffer)?.start_ticks;
         if start_ticks.is_some_and(|expected| expected != found) {
             return Err(Unread::Gone);
         }
@@ -111,29 +122,7 @@ impl Handle {
     /// `total`: what its CPU clock has told, corrected; else it is read here.
     pub(crate) fn read(&self, total: Option<Nanos>) -> Result<Reading, Unread> {
         let ran = total.or_else(|| cpu_clock(self.process.pid));
-        let mut buffer = [0; STAT_BYTES];
-        let statm = read(&self.statm, &mut buffer)?;
-        let rss_pages = stat::resident_pages(statm).ok_or(Unread::Refused)?;
-        // Read last: it succeeds only while the process exists, so the clock above was its own.
-        let stat = self.stat(&mut buffer)?;
-        let ticks = |t| ticks_to_nanos(t, self.units.ticks_per_second);
-        let (user, system) = (ticks(stat.utime_ticks), ticks(stat.stime_ticks));
-        let cpu = ran.map_or(CpuTime { user, system }, |total| cputime_adjust(user.0, system.0, total.0));
-        Ok(Reading {
-            ppid: stat.ppid,
-            zombie: matches!(stat.state, b'Z' | b'X'),
-            comm: String::from_utf8_lossy(stat.comm).into_owned(),
-            threads: stat.threads,
-            rss_bytes: pages_to_bytes(rss_pages, self.units.page_bytes),
-            cpu,
-            waited: CpuTime { user: ticks(stat.cutime_ticks), system: ticks(stat.cstime_ticks) },
-            minor_faults: stat.minor_faults,
-            major_faults: stat.major_faults,
-        })
-    }
-
-    fn stat<'b>(&self, buffer: &'b mut [u8; STAT_BYTES]) -> Result<Stat<'b>, Unread> {
-        stat::stat(read(&self.stat, buffer)?).ok_or(Unread::Refused)
+        self.files.read(ran, self.units).map(|(reading, _)| reading)
     }
 
     /// Command line and executable: what exec events would have told, for those born before.
@@ -167,6 +156,64 @@ impl Handle {
         let mut bytes = Vec::new();
         self.process.open_relative(file).ok()?.read_to_end(&mut bytes).ok()?;
         Some(bytes)
+    }
+}
+
+impl Files {
+    /// With its start, in ticks.
+    fn read(&self, ran: Option<Nanos>, units: Units) -> Result<(Reading, u64), Unread> {
+        let mut buffer = [0; STAT_BYTES];
+        let statm = read(&self.statm, &mut buffer)?;
+        let rss_pages = stat::resident_pages(statm).ok_or(Unread::Refused)?;
+        // Read last: it succeeds only while the process exists, so the clock above was its own.
+        let stat = self.stat(&mut buffer)?;
+        let ticks = |t| ticks_to_nanos(t, units.ticks_per_second);
+        let (user, system) = (ticks(stat.utime_ticks), ticks(stat.stime_ticks));
+        let cpu = ran.map_or(CpuTime { user, system }, |total| cputime_adjust(user.0, system.0, total.0));
+        let reading = Reading {
+            ppid: stat.ppid,
+            zombie: matches!(stat.state, b'Z' | b'X'),
+            comm: String::from_utf8_lossy(stat.comm).into_owned(),
+            threads: stat.threads,
+            rss_bytes: pages_to_bytes(rss_pages, units.page_bytes),
+            cpu,
+            waited: CpuTime { user: ticks(stat.cutime_ticks), system: ticks(stat.cstime_ticks) },
+            minor_faults: stat.minor_faults,
+            major_faults: stat.major_faults,
+        };
+        Ok((reading, stat.start_ticks))
+    }
+
+    fn stat<'b>(&self, buffer: &'b mut [u8; STAT_BYTES]) -> Result<Stat<'b>, Unread> {
+        stat::stat(read(&self.stat, buffer)?).ok_or(Unread::Refused)
+    }
+}
+
+/// One reading without a handle to keep: half of what opening one takes. For a process that most likely ends before
+/// the next tick.
+pub(crate) fn glance(
+    pid: u32,
+    start_ticks: u64,
+    total: Option<Nanos>,
+    units: Units,
+) -> Result<Reading, Unread> {
+    let pid = i32::try_from(pid).map_err(|_| Unread::Gone)?;
+    let open = |name: &str| {
+        let file = File::open(format!("/proc/{pid}/{name}"));
+        file.map_err(|e| gone_or_hidden(Unread::from(e), pid, units))
+    };
+    // The first is also read last, and has the start: what lies in between is the same process's.
+    let files = Files { stat: open("stat")?, statm: open("statm")? };
+    let (reading, found) = files.read(total.or_else(|| cpu_clock(pid)), units)?;
+    if found == start_ticks { Ok(reading) } else { Err(Unread::Gone) }
+}
+
+/// Asked only where it can be: elsewhere the one that lives has the pid of one that is gone.
+fn gone_or_hidden(unread: Unread, pid: i32, units: Units) -> Unread {
+    if unread == Unread::Gone && units.proc_hides && lives(pid.cast_unsigned()) {
+        Unread::Refused
+    } else {
+        unread
     }
 }
 
@@ -232,6 +279,28 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(handle.read(None), Err(Unread::Gone));
+    }
+
+    #[test]
+    fn a_glance_tells_what_a_handle_tells_and_of_nobody_else() {
+        let units = Units::of_this_machine();
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let start = Process::new(child.id() as i32).unwrap().stat().unwrap().starttime;
+        let handle = Handle::open(child.id(), Some(start), units).unwrap();
+        let total = Some(Nanos(5));
+        let (glance, mut read) = (glance(child.id(), start, total, units), handle.read(total));
+        // It may have executed its program between the two.
+        if let (Ok(glance), Ok(read)) = (&glance, &mut read) {
+            (read.comm, read.rss_bytes) = (glance.comm.clone(), glance.rss_bytes);
+            (read.minor_faults, read.major_faults) = (glance.minor_faults, glance.major_faults);
+        }
+        let other = super::glance(child.id(), start + 1, total, units);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(glance.as_ref().is_ok_and(|g| g.rss_bytes > 0 && g.threads == 1), "{glance:?}");
+        assert_eq!(glance, read);
+        assert_eq!(other, Err(Unread::Gone));
+        assert_eq!(super::glance(child.id(), start, total, units), Err(Unread::Gone));
     }
 
     #[test]
