@@ -15,7 +15,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::{plan, secrets};
 
 pub use load::{ApiArg, ArrivalArg, LoadArgs};
-pub use usage::{manual, parse};
+pub use usage::{Answer, manual, parse};
 
 const NOTES: &str = "\
 `inferscope --help` has every flag, and examples.";
@@ -43,21 +43,23 @@ Examples:
 
 Exit codes:
   0 ok · 1 internal failure · 2 usage · 3 nothing measured · 4 service level missed (--fail-on-slo)
-  5 a privilege asked for by name is missing · 130 interrupted, the report of what was measured still written";
+  5 a privilege asked for by name is missing · 130 interrupted (SIGINT, SIGTERM, SIGHUP, SIGQUIT), the report of what
+  was measured still written; where nothing was, an older report in its place is left as it was";
 
 const EXEC_NOTES: &str = "\
 Without --endpoint the command is observed until it ends, or for --duration. With it, the load begins when the
 endpoint answers and the command is ended after it: SIGTERM, --grace, SIGKILL, for all that it started.
 
 The command runs in a cgroup of its own where one can be made, which is removed afterwards. What it leaves
-running when it ends by itself is left running. Signals sent to inferscope reach it; SIGINT or SIGTERM ends the
-run too, and a second one kills the command. Where inferscope itself is killed, the command is ended.
+running when it ends by itself is left running. Signals sent to inferscope reach it; SIGINT, SIGTERM, SIGHUP and
+SIGQUIT end the run too, with all that the command left, and a second one kills it. Where inferscope itself is
+killed, the command is ended.
 
 Standard output is the report's alone: the command's goes to standard error, or where --command-output says.
 
 Exit codes: 0 when the run was measured, however the command ended (see target.exit in the report, and stderr);
 2 when it can't be run; 3 when it ended, or the time was up, before the endpoint answered; 4 where --fail-on-slo was
-missed; 130 after SIGINT or SIGTERM, the report still written.
+missed; 130 after a signal, the report still written.
 
 Examples:
   inferscope exec -- make -j8
@@ -106,6 +108,14 @@ pub enum Command {
     /// The short-lived process that the demo's workers run for each request
     #[command(hide = true, name = "demo-helper")]
     DemoHelper,
+}
+
+impl Command {
+    /// Whether a report comes of it, which a signal must not cost.
+    #[must_use]
+    pub const fn measures(&self) -> bool {
+        matches!(self, Self::Profile(_) | Self::Observe(_) | Self::Exec(_) | Self::Demo(_))
+    }
 }
 
 #[derive(Debug, Clone, Args)]
@@ -274,9 +284,27 @@ pub struct OutputArgs {
     /// Print the JSON report instead of the text
     #[arg(long, env = "INFERSCOPE_JSON", help_heading = "Output")]
     pub json: bool,
-    /// Write the JSON report to FILE as well
+    /// Write the JSON report to FILE as well, the text where it ends in .txt
+    ///
+    /// Can be given several times.
+    /// A file is replaced by a whole new one when the report is complete: until then, and where the disk is full, an
+    /// older report stays. A symbolic link is kept, and what it leads to is replaced. - is standard output, for the
+    /// JSON. A FIFO needs its reader first.
     #[arg(short, long, value_name = "FILE", env = "INFERSCOPE_OUTPUT", help_heading = "Output")]
-    pub output: Option<PathBuf>,
+    pub output: Vec<PathBuf>,
+    /// Who may read and write the files of -o, as chmod(1) takes it in octal
+    ///
+    /// A report names processes, paths and arguments.
+    #[arg(
+        long,
+        value_name = "MODE",
+        default_value = "0600",
+        value_parser = plan::parse_mode,
+        env = "INFERSCOPE_REPORT_MODE",
+        hide_short_help = true,
+        help_heading = "Output"
+    )]
+    pub report_mode: u32,
     /// Print no progress and no hints
     #[arg(long, env = "INFERSCOPE_QUIET", help_heading = "Output")]
     pub quiet: bool,

@@ -2,13 +2,22 @@
 //!
 //! Owns every byte that is written there, all of it cleaned and without the secrets that are known: warnings, errors, lines of progress, the developers' log and a
 //! panic's message. A write that fails is no failure of the run: who closed standard error, or filled its disk, wants
-//! to hear nothing. Decides nothing of what is said. Called by `main`, `run`, `cli` and `demo`.
+//! to hear nothing, and for who does not read it nobody waits. Decides nothing of what is said. Called by `main`, `run`, `cli` and `demo`.
 
 use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::clean::clean;
 use crate::secrets::Known;
+
+/// For who reads standard error. A load waits meanwhile.
+const PATIENCE: Duration = Duration::from_secs(1);
+const NONE: Duration = Duration::ZERO;
 
 /// A line, or several.
 pub fn say(text: &str) {
@@ -35,7 +44,28 @@ static HIDDEN: RwLock<Known> = RwLock::new(Known::none());
 /// In one piece, so that the lines of several threads do not mix.
 fn put(text: &str) {
     let known = HIDDEN.read().unwrap_or_else(PoisonError::into_inner).clone();
-    let _ = std::io::stderr().lock().write_all(clean(&known.mask(text)).as_bytes());
+    let stderr = std::io::stderr();
+    if is_taken(stderr.as_fd()) {
+        let _ = stderr.lock().write_all(clean(&known.mask(text)).as_bytes());
+    }
+}
+
+/// Whether somebody reads it, as a pipe may be full for ever. Whoever did not in a second is not waited for again.
+fn is_taken(stderr: BorrowedFd<'_>) -> bool {
+    static GIVEN_UP: AtomicBool = AtomicBool::new(false);
+    let patience = if GIVEN_UP.load(Ordering::Relaxed) { NONE } else { PATIENCE };
+    let limit = Instant::now() + patience;
+    loop {
+        let left = Timespec::try_from(limit.saturating_duration_since(Instant::now())).ok();
+        match poll(&mut [PollFd::from_borrowed_fd(stderr, PollFlags::OUT)], left.as_ref()) {
+            Err(rustix::io::Errno::INTR) => {}
+            ready => {
+                let is_taken = !matches!(ready, Ok(0));
+                GIVEN_UP.store(!is_taken, Ordering::Relaxed);
+                return is_taken;
+            }
+        }
+    }
 }
 
 /// A panic's message takes the same way as all else; the backtrace comes where one is asked for.

@@ -21,7 +21,6 @@ mod janitor;
 mod members;
 mod passing;
 mod places;
-mod signals;
 mod wire;
 
 use std::ffi::{CString, OsString};
@@ -36,13 +35,13 @@ use tokio::io::unix::AsyncFd;
 use crate::clock::Mono;
 use crate::event::ExitStatus;
 use crate::privilege;
+use crate::signals::{Mask, Signals};
 use crate::units::Nanos;
 
 use enclosure::Enclosure;
 use gated::Program;
 use members::Members;
 use passing::{PASSED_ON, Passing, Wish};
-use signals::{Mask, SignalFd};
 use wire::{Channel, Reply, Request};
 
 pub use wire::Placed;
@@ -72,11 +71,11 @@ impl LaunchError {
 
 /// A command that was forked.
 #[derive(Debug)]
-pub struct Launched {
+pub struct Launched<'s> {
     command: String,
     /// `None` once it was closed.
     channel: Option<Channel>,
-    signals: SignalFd,
+    signals: &'s Signals,
     janitor: Pid,
     pid: u32,
     pidfd: OwnedFd,
@@ -91,7 +90,7 @@ pub enum Happened {
     /// The answer to [`Launched::end`] and [`Launched::kill`]: all is gone but this many processes, which
     /// could not be killed.
     Cleared { left: u32 },
-    /// SIGINT or SIGTERM: the run is over. The command has been told.
+    /// SIGINT, SIGTERM, SIGHUP or SIGQUIT: the run is over. The command has been told.
     Interrupted,
     /// The same once more.
     InterruptedAgain,
@@ -99,16 +98,20 @@ pub enum Happened {
     JanitorLost,
 }
 
-impl Launched {
+impl<'s> Launched<'s> {
     /// Forks the command, which waits for [`Self::open_gate`], in a cgroup of its own where one can be made.
     /// Both its output streams go to `output`; without one its standard output goes to standard error.
     ///
-    /// From here on SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2 and SIGWINCH only reach
-    /// [`Watch::next`].
+    /// From here on what `signals` keeps back, and SIGUSR1, SIGUSR2 and SIGWINCH, only reach [`Watch::next`].
     ///
     /// # Errors
     /// [`LaunchError`]. The calling process must have a single thread.
-    pub fn start(argv: &[OsString], output: Option<File>, grace: Nanos) -> Result<Self, LaunchError> {
+    pub fn start(
+        argv: &[OsString],
+        output: Option<File>,
+        grace: Nanos,
+        signals: &'s Signals,
+    ) -> Result<Self, LaunchError> {
         let command = argv.first().map(|c| c.to_string_lossy().into_owned()).unwrap_or_default();
         let system = |what: &str, source: io::Error| LaunchError::System {
             command: command.clone(),
@@ -120,9 +123,14 @@ impl Launched {
         let argv =
             argv.collect::<Result<Vec<_>, _>>().map_err(|e| system("an argument holds a NUL", e.into()))?;
         let (channel, theirs) = Channel::pair().map_err(|e| system("there is no socket for it", e))?;
+        // Before the command can be there: what comes now is for it too.
+        signals
+            .add(&PASSED_ON.map(rustix::process::Signal::as_raw))
+            .map_err(|e| system("signals can't be read", e))?;
+        let program = Program { argv, output, mask: signals.before() };
+        let order = janitor::Order { program, grace, pid: std::process::id() };
+        // The janitor hears of none.
         let mask = Mask::block_all();
-        let order =
-            janitor::Order { program: Program { argv, output, mask }, grace, pid: std::process::id() };
         // SAFETY: this process has a single thread, so no lock can be held by a thread that the child does
         // not have, and the child may run any code.
         let forked = unsafe { libc::fork() };
@@ -133,8 +141,7 @@ impl Launched {
             unsafe { libc::_exit(0) };
         }
         let failed = io::Error::last_os_error();
-        let passed_on = PASSED_ON.map(rustix::process::Signal::as_raw);
-        mask.with(&passed_on).apply();
+        mask.apply();
         drop((theirs, order));
         let janitor =
             Pid::from_raw(forked.max(0)).ok_or_else(|| system("its janitor can't be forked", failed))?;
@@ -143,13 +150,12 @@ impl Launched {
         let result = (|| match ready {
             Ok(Some(Reply::Ready { pid, cgroup, left })) => {
                 privilege::note(left);
-                let signals = SignalFd::new(&passed_on).map_err(|e| system("signals can't be read", e))?;
                 let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
                 let pidfd =
                     raw.ok_or(rustix::io::Errno::SRCH).and_then(|p| pidfd_open(p, PidfdFlags::empty()));
                 let pidfd =
                     pidfd.map_err(|e| system("it can't be held (pidfd_open, Linux 5.3)", e.into()))?;
-                Ok((pid, cgroup, signals, pidfd))
+                Ok((pid, cgroup, pidfd))
             }
             Ok(Some(Reply::NotForked { what, errno })) => {
                 Err(system(&what, io::Error::from_raw_os_error(errno)))
@@ -158,7 +164,7 @@ impl Launched {
             Err(e) => Err(system("its janitor can't be heard", e)),
         })();
         match result {
-            Ok((pid, cgroup, signals, pidfd)) => {
+            Ok((pid, cgroup, pidfd)) => {
                 Ok(Self { command, channel: Some(channel), signals, janitor, pid, pidfd, cgroup })
             }
             Err(e) => {
@@ -264,7 +270,7 @@ impl Launched {
     }
 }
 
-impl Drop for Launched {
+impl Drop for Launched<'_> {
     fn drop(&mut self) {
         self.leave();
     }
@@ -273,7 +279,7 @@ impl Drop for Launched {
 /// The command and the signals, in the order of their coming.
 #[derive(Debug)]
 pub struct Watch<'a> {
-    launched: &'a Launched,
+    launched: &'a Launched<'a>,
     channel: AsyncFd<std::os::fd::BorrowedFd<'a>>,
     signals: AsyncFd<std::os::fd::BorrowedFd<'a>>,
     passing: Passing,
@@ -302,7 +308,7 @@ impl Watch<'_> {
     }
 }
 
-async fn heard(readable: &AsyncFd<std::os::fd::BorrowedFd<'_>>, launched: &Launched) -> Option<Happened> {
+async fn heard(readable: &AsyncFd<std::os::fd::BorrowedFd<'_>>, launched: &Launched<'_>) -> Option<Happened> {
     // A runtime that is ending tells no more.
     let mut ready = readable.readable().await.ok()?;
     let channel = launched.channel.as_ref()?;
@@ -317,11 +323,11 @@ async fn heard(readable: &AsyncFd<std::os::fd::BorrowedFd<'_>>, launched: &Launc
 
 async fn wished(
     readable: &AsyncFd<std::os::fd::BorrowedFd<'_>>,
-    launched: &Launched,
+    launched: &Launched<'_>,
     passing: &mut Passing,
 ) -> Option<Wish> {
     let mut ready = readable.readable().await.ok()?;
-    let signalled = ready.try_io(|_| launched.signals.read()).ok()?.ok()?;
+    let signalled = ready.try_io(|_| launched.signals.next()).ok()?.ok()?;
     let verdict = passing.verdict(signalled, Mono::now());
     if let Some(signal) = verdict.pass_on {
         // By the janitor, as the command may have become another user. It may have ended.

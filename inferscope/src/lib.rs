@@ -24,4 +24,5 @@ pub mod privilege;
 pub mod report;
 pub mod run;
 pub mod secrets;
+pub mod signals;
 pub mod units;

@@ -2,24 +2,47 @@
 
 #![deny(clippy::print_stderr, clippy::print_stdout, clippy::dbg_macro)]
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::CommandFactory;
-use inferscope::cli::{self, Cli, Command, DemoArgs, DoctorArgs, ExecArgs, ObserveCommandArgs, ProfileArgs};
+use inferscope::cli::{
+    self, Answer, Cli, Command, DemoArgs, DoctorArgs, ExecArgs, ObserveCommandArgs, ProfileArgs,
+};
 use inferscope::plan::{self, Environment, PlanError};
 use inferscope::run::{self, RunError, exit};
+use inferscope::signals::Signals;
 use inferscope::{console, demo, privilege, report, secrets};
 
 fn main() -> ExitCode {
+    // First, so that no signal ends a run without its report.
+    let signals = Signals::block();
     // Nothing of the caller's is looked at with what the caller has not.
     privilege::begin();
     console::take_panics();
-    run::begin();
-    let cli = match cli::parse() {
-        Ok(cli) => cli,
-        Err(code) => return ExitCode::from(code),
+    let signals = match signals {
+        Ok(signals) => signals,
+        Err(e) => {
+            let why = format!("signals can't be read: {e}\n  check the limit of open files (ulimit -n)");
+            return ExitCode::from(fail(&why, exit::INTERNAL));
+        }
     };
+    run::begin();
+    ExitCode::from(match cli::parse() {
+        Ok(cli) => command(cli, &signals),
+        Err(answer) => {
+            signals.restore();
+            match answer {
+                Answer::Asked(text) => print(text.as_bytes()),
+                Answer::Mistake(text) => {
+                    console::say(&text);
+                    exit::USAGE
+                }
+            }
+        }
+    })
+}
+
+fn command(cli: Cli, signals: &Signals) -> u8 {
     let argv: Vec<String> = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
     let library = match &cli.command {
         None => cli.profile.observe.nvml_lib.as_deref(),
@@ -30,7 +53,7 @@ fn main() -> ExitCode {
         Some(_) => None,
     };
     if let Err(e) = privilege::refuse_library(library) {
-        return ExitCode::from(fail(&e, exit::USAGE));
+        return fail(&e, exit::USAGE);
     }
     if !matches!(
         cli.command,
@@ -44,12 +67,15 @@ fn main() -> ExitCode {
     ) {
         privilege::as_caller();
     }
-    let code = match cli.command {
-        None => profile(&cli.profile, &argv),
-        Some(Command::Profile(args)) => profile(&args, &argv),
-        Some(Command::Observe(args)) => observe(&args, &argv),
-        Some(Command::Exec(args)) => exec(&args, &argv),
-        Some(Command::Demo(args)) => run_demo(&args, &argv),
+    if cli.command.as_ref().is_some_and(|command| !command.measures()) {
+        signals.restore();
+    }
+    match cli.command {
+        None => profile(&cli.profile, &argv, signals),
+        Some(Command::Profile(args)) => profile(&args, &argv, signals),
+        Some(Command::Observe(args)) => observe(&args, &argv, signals),
+        Some(Command::Exec(args)) => exec(&args, &argv, signals),
+        Some(Command::Demo(args)) => run_demo(&args, &argv, signals),
         Some(Command::Doctor(args)) => doctor(&args),
         Some(Command::Schema) => print(report::json_schema().as_bytes()),
         Some(Command::Completions { shell }) => {
@@ -72,47 +98,46 @@ fn main() -> ExitCode {
             demo::helper();
             exit::OK
         }
-    };
-    ExitCode::from(code)
+    }
 }
 
-fn profile(args: &ProfileArgs, argv: &[String]) -> u8 {
+fn profile(args: &ProfileArgs, argv: &[String], signals: &Signals) -> u8 {
     console::start_log();
     let env = environment(&args.load.api_key_env);
     console::hide(plan::known(Some(&args.load), args.output.redact.into(), &env));
     match plan::profile(args, &env, argv) {
-        Ok(plan) => outcome(run::profile(&plan)),
+        Ok(plan) => outcome(run::profile(&plan, signals)),
         Err(e) => fail(&e, exit::USAGE),
     }
 }
 
-fn observe(args: &ObserveCommandArgs, argv: &[String]) -> u8 {
+fn observe(args: &ObserveCommandArgs, argv: &[String], signals: &Signals) -> u8 {
     console::start_log();
     let env = environment("OPENAI_API_KEY");
     console::hide(plan::known(None, args.output.redact.into(), &env));
     match plan::observe(args, &env, argv) {
-        Ok(plan) => outcome(run::observe(&plan)),
+        Ok(plan) => outcome(run::observe(&plan, signals)),
         Err(e) => fail(&e, exit::USAGE),
     }
 }
 
-fn exec(args: &ExecArgs, argv: &[String]) -> u8 {
+fn exec(args: &ExecArgs, argv: &[String], signals: &Signals) -> u8 {
     console::start_log();
     let env = environment(&args.load.api_key_env);
     console::hide(plan::known(Some(&args.load), args.output.redact.into(), &env));
     match plan::exec(args, &env, argv) {
-        Ok(plan) => outcome(run::exec(&plan)),
+        Ok(plan) => outcome(run::exec(&plan, signals)),
         Err(e) => fail(&e, exit::USAGE),
     }
 }
 
-fn run_demo(args: &DemoArgs, argv: &[String]) -> u8 {
+fn run_demo(args: &DemoArgs, argv: &[String], signals: &Signals) -> u8 {
     console::start_log();
     let env = environment("OPENAI_API_KEY");
     console::hide(plan::known(None, args.output.redact.into(), &env));
     let server = ["--workers".to_owned(), args.workers.to_string()];
     let result: Result<_, PlanError> =
-        run::demo(&server, |port, wrapper_pid| plan::demo(args, (port, wrapper_pid), &env, argv));
+        run::demo(&server, signals, |port, wrapper_pid| plan::demo(args, (port, wrapper_pid), &env, argv));
     match result {
         Ok(run) => outcome(run),
         Err(e) => fail(&e, exit::USAGE),
@@ -163,11 +188,15 @@ fn drawn_seed() -> u64 {
     std::hash::RandomState::new().hash_one(0u8) >> 11
 }
 
+/// Past std's buffer, whose failures at the end nobody would hear of.
 fn print(bytes: &[u8]) -> u8 {
-    match std::io::stdout().write_all(bytes) {
+    match run::print(bytes) {
         Ok(()) => exit::OK,
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => exit::OK,
-        Err(e) => fail(&e, exit::INTERNAL),
+        Err(e) => fail(
+            &format_args!("can't write to stdout: {e}\n  send it to where there is room"),
+            exit::INTERNAL,
+        ),
     }
 }
 

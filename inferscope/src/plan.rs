@@ -8,9 +8,9 @@ mod endpoint;
 mod exec;
 mod load;
 mod observe;
+mod output;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 
 use crate::cli;
 use crate::secrets::{self, Known, Redact};
@@ -20,6 +20,9 @@ pub use endpoint::Endpoint;
 pub use exec::{CommandOutput, CommandPlan};
 pub use load::{Api, Arrival, HttpPlan, LoadPlan, PromptPlan, Secret, Shape, Slo, Sweep, SweepOver};
 pub use observe::{GpuChoice, ObservePlan, Price, TargetPlan, TrackerChoice};
+pub use output::{ColorChoice, OutputFile, OutputForm, OutputPlan, parse_mode};
+
+use output::output;
 
 /// One run, decided.
 #[derive(Debug, Clone)]
@@ -36,28 +39,6 @@ pub struct Plan {
     pub output: OutputPlan,
     /// As typed, secrets masked.
     pub argv: Vec<String>,
-}
-
-/// Where the report goes.
-#[derive(Debug, Clone)]
-pub struct OutputPlan {
-    /// JSON on stdout instead of text.
-    pub json: bool,
-    /// JSON into this file as well.
-    pub file: Option<PathBuf>,
-    /// No report text on stdout, no progress.
-    pub quiet: bool,
-    pub color: ColorChoice,
-    pub redact: Redact,
-    /// What no text may hold.
-    pub known: Known,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ColorChoice {
-    Auto,
-    Always,
-    Never,
 }
 
 /// Arguments that make no plan. Exit 2.
@@ -214,17 +195,6 @@ pub fn demo(
         output: output(&args.output, known(None, args.output.redact.into(), env)),
         argv: run_argv(argv, args.output.redact.into()),
     })
-}
-
-fn output(args: &cli::OutputArgs, known: Known) -> OutputPlan {
-    OutputPlan {
-        json: args.json,
-        file: args.output.clone(),
-        quiet: args.quiet,
-        color: args.color.into(),
-        redact: args.redact.into(),
-        known,
-    }
 }
 
 /// What of the arguments and the environment may be in no text.

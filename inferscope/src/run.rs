@@ -12,27 +12,32 @@ mod host;
 mod output;
 mod progress;
 mod sending;
+mod waiting;
+
+use std::os::fd::AsFd as _;
 
 use crate::analysis::{self, Measured, TargetFound};
 use crate::clock::{Mono, Origin};
 use crate::demo::{DemoError, Wrapped};
 use crate::event::Observation;
 use crate::launch::LaunchError;
-use crate::load::{Driver, LoadError, Served};
+use crate::load::{LoadError, Served};
 use crate::observe::gpu::{GpuError, Poller};
 use crate::observe::target::{self, Found, TargetError};
 use crate::observe::{ObserveError, Observer};
 use crate::plan::{LoadPlan, Plan, TargetPlan};
 use crate::privilege::{self, Role};
 use crate::report::model::{Level, Mode, Validity};
+use crate::signals::Signals;
 use crate::units::Nanos;
 
 use apart::{Errands, apart};
 use gathered::Gathered;
 use sending::{Drive, all_failed, said_of};
+use waiting::{Waiting, unless_stopped};
 
 pub use exec::run as exec;
-pub use output::{OutputError, Sink};
+pub use output::{OutputError, Refused, Sink, print};
 
 /// Exit codes of CONTRACT.md.
 pub mod exit {
@@ -73,6 +78,12 @@ pub enum RunError {
     NotReady(String),
     #[error("no measured request succeeded ({failed} failed): {example}\n  {remedy}")]
     AllFailed { failed: u64, example: String, remedy: &'static str },
+    #[error(
+        "interrupted before anything was measured\n  there is no report; an older one in its place is left as it was"
+    )]
+    Interrupted,
+    #[error("{0} panicked\n  please report this as a bug")]
+    Panicked(&'static str),
     #[error("the observing thread panicked\n  please report this as a bug")]
     ObserverPanicked,
     #[error("the plan has nothing to send\n  please report this as a bug")]
@@ -95,10 +106,15 @@ impl RunError {
             | Self::Target(_)
             | Self::AllFailed { .. }
             | Self::Observe(ObserveError::TargetGone(_)) => exit::NOTHING_MEASURED,
+            Self::Interrupted => exit::INTERRUPTED,
             Self::Observe(ObserveError::Tracker(_) | ObserveError::CgroupNeedsEbpf(_)) | Self::Gpu(_) => {
                 exit::PRIVILEGE_MISSING
             }
-            Self::Output(OutputError::Unwritable { .. } | OutputError::CommandOutput { .. }) => exit::USAGE,
+            Self::Output(
+                OutputError::Unwritable { .. }
+                | OutputError::Refused { .. }
+                | OutputError::CommandOutput { .. },
+            ) => exit::USAGE,
             _ => exit::INTERNAL,
         }
     }
@@ -108,10 +124,10 @@ impl RunError {
 ///
 /// # Errors
 /// [`RunError`], when there is no report to write.
-pub fn profile(plan: &Plan) -> Result<u8, RunError> {
+pub fn profile(plan: &Plan, signals: &Signals) -> Result<u8, RunError> {
     let load = plan.load.as_ref().ok_or(RunError::NothingToSend)?;
-    let sink = Sink::open(&plan.output)?;
-    measure(plan, load, Mode::Profile, &sink)
+    let mut sink = Sink::open(&plan.output, signals)?;
+    measure(plan, load, Mode::Profile, &mut sink)
 }
 
 /// The same against the built-in server, which is started behind a shell and ended here. `plan_for`
@@ -121,6 +137,7 @@ pub fn profile(plan: &Plan) -> Result<u8, RunError> {
 /// [`RunError`], when there is no report to write.
 pub fn demo<E>(
     server_args: &[String],
+    signals: &Signals,
     plan_for: impl FnOnce(u16, u32) -> Result<Plan, E>,
 ) -> Result<Result<u8, RunError>, E> {
     let exe = match std::env::current_exe() {
@@ -129,15 +146,16 @@ pub fn demo<E>(
             return Ok(Err(RunError::System { what: "inferscope's own file can't be found", source }));
         }
     };
-    let mut server = match Wrapped::start(&exe, server_args) {
+    let mut server = match Wrapped::start(&exe, server_args, Some(signals.as_fd())) {
         Ok(server) => server,
+        Err(DemoError::Interrupted) => return Ok(Err(RunError::Interrupted)),
         Err(e) => return Ok(Err(e.into())),
     };
     let plan = plan_for(server.port, server.wrapper_pid)?;
     let run = || {
         let load = plan.load.as_ref().ok_or(RunError::NothingToSend)?;
-        let sink = Sink::open(&plan.output)?;
-        measure(&plan, load, Mode::Demo, &sink)
+        let mut sink = Sink::open(&plan.output, signals)?;
+        measure(&plan, load, Mode::Demo, &mut sink)
     };
     let result = run();
     server.stop();
@@ -148,19 +166,19 @@ pub fn demo<E>(
 ///
 /// # Errors
 /// [`RunError`], when there is no report to write.
-pub fn observe(plan: &Plan) -> Result<u8, RunError> {
-    let sink = Sink::open(&plan.output)?;
+pub fn observe(plan: &Plan, signals: &Signals) -> Result<u8, RunError> {
+    let mut sink = Sink::open(&plan.output, signals)?;
     raise_file_limit();
-    let runtime = runtime()?;
+    let runtime = Waiting::new()?;
     let origin = Origin::now();
-    let found = target::find(&plan.observe.target)?;
+    let found = find(plan, signals)?;
     if found.is_none() {
         return Err(TargetError::NotFound(found.how).into());
     }
     let observer = Observer::start(&plan.observe, &found)?;
     let gpu = Poller::start(&plan.observe, &found.roots)?;
     privilege::shed(Role::Main);
-    let interrupted = runtime.block_on(watch(observer.target_ended(), plan.observe_for))?;
+    let interrupted = runtime.block_on(watch(observer.target_ended(), plan.observe_for, signals));
     host::look_at_threads();
     let gpu = gpu.finish();
     let observation = observer.finish().ok_or(RunError::ObserverPanicked)?;
@@ -183,12 +201,18 @@ pub fn observe(plan: &Plan) -> Result<u8, RunError> {
     Ok(if interrupted { exit::INTERRUPTED } else { exit::OK })
 }
 
-/// Until Ctrl-C or SIGTERM (true), the time or the target's end.
+/// The target; to find it takes the resolver, and a look at every process.
+fn find(plan: &Plan, signals: &Signals) -> Result<Found, RunError> {
+    let target = plan.observe.target.clone();
+    Ok(unless_stopped("finding the target", signals, move || target::find(&target))??)
+}
+
+/// Until a signal (true), the time or the target's end.
 async fn watch(
     mut target_ended: tokio::sync::watch::Receiver<bool>,
     time: Option<Nanos>,
-) -> Result<bool, RunError> {
-    let mut stop = Signals::new()?;
+    signals: &Signals,
+) -> bool {
     let end = async {
         match time {
             Some(time) => tokio::time::sleep(time.to_duration()).await,
@@ -196,55 +220,16 @@ async fn watch(
         }
     };
     tokio::select! {
-        () = stop.recv() => Ok(true),
-        () = end => Ok(false),
-        _ = target_ended.wait_for(|ended| *ended) => Ok(false),
+        () = signals.recv() => true,
+        () = end => false,
+        _ = target_ended.wait_for(|ended| *ended) => false,
     }
 }
 
-/// SIGINT and SIGTERM, from the making on.
-struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-    came: bool,
-}
-
-impl Signals {
-    fn new() -> Result<Self, RunError> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let handler = |kind| {
-            signal(kind).map_err(|source| RunError::System { what: "a signal can't be handled", source })
-        };
-        Ok(Self {
-            interrupt: handler(SignalKind::interrupt())?,
-            terminate: handler(SignalKind::terminate())?,
-            came: false,
-        })
-    }
-
-    /// Until one comes; at once, where one came before.
-    async fn recv(&mut self) {
-        if !self.came {
-            tokio::select! {
-                _ = self.interrupt.recv() => {}
-                _ = self.terminate.recv() => {}
-            }
-            self.came = true;
-        }
-    }
-}
-
-fn runtime() -> Result<tokio::runtime::Runtime, RunError> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|source| RunError::System { what: "the runtime can't be started", source })
-}
-
-fn measure(plan: &Plan, load: &LoadPlan, mode: Mode, sink: &Sink) -> Result<u8, RunError> {
+fn measure(plan: &Plan, load: &LoadPlan, mode: Mode, sink: &mut Sink<'_>) -> Result<u8, RunError> {
     raise_file_limit();
     let origin = Origin::now();
-    let sent = apart("load", |errands| send(plan, load, sink, origin, errands))?;
+    let sent = apart("load", |errands| send(plan, load, &*sink, origin, errands))?;
     let Sent { found, server, mut notes, gpu, observer, none_reason, rest, log, interrupted } = sent;
     let gpu = gpu.finish();
     let observation = observer.and_then(|o| {
@@ -310,26 +295,33 @@ struct Sent {
 fn send<'env>(
     plan: &'env Plan,
     load: &'env LoadPlan,
-    sink: &Sink,
+    sink: &Sink<'env>,
     origin: Origin,
     errands: &Errands<'env>,
 ) -> Result<Sent, RunError> {
-    let runtime = runtime()?;
-    let driver = Driver::new(load, &gathered::run_id(origin))?;
+    let signals = sink.signals();
+    let runtime = Waiting::new()?;
+    let driver = waiting::driver(load, origin, signals)?;
     privilege::shed(Role::Load);
-    let found = errands.run(|| target::find(&plan.observe.target))?;
+    let found = errands.run(move || find(plan, signals))?;
     // Before the observer, so that finding the model is in no figure.
-    let server = runtime.block_on(driver.meet()).or_else(|e| driver.without_list(e))?;
+    let met = runtime.block_on(async {
+        tokio::select! {
+            biased;
+            () = signals.recv() => Err(RunError::Interrupted),
+            met = driver.meet() => Ok(met),
+        }
+    })?;
+    let server = met.or_else(|e| driver.without_list(e))?;
     let mut notes = Vec::new();
     notes.extend(sending::doubt_of(&server, sink));
     // Before the observer too, so that the wait at rest is in no figure of the processes.
     let roots = found.roots.clone();
     let mut gpu = errands.run(move || Poller::start(&plan.observe, &roots))?;
-    let mut signals = runtime.block_on(async {
-        let mut signals = Signals::new()?;
-        gpu.rest(plan.observe.gpu_baseline, signals.recv()).await;
-        Ok::<_, RunError>(signals)
-    })?;
+    runtime.block_on(gpu.rest(plan.observe.gpu_baseline, signals.recv()));
+    if signals.came() {
+        return Err(RunError::Interrupted);
+    }
     let target = found.clone();
     let observed = errands.run(move || {
         let observed = start_observer(plan, &target);

@@ -39,6 +39,7 @@ const EVERYTHING: &[&str] = &[
     "secrets",
     "clean",
     "console",
+    "signals",
     "clock",
     "event",
     "cli",
@@ -61,7 +62,12 @@ const LAYERS: &[Layer] = &[
     Layer { module: "units", may_use: &[], crates: Only(&["serde", "schemars"]) },
     Layer { module: "secrets", may_use: &[], crates: Only(&["aho_corasick", "base64"]) },
     Layer { module: "clean", may_use: &[], crates: Only(&["icu_properties"]) },
-    Layer { module: "console", may_use: &["clean", "secrets"], crates: Only(&["tracing_subscriber"]) },
+    Layer {
+        module: "console",
+        may_use: &["clean", "secrets"],
+        crates: Only(&["rustix", "tracing_subscriber"]),
+    },
+    Layer { module: "signals", may_use: &[], crates: Only(&["libc", "rustix", "tokio"]) },
     // What a thread may do; whoever starts one, or looks at what takes a privilege, asks it.
     Layer {
         module: "privilege",
@@ -75,11 +81,7 @@ const LAYERS: &[Layer] = &[
         crates: Only(&["serde", "schemars", "inferscope_common", "hdrhistogram"]),
     },
     // clap calls the plan's parsers of single values, so these two know each other.
-    Layer {
-        module: "cli",
-        may_use: &["plan", "units", "clean", "console", "secrets"],
-        crates: AllBut(&["anyhow"]),
-    },
+    Layer { module: "cli", may_use: &["plan", "units", "clean", "secrets"], crates: AllBut(&["anyhow"]) },
     Layer {
         module: "plan",
         may_use: &["cli", "units", "secrets"],
@@ -99,7 +101,7 @@ const LAYERS: &[Layer] = &[
     // The target of `exec`: started and ended here, observed there. Where cgroups are is `observe`'s to know.
     Layer {
         module: "launch",
-        may_use: &["event", "units", "clock", "observe", "privilege"],
+        may_use: &["event", "units", "clock", "observe", "privilege", "signals"],
         crates: AllBut(&["anyhow", "aya", "aya_log", "reqwest", "procfs", "nvml_wrapper"]),
     },
     // Pure: events in, model out, bytes out.

@@ -440,7 +440,8 @@ pub(crate) fn plan() -> Plan {
         },
         output: OutputPlan {
             json: false,
-            file: None,
+            files: Vec::new(),
+            mode: 0o600,
             quiet: false,
             color: ColorChoice::Never,
             redact: Redact::Names,

@@ -3,29 +3,40 @@
 //! Owns the form of clap's errors: one line that says what is wrong and one that says what to do, as all errors
 //! here. Decides nothing. Called by `main`.
 
+use std::io::IsTerminal as _;
+
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches};
 
 use super::Cli;
 use crate::clean::one_line;
-use crate::console;
 use crate::secrets::{MASK, looks_secret};
 
-/// The arguments of this process; or the code to exit with, after all has been said.
+/// What there is to say instead of a run.
+#[derive(Debug)]
+pub enum Answer {
+    /// Help or version, for stdout.
+    Asked(String),
+    /// The arguments make no sense: for stderr.
+    Mistake(String),
+}
+
+/// The arguments of this process.
 ///
 /// # Errors
-/// Help and version were printed (0), or the arguments make no sense (2).
-pub fn parse() -> Result<Cli, u8> {
+/// The answer to them, where there is nothing to run.
+pub fn parse() -> Result<Cli, Answer> {
     let parsed = command().try_get_matches().and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
     parsed.map_err(|e| {
-        let code = u8::try_from(e.exit_code()).unwrap_or(1);
         if e.use_stderr() {
-            console::say(&refused(e));
-        } else {
-            // A closed stdout (`| head`) is no failure.
-            let _ = e.print();
+            return Answer::Mistake(refused(e));
         }
-        code
+        let text = e.render();
+        if std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()) {
+            Answer::Asked(text.ansi().to_string())
+        } else {
+            Answer::Asked(text.to_string())
+        }
     })
 }
 

@@ -56,6 +56,8 @@ pub enum DemoError {
     Shell { exe: PathBuf, source: io::Error },
     #[error("the demo's server gave no port within {seconds} s\n  the machine may be overloaded; try again")]
     Silent { seconds: u64 },
+    #[error("interrupted before the demo's server was ready\n  start it again")]
+    Interrupted,
     #[error("the demo's server ended before it was ready\n  its own message is above")]
     Ended,
     #[error("the demo's server announced '{line}' where its port was expected\n  is {} an inferscope?", exe.display())]

@@ -5,7 +5,7 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -37,13 +37,18 @@ pub struct Wrapped {
 }
 
 impl Wrapped {
-    /// Starts `exe demo-server ARGS…` under a shell and waits until it listens.
+    /// Starts `exe demo-server ARGS…` under a shell and waits until it listens, or there is something to read from
+    /// `stop`.
     ///
     /// # Errors
     /// There is no shell, or the server gave no port within 10 s. Nothing is left running then.
-    pub fn start<A: AsRef<OsStr>>(exe: &Path, args: impl IntoIterator<Item = A>) -> Result<Self, DemoError> {
+    pub fn start<A: AsRef<OsStr>>(
+        exe: &Path,
+        args: impl IntoIterator<Item = A>,
+        stop: Option<BorrowedFd<'_>>,
+    ) -> Result<Self, DemoError> {
         let shell = Shell::start(exe, args)?;
-        let line = shell.first_line(Instant::now() + START_TIMEOUT)?;
+        let line = shell.first_line(Instant::now() + START_TIMEOUT, stop)?;
         let port = line.strip_prefix(ANNOUNCEMENT).and_then(|port| port.parse().ok());
         let Some(port) = port else {
             return Err(DemoError::Announcement { exe: exe.to_owned(), line });
@@ -94,12 +99,14 @@ impl Shell {
         Err(failed(error))
     }
 
-    fn first_line(&self, deadline: Instant) -> Result<String, DemoError> {
+    fn first_line(&self, deadline: Instant, stop: Option<BorrowedFd<'_>>) -> Result<String, DemoError> {
         let Some(stdout) = &self.stdout else { return Err(DemoError::Ended) };
         let mut line = Vec::new();
         while line.len() < MAX_LINE_BYTES {
-            if !readable_before(stdout, deadline) {
-                return Err(DemoError::Silent { seconds: START_TIMEOUT.as_secs() });
+            match first_readable(stdout.as_fd(), stop, deadline) {
+                None => return Err(DemoError::Silent { seconds: START_TIMEOUT.as_secs() }),
+                Some(Readable::Stop) => return Err(DemoError::Interrupted),
+                Some(Readable::Wanted) => {}
             }
             // One byte at a time: what follows the line is not this function's.
             let mut byte = [0];
@@ -120,7 +127,7 @@ impl Shell {
         drop(stdout);
         let Some(group) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) else { return };
         if let Ok(pidfd) = pidfd_open(group, PidfdFlags::empty()) {
-            readable_before(&pidfd, Instant::now() + STOP_TIMEOUT);
+            first_readable(pidfd.as_fd(), None, Instant::now() + STOP_TIMEOUT);
         }
         // For what is left. Until the shell is waited for, the group's number can't go to anybody else.
         let _ = kill_process_group(group, Signal::KILL);
@@ -128,14 +135,27 @@ impl Shell {
     }
 }
 
-/// Whether there is something to read, or the end, before the deadline.
-fn readable_before(fd: &impl AsFd, deadline: Instant) -> bool {
+enum Readable {
+    Wanted,
+    Stop,
+}
+
+/// Which of the two has something to read, or the end, before the deadline.
+fn first_readable(
+    wanted: BorrowedFd<'_>,
+    stop: Option<BorrowedFd<'_>>,
+    deadline: Instant,
+) -> Option<Readable> {
+    let mut fds = vec![PollFd::from_borrowed_fd(wanted, PollFlags::IN)];
+    fds.extend(stop.map(|stop| PollFd::from_borrowed_fd(stop, PollFlags::IN)));
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let Ok(timeout) = Timespec::try_from(left) else { return false };
-        match poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&timeout)) {
+        let timeout = Timespec::try_from(left).ok()?;
+        match poll(&mut fds, Some(&timeout)) {
             Err(rustix::io::Errno::INTR) => {}
-            ready => return matches!(ready, Ok(1..)),
+            Ok(1..) if fds[1..].iter().any(|fd| !fd.revents().is_empty()) => return Some(Readable::Stop),
+            Ok(1..) => return Some(Readable::Wanted),
+            _ => return None,
         }
     }
 }
@@ -152,12 +172,27 @@ mod tests {
 
     #[test]
     fn a_server_that_ends_at_once_or_says_something_else_is_an_error() {
-        assert!(matches!(Wrapped::start(Path::new("/bin/false"), [""; 0]), Err(DemoError::Ended)));
-        let Err(DemoError::Announcement { line, .. }) = Wrapped::start(Path::new("/bin/echo"), ["hello"])
+        assert!(matches!(Wrapped::start(Path::new("/bin/false"), [""; 0], None), Err(DemoError::Ended)));
+        let Err(DemoError::Announcement { line, .. }) =
+            Wrapped::start(Path::new("/bin/echo"), ["hello"], None)
         else {
             panic!("an echo is no server");
         };
         assert_eq!(line, "demo-server hello");
+    }
+
+    #[test]
+    fn a_stop_ends_the_wait_for_a_server_that_says_nothing() {
+        let (stop, write) = rustix::pipe::pipe().unwrap();
+        rustix::io::write(&write, b"stop").unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let server = dir.path().join("server");
+        std::fs::write(&server, "#!/bin/sh\nexec sleep 60\n").unwrap();
+        std::fs::set_permissions(&server, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let started = Instant::now();
+        let stopped = Wrapped::start(&server, [""; 0], Some(stop.as_fd()));
+        assert!(matches!(stopped, Err(DemoError::Interrupted)), "{stopped:?}");
+        assert!(started.elapsed() < START_TIMEOUT);
     }
 
     #[test]
@@ -168,7 +203,7 @@ mod tests {
         let server = dir.path().join("server");
         std::fs::write(&server, format!("#!/bin/sh\n{script}\n")).unwrap();
         std::fs::set_permissions(&server, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        let mut wrapped = Wrapped::start(&server, [""; 0]).unwrap();
+        let mut wrapped = Wrapped::start(&server, [""; 0], None).unwrap();
         assert_eq!(wrapped.port, 7);
         let group = wrapped.wrapper_pid;
         assert!(running_of(group) >= 2);

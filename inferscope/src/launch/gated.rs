@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::stdio::{dup2_stderr, dup2_stdout, stderr};
 
-use super::signals::{Mask, default_action};
+use crate::signals::{Mask, default_action};
 
 /// What a shell says of a command that it could not run; nobody sees it.
 const NOT_RUN: i32 = 127;

@@ -19,10 +19,10 @@ use super::ending::{Act, Ending, Facts};
 use super::gated::{self, Program};
 use super::members::Members;
 use super::places::places;
-use super::signals::{SignalFd, default_action};
 use super::wire::{Channel, Reply, Request};
 use crate::clock::Mono;
 use crate::privilege::{self, Role};
+use crate::signals::{SignalFd, default_action};
 use crate::units::Nanos;
 
 /// How often the members are looked at while they are being ended.

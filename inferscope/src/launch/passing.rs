@@ -4,8 +4,8 @@
 
 use rustix::process::Signal;
 
-use super::signals::Signalled;
 use crate::clock::Mono;
+use crate::signals::Signalled;
 use crate::units::Nanos;
 
 /// Those that are meant for the command. The rest keeps its meaning for inferscope.
@@ -25,7 +25,7 @@ pub(super) struct Verdict {
 /// What is asked of the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wish {
-    /// The run is over: SIGINT or SIGTERM.
+    /// The run is over: SIGINT, SIGTERM, SIGHUP or SIGQUIT.
     End,
     /// The same again: at once.
     EndNow,
@@ -42,7 +42,7 @@ impl Passing {
     pub(super) fn verdict(&mut self, signalled: Signalled, now: Mono) -> Verdict {
         let signal = PASSED_ON.into_iter().find(|s| s.as_raw() == signalled.signal);
         let pass_on = signal.filter(|_| !signalled.by_kernel);
-        if !matches!(signal, Some(Signal::INT | Signal::TERM)) {
+        if !signal.is_some_and(ends) {
             return Verdict { pass_on, wish: None };
         }
         match self.asked {
@@ -54,6 +54,11 @@ impl Passing {
             Some(_) => Verdict { pass_on: None, wish: Some(Wish::EndNow) },
         }
     }
+}
+
+/// SIGHUP is a terminal that went, and who asks for a core with SIGQUIT wants an end too.
+fn ends(signal: Signal) -> bool {
+    matches!(signal, Signal::INT | Signal::TERM | Signal::HUP | Signal::QUIT)
 }
 
 #[cfg(test)]
@@ -75,7 +80,7 @@ mod tests {
             assert_eq!(sent.pass_on, Some(signal));
             let typed = verdict(&mut Passing::default(), signal, true, 0);
             assert_eq!(typed.pass_on, None);
-            let ends = matches!(signal, Signal::INT | Signal::TERM);
+            let ends = !matches!(signal, Signal::USR1 | Signal::USR2 | Signal::WINCH);
             for verdict in [sent, typed] {
                 assert_eq!(verdict.wish, ends.then_some(Wish::End), "{signal:?}");
             }

@@ -7,16 +7,19 @@
 mod session;
 
 use std::fs::File;
-use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use super::apart::{Errands, apart};
-use super::gathered::{Gathered, run_id};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
+
+use super::gathered::Gathered;
 use super::host;
 use super::output::{OutputError, Sink};
 use super::progress::{self, Progress};
 use super::sending::{Drive, all_failed, said_of};
-use super::{RunError, exit, note, raise_file_limit, runtime};
+use super::waiting::{self, Waiting};
+use super::{RunError, exit, note, raise_file_limit};
 use crate::analysis::{self, Measured, TargetFound};
 use crate::clock::{Mono, Origin};
 use crate::event::{ExitStatus, Observation};
@@ -28,6 +31,7 @@ use crate::observe::{ObserveError, Observer};
 use crate::plan::{CommandOutput, CommandPlan, Endpoint, LoadPlan, ObservePlan, Plan, TrackerChoice};
 use crate::privilege::{self, Role};
 use crate::report::model::{Level, Mode, Validity};
+use crate::signals::Signals;
 use crate::units::Nanos;
 
 use session::{Over, Session};
@@ -39,14 +43,17 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// [`RunError`], when there is no report to write.
-pub fn run(plan: &Plan) -> Result<u8, RunError> {
+pub fn run(plan: &Plan, signals: &Signals) -> Result<u8, RunError> {
     let command_plan = plan.exec.as_ref().ok_or(RunError::NothingToRun)?;
-    let sink = Sink::open(&plan.output)?;
+    let mut sink = Sink::open(&plan.output, signals)?;
     let output = open(&command_plan.output)?;
     let origin = Origin::now();
     // Before anything that makes a thread, and while this process is small: the command is a copy of it until
     // it becomes the program.
-    let command = Launched::start(&command_plan.argv, output, command_plan.grace)?;
+    if signals.came() {
+        return Err(RunError::Interrupted);
+    }
+    let command = Launched::start(&command_plan.argv, output, command_plan.grace, signals)?;
     raise_file_limit();
     let attended = apart("load", |errands| attend(plan, command_plan, (&command, &sink), origin, errands))?;
     let Attended { driven, ended, gpu, observer, found, opened, said } = attended;
@@ -136,15 +143,23 @@ struct Attended {
 fn attend<'env>(
     plan: &'env Plan,
     command_plan: &CommandPlan,
-    (command, sink): (&'env Launched, &Sink),
+    (command, sink): (&'env Launched<'env>, &Sink<'_>),
     origin: Origin,
     errands: &Errands<'env>,
 ) -> Result<Attended, RunError> {
-    let runtime = runtime()?;
-    let driver = plan.load.as_ref().map(|load| Driver::new(load, &run_id(origin))).transpose()?;
+    let signals = sink.signals();
+    let runtime = Waiting::new()?;
+    let driver = plan.load.as_ref().map(|load| waiting::driver(load, origin, signals)).transpose()?;
     privilege::shed(Role::Load);
     if let Some(load) = &plan.load {
-        nobody_answers(&load.endpoint)?;
+        runtime.block_on(async {
+            tokio::select! {
+                biased;
+                // Left unread: the watch over the command reads them.
+                () = signals.pending() => Err(RunError::Interrupted),
+                free = nobody_answers(&load.endpoint) => free,
+            }
+        })?;
     }
     let mut gpu = errands.run(|| Poller::start(&plan.observe, &[command.pid()]))?;
     let mut session = runtime.block_on(async {
@@ -163,6 +178,9 @@ fn attend<'env>(
         privilege::shed(Role::Main);
         observed
     })?;
+    if signals.is_pending() {
+        runtime.block_on(session.interruption());
+    }
     let is_wanted = !session.over().interrupted;
     if is_wanted {
         command.open_gate()?;
@@ -220,7 +238,7 @@ async fn drive(
     command: &CommandPlan,
     rest: Rest<'_>,
     origin: Origin,
-    sink: &Sink,
+    sink: &Sink<'_>,
 ) -> Driven {
     let mut driven = Driven::default();
     match session.ready(driver, command.ready_timeout).await {
@@ -257,17 +275,19 @@ fn open(output: &CommandOutput) -> Result<Option<File>, OutputError> {
 }
 
 /// A server from before would be measured in the place of the one that the command starts.
-fn nobody_answers(endpoint: &Endpoint) -> Result<(), RunError> {
+async fn nobody_answers(endpoint: &Endpoint) -> Result<(), RunError> {
+    let Some((host, port)) = endpoint.address() else { return Ok(()) };
     // A name that nobody knows yet has no server.
-    let addresses = endpoint.address().and_then(|address| address.to_socket_addrs().ok());
-    let answers = |address| TcpStream::connect_timeout(&address, CONNECT_LIMIT).is_ok();
-    if addresses.into_iter().flatten().any(answers) {
-        return Err(RunError::EndpointTaken { url: endpoint.to_string() });
+    let Ok(addresses) = lookup_host((host.as_str(), port)).await else { return Ok(()) };
+    for address in addresses {
+        if matches!(timeout(CONNECT_LIMIT, TcpStream::connect(address)).await, Ok(Ok(_))) {
+            return Err(RunError::EndpointTaken { url: endpoint.to_string() });
+        }
     }
     Ok(())
 }
 
-fn found(command: &Launched) -> Found {
+fn found(command: &Launched<'_>) -> Found {
     let (cgroup, how) = match command.cgroup() {
         Ok(placed) => {
             let cgroup = CgroupTarget {

@@ -1,82 +1,169 @@
 //! Where the report goes, and what is said beside it.
 //!
-//! Owns stdout (the report and nothing else), warnings and hints on stderr (progress is `progress`'s), and the
-//! file of `-o`.
-//! The file is opened for writing before the load is sent, so that a run is not lost to a bad path;
-//! an older report in it stays until the new one is complete.
+//! Owns stdout (the report and nothing else), warnings and hints on stderr (progress is `progress`'s), the
+//! files of `-o`, and the order at the end: the files, stdout, and only then a word on stderr. Each file is proved
+//! writable before the load is sent, so that a run is not lost to a bad path. A report that nothing takes goes to
+//! a file of its own in the temporary directory.
 
-use std::fs::{File, OpenOptions};
-use std::io::{IsTerminal, Write};
+mod file;
+mod stream;
+
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::progress::Progress;
 use crate::console;
-use crate::plan::{ColorChoice, LoadPlan, OutputPlan};
+use crate::plan::{ColorChoice, LoadPlan, OutputForm, OutputPlan};
 use crate::report::model::Report;
 use crate::report::{Style, to_json, to_text};
+use crate::signals::Signals;
+
+use file::Place;
 
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
     #[error("can't write to {}: {source}\n  give -o a file in a directory that exists and is writable", path.display())]
-    Unwritable { path: PathBuf, source: std::io::Error },
+    Unwritable { path: PathBuf, source: io::Error },
+    #[error("can't write to {}: {}", path.display(), why.words())]
+    Refused { path: PathBuf, why: Refused },
     #[error("can't write the command's output to {}: {source}\n  give --command-output a file in a directory that exists and is writable", path.display())]
-    CommandOutput { path: PathBuf, source: std::io::Error },
-    #[error("can't write the report to {}: {source}\n  it was printed on stdout instead", path.display())]
-    Lost { path: PathBuf, source: std::io::Error },
-    #[error("can't write the report to stdout: {0}\n  use -o FILE")]
-    Stdout(std::io::Error),
+    CommandOutput { path: PathBuf, source: io::Error },
+    #[error("can't write the report to {}: {source}\n  {refuge}", path.display())]
+    Lost { path: PathBuf, source: io::Error, refuge: String },
+    #[error("can't write the report to stdout: {source}\n  {refuge}")]
+    Stdout { source: io::Error, refuge: String },
 }
 
-pub struct Sink {
-    plan: OutputPlan,
-    file: Option<Target>,
+/// Why a place takes no report, seen before anything was measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    Directory,
+    BlockDevice,
+    NoReader,
+    NotOpen,
 }
 
-impl Sink {
-    /// # Errors
-    /// The file can't be opened for writing.
-    pub fn open(plan: &OutputPlan) -> Result<Self, OutputError> {
-        Ok(Self { plan: plan.clone(), file: plan.file.as_deref().map(Target::open).transpose()? })
-    }
-
-    /// # Errors
-    /// A full disk, a closed pipe. What could not go to the file goes to stdout.
-    pub fn write(&self, report: &Report) -> Result<(), OutputError> {
-        self.write_forms(report, true)
-    }
-
-    fn write_forms(&self, report: &Report, print: bool) -> Result<(), OutputError> {
-        let saved =
-            self.file.as_ref().map(|target| (&target.path, target.save(&to_json(report, &self.plan.known))));
-        let lost = match saved {
-            Some((path, Err(source))) => Some(OutputError::Lost { path: path.clone(), source }),
-            _ => None,
-        };
-        if !print && lost.is_none() {
-            return Ok(());
+impl Refused {
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Directory => "it is a directory\n  give -o a file in it",
+            Self::BlockDevice => "it is a block device\n  give -o a file",
+            Self::NoReader => "nobody reads from this FIFO\n  start its reader first, or give -o a file",
+            Self::NotOpen => {
+                "it is not open for writing\n  open it in the shell, as in 3>FILE, or give -o a file"
+            }
         }
-        let text = if self.plan.json || lost.is_some() {
+    }
+}
+
+pub struct Sink<'s> {
+    plan: OutputPlan,
+    signals: &'s Signals,
+    /// Empty once they were written. A file that is not goes again where no report comes.
+    files: Vec<Destination>,
+    /// To be told when the report is written.
+    words: Vec<String>,
+}
+
+struct Destination {
+    path: PathBuf,
+    form: OutputForm,
+    place: Place,
+}
+
+impl<'s> Sink<'s> {
+    /// # Errors
+    /// A file can't be opened for writing.
+    pub fn open(plan: &OutputPlan, signals: &'s Signals) -> Result<Self, OutputError> {
+        let mut sink = Self { plan: plan.clone(), signals, files: Vec::new(), words: Vec::new() };
+        for file in &plan.files {
+            let (place, note) = Place::open(&file.path, plan.mode)?;
+            sink.files.push(Destination { path: file.path.clone(), form: file.form, place });
+            sink.words.extend(note.map(|note| format!("warning: {note}")));
+        }
+        Ok(sink)
+    }
+
+    pub(super) const fn signals(&self) -> &'s Signals {
+        self.signals
+    }
+
+    /// # Errors
+    /// A full disk, a closed pipe: the error says where the report is instead.
+    pub fn write(&mut self, report: &Report) -> Result<(), OutputError> {
+        let written = self.write_forms(report, true);
+        self.tell_all();
+        written
+    }
+
+    /// Only the JSON forms: the files of `-o`, and stdout with `--json`.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn write_document(&mut self, report: &Report) -> Result<(), OutputError> {
+        let written = self.write_forms(report, self.plan.json);
+        self.tell_all();
+        written
+    }
+
+    fn write_forms(&mut self, report: &Report, print: bool) -> Result<(), OutputError> {
+        let mut lost: Option<(PathBuf, io::Error)> = None;
+        let mut is_safe = false;
+        for Destination { path, form, place } in self.files.drain(..) {
+            let text = match form {
+                OutputForm::Json => to_json(report, &self.plan.known),
+                OutputForm::Text => to_text(report, Style::Plain, &self.plan.known),
+            };
+            match place.save(text.as_bytes(), self.signals) {
+                Ok(()) => is_safe |= form == OutputForm::Json,
+                // The first is told, the others are as much of it as the disk is.
+                Err(e) => lost = lost.or(Some((path, e))),
+            }
+        }
+        // The whole of it is nowhere yet.
+        let is_homeless = lost.is_some() && !is_safe;
+        if !print && !is_homeless {
+            return lost.map_or(Ok(()), |(path, source)| Err(elsewhere(path, source)));
+        }
+        let text = if self.plan.json || is_homeless {
             to_json(report, &self.plan.known)
         } else {
             to_text(report, self.style(), &self.plan.known)
         };
-        let mut stdout = std::io::stdout().lock();
-        let printed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+        let printed = stream::write_all(io::stdout().as_fd(), text.as_bytes(), Some(self.signals));
         match (lost, printed) {
-            (Some(lost), _) => Err(lost),
+            (Some((path, source)), _) if is_safe => Err(elsewhere(path, source)),
+            (Some((path, source)), Ok(())) => {
+                Err(OutputError::Lost { path, source, refuge: "it was printed on stdout instead".to_owned() })
+            }
+            (Some((path, source)), Err(_)) => {
+                Err(OutputError::Lost { path, source, refuge: self.refuge(report) })
+            }
             // `inferscope … | head` has read what it wanted.
-            (None, Err(e)) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-            (None, printed) => printed.map_err(OutputError::Stdout),
+            (None, Err(e)) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            (None, Err(e)) if is_safe => {
+                self.words.push(format!("warning: can't write the report to stdout: {e}"));
+                Ok(())
+            }
+            (None, Err(source)) => {
+                Err(OutputError::Stdout { source, refuge: format!("use -o FILE; {}", self.refuge(report)) })
+            }
+            (None, Ok(())) => Ok(()),
         }
     }
 
-    /// Only the JSON forms: the file of `-o`, and stdout with `--json`.
-    ///
-    /// # Errors
-    /// As [`Self::write`].
-    pub fn write_document(&self, report: &Report) -> Result<(), OutputError> {
-        if self.plan.json || self.file.is_some() { self.write_forms(report, self.plan.json) } else { Ok(()) }
+    /// Where the report is that nothing took: in a file of its own, else on stderr.
+    fn refuge(&self, report: &Report) -> String {
+        let json = to_json(report, &self.plan.known);
+        match kept(&std::env::temp_dir(), json.as_bytes()) {
+            Ok(path) => format!("this report is in {}", path.display()),
+            Err(_) => match stream::write_all(io::stderr().as_fd(), json.as_bytes(), Some(self.signals)) {
+                Ok(()) => "this report was printed on stderr".to_owned(),
+                // Nobody is there to read this.
+                Err(_) => "this report is lost: nothing took it".to_owned(),
+            },
+        }
     }
 
     fn style(&self) -> Style {
@@ -84,20 +171,31 @@ impl Sink {
             ColorChoice::Always => true,
             ColorChoice::Never => false,
             ColorChoice::Auto => {
-                std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+                io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
             }
         };
         if color { Style::Color } else { Style::Plain }
     }
 
-    /// On stderr, also with `--quiet`: it is about a number that would mislead.
-    pub fn warn(&self, message: &str) {
+    /// On stderr, once the report is written; also with `--quiet`: it is about a number that would mislead.
+    pub fn warn(&mut self, message: &str) {
+        self.words.push(format!("warning: {message}"));
+    }
+
+    /// On stderr, once the report is written: what became of the command.
+    pub(super) fn tell(&mut self, message: &str) {
+        self.words.push(message.to_owned());
+    }
+
+    /// The same at once, where nothing is measured yet.
+    pub(super) fn warn_now(&self, message: &str) {
         console::warn(message);
     }
 
-    /// On stderr: what became of the command.
-    pub(super) fn tell(&self, message: &str) {
-        console::say(message);
+    fn tell_all(&mut self) {
+        for line in self.words.drain(..) {
+            console::say(&line);
+        }
     }
 
     pub(super) fn progress(&self, load: &LoadPlan) -> Progress {
@@ -105,62 +203,31 @@ impl Sink {
     }
 }
 
-/// The file of `-o`.
-struct Target {
-    path: PathBuf,
-    file: File,
-    /// It was made here, and nothing is in it yet: it goes again where no report comes.
-    is_bare: AtomicBool,
-}
-
-impl Target {
-    fn open(path: &Path) -> Result<Self, OutputError> {
-        let new = OpenOptions::new().write(true).create_new(true).open(path);
-        let is_bare = AtomicBool::new(new.is_ok());
-        // An older report stays until the new one is complete.
-        let file = new.or_else(|_| OpenOptions::new().write(true).create(true).truncate(false).open(path));
-        let file = file.map_err(|source| OutputError::Unwritable { path: path.to_owned(), source })?;
-        Ok(Self { path: path.to_owned(), file, is_bare })
-    }
-
-    fn save(&self, text: &str) -> std::io::Result<()> {
-        let mut file = &self.file;
-        self.is_bare.store(false, Ordering::Relaxed);
-        file.write_all(text.as_bytes())?;
-        // A device or a pipe has no length to cut.
-        if file.metadata()?.is_file() {
-            file.set_len(text.len() as u64)?;
-        }
-        file.flush()
-    }
-}
-
-impl Drop for Target {
+impl Drop for Sink<'_> {
     fn drop(&mut self) {
-        if self.is_bare.load(Ordering::Relaxed) {
-            // What can't be removed is empty.
-            let _ = std::fs::remove_file(&self.path);
-        }
+        // Where no report came.
+        self.tell_all();
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Another file has the whole report.
+fn elsewhere(path: PathBuf, source: io::Error) -> OutputError {
+    OutputError::Lost { path, source, refuge: "the other files of -o have it".to_owned() }
+}
 
-    #[test]
-    fn a_file_without_a_report_is_not_left_and_an_older_report_stays() {
-        let dir = tempfile::tempdir().unwrap();
-        let (new, old) = (dir.path().join("new"), dir.path().join("old"));
-        std::fs::write(&old, "an older report").unwrap();
-        for path in [&new, &old] {
-            drop(Target::open(path).unwrap());
-        }
-        assert!(!new.exists());
-        assert_eq!(std::fs::read_to_string(&old).unwrap(), "an older report");
-        for path in [&new, &old] {
-            Target::open(path).unwrap().save("{}").unwrap();
-            assert_eq!(std::fs::read_to_string(path).unwrap(), "{}");
-        }
-    }
+/// To stdout, as it is.
+///
+/// # Errors
+/// What takes standard output does not take it.
+pub fn print(bytes: &[u8]) -> io::Result<()> {
+    stream::write_all(io::stdout().as_fd(), bytes, None)
+}
+
+/// A new file in `dir`, of which nobody else can read.
+fn kept(dir: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
+    let mut file = tempfile::Builder::new().prefix("inferscope-report-").suffix(".json").tempfile_in(dir)?;
+    file.write_all(bytes)?;
+    let (file, path) = file.keep().map_err(|e| e.error)?;
+    let _ = file.sync_all();
+    Ok(path)
 }

@@ -82,12 +82,12 @@ pub(super) fn said_of(driver: &Driver) -> Vec<Validity> {
 }
 
 /// That the server's list does not vouch for the model.
-pub(super) fn doubt_of(server: &Served, sink: &Sink) -> Option<Validity> {
+pub(super) fn doubt_of(server: &Served, sink: &Sink<'_>) -> Option<Validity> {
     let (code, message) = match server.doubt.as_ref()? {
         Doubt::NotListed(why) => ("model_not_listed", why.clone()),
         Doubt::NoList(why) => ("no_model_list", format!("the server gave no list of its models: {why}")),
     };
-    sink.warn(&message);
+    sink.warn_now(&message);
     Some(Validity { level: Level::Warn, code: code.to_owned(), message })
 }
 

@@ -15,10 +15,12 @@ const INTERRUPTED: i32 = 130;
 /// Signals of one wish come closer together (`inferscope/src/launch/passing.rs`).
 const SECOND_WISH: Duration = Duration::from_millis(500);
 
-/// Notes each signal in its first argument and goes on, but for TERM, after which it ends with code 3.
+/// Notes each signal in its first argument and goes on, but for those that end a run.
 const TRAPS: &str = r#"
 trap 'echo USR1 >> "$1"' USR1
-trap 'echo HUP >> "$1"' HUP
+trap 'echo USR2 >> "$1"' USR2
+trap 'echo HUP >> "$1"; exit 4' HUP
+trap 'echo QUIT >> "$1"; exit 5' QUIT
 trap 'echo TERM >> "$1"; exit 3' TERM
 echo $$ >> "$1"
 for i in $(seq 3000); do sleep 0.02; done"#;
@@ -30,18 +32,55 @@ fn a_signal_is_passed_on_and_the_report_is_still_written() {
     let running = binary::start(&command_line(&["--json"], TRAPS, &[file.to_str().unwrap()]));
     let inferscope = running.process.pid();
     lines(&file, 1);
-    for (n, signal) in [Signal::USR1, Signal::HUP, Signal::USR1].into_iter().enumerate() {
+    for (n, signal) in [Signal::USR1, Signal::USR2, Signal::USR1].into_iter().enumerate() {
         send(inferscope, signal);
         lines(&file, n + 2);
     }
     send(inferscope, Signal::TERM);
     let ended = running.wait();
     assert_eq!(ended.code, Some(INTERRUPTED), "{ended:#?}");
-    assert_eq!(lines(&file, 5)[1..], ["USR1", "HUP", "USR1", "TERM"]);
+    assert_eq!(lines(&file, 5)[1..], ["USR1", "USR2", "USR1", "TERM"]);
     let report = ended.json();
     assert_eq!(report["run"]["interrupted"], true);
     assert_eq!(report["target"]["exit"]["code"], 3);
     assert_nothing_is_left(&report);
+}
+
+#[test]
+fn a_terminal_that_goes_ends_the_run_with_its_report() {
+    let dir = tempfile::tempdir().unwrap();
+    for (signal, name, code) in [(Signal::HUP, "HUP", 4), (Signal::QUIT, "QUIT", 5)] {
+        let file = dir.path().join(name);
+        let running = binary::start(&command_line(&["--json"], TRAPS, &[file.to_str().unwrap()]));
+        lines(&file, 1);
+        send(running.process.pid(), signal);
+        let ended = running.wait();
+        assert_eq!(ended.code, Some(INTERRUPTED), "{ended:#?}");
+        assert_eq!(lines(&file, 2)[1..], [name]);
+        let report = ended.json();
+        assert_eq!(report["target"]["exit"]["code"], code);
+        assert_nothing_is_left(&report);
+    }
+}
+
+#[test]
+fn the_command_keeps_back_and_ignores_what_the_caller_did() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("signals");
+    let script = r#"grep -E 'SigBlk|SigIgn' /proc/self/status > "$1""#;
+    for (caller, ignored) in [("", 0), ("trap '' HUP;", 1)] {
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(format!(r#"{caller} exec "$0" "$@""#)).arg(binary::inferscope_bin());
+        command.args(command_line(&["--tracker", "proc"], script, &[path.to_str().unwrap()]));
+        let ended = binary::start_as(command).wait();
+        assert_eq!(ended.code, Some(0), "{ended:#?}");
+        let sets: Vec<u64> = (std::fs::read_to_string(&path).unwrap().lines())
+            .map(|line| u64::from_str_radix(line.split_whitespace().next_back().unwrap(), 16).unwrap())
+            // Beyond are the C library's own and the real-time signals, of which inferscope knows nothing.
+            .map(|set| set & 0x7fff_ffff)
+            .collect();
+        assert_eq!(sets, [0, ignored], "blocked and ignored: a dead pipe ends it as always");
+    }
 }
 
 #[test]

@@ -20,7 +20,7 @@ use crate::units::Nanos;
 const ASK_INTERVAL: Duration = Duration::from_millis(100);
 
 pub(super) struct Session<'a, 'env> {
-    command: &'env Launched,
+    command: &'env Launched<'env>,
     errands: &'a Errands<'env>,
     watch: Watch<'a>,
     grace: Nanos,
@@ -41,7 +41,7 @@ pub(super) struct Over {
 
 impl<'a, 'env> Session<'a, 'env> {
     pub(super) fn new(
-        (command, errands): (&'env Launched, &'a Errands<'env>),
+        (command, errands): (&'env Launched<'env>, &'a Errands<'env>),
         watch: Watch<'a>,
         grace: Nanos,
     ) -> Self {
@@ -78,6 +78,7 @@ impl<'a, 'env> Session<'a, 'env> {
                 }
             }
         }
+        self.sweep().await;
     }
 
     /// Asks until the server answers; what it tells. `None`: interrupted.
@@ -121,7 +122,7 @@ impl<'a, 'env> Session<'a, 'env> {
         }
     }
 
-    /// Until SIGINT or SIGTERM. The command's end is noted and waited past: the requests will tell.
+    /// Until a signal that ends the run. The command's end is noted and waited past: the requests will tell.
     pub(super) async fn interruption(&mut self) {
         while !self.over.interrupted {
             if self.over.janitor_lost {
@@ -139,6 +140,16 @@ impl<'a, 'env> Session<'a, 'env> {
             let ask = !self.over.interrupted;
             self.clear(|c| c.end(ask)).await;
         }
+        self.sweep().await;
+    }
+
+    /// Ends what a command left that ended by itself, though at the signal that ended the run: who interrupts a run wants
+    /// nothing of it to stay.
+    async fn sweep(&mut self) {
+        if self.over.interrupted && !self.over.by_us {
+            self.clear(|c| c.end(false)).await;
+            self.over.by_us = self.over.janitor_lost;
+        }
     }
 
     /// Ends it without asking: for a command that was not let run.
@@ -146,7 +157,7 @@ impl<'a, 'env> Session<'a, 'env> {
         self.clear(Launched::kill).await;
     }
 
-    async fn clear(&mut self, how: impl FnOnce(&Launched)) {
+    async fn clear(&mut self, how: impl FnOnce(&Launched<'a>)) {
         self.over.by_us = true;
         let interrupted = self.over.interrupted;
         how(self.command);

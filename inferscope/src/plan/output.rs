@@ -1,0 +1,130 @@
+//! Where the report goes, decided.
+//!
+//! Owns the form of each file, which names mean standard output, and the mode. Pure: never looks whether a file is
+//! there. Read by `run::output`.
+
+use std::path::{Path, PathBuf};
+
+use crate::cli;
+use crate::secrets::{Known, Redact};
+
+/// Where the report goes.
+#[derive(Debug, Clone)]
+pub struct OutputPlan {
+    /// JSON on stdout instead of text.
+    pub json: bool,
+    /// Into these as well.
+    pub files: Vec<OutputFile>,
+    /// Permission bits of the files that are made.
+    pub mode: u32,
+    /// No progress and no hints.
+    pub quiet: bool,
+    pub color: ColorChoice,
+    pub redact: Redact,
+    /// What no text may hold.
+    pub known: Known,
+}
+
+/// One `-o`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutputFile {
+    pub path: PathBuf,
+    pub form: OutputForm,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutputForm {
+    Json,
+    Text,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ColorChoice {
+    Auto,
+    Always,
+    Never,
+}
+
+pub(super) fn output(args: &cli::OutputArgs, known: Known) -> OutputPlan {
+    let (to_stdout, files): (Vec<&PathBuf>, Vec<&PathBuf>) =
+        args.output.iter().partition(|path| is_stdout(path));
+    let file = |path: &PathBuf| OutputFile { path: path.clone(), form: form(path) };
+    OutputPlan {
+        json: args.json || !to_stdout.is_empty(),
+        files: files.into_iter().map(file).collect(),
+        mode: args.report_mode,
+        quiet: args.quiet,
+        color: args.color.into(),
+        redact: args.redact.into(),
+        known,
+    }
+}
+
+/// Opened by name, a redirected standard output would be written from its beginning, over what is there.
+fn is_stdout(path: &Path) -> bool {
+    ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"].iter().any(|name| path == Path::new(name))
+}
+
+fn form(path: &Path) -> OutputForm {
+    match path.extension() {
+        Some(ending) if ending.eq_ignore_ascii_case("txt") => OutputForm::Text,
+        _ => OutputForm::Json,
+    }
+}
+
+/// Octal permission bits, as chmod(1) takes them.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse_mode(text: &str) -> Result<u32, String> {
+    let digits = text.strip_prefix("0o").unwrap_or(text);
+    match u32::from_str_radix(digits, 8) {
+        Ok(mode) if mode <= 0o777 && !digits.starts_with('+') => Ok(mode),
+        _ => Err("give octal permission bits, as 0600 or 0640".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn planned(args: &[&str]) -> OutputPlan {
+        #[derive(clap::Parser)]
+        struct Only {
+            #[command(flatten)]
+            output: cli::OutputArgs,
+        }
+        let args = std::iter::once("inferscope").chain(args.iter().copied());
+        output(&<Only as clap::Parser>::parse_from(args).output, Known::none())
+    }
+
+    #[test]
+    fn each_file_has_the_form_of_its_ending() {
+        let plan = planned(&["-o", "a.json", "-o", "b.TXT", "-o", "c"]);
+        let forms: Vec<OutputForm> = plan.files.iter().map(|file| file.form).collect();
+        assert_eq!(forms, [OutputForm::Json, OutputForm::Text, OutputForm::Json]);
+        assert!(!plan.json);
+        assert_eq!(plan.mode, 0o600);
+    }
+
+    #[test]
+    fn the_names_of_standard_output_are_no_files() {
+        for name in ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"] {
+            let plan = planned(&["-o", name, "-o", "run.json"]);
+            assert!(plan.json, "{name}");
+            assert_eq!(plan.files.len(), 1, "{name}");
+        }
+        assert_eq!(planned(&["-o", "./-"]).files.len(), 1);
+    }
+
+    #[test]
+    fn a_mode_is_octal_permission_bits_and_nothing_else() {
+        assert_eq!(
+            ["0600", "640", "0o644", "0"].map(|text| parse_mode(text).ok()),
+            [0o600, 0o640, 0o644, 0].map(Some)
+        );
+        for text in ["", "0800", "-1", "+600", "u=rw", "1777", "4755", "0x1ff"] {
+            assert!(parse_mode(text).is_err(), "{text}");
+        }
+    }
+}
