@@ -43,6 +43,8 @@ struct Standing {
     elevated: bool,
     /// What could be used at the start, or was kept of it.
     permitted: CapabilitySet,
+    /// This kernel may ask for CAP_BPF at each use of bpf(2).
+    asks_each_time: bool,
 }
 
 static STANDING: OnceLock<Standing> = OnceLock::new();
@@ -88,7 +90,7 @@ pub fn begin() {
         if elevated {
             sets::become_caller(OBSERVING);
         }
-        Standing { secure, elevated, permitted: sets::own().permitted }
+        Standing { secure, elevated, permitted: sets::own().permitted, asks_each_time: asks_each_time() }
     });
 }
 
@@ -101,7 +103,12 @@ fn is_secure() -> bool {
 
 fn standing() -> Standing {
     // A test, or a part of the program that never began: what is there now.
-    *STANDING.get_or_init(|| Standing { secure: false, elevated: false, permitted: sets::own().permitted })
+    *STANDING.get_or_init(|| Standing {
+        secure: false,
+        elevated: false,
+        permitted: sets::own().permitted,
+        asks_each_time: asks_each_time(),
+    })
 }
 
 /// Whether this program has more privileges than its caller.
@@ -156,7 +163,7 @@ impl Role {
         let has = standing.permitted;
         let wanted = match (self, standing.elevated) {
             (Self::Load, _) | (Self::Main | Self::Gpu | Self::Janitor, true) => CapabilitySet::empty(),
-            (Self::Observer, _) => observing(has),
+            (Self::Observer, _) => observing(standing),
             // As the caller: into a directory of another user's, and over a file of another's in a sticky one. KILL: for a
             // command whose janitor was killed.
             (Self::Main, false) => {
@@ -188,10 +195,14 @@ impl Role {
     }
 }
 
-/// What the tracker goes on needing. Programs that are loaded need CAP_PERFMON no more; before Linux 6.0 any use of bpf(2)
-/// takes CAP_BPF where `kernel.unprivileged_bpf_disabled` is set.
-fn observing(has: CapabilitySet) -> CapabilitySet {
-    let bpf = if has.contains(CapabilitySet::BPF) { CapabilitySet::BPF } else { CapabilitySet::SYS_ADMIN };
+/// What the tracker goes on needing: programs that run and maps that are there take no capability, but on older kernels.
+fn observing(standing: Standing) -> CapabilitySet {
+    let has = standing.permitted;
+    let bpf = match (standing.asks_each_time, has.contains(CapabilitySet::BPF)) {
+        (false, _) => CapabilitySet::empty(),
+        (true, true) => CapabilitySet::BPF,
+        (true, false) => CapabilitySet::SYS_ADMIN,
+    };
     // Newer kernels let CAP_PERFMON read memory maps (`may_access_mm`).
     let maps = if has.contains(CapabilitySet::SYS_PTRACE) {
         CapabilitySet::SYS_PTRACE
@@ -199,6 +210,14 @@ fn observing(has: CapabilitySet) -> CapabilitySet {
         CapabilitySet::PERFMON
     };
     bpf | maps | reading(has)
+}
+
+/// Whether any use of bpf(2) takes CAP_BPF where `kernel.unprivileged_bpf_disabled` is set; since Linux 5.19 only the making of
+/// programs and maps does.
+fn asks_each_time() -> bool {
+    let release = rustix::system::uname();
+    let major = release.release().to_str().ok().and_then(|text| text.split('.').next()?.parse::<u32>().ok());
+    major.is_none_or(|major| major < 6)
 }
 
 /// To read other users' entries of /proc. The second can stand in for the first, as in containers.

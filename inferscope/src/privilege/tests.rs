@@ -14,7 +14,7 @@ fn as_role<T: Send>(role: Role, work: impl FnOnce(InForce) -> T + Send) -> T {
 }
 
 fn has(capabilities: CapabilitySet) -> Standing {
-    Standing { secure: false, elevated: false, permitted: capabilities }
+    Standing { secure: false, elevated: false, permitted: capabilities, asks_each_time: true }
 }
 
 fn kept(role: Role, standing: Standing) -> Vec<String> {
@@ -26,6 +26,8 @@ fn the_load_keeps_nothing_and_the_observer_what_it_goes_on_needing() {
     let root = has(CapabilitySet::all());
     assert_eq!(kept(Role::Load, root), [""; 0]);
     assert_eq!(kept(Role::Observer, root), ["CAP_DAC_READ_SEARCH", "CAP_SYS_PTRACE", "CAP_BPF"]);
+    let newer = Standing { asks_each_time: false, ..root };
+    assert_eq!(kept(Role::Observer, newer), ["CAP_DAC_READ_SEARCH", "CAP_SYS_PTRACE"]);
     assert_eq!(kept(Role::Janitor, root), ["CAP_DAC_OVERRIDE", "CAP_KILL", "CAP_SYS_NICE"]);
     // In a container.
     let without = CapabilitySet::BPF | CapabilitySet::PERFMON | CapabilitySet::DAC_OVERRIDE;
@@ -36,7 +38,7 @@ fn the_load_keeps_nothing_and_the_observer_what_it_goes_on_needing() {
 
 #[test]
 fn what_only_the_file_had_is_the_observers_alone() {
-    let elevated = Standing { secure: true, elevated: true, permitted: OBSERVING };
+    let elevated = Standing { secure: true, elevated: true, ..has(OBSERVING) };
     for role in [Role::Main, Role::Load, Role::Gpu, Role::Janitor] {
         assert_eq!(kept(role, elevated), [""; 0], "{role:?}");
     }
