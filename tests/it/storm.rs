@@ -160,6 +160,28 @@ fn forks_that_are_told_at_the_wake_up_are_counted_to_the_last_process() {
 }
 
 #[test]
+fn births_of_which_every_run_was_skipped_make_the_report_incomplete() {
+    if !needs::kernel("skipped births") {
+        return;
+    }
+    let mut storm = Storm::start(8, 20, 1_000, None);
+    let running =
+        observe_with(&[("INFERSCOPE_SKIPPED_PROGRAMS", "on_fork")], &["--pid", &storm.root.to_string()]);
+    storm.go();
+    let truth = storm.truth();
+    let report = running.interrupted_report();
+    storm.end();
+    let tree = &report["processes"];
+    assert!(number(&tree["counts"]["forks"]) < truth.forks, "{:#}", tree["counts"]);
+    assert_eq!(tree["complete"], false);
+    let bounds = tree["counts"]["lower_bounds"].as_array().unwrap();
+    assert!(bounds.contains(&Value::from("forks")), "{bounds:?}");
+    let validity = report["validity"].as_array().unwrap();
+    let misses = validity.iter().find(|v| v["code"] == "kernel_misses").expect("it is said");
+    assert_eq!(misses["level"], "warn", "{misses:#}");
+}
+
+#[test]
 fn ends_and_execs_of_which_every_run_was_skipped_are_counted_all_the_same() {
     if !needs::kernel("skipped runs") {
         return;
