@@ -41,7 +41,7 @@ pub(super) fn programs(
     }
     // One folder of its own: another compiler would rebuild what is under the usual one at each change of sides.
     let target = workspace.target.join("vm/arm64-build");
-    let [rustc, cc] = ["rustc", "cc"].map(|name| dir.join(name));
+    let [rustc, cc, ar] = ["rustc", "cc", "ar"].map(|name| dir.join(name));
     let mut command = workspace.cargo();
     command.args([
         "build",
@@ -56,7 +56,7 @@ pub(super) fn programs(
     command.args(["--package", "inferscope-tests", "--bin", "forkstorm"]);
     command.env("RUSTC", rustc).env("CARGO_TARGET_DIR", &target).env("CC_aarch64_unknown_linux_gnu", &cc);
     command.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", &cc);
-    command.env("AR_aarch64_unknown_linux_gnu", dir.join("gcc/usr/bin/aarch64-linux-gnu-ar"));
+    command.env("AR_aarch64_unknown_linux_gnu", ar);
     // Minutes of a CPU either way, and the emulation hides the difference.
     command.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1");
     say("building for 64-bit ARM");
@@ -100,8 +100,8 @@ fn prepare(workspace: &Workspace, dir: &Path, system: &dyn Fn() -> Result<Apt>) 
         apt.unpack(&gcc, &dir.join("gcc"))
     })?;
 
-    let unpacked = fs::read_to_string(host.dir.join("rust/packages"))?;
-    let version = unpacked.lines().find_map(|line| line.strip_prefix(STD)?.strip_prefix(' '));
+    let packages = fs::read_to_string(host.dir.join("rust/packages"))?;
+    let version = packages.lines().find_map(|line| line.strip_prefix(STD)?.strip_prefix(' '));
     let version = version.with_context(|| format!("the unpacked toolchain has no {STD}"))?;
     let rust = Packages::from([(format!("{STD}:arm64"), version.to_owned())]);
     step("unpacking Rust's library", || apt.unpack(&rust, &dir.join("std")))?;
@@ -120,7 +120,10 @@ fn prepare(workspace: &Workspace, dir: &Path, system: &dyn Fn() -> Result<Apt>) 
         &dir.join("rustc"),
         &format!("exec {} --sysroot {} \"$@\"", host.rustc().display(), dir.join("sysroot").display()),
     )?;
-    script(&dir.join("cc"), &compiler(&dir.join("gcc"))?)?;
+    // A linker script of the C library names its parts from the root, so that has to be the unpacked one.
+    let root = format!("--sysroot={}", dir.join("gcc").display());
+    script(&dir.join("cc"), &unpacked(&dir.join("gcc"), "aarch64-linux-gnu-gcc", &root)?)?;
+    script(&dir.join("ar"), &unpacked(&dir.join("gcc"), "aarch64-linux-gnu-ar", "")?)?;
     captured(Command::new(dir.join("cc")).arg("--version"))
         .context("the unpacked cross compiler does not start")?;
     remove_tree(&dir.join("apt"))?;
@@ -128,15 +131,14 @@ fn prepare(workspace: &Workspace, dir: &Path, system: &dyn Fn() -> Result<Apt>) 
     Ok(())
 }
 
-/// A linker script of the C library names its parts from the root, so the root has to be the unpacked one.
-fn compiler(gcc: &Path) -> Result<String> {
-    let libraries: Vec<String> = library_dirs(gcc)?.iter().map(|dir| dir.display().to_string()).collect();
+/// Runs a program among the unpacked, with the libraries there.
+fn unpacked(dir: &Path, program: &str, arguments: &str) -> Result<String> {
+    let libraries: Vec<String> = library_dirs(dir)?.iter().map(|dir| dir.display().to_string()).collect();
     Ok(format!(
         "LD_LIBRARY_PATH=\"{}${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}\"\nexport LD_LIBRARY_PATH\n\
-         exec {} --sysroot={} \"$@\"",
+         exec {} {arguments} \"$@\"",
         libraries.join(":"),
-        gcc.join("usr/bin/aarch64-linux-gnu-gcc").display(),
-        gcc.display()
+        dir.join("usr/bin").join(program).display(),
     ))
 }
 

@@ -94,7 +94,7 @@ impl Qemu {
         };
         // Whatever else runs here goes first.
         let mut command = Command::new("nice");
-        command.args(["-n", "10"]).arg(self.dir.join("usr/bin").join(program));
+        command.args(["-n", "3"]).arg(self.dir.join("usr/bin").join(program));
         let libraries = std::env::join_paths(library_dirs(&self.dir)?)?;
         command.env("LD_LIBRARY_PATH", libraries);
         for firmware in ["usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu"] {
