@@ -11,7 +11,7 @@ use crate::engine::ENGINE_VAR;
 use crate::peers::PEERS_VAR;
 use crate::steps::{say, seconds, visibly};
 use crate::workspace::Workspace;
-use crate::{audit, layers, schema, setup};
+use crate::{audit, layers, schema, setup, vm};
 
 /// Everything that is built for the host. The kernel program has another target and is built by the library's
 /// build script.
@@ -19,7 +19,7 @@ const HOST_PACKAGES: [&str; 3] = ["--workspace", "--exclude", "inferscope-ebpf"]
 
 type Check = fn(&Workspace) -> Result<()>;
 
-const CHECKS: [(&str, Check); 8] = [
+const CHECKS: [(&str, Check); 9] = [
     ("fmt", fmt),
     ("layers", layers::check),
     ("dependencies", audit::check),
@@ -27,6 +27,7 @@ const CHECKS: [(&str, Check); 8] = [
     ("clippy", clippy),
     ("docs", docs),
     ("test", |workspace| test(workspace, &[])),
+    ("vm", vm::gate),
     ("schema", |workspace| schema::run(workspace, true)),
 ];
 

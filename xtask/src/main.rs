@@ -65,7 +65,7 @@ enum Task {
         #[command(subcommand)]
         bench: bench::Bench,
     },
-    /// Run every check: fmt, layers, dependencies, clippy, docs, tests, schema
+    /// Run every check: fmt, layers, dependencies, clippy, docs, tests, four kernels, schema
     Ci,
     /// Build the binary that is given away, target/dist/inferscope: stripped, without this machine's paths
     Dist {

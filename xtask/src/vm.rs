@@ -63,7 +63,6 @@ pub(crate) struct Options {
 }
 
 /// The kernels of the gate. Elsewhere than on Debian and its kin it says that it did not run.
-#[expect(dead_code, reason = "a step of the gate when all of its kernels pass")]
 pub(crate) fn gate(workspace: &Workspace) -> Result<()> {
     if let Some(tool) = apt::missing_tool() {
         say(format_args!("vm: not run, because there is no {tool} to fetch kernels with"));

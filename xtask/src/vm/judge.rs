@@ -15,9 +15,8 @@ use super::console::Results;
 use super::kernels::numbers;
 use reading::{Report, is_known};
 
-/// From here on the tracker is required; below `FALLBACK` it must say that it can't be had.
-const TRACKED: [u32; 2] = [6, 1];
-const FALLBACK: [u32; 2] = [5, 11];
+/// From here on the tracker has to load; before, it has to be said that it can't, with this version named.
+const OLDEST: [u32; 2] = [5, 13];
 /// From here on the kernel tells which process its OOM killer took.
 const OOM_TOLD: [u32; 2] = [6, 9];
 
@@ -95,7 +94,7 @@ pub(super) fn checks() -> impl Iterator<Item = &'static str> {
 pub(super) fn judge(results: &Results, asked: &[String]) -> Vec<Verdict> {
     let version = numbers(&results.text("kernel").unwrap_or_default());
     let version = [0, 1].map(|index| version.get(index).copied().unwrap_or(0));
-    let tracked = tracker(results).map_or(version >= TRACKED, |status| status == "ok");
+    let tracked = tracker(results).map_or(version >= OLDEST, |status| status == "ok");
     let guest = Guest { results, version, tracked };
     // `self` rests on the report of the tree.
     let wanted = |check: &str| {
@@ -146,16 +145,20 @@ fn doctor(guest: &Guest<'_>) -> Outcome {
         return Outcome::Failed(vec![guest.ended("doctor", &[]).unwrap_or_default()]);
     };
     let works = status == "ok";
+    let found = guest.results.json("doctor.out").unwrap_or_default();
+    let checks = found["checks"].as_array().map_or(&[][..], Vec::as_slice);
+    let check = checks.iter().find(|check| check["code"] == "tracker");
+    let why = check.and_then(|check| check["finding"].as_str()).unwrap_or_default();
     let mut faults = Vec::new();
-    if !works && guest.version >= TRACKED {
-        let found = guest.results.json("doctor.out").unwrap_or_default();
-        let checks = found["checks"].as_array().cloned().unwrap_or_default();
-        let why =
-            checks.iter().find(|check| check["code"] == "tracker").map(|check| check["finding"].to_string());
-        faults.push(format!("the tracker can't be had: {}", why.unwrap_or_default()));
+    if !works && guest.version >= OLDEST {
+        faults.push(format!("the tracker can't be had: {why}"));
     }
-    if works && guest.version < FALLBACK {
+    if works && guest.version < OLDEST {
         faults.push("says that the tracker works, which can't be".to_owned());
+    }
+    let [major, minor] = OLDEST;
+    if !works && guest.version < OLDEST && !why.contains(&format!("{major}.{minor}")) {
+        faults.push(format!("names no kernel that would do: {why}"));
     }
     Outcome::of(faults, || match works {
         true => Outcome::Passed(String::new()),

@@ -34,8 +34,8 @@ pub(super) const ALL: [&str; 11] = [
     "6.12-arm64",
     "6.12-arm64-16k",
 ];
-/// Those of the gate: without the tracker's needs, the oldest with them, the most used.
-pub(super) const GATE: [&str; 3] = ["5.10", "6.1", "6.12"];
+/// Those of the gate: without the tracker's needs, the oldest with them, the most used, the newest.
+pub(super) const GATE: [&str; 4] = ["5.10", "6.1", "6.12", "newest"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Machine {

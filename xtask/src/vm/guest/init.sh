@@ -37,7 +37,7 @@ tell() {
 check() {
     name=$1
     shift
-    timeout 90 "$@" > $name.out 2> $name.err < /dev/null
+    timeout 200 "$@" > $name.out 2> $name.err < /dev/null
     echo $? > $name.rc
     say "$name: $(cat $name.rc)"
     tell
@@ -67,7 +67,7 @@ want tree && { storm tree tree 4 66 2000; made tree; }
 want cgroup && { mkdir -p /sys/fs/cgroup/storm/below; storm cgroup cgroup 4 44 2000; made cgroup; }
 want exec && {
     # The storm goes at once, as the command runs only when it is observed.
-    echo go | timeout 90 inferscope exec --json --gpu off -o exec.json -- forkstorm 2 33 2000 > exec.out 2> exec.err
+    echo go | timeout 200 inferscope exec --json --gpu off -o exec.json -- forkstorm 2 33 2000 > exec.out 2> exec.err
     echo $? > exec.rc
     made exec
 }
