@@ -7,10 +7,10 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 
 use crate::apt::{Apt, Packages, remove_tree};
-use crate::steps::step;
+use crate::steps::{say, step};
 
 /// The archive's label and the suite; small indices all of them. The first has 5.10, the second 6.1 and 6.12, the
 /// third what came later.
@@ -141,42 +141,61 @@ impl Store {
         self.dir.join(&kernel.name).join("vmlinuz")
     }
 
-    /// Images of all of them, fetched where they aren't there or `again` is asked for.
+    /// Images of all of them, fetched where they aren't there or `again` is asked for. `Err` for each that Debian
+    /// does not have.
     pub(super) fn images(
         &self,
         kernels: &[Kernel],
         again: bool,
         system: &dyn Fn() -> Result<Apt>,
-    ) -> Result<Vec<PathBuf>> {
-        let missing: Vec<&Kernel> =
-            kernels.iter().filter(|kernel| again || !self.image(kernel).is_file()).collect();
-        if !missing.is_empty() {
-            self.fetch(&missing, system)?;
-        }
-        Ok(kernels.iter().map(|kernel| self.image(kernel)).collect())
+    ) -> Result<Vec<Result<PathBuf>>> {
+        let there = |kernel: &Kernel| !again && self.image(kernel).is_file();
+        let archive = if kernels.iter().all(there) { None } else { Some(self.archive(system)?) };
+        let image = |kernel: &Kernel| match &archive {
+            Some(archive) if !there(kernel) => {
+                let found = archive.newest(kernel)?;
+                step(&format!("unpacking {}", found.package), || self.unpack(&found, kernel))?;
+                Ok(self.image(kernel))
+            }
+            _ => Ok(self.image(kernel)),
+        };
+        let images = kernels.iter().map(image).collect();
+        remove_tree(&self.lists())?;
+        Ok(images)
     }
 
-    fn fetch(&self, kernels: &[&Kernel], system: &dyn Fn() -> Result<Apt>) -> Result<()> {
+    fn lists(&self) -> PathBuf {
+        self.dir.join("apt")
+    }
+
+    /// A suite that is gone takes its own kernels along and no others.
+    fn archive(&self, system: &dyn Fn() -> Result<Apt>) -> Result<Archive> {
         fs::create_dir_all(&self.dir)?;
-        let lists = self.dir.join("apt");
-        let apt = step("fetching the index of Debian's kernels", || {
-            let apt = system()?.of_suites(&lists, &SUITES, &["amd64", "arm64"])?;
-            apt.update()?;
-            Ok(apt)
+        let mut gone = Vec::new();
+        let suites = step("fetching the index of Debian's kernels", || {
+            let system = system()?;
+            let mut suites = Vec::new();
+            for suite in SUITES {
+                let apt = system.of_suites(&self.lists().join(suite.1), &[suite], &["amd64", "arm64"])?;
+                match apt.update() {
+                    Ok(()) => suites.push((apt.names("linux-")?, apt)),
+                    Err(error) => gone.push(format!("{} can't be had: {error}", suite.1)),
+                }
+            }
+            Ok(suites)
         })?;
-        let known = [apt.names("linux-image-")?, apt.names("linux-binary-")?].concat();
-        for kernel in kernels {
-            let (package, version) = newest(kernel, &known, &apt)?;
-            step(&format!("unpacking {package}"), || self.unpack(&apt, kernel, &package, &version))?;
+        for line in gone {
+            say(line);
         }
-        remove_tree(&lists)
+        Ok(Archive { suites })
     }
 
     /// The image alone stays: modules and the rest are many times its size.
-    fn unpack(&self, apt: &Apt, kernel: &Kernel, package: &str, version: &str) -> Result<()> {
+    fn unpack(&self, found: &Found<'_>, kernel: &Kernel) -> Result<()> {
+        let Found { apt, package, version } = found;
         let whole = self.dir.join(format!("{}.whole", kernel.name));
         remove_tree(&whole)?;
-        apt.unpack(&Packages::from([(package.to_owned(), version.to_owned())]), &whole)?;
+        apt.unpack(&Packages::from([(package.clone(), version.clone())]), &whole)?;
         let image = find(&whole, &|name| name.starts_with("vmlinu"))
             .with_context(|| format!("{package} holds no kernel"))?;
         let dir = self.dir.join(&kernel.name);
@@ -189,25 +208,38 @@ impl Store {
     }
 }
 
-/// The package that holds the image, and its version: from 6.19 on `linux-binary-…`, as `linux-image-…` is empty then.
-fn newest(kernel: &Kernel, known: &[String], apt: &Apt) -> Result<(String, String)> {
-    let mut versions: Vec<&str> = known.iter().filter_map(|package| kernel.version_in(package)).collect();
-    versions.sort_by_key(|version| Reverse(numbers(version)));
-    versions.dedup();
-    ensure!(
-        !versions.is_empty(),
-        "Debian has no kernel {kernel} now: its suites keep the current ones of few lines"
-    );
-    let foreign = if kernel.machine() == Machine::Arm { ":arm64" } else { "" };
-    for version in versions {
-        for kind in ["binary", "image"] {
-            let package = format!("linux-{kind}-{version}-{}{foreign}", kernel.flavour.suffix());
-            if let Some(found) = apt.version(&package) {
-                return Ok((package, found));
+/// The suites that could be had, with the names in each.
+struct Archive {
+    suites: Vec<(Vec<String>, Apt)>,
+}
+
+/// The package that holds an image.
+struct Found<'a> {
+    apt: &'a Apt,
+    package: String,
+    version: String,
+}
+
+impl Archive {
+    /// From 6.19 on in `linux-binary-…`, as `linux-image-…` is empty then.
+    fn newest(&self, kernel: &Kernel) -> Result<Found<'_>> {
+        let mut versions: Vec<(&str, &Apt)> = Vec::new();
+        for (names, apt) in &self.suites {
+            versions.extend(names.iter().filter_map(|package| Some((kernel.version_in(package)?, apt))));
+        }
+        versions.sort_by_key(|(version, _)| Reverse(numbers(version)));
+        versions.dedup_by_key(|(version, _)| *version);
+        let foreign = if kernel.machine() == Machine::Arm { ":arm64" } else { "" };
+        for (version, apt) in versions {
+            for kind in ["binary", "image"] {
+                let package = format!("linux-{kind}-{version}-{}{foreign}", kernel.flavour.suffix());
+                if let Some(version) = apt.version(&package) {
+                    return Ok(Found { apt, package, version });
+                }
             }
         }
+        bail!("Debian has no kernel {kernel} now: its suites keep the current ones of few lines")
     }
-    bail!("Debian's index names kernels {kernel} and offers none of them")
 }
 
 /// The first regular file below `dir` whose name fits.
