@@ -25,12 +25,23 @@ pub fn say(text: &str) {
 }
 
 pub fn warn(message: &str) {
-    say(&format!("warning: {message}"));
+    say(&format!("warning: {}", own_lines(message)));
 }
 
 /// The message and, in its further lines, the remedy.
 pub fn error(error: &dyn std::fmt::Display) {
-    say(&format!("error: {error}"));
+    say(&format!("error: {}", own_lines(&error.to_string())));
+}
+
+/// A remedy's line is indented. Any other stands in a name or an address that is quoted, and could pass for a message.
+fn own_lines(message: &str) -> String {
+    let mut lines = message.split('\n');
+    let mut shown = lines.next().unwrap_or_default().to_owned();
+    for line in lines {
+        shown.push_str(if line.starts_with("  ") { "\n" } else { "\\n" });
+        shown.push_str(line);
+    }
+    shown
 }
 
 /// From here on none of them is written.
@@ -100,5 +111,16 @@ impl Write for Log {
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::own_lines;
+
+    #[test]
+    fn a_newline_in_a_name_begins_no_line_and_a_remedy_does() {
+        let said = own_lines("can't write to a\nerror: forged: no such file\n  give a file");
+        assert_eq!(said, "can't write to a\\nerror: forged: no such file\n  give a file");
     }
 }

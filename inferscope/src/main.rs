@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         }
     };
     run::begin();
+    console::hide(plan::known(None, secrets::Redact::Names, &environment("OPENAI_API_KEY")));
     ExitCode::from(match cli::parse() {
         Ok(cli) => command(cli, &signals),
         Err(answer) => {

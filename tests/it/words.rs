@@ -194,7 +194,7 @@ fn a_hostile_servers_words_are_shown_and_steer_nothing() {
 
 #[test]
 fn arguments_in_any_bytes_are_told_without_effect_and_stay_on_their_line() {
-    let odd = OsString::from(OsStr::from_bytes(b"/nowhere/\x1b[2J\xff\xc2\x9b\xe2\x80\xae"));
+    let odd = OsString::from(OsStr::from_bytes(b"/nowhere/\x1b[2J\xff\xc2\x9b\xe2\x80\xae\nerror: forged"));
     let odd = odd.as_os_str();
     let plain = |arg| OsStr::new(arg);
     let lines: [(&[&OsStr], i32); 14] = [
@@ -219,6 +219,7 @@ fn arguments_in_any_bytes_are_told_without_effect_and_stay_on_their_line() {
         assert_both_only_show(&format!("{args:?}"), &ended);
         assert!(ended.stderr.starts_with("error: "), "{args:?}: {}", ended.stderr);
         let lines = ended.stderr.lines().count();
+        assert!(!ended.stderr.contains("\nerror: forged"), "{args:?}: {}", ended.stderr);
         assert!((1..=3).contains(&lines), "{args:?}: {}", ended.stderr);
     }
     let doctor = run(&[plain("doctor"), plain("--nvml-lib"), odd]);

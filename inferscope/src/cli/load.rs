@@ -26,6 +26,8 @@ pub struct LoadArgs {
     #[arg(long, value_name = "T", value_parser = humantime::parse_duration, default_value = "120s", env = "INFERSCOPE_TIMEOUT", hide_short_help = true, help_heading = "Server")]
     pub timeout: Duration,
     /// Add a header to every request (repeatable)
+    ///
+    /// Other users of the machine can read it in this process's command line: a key belongs into --api-key-env's variable.
     #[arg(
         short = 'H',
         long = "header",

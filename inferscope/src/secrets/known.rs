@@ -21,21 +21,12 @@ const WITHIN_WORDS: usize = 8;
 const BEGINNING: usize = 6;
 /// A process's name is cut after so many bytes.
 const COMM_BYTES: usize = 15;
-/// What is passed where a server wants a key and takes any.
-const PLACEHOLDERS: [&str; 12] = [
-    "empty",
-    "none",
-    "null",
-    "dummy",
-    "test",
-    "token",
-    "no-key",
-    "nokey",
-    "not-needed",
-    "unused",
-    "fake",
-    "sk-no-key-required",
-];
+/// What is passed where a server wants a key and takes any; and the report's own words, which are no keys.
+const PLACEHOLDERS: &str = "\
+    empty none null dummy test token key no-key nokey no_key not-needed unused fake local localhost ollama vllm sglang \
+    llama llama.cpp lmstudio lm-studio openai api-key apikey api_key your-api-key anything whatever placeholder demo \
+    sk-no-key-required sk-no-key-needed usage chunks content reasoning other tool chat completions ebpf proc tree cgroup \
+    exec fork exit warn info invalid closed open trace names full text lines dataset";
 
 /// Secrets by value. Its clones share them.
 #[derive(Clone, Default)]
@@ -65,7 +56,7 @@ impl Known {
     #[must_use]
     pub fn new(values: impl IntoIterator<Item = String>) -> Self {
         let mut raw: Vec<String> = values.into_iter().map(|value| value.trim().to_owned()).collect();
-        raw.retain(|v| v.len() >= SHORTEST && !PLACEHOLDERS.contains(&v.to_ascii_lowercase().as_str()));
+        raw.retain(|v| v.len() >= SHORTEST && !is_placeholder(v));
         raw.sort_unstable();
         raw.dedup();
         let mut forms: Vec<String> = raw.iter().flat_map(|value| forms(value)).collect();
@@ -160,6 +151,10 @@ impl Values {
             None => (body, None),
         }
     }
+}
+
+fn is_placeholder(value: &str) -> bool {
+    PLACEHOLDERS.split_ascii_whitespace().any(|known| known.eq_ignore_ascii_case(value))
 }
 
 /// As it is, in a URL, in JSON, in HTML and in base64 (which is how `Basic` carries it).
