@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use inferscope_tests::{binary, needs};
+use inferscope_tests::{binary, needs, ready};
 use serde_json::Value;
 
 const MIB: u64 = 1 << 20;
@@ -46,6 +46,36 @@ fn memory_and_cpu_are_not_those_of_a_launcher_that_executed_it() {
     assert!(own["cpu_ns"].as_u64().is_some_and(|ns| ns > 0 && ns < 2_500_000_000), "{own}");
     // The load's, which is the main one, and the observer's.
     assert_eq!(own["threads"], 2, "{own}");
+}
+
+/// How often a thread left the CPU of its own accord.
+fn waits(pid: u32, thread: &str) -> u64 {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
+    let statuses = tasks.flatten().filter_map(|t| std::fs::read_to_string(t.path().join("status")).ok());
+    let name = format!("Name:\t{thread}\n");
+    let status = statuses.into_iter().find(|status| status.starts_with(&name)).expect("it has that thread");
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.and_then(|n| n.trim().parse().ok()).expect("a number")
+}
+
+#[test]
+fn where_nothing_happens_the_observer_wakes_for_its_samples_only() {
+    if !needs::kernel("the ring") {
+        return;
+    }
+    let mut sleep = Command::new("sleep").arg("60").spawn().expect("sleep is there");
+    let pid = sleep.id().to_string();
+    let watched = ["--pid", &pid, "--tracker", "ebpf", "--sample-interval", "100ms"];
+    let running = binary::start(&[&["observe", "--json", "--gpu", "off"][..], &watched].concat());
+    ready::wait_until_observing(running.process.pid());
+    let before = waits(running.process.pid(), "observer");
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    let waited = waits(running.process.pid(), "observer") - before;
+    let _report = running.interrupted_report();
+    sleep.kill().expect("it lives");
+    sleep.wait().expect("it is a child");
+    // 20 samples, and what a busy machine adds; a ring that is looked after every 20 ms makes it 100.
+    assert!((5..60).contains(&waited), "{waited} in 2 s");
 }
 
 #[test]
