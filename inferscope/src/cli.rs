@@ -244,6 +244,16 @@ pub struct ObserveArgs {
         help_heading = "Target"
     )]
     pub max_processes: usize,
+    /// Most memory of inferscope itself; what a server sends beyond fails its request
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "512M",
+        env = "INFERSCOPE_MAX_MEMORY",
+        hide_short_help = true,
+        help_heading = "Target"
+    )]
+    pub max_memory: String,
     /// GPUs: auto, off, all, indices (0,2) or UUIDs
     #[arg(
         long,

@@ -94,7 +94,8 @@ pub fn profile(args: &cli::ProfileArgs, env: &Environment, argv: &[String]) -> R
     let endpoint = args.endpoint.as_deref().or(env.openai_base_url.as_deref());
     let endpoint = Endpoint::parse(endpoint.ok_or(PlanError::NoEndpoint)?)?;
     let target = observe::target(&args.target, Some(&endpoint))?;
-    let load = load::plan(&args.load, endpoint, env)?;
+    let mut load = load::plan(&args.load, endpoint, env)?;
+    load.http.max_memory = observe::max_memory(&args.observe.max_memory)?;
     Ok(Plan {
         command: "profile",
         load: Some(load),
@@ -141,7 +142,11 @@ pub fn exec(args: &cli::ExecArgs, env: &Environment, argv: &[String]) -> Result<
     // Whom to drive is said here: a variable that is set for other programs starts no load.
     let endpoint = args.endpoint.as_deref().map(Endpoint::parse).transpose()?;
     let load = match endpoint {
-        Some(endpoint) => Some(load::plan(&args.load, endpoint, env)?),
+        Some(endpoint) => {
+            let mut load = load::plan(&args.load, endpoint, env)?;
+            load.http.max_memory = observe::max_memory(&args.observe.max_memory)?;
+            Some(load)
+        }
         None => {
             PlanError::if_no_time("duration", args.load.duration)?;
             exec::no_load(&args.load)?;
@@ -186,6 +191,7 @@ pub fn demo(
             tracker: args.tracker.into(),
             ring_bytes: DEFAULT_RING_BYTES,
             max_processes: DEFAULT_MAX_PROCESSES,
+            max_memory: observe::MAX_MEMORY,
             sample_interval: Nanos::from_millis(50),
             gpu: GpuChoice::Auto,
             nvml_lib: None,

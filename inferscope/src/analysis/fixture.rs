@@ -432,6 +432,7 @@ pub(crate) fn plan() -> Plan {
             tracker: TrackerChoice::Auto,
             ring_bytes: 512 << 10,
             max_processes: 200_000,
+            max_memory: 512 << 20,
             sample_interval: Nanos::from_millis(50),
             gpu: GpuChoice::Auto,
             nvml_lib: None,

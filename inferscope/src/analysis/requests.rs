@@ -207,6 +207,7 @@ pub(super) const fn error_kind(kind: FailureKind) -> model::ErrorKind {
         FailureKind::Disconnect => model::ErrorKind::Disconnect,
         FailureKind::Empty => model::ErrorKind::Empty,
         FailureKind::Overrun => model::ErrorKind::Overrun,
+        FailureKind::Memory => model::ErrorKind::Memory,
         FailureKind::Interrupted => model::ErrorKind::Interrupted,
     }
 }

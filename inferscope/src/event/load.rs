@@ -244,6 +244,8 @@ pub enum FailureKind {
     Empty,
     /// The answer went on far beyond what was asked for, and was cut off.
     Overrun,
+    /// It was given up to keep this process within its memory.
+    Memory,
     /// Ctrl-C.
     Interrupted,
 }

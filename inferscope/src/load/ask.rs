@@ -3,6 +3,10 @@
 //! Owns the reading of prompt files, and the two requests that find out how many words a made prompt takes: there is
 //! no tokenizer here, but the server has one and counts. Called by the driver.
 
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
 use reqwest::Url;
 use tokio::sync::watch;
 
@@ -15,6 +19,9 @@ use crate::plan::{Api, LoadPlan, PromptPlan};
 
 /// Numbers that no request of a load reaches.
 const CALIBRATING: [u64; 2] = [u64::MAX - 2, u64::MAX - 1];
+
+/// Of the ceiling of memory, as a divisor, what a file of prompts may take: for a moment it is there twice.
+const FILE_PART: u64 = 4;
 
 /// Tokens that no chat template has.
 const MOST_BESIDE: f64 = 131_072.0;
@@ -33,11 +40,26 @@ pub(super) fn prompts(plan: &LoadPlan) -> Result<Prompts, LoadError> {
         PromptPlan::Dataset(path) => ("--dataset", path, Prompts::dataset),
     };
     let what = format!("{flag} {}", path.display());
-    let bytes = std::fs::read(path).map_err(|e| LoadError::Prompts {
-        what: what.clone(),
-        why: format!("it can't be read: {e}\n  give a file that exists"),
-    })?;
+    let bytes = read(path, plan.http.max_memory / FILE_PART)
+        .map_err(|why| LoadError::Prompts { what: what.clone(), why })?;
     of(&bytes).map_err(|e| LoadError::Prompts { what, why: e.to_string() })
+}
+
+/// The whole of a file, of `most` bytes at most.
+fn read(path: &Path, most: u64) -> Result<Vec<u8>, String> {
+    let unreadable = |e: std::io::Error| format!("it can't be read: {e}\n  give a file that exists");
+    let mut bytes = Vec::new();
+    // A pipe and a device have no length that could be asked for.
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > most {
+        return Err(format!(
+            "it is larger than {} MiB, which --max-memory has room for\n  give a part of it (head -n 100000), or raise \
+             --max-memory to {FILE_PART} times its size",
+            most >> 20
+        ));
+    }
+    Ok(bytes)
 }
 
 impl Driver {

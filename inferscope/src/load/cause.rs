@@ -6,6 +6,7 @@
 use std::error::Error;
 use std::io::ErrorKind;
 
+use super::budget::NoRoom;
 use super::http::{self, WireError};
 use super::limit::Limit;
 use super::said;
@@ -14,6 +15,7 @@ use crate::event::{Failure, FailureKind};
 /// An error of the connection, before the response's head or in its body, as a failed request.
 pub(super) fn failure(error: &WireError) -> Failure {
     let (kind, cause): (_, &(dyn Error + 'static)) = match error {
+        WireError::NoRoom(no_room) => (FailureKind::Memory, no_room),
         WireError::Limit(limit) => (FailureKind::ClientLimit, limit),
         WireError::General(e) if e.is_connect() => (FailureKind::Connect, e),
         WireError::General(e) if e.is_timeout() => (FailureKind::Timeout, e),
@@ -22,6 +24,9 @@ pub(super) fn failure(error: &WireError) -> Failure {
         WireError::General(e) => (answered(e), e),
         WireError::Http(e) => (answered(e), e),
     };
+    if let Some(no_room) = chain(cause).find_map(|e| e.downcast_ref::<NoRoom>()) {
+        return Failure { kind: FailureKind::Memory, message: no_room.to_string() };
+    }
     let tls = || chain(cause).find_map(|e| e.downcast_ref::<rustls::Error>());
     if let Some(message) = tls().and_then(http::refused) {
         return Failure { kind: FailureKind::Certificate, message };

@@ -9,6 +9,11 @@ use std::path::PathBuf;
 pub enum LoadError {
     #[error("can't use {what}: {why}")]
     Prompts { what: String, why: String },
+    #[error(
+        "{concurrency} requests at a time take {needed_mib} MiB, more than --max-memory ({max_mib} MiB) leaves them\n  \
+         raise it to {needed_mib}M, or ask for {fit} at a time"
+    )]
+    Memory { concurrency: u32, needed_mib: u64, max_mib: u64, fit: u64 },
     #[error("can't use --cacert {}: {why}\n  give a readable file with certificates in PEM", path.display())]
     Cacert { path: PathBuf, why: String },
     #[error(
@@ -51,7 +56,14 @@ impl LoadError {
     /// Whether the arguments are at fault (exit 2) and not the server (exit 3).
     #[must_use]
     pub const fn is_usage(&self) -> bool {
-        matches!(self, Self::Prompts { .. } | Self::Cacert { .. } | Self::Header { .. } | Self::ApiKey)
+        matches!(
+            self,
+            Self::Prompts { .. }
+                | Self::Memory { .. }
+                | Self::Cacert { .. }
+                | Self::Header { .. }
+                | Self::ApiKey
+        )
     }
 
     /// Whether only the model list is missing: with the model's name a load can be tried.

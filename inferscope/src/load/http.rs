@@ -34,6 +34,7 @@ use rustls::pki_types::ServerName;
 use tokio::sync::watch;
 use tokio::task::coop::unconstrained;
 
+use super::budget::{self, Budget, Charge, NoRoom};
 use super::cause;
 use super::error::LoadError;
 use super::request::{End, RequestState, Slot, Trail, Wanted};
@@ -63,6 +64,8 @@ pub struct Resent {
 
 /// Most of an error answer's body that is looked at.
 const ERROR_BODY_BYTES: usize = 64 << 10;
+/// What undoing a coding takes: a window of 32 KiB with its tables, and what swells at once.
+const DECODER_BYTES: u64 = 320 << 10;
 /// Longest time for a connection, TLS included; the request's own limit where that is shorter.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Shorter secrets are words that messages hold by chance.
@@ -101,7 +104,7 @@ impl Http {
     /// A client for `endpoint`. Requests carry an id made of `run_id` and their own.
     pub(super) fn new(plan: &HttpPlan, endpoint: &Endpoint, run_id: &str) -> Result<Self, LoadError> {
         let timeout = plan.timeout.to_duration();
-        let meter = Arc::new(Meter::new());
+        let meter = Arc::new(Meter::new(Budget::of(plan.max_memory)));
         let key = plan.api_key.iter().map(|k| k.reveal().to_owned());
         let values = plan.headers.iter().flat_map(|(_, value)| {
             // `Bearer x`: the scheme is no secret, what follows is one also by itself.
@@ -138,6 +141,11 @@ impl Http {
         self.unchecked
     }
 
+    /// The process has this much memory.
+    pub(super) fn look_at_memory(&self) {
+        self.meter.budget().look();
+    }
+
     /// The loop runs, and is to run again by `due` at the latest.
     pub(super) fn turn(&self, now: Mono, due: Option<Mono>) {
         self.meter.turn(now, due);
@@ -157,6 +165,7 @@ impl Http {
         asked: Asked,
         stop: &mut watch::Receiver<bool>,
     ) -> RequestLog {
+        let own_bytes = budget::of_request(body.len() as u64, 0);
         let mut request = self.request(Method::POST, url);
         request.body = body.into();
         if let Some(run_id) = &self.run_id {
@@ -167,9 +176,14 @@ impl Http {
         let interrupted = |why: &str| Failure { kind: FailureKind::Interrupted, message: why.to_owned() };
         // Read before the reasons to give up: what has arrived counts.
         let exchange = async {
+            let charge = self.meter.budget().charge(own_bytes.saturating_add(state.room()));
+            let held = match charge {
+                Ok(charge) => Held { charge, own_bytes },
+                Err(e) => return End::Failed(no_room(e)),
+            };
             tokio::select! {
                 biased;
-                end = self.answer(request, &mut state) => end,
+                end = self.answer(request, &mut state, held) => end,
                 () = stopped(stop) => End::Failed(interrupted("interrupted")),
                 () = tokio::time::sleep(self.timeout) => End::Failed(Failure {
                     kind: FailureKind::Timeout,
@@ -198,7 +212,7 @@ impl Http {
         Outgoing { method, url, headers: self.headers.clone(), body: Default::default() }
     }
 
-    async fn answer(&self, request: Outgoing<'_>, state: &mut RequestState) -> End {
+    async fn answer(&self, request: Outgoing<'_>, state: &mut RequestState, mut held: Held) -> End {
         let url = request.url;
         let mut answer = match self.transport.send(request, state.trail()).await {
             Ok(answer) => answer,
@@ -206,6 +220,9 @@ impl Http {
         };
         state.headers(answer.stamp().t, answer.status().as_u16());
         if !answer.status().is_success() {
+            if let Err(e) = held.holds(ERROR_BODY_BYTES as u64) {
+                return End::Failed(no_room(e));
+            }
             return End::Failed(status_failure(answer, url).await);
         }
         let mut decoder = match decoder(&answer) {
@@ -226,7 +243,12 @@ impl Http {
                 state.stamped(stamp.lag.is_some());
             }
             match read(&mut decoder, stamp.t, &bytes, state) {
-                Ok(Wanted::More) => {}
+                Ok(Wanted::More) => {
+                    let decoding = if decoder.is_some() { DECODER_BYTES } else { 0 };
+                    if let Err(e) = held.holds(state.room() + decoding) {
+                        return End::Failed(no_room(e));
+                    }
+                }
                 Ok(Wanted::NoMore) => {
                     answer.finish().await;
                     return End::Eof;
@@ -275,6 +297,23 @@ impl Http {
     pub(super) fn scrub(&self, text: &str) -> String {
         self.secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "***"))
     }
+}
+
+/// What a request holds of the budget.
+struct Held {
+    charge: Charge,
+    /// Whatever comes.
+    own_bytes: u64,
+}
+
+impl Held {
+    fn holds(&mut self, bytes: u64) -> Result<(), NoRoom> {
+        self.charge.holds(self.own_bytes.saturating_add(bytes))
+    }
+}
+
+fn no_room(error: NoRoom) -> Failure {
+    Failure { kind: FailureKind::Memory, message: error.to_string() }
 }
 
 /// Resolves when `stop` becomes true; never where its sender is gone.

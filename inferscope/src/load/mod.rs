@@ -11,6 +11,7 @@
 //! ```
 
 mod ask;
+mod budget;
 mod cause;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -38,7 +39,7 @@ pub use error::LoadError;
 pub use http::Resent;
 
 use crate::clock::Mono;
-use crate::event::{Calibration, ClientLog, FailureKind, Loaded, PhaseLog, RequestLog};
+use crate::event::{Calibration, Chunk, ClientLog, FailureKind, Loaded, PhaseLog, RequestLog};
 use crate::plan::{LoadPlan, Shape};
 
 use phase::Place;
@@ -47,8 +48,10 @@ use timer::Timer;
 
 /// Longest wait for the model list: it is the question whether anybody is there.
 const MODELS_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest model list read; aggregators list thousands.
-const MODELS_BYTES: usize = 8 << 20;
+/// Longest model list read; aggregators list thousands, in some hundred bytes each.
+const MODELS_BYTES: u64 = 4 << 20;
+/// Of the ceiling of memory, as a divisor, what a model list may take: parsed it is up to 30 times as large.
+const MODELS_PART: u64 = 128;
 
 /// Takes what a load gives, while it runs.
 pub trait Receiver {
@@ -91,6 +94,34 @@ pub struct Driver {
     plan: LoadPlan,
     http: http::Http,
     prompts: Prompts,
+    /// `max_in_flight`, where it was lowered.
+    lowered: Option<u32>,
+}
+
+/// What is to be under way at once fits into the memory, as far as can be said ahead: an open loop has fewer at a time,
+/// which is told.
+///
+/// # Errors
+/// A closed loop has more.
+fn within_memory(plan: &mut LoadPlan, prompts: &Prompts) -> Result<Option<u32>, LoadError> {
+    let max_memory = plan.http.max_memory;
+    let chunks = request::chunks_ahead(Some(plan.max_tokens.into()), 1) * size_of::<Chunk>();
+    let body_bytes = prompts.get(0).plain().len() as u64;
+    let each = budget::of_request(body_bytes, chunks as u64);
+    let fit = budget::fit(max_memory, each);
+    for step in &plan.steps {
+        if let Shape::Closed { concurrency } = *step
+            && u64::from(concurrency) > fit
+        {
+            let needed_mib = budget::needed(concurrency.into(), each).div_ceil(1 << 20);
+            return Err(LoadError::Memory { concurrency, needed_mib, max_mib: max_memory >> 20, fit });
+        }
+    }
+    let fit = u32::try_from(fit.max(1)).unwrap_or(u32::MAX);
+    let is_open = plan.steps.iter().any(|step| !matches!(step, Shape::Closed { .. }));
+    let lowered = (is_open && fit < plan.max_in_flight).then_some(fit);
+    plan.max_in_flight = plan.max_in_flight.min(fit);
+    Ok(lowered)
 }
 
 impl Driver {
@@ -100,7 +131,15 @@ impl Driver {
     /// A prompt file, CA file, header or key that can't be used, or no TLS set-up for an https endpoint.
     pub fn new(plan: &LoadPlan, run_id: &str) -> Result<Self, LoadError> {
         let http = http::Http::new(&plan.http, &plan.endpoint, run_id)?;
-        Ok(Self { http, prompts: ask::prompts(plan)?, plan: plan.clone() })
+        let (prompts, mut plan) = (ask::prompts(plan)?, plan.clone());
+        let lowered = within_memory(&mut plan, &prompts)?;
+        Ok(Self { http, prompts, plan, lowered })
+    }
+
+    /// Requests under way at most, where that is fewer than was asked for, as more do not fit into the memory.
+    #[must_use]
+    pub const fn lowered_in_flight(&self) -> Option<u32> {
+        self.lowered
     }
 
     /// Asks the server for its models, which also shows that it can be reached, and tells which one to
@@ -111,7 +150,9 @@ impl Driver {
     pub async fn meet(&self) -> Result<Served, LoadError> {
         let asked = self.plan.model.as_deref();
         let url = self.plan.endpoint.join("models");
-        let got = self.http.get(&url, MODELS_TIMEOUT, MODELS_BYTES).await.map_err(|failure| {
+        let most = MODELS_BYTES.min(self.plan.http.max_memory / MODELS_PART);
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let got = self.http.get(&url, MODELS_TIMEOUT, most).await.map_err(|failure| {
             let remedy = match (failure.kind, url.scheme()) {
                 (FailureKind::ClientLimit, _) => "the server has not been asked",
                 (FailureKind::Malformed, _) => {

@@ -25,6 +25,8 @@ use crate::units::Nanos;
 
 /// How often the loop looks how late its own timer is.
 const BEAT: Nanos = Nanos::from_millis(20);
+/// How often, in such looks, it looks at the memory of this process.
+const MEMORY_BEATS: u64 = 5;
 /// A timer that is later than this is not told exactly.
 const MOST_LAG_NS: u64 = 60_000_000_000;
 
@@ -56,6 +58,7 @@ impl Driver {
         let mut under_way = FuturesUnordered::new();
         let (mut last_sent, mut last_byte) = (started, started);
         let mut beat = started.plus(BEAT);
+        let mut beats = 0_u64;
         let mut is_full = false;
         let mut edges = Edges::default();
         loop {
@@ -114,6 +117,10 @@ impl Driver {
                     if now >= beat {
                         lag.saturating_record(now.since(beat).0.max(1));
                         beat = now.plus(BEAT);
+                        beats += 1;
+                        if beats.is_multiple_of(MEMORY_BEATS) {
+                            self.http.look_at_memory();
+                        }
                     }
                 }
                 _ = stop.changed(), if !over => {}

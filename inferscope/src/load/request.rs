@@ -226,12 +226,17 @@ enum UsageOf {
     EachChunk,
 }
 
+/// How many chunks room is made for before the first comes.
+pub(super) fn chunks_ahead(max_tokens: Option<u64>, choices: u32) -> usize {
+    let tokens = max_tokens.unwrap_or(0).saturating_mul(choices.into());
+    let room = usize::try_from(tokens).unwrap_or(usize::MAX).saturating_add(CHUNKS_BESIDE_TOKENS);
+    room.min(PREALLOCATED_CHUNKS)
+}
+
 impl RequestState {
     /// A request that is about to be sent, with room for the chunks that it asks for.
     pub(super) fn new(slot: Slot, sent: Mono, asked: Asked) -> Self {
-        let tokens = asked.max_tokens.unwrap_or(0).saturating_mul(asked.choices.into());
-        let room = usize::try_from(tokens).unwrap_or(usize::MAX).saturating_add(CHUNKS_BESIDE_TOKENS);
-        let chunks = Vec::with_capacity(room.min(PREALLOCATED_CHUNKS));
+        let chunks = Vec::with_capacity(chunks_ahead(asked.max_tokens, asked.choices));
         Self {
             slot,
             asked,
@@ -301,6 +306,17 @@ impl RequestState {
         if let Err(error) = self.parser.feed(bytes, |event| answer.event(t, event, false)) {
             answer.fail(FailureKind::Malformed, error.to_string());
         }
+    }
+
+    /// Bytes that its buffers take.
+    pub(super) fn room(&self) -> u64 {
+        let body = match &self.body {
+            Body::Unknown { lead } => lead.capacity(),
+            Body::Stream { head } => head.capacity(),
+            Body::Document(document) => document.capacity(),
+        };
+        let chunks = self.answer.chunks.capacity() * size_of::<Chunk>();
+        (body + chunks + self.parser.room()) as u64
     }
 
     /// The reading ended at `t`.

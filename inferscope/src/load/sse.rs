@@ -108,7 +108,6 @@ impl SseParser {
     }
 
     /// Bytes that the buffers take.
-    #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn room(&self) -> usize {
         self.line.capacity() + self.name.capacity() + self.data.capacity()
     }

@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+use super::observe::MAX_MEMORY;
 use super::{Endpoint, Environment, PlanError, at_least_one};
 use crate::cli;
 use crate::secrets;
@@ -119,6 +120,8 @@ pub struct HttpPlan {
     pub api_key: Option<Secret>,
     pub cacert: Option<PathBuf>,
     pub insecure: bool,
+    /// Of the whole process, in bytes.
+    pub max_memory: u64,
 }
 
 /// A value that never reaches a report or a log.
@@ -214,6 +217,7 @@ pub(super) fn plan(
             api_key: api_key(&args.api_key_env, env)?,
             cacert: args.cacert.clone(),
             insecure: args.insecure,
+            max_memory: MAX_MEMORY,
         },
     })
 }
@@ -249,6 +253,7 @@ impl LoadPlan {
                 api_key: None,
                 cacert: None,
                 insecure: false,
+                max_memory: MAX_MEMORY,
             },
         }
     }

@@ -15,6 +15,8 @@ pub struct ObservePlan {
     pub ring_bytes: u32,
     /// Processes that get a line of their own; more are counted and summed.
     pub max_processes: usize,
+    /// Memory of the whole of this process.
+    pub max_memory: u64,
     pub sample_interval: Nanos,
     pub gpu: GpuChoice,
     pub nvml_lib: Option<PathBuf>,
@@ -68,6 +70,11 @@ pub enum GpuChoice {
 
 /// Bounds of `--sample-interval`: below 1 ms the sampler would measure itself.
 const SAMPLE_INTERVAL: std::ops::RangeInclusive<Nanos> = Nanos::from_millis(1)..=Nanos::from_millis(60_000);
+
+/// `--max-memory`, where it is left out.
+pub(super) const MAX_MEMORY: u64 = 512 << 20;
+/// Its bounds: the program with its tracker, and what a machine has.
+const MEMORY_BYTES: std::ops::RangeInclusive<u64> = 64 << 20..=1 << 44;
 
 /// Bounds of `--ring-size`: the smallest page to what a 32-bit map size holds.
 const RING_BYTES: std::ops::RangeInclusive<u64> = 4_096..=1 << 30;
@@ -132,6 +139,7 @@ pub(super) fn observe(args: &cli::ObserveArgs, target: TargetPlan) -> Result<Obs
         tracker: args.tracker.into(),
         ring_bytes: ring_bytes(&args.ring_size, page_bytes())?,
         max_processes: args.max_processes,
+        max_memory: max_memory(&args.max_memory)?,
         sample_interval,
         gpu: gpu(&args.gpu)?,
         nvml_lib: args.nvml_lib.clone(),
@@ -170,15 +178,29 @@ pub(super) fn ring_bytes(text: &str, page_bytes: u32) -> Result<u32, PlanError> 
         value: text.to_owned(),
         remedy: "give a size from 4K to 1G, such as 512K or 4M",
     };
-    let (digits, unit) = match text.trim().char_indices().last() {
-        Some((at, 'k' | 'K')) => (&text.trim()[..at], 1 << 10),
-        Some((at, 'm' | 'M')) => (&text.trim()[..at], 1 << 20),
-        Some((at, 'g' | 'G')) => (&text.trim()[..at], 1 << 30),
-        _ => (text.trim(), 1),
-    };
-    let bytes: u64 = digits.parse().map_err(|_| range())?;
-    let bytes = bytes.checked_mul(unit).filter(|b| RING_BYTES.contains(b)).ok_or_else(range)?;
+    let bytes = bytes_in(text).filter(|b| RING_BYTES.contains(b)).ok_or_else(range)?;
     u32::try_from(bytes).ok().and_then(|bytes| units::ring_bytes(bytes, page_bytes)).ok_or_else(range)
+}
+
+/// `512M`, `2G` or plain bytes.
+pub(super) fn max_memory(text: &str) -> Result<u64, PlanError> {
+    bytes_in(text).filter(|b| MEMORY_BYTES.contains(b)).ok_or_else(|| PlanError::Range {
+        flag: "max-memory",
+        value: text.to_owned(),
+        remedy: "give a size from 64M, such as 512M or 2G",
+    })
+}
+
+/// A number of bytes with a unit, or none.
+fn bytes_in(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let (digits, unit) = match text.char_indices().last()? {
+        (at, 'k' | 'K') => (&text[..at], 1 << 10),
+        (at, 'm' | 'M') => (&text[..at], 1 << 20),
+        (at, 'g' | 'G') => (&text[..at], 1 << 30),
+        _ => (text, 1),
+    };
+    digits.parse::<u64>().ok()?.checked_mul(unit)
 }
 
 fn gpu(text: &str) -> Result<GpuChoice, PlanError> {

@@ -57,6 +57,14 @@ pub(super) fn said_of(driver: &Driver) -> Vec<Validity> {
         message: "the server's certificate was not checked (--insecure): whoever answered may be another"
             .to_owned(),
     });
+    let lowered = driver.lowered_in_flight().map(|most| Validity {
+        level: Level::Warn,
+        code: "in_flight_lowered".to_owned(),
+        message: format!(
+            "at most {most} requests were under way at a time, as more do not fit into --max-memory: what was due beyond \
+             waited"
+        ),
+    });
     let passed_over = driver.passed_over();
     let passed_over = (passed_over > 0).then(|| Validity {
         level: Level::Ok,
@@ -78,7 +86,7 @@ pub(super) fn said_of(driver: &Driver) -> Vec<Validity> {
             message: "the trace's timestamps were taken for milliseconds, as Mooncake's are".to_owned(),
         },
     });
-    [resent, not_kept, proxy, unchecked, passed_over, replayed].into_iter().flatten().collect()
+    [resent, not_kept, proxy, unchecked, lowered, passed_over, replayed].into_iter().flatten().collect()
 }
 
 /// That the server's list does not vouch for the model.
@@ -203,6 +211,9 @@ pub(super) fn all_failed(measured: &Measured) -> Option<RunError> {
             "the server ended, or cut the connection, while it answered: see its log; -o FILE keeps the report"
         }
         Some(ErrorKind::Timeout) => "raise --timeout, or see what keeps the server",
+        Some(ErrorKind::Memory) => {
+            "raise --max-memory, or ask for fewer requests at a time; -o FILE keeps the report"
+        }
         Some(ErrorKind::ClientLimit) => "the server has not been asked; -o FILE keeps the report",
         Some(ErrorKind::Certificate) => "pass it, or its CA's, with --cacert F; --insecure takes any",
         Some(ErrorKind::Connect) => "start the server, or correct --endpoint",

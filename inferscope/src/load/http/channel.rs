@@ -56,6 +56,10 @@ impl Channel {
         Ok(Self { socket, tls: Some(tls) })
     }
 
+    pub(super) const fn is_secure(&self) -> bool {
+        self.tls.is_some()
+    }
+
     /// Adds what comes next to `into`; no bytes: the other side sends no more.
     pub(super) fn poll_recv(
         &mut self,

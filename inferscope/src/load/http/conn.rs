@@ -18,10 +18,16 @@ use hyper::{Request, Response};
 use super::channel::Channel;
 use super::meter::{Meter, Stamp};
 use super::pipe::Pipe;
+use super::wire::WireError;
 use crate::clock::Mono;
+use crate::load::budget::{CONNECTION_BYTES, Charge};
 use crate::load::request::Trail;
 use crate::units::Nanos;
 
+/// Longest head of an answer.
+const MOST_HEAD_BYTES: usize = 128 << 10;
+/// What a TLS session holds, with a record in each direction.
+const TLS_BYTES: u64 = 48 << 10;
 /// Reads until others get a turn. A server that writes faster than it is read would keep the thread.
 const READS_AT_ONCE: u32 = 8;
 
@@ -73,6 +79,8 @@ impl Wake for Again {
 #[derive(Debug)]
 pub(super) struct Conn {
     channel: Channel,
+    /// Of the budget, for what has come of a head.
+    charge: Charge,
     pipe: Pipe,
     /// `None`: hyper has ended the connection, and whoever waits for something of it was told why.
     hyper: Option<http1::Connection<Pipe, Whole>>,
@@ -98,6 +106,10 @@ struct Exchange {
     answered: bool,
     /// The connection ended without one.
     lost: bool,
+    /// The head of the answer is complete.
+    has_head: bool,
+    /// What came before that: hyper keeps it, as far as it takes it, in a buffer that grows by doubling.
+    head_bytes: usize,
 }
 
 /// Why there is no answer.
@@ -110,13 +122,17 @@ pub(super) struct NoAnswer {
 }
 
 impl Conn {
-    pub(super) async fn new(channel: Channel) -> hyper::Result<Self> {
+    pub(super) async fn new(channel: Channel, meter: &Meter) -> Result<Self, WireError> {
         let pipe = Pipe::default();
-        let (sender, hyper) = http1::handshake(pipe.clone()).await?;
+        let tls = if channel.is_secure() { TLS_BYTES } else { 0 };
+        let charge = meter.budget().charge(CONNECTION_BYTES + tls).map_err(WireError::NoRoom)?;
+        let hyper = http1::Builder::new().max_buf_size(MOST_HEAD_BYTES).handshake(pipe.clone()).await;
+        let (sender, hyper) = hyper.map_err(WireError::Http)?;
         let again = Arc::new(Again(AtomicBool::new(true)));
         let waker = Waker::from(Arc::clone(&again));
         Ok(Self {
             channel,
+            charge,
             pipe,
             hyper: Some(hyper),
             sender,
@@ -156,6 +172,7 @@ impl Conn {
             polled
         });
         let answer = answer.await;
+        self.request.has_head = true;
         answer.map_err(|error| NoAnswer { error, lost: self.request.lost })
     }
 
@@ -277,7 +294,17 @@ impl Conn {
             Poll::Ready(Ok(received)) if received.bytes > 0 => {
                 self.stamp = meter.stamp(received.kernel_ns);
                 self.request.answered = true;
-                return true;
+                if self.request.has_head {
+                    return true;
+                }
+                self.request.head_bytes += received.bytes;
+                match self
+                    .charge
+                    .holds(CONNECTION_BYTES + 2 * self.request.head_bytes.min(MOST_HEAD_BYTES) as u64)
+                {
+                    Ok(()) => return true,
+                    Err(no_room) => Some(io::Error::other(no_room)),
+                }
             }
             Poll::Ready(Ok(_)) => self.write_error.take(),
             Poll::Ready(Err(e)) => Some(e),

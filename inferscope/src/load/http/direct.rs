@@ -109,7 +109,7 @@ impl Direct {
             (Err(_), Some(lost)) => return Err(WireError::Http(lost)),
             (Err(e), None) => return Err(e),
         };
-        let mut conn = Conn::new(channel).await.map_err(WireError::Http)?;
+        let mut conn = Conn::new(channel, &self.meter).await?;
         trail.connect = Some(Mono::now().since(begun));
         match conn.send(build(&request)?, &self.meter, trail).await {
             Ok(response) => Ok(self.answer(conn, response)),

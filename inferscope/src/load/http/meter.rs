@@ -3,8 +3,8 @@
 //! Owns the stamping of reads and the counts: connections, requests sent twice, how late reads were. Shared
 //! by the connections of one client; never reads a socket. Used by `http` and everything below it.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use hdrhistogram::Histogram;
 
@@ -13,6 +13,7 @@ use super::attention::Attention;
 use super::stamp::Realtime;
 use crate::clock::{BothClocks, Mono};
 use crate::event::{ClientLog, Stall};
+use crate::load::budget::Budget;
 use crate::units::Nanos;
 
 /// A later read is told as this late.
@@ -41,6 +42,7 @@ impl Stamp {
 
 #[derive(Debug)]
 pub(super) struct Meter {
+    budget: Arc<Budget>,
     reads: Mutex<Reads>,
     connections: AtomicU64,
     resent: AtomicU64,
@@ -59,7 +61,7 @@ struct Reads {
 }
 
 impl Meter {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(budget: Arc<Budget>) -> Self {
         let lag = Histogram::new_with_bounds(1, MOST_LAG_NS, 3).expect("these are bounds that it takes");
         let reads = Reads {
             realtime: Realtime::new(BothClocks::now()),
@@ -68,12 +70,18 @@ impl Meter {
             attention: Attention::default(),
         };
         Self {
+            budget,
             reads: Mutex::new(reads),
             connections: AtomicU64::new(0),
             resent: AtomicU64::new(0),
             reused: AtomicU64::new(0),
             resent_after: AtomicU64::new(0),
         }
+    }
+
+    /// What all that is under way may hold.
+    pub(super) const fn budget(&self) -> &Arc<Budget> {
+        &self.budget
     }
 
     /// The stamp of a read that has just returned, with the kernel's time of CLOCK_REALTIME.

@@ -97,6 +97,7 @@ fn answering(answers: Vec<String>) -> (u16, JoinHandle<Vec<String>>) {
 
 pub(super) fn plan(timeout_ms: u64) -> HttpPlan {
     HttpPlan {
+        max_memory: 512 << 20,
         timeout: Nanos::from_millis(timeout_ms),
         headers: Vec::new(),
         api_key: None,
@@ -368,9 +369,9 @@ async fn idle() -> (Conn, Peer, Meter) {
         peer.say(&whole());
         peer
     });
-    let meter = Meter::new();
+    let meter = Meter::new(Budget::of(512 << 20));
     let socket = Socket::connect(([127, 0, 0, 1], port).into()).await.unwrap();
-    let mut conn = Conn::new(Channel::plain(socket)).await.unwrap();
+    let mut conn = Conn::new(Channel::plain(socket), &meter).await.unwrap();
     let mut body = conn.send(request(), &meter, &mut Trail::default()).await.unwrap().into_body();
     while conn.piece(&mut body, &meter).await.unwrap().is_some() {}
     assert!(conn.settle() && conn.is_quiet());

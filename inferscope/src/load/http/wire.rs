@@ -13,6 +13,7 @@ use reqwest::{Method, StatusCode, Url};
 use super::direct::{self, Direct};
 use super::general::{self, General};
 use super::meter::Stamp;
+use crate::load::budget::NoRoom;
 use crate::load::limit::Limit;
 use crate::load::request::Trail;
 
@@ -39,6 +40,8 @@ pub(in crate::load) enum WireError {
     /// Nor can one, by a limit of this machine's.
     #[error(transparent)]
     Limit(Limit),
+    #[error(transparent)]
+    NoRoom(NoRoom),
     #[error("no connection within the time for it")]
     ConnectTimeout,
     #[error(transparent)]

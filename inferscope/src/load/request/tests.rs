@@ -258,3 +258,20 @@ fn a_server_that_goes_on_far_beyond_max_tokens_is_cut_off() {
     let mut state = RequestState::new(SLOT, Mono(100), Asked { max_tokens: None, ..Asked::tokens(1) });
     assert!((0..20).all(|_| state.read(Mono(200), long.as_bytes()) == Wanted::More));
 }
+
+#[test]
+fn the_room_that_a_request_takes_grows_with_its_chunks_a_line_and_a_document() {
+    let slot = Slot { id: 1, warmup: false, scheduled: None };
+    let state = || RequestState::new(slot, Mono(1), Asked::tokens(1));
+    let least = state().room();
+    let mut flooded = state();
+    let event = b"data: {\"choices\":[{\"delta\":{\"reasoning\":\"x\"}}]}\n\n";
+    flooded.read(Mono(2), &event.repeat(10_000));
+    assert!(flooded.room() >= least + 10_000 * size_of::<Chunk>() as u64, "{}", flooded.room());
+    for begin in [&b"data: "[..], b"{"] {
+        let mut endless = state();
+        endless.read(Mono(2), begin);
+        endless.read(Mono(3), &[b'x'; 100_000]);
+        assert!(endless.room() >= least + 100_000, "{}", endless.room());
+    }
+}

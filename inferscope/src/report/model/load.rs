@@ -237,6 +237,8 @@ pub enum ErrorKind {
     Empty,
     /// The server went on far beyond `max_tokens`, and was cut off.
     Overrun,
+    /// Given up to keep inferscope within `--max-memory`.
+    Memory,
     /// Ctrl-C.
     Interrupted,
 }

@@ -46,6 +46,7 @@ fn cause(group: &FailureGroup) -> String {
         (Some(ErrorKind::Disconnect), _) => "cut off",
         (Some(ErrorKind::Empty), _) => "empty answer",
         (Some(ErrorKind::Overrun), _) => "beyond max_tokens",
+        (Some(ErrorKind::Memory), _) => "beyond --max-memory",
         (Some(ErrorKind::Interrupted), _) => "interrupted",
         (None, _) => "other causes",
     };
