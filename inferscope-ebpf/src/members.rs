@@ -7,6 +7,7 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, PerCpuArray},
 };
+use aya_log_ebpf::warn;
 use inferscope_common::{Control, Mark, Run, Totals, ending, member};
 
 use crate::{atomic, layout, settings, task::Task, usage::RunSum};
@@ -142,6 +143,7 @@ pub(crate) fn is_member(task: Task) -> bool {
 pub(crate) fn mark_group(leader: Task, threads: u32, base: Run) -> Option<&'static mut Mark> {
     let Some(mark) = create(leader) else {
         count(|t| &mut t.unmarked);
+        warn!((), "no memory for the mark of {}", leader.tgid());
         return None;
     };
     mark.tgid = visible_tgid(leader);

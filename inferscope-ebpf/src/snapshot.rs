@@ -13,6 +13,7 @@ use aya_ebpf::{
         bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_kernel_buf, generated::bpf_seq_write,
     },
 };
+use aya_log_ebpf::debug;
 use inferscope_common::{COMM_LEN, Header, MAX_ROOTS, Mark, TaskRecord, ending, kind, member, mode};
 
 use crate::{looped, members, settings, task::Task};
@@ -145,6 +146,13 @@ fn identify(task: Task) {
         return;
     }
     if let Some((level, inode)) = task.pid_namespace() {
+        debug!(
+            (),
+            "the tracer is {}, its pid namespace at depth {}, its cgroup at {}",
+            own,
+            level,
+            task.cgroup_level()
+        );
         members::set_identity(own, level, inode, task.cgroup_level());
     }
 }

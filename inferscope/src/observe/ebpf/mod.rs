@@ -6,6 +6,7 @@
 mod btf;
 mod decode;
 mod kernel;
+mod log;
 mod misses;
 mod object;
 mod offsets;
@@ -22,6 +23,7 @@ use inferscope_common::{Control, MAX_ROOTS, Settings, TaskRecord, Totals, mode};
 
 use self::btf::{Btf, Named};
 use self::kernel::{ForkHook, Hooks, Version};
+use self::log::KernelLog;
 use self::object::{Object, ObjectError, Patch};
 use self::offsets::Resolved;
 use self::on_cpu::OnCpus;
@@ -125,6 +127,7 @@ pub(crate) struct Tracker {
     kernel: KernelTells,
     /// Or why it can't be told what runs.
     on_cpus: Result<OnCpus, String>,
+    log: KernelLog,
 }
 
 /// What this kernel's tracepoints tell.
@@ -172,6 +175,7 @@ impl Tracker {
             OnCpus::new(program, map.fd().as_fd(), cpus).map_err(|e| e.to_string())
         });
         let links = Vec::new();
+        let log = KernelLog::of(snapshot.as_fd());
         let mut tracker = Self {
             programs,
             skipped: Vec::new(),
@@ -183,6 +187,7 @@ impl Tracker {
             page_bytes,
             kernel,
             on_cpus,
+            log,
         };
         tracker.identify(target.cgroup.as_ref().map(|c| c.below_own))?;
         tracker.set_mode(mode::MARK)?;
@@ -299,6 +304,7 @@ impl Tracker {
 
     /// Hands every waiting record to `on_record`; returns how many could not be decoded.
     pub(crate) fn drain(&mut self, mut on_record: impl FnMut(Record)) -> u64 {
+        self.log.flush();
         let mut undecodable = 0;
         while let Some(item) = self.ring.next() {
             match decode::decode(&item, self.page_bytes) {
@@ -375,12 +381,14 @@ fn load_here(settings: &Settings, ring_bytes: u32) -> Result<Loaded, EbpfError> 
         exit_tells_group_dead: u32::from(told.resolved.exit_tells_group_dead),
         ..*settings
     };
+    let (log_level, log_bytes) = log::settings(smallest_ring());
     let patch = Patch {
         globals: &[
+            ("AYA_LOG_LEVEL", &[log_level]),
             ("LAYOUT", bytemuck::bytes_of(&told.resolved.layout)),
             ("SETTINGS", bytemuck::bytes_of(&settings)),
         ],
-        sizes: &[("EVENTS", ring_bytes), ("ON_CPU", cpus.unwrap_or(0) + 1)],
+        sizes: &[("EVENTS", ring_bytes), ("AYA_LOGS", log_bytes), ("ON_CPU", cpus.unwrap_or(0) + 1)],
     };
     let object = Object::create(OBJECT, &patch)?;
     let programs = told

@@ -214,8 +214,19 @@ pub(crate) fn run(program: BorrowedFd<'_>) -> io::Result<()> {
 /// How many runs of a program the kernel skipped, as it was running on that CPU already (Linux 5.12 and later).
 pub(crate) fn recursion_misses(program: BorrowedFd<'_>) -> io::Result<u64> {
     const AT: usize = std::mem::offset_of!(bpf_prog_info, recursion_misses) / 8;
-    // Up to this field. Asked for nothing else, the kernel follows no address in it.
-    let mut info = [0_u64; AT + 1];
+    // Up to this field.
+    info::<{ AT + 1 }>(program).map(|info| info[AT])
+}
+
+/// By which the kernel finds it.
+pub(crate) fn program_id(program: BorrowedFd<'_>) -> io::Result<u32> {
+    const { assert!(std::mem::offset_of!(bpf_prog_info, id) == 4) };
+    info::<1>(program).map(|info| bytemuck::cast::<_, [u32; 2]>(info[0])[1])
+}
+
+/// The first words of a `bpf_prog_info`. Asked for nothing else, the kernel follows no address in it.
+fn info<const WORDS: usize>(program: BorrowedFd<'_>) -> io::Result<[u64; WORDS]> {
+    let mut info = [0_u64; WORDS];
     let mut attr = ObjectInfo {
         fd: program.as_raw_fd(),
         info_len: size_of_val(&info) as u32,
@@ -237,7 +248,7 @@ pub(crate) fn recursion_misses(program: BorrowedFd<'_>) -> io::Result<u64> {
     if (attr.info_len as usize) < size_of_val(&info) {
         return Err(io::ErrorKind::Unsupported.into());
     }
-    Ok(info[AT])
+    Ok(info)
 }
 
 /// One run of an iterator: reading the file runs the program.
