@@ -4,11 +4,13 @@
 
 use std::process::ExitCode;
 
+use anyhow::{Context, Result};
 use clap::CommandFactory;
 use inferscope::cli::{
     self, Answer, Cli, Command, DemoArgs, DoctorArgs, ExecArgs, ObserveCommandArgs, ProfileArgs,
 };
 use inferscope::plan::{self, Environment, PlanError};
+use inferscope::privilege::LibraryRefused;
 use inferscope::run::{self, RunError, exit};
 use inferscope::signals::Signals;
 use inferscope::{console, demo, privilege, report, secrets};
@@ -22,18 +24,19 @@ fn main() -> ExitCode {
     let signals = match signals {
         Ok(signals) => signals,
         Err(e) => {
-            let why = format!("signals can't be read: {e}\n  check the limit of open files (ulimit -n)");
-            return ExitCode::from(fail(&why, exit::INTERNAL));
+            let why =
+                anyhow::anyhow!("signals can't be read: {e}\n  check the limit of open files (ulimit -n)");
+            return ExitCode::from(fail(&why));
         }
     };
     run::begin();
     console::hide(plan::known(None, secrets::Redact::Names, &environment("OPENAI_API_KEY")));
     ExitCode::from(match cli::parse() {
-        Ok(cli) => command(cli, &signals),
+        Ok(cli) => command(cli, &signals).unwrap_or_else(|e| fail(&e)),
         Err(answer) => {
             signals.restore();
             match answer {
-                Answer::Asked(text) => print(text.as_bytes()),
+                Answer::Asked(text) => print(text.as_bytes()).unwrap_or_else(|e| fail(&e)),
                 Answer::Mistake(text) => {
                     console::say(&text);
                     exit::USAGE
@@ -43,7 +46,7 @@ fn main() -> ExitCode {
     })
 }
 
-fn command(cli: Cli, signals: &Signals) -> u8 {
+fn command(cli: Cli, signals: &Signals) -> Result<u8> {
     let argv: Vec<String> = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
     let library = match &cli.command {
         None => cli.profile.observe.nvml_lib.as_deref(),
@@ -53,9 +56,7 @@ fn command(cli: Cli, signals: &Signals) -> u8 {
         Some(Command::Doctor(args)) => args.nvml_lib.as_deref(),
         Some(_) => None,
     };
-    if let Err(e) = privilege::refuse_library(library) {
-        return fail(&e, exit::USAGE);
-    }
+    privilege::refuse_library(library)?;
     if !matches!(
         cli.command,
         None | Some(
@@ -86,77 +87,57 @@ fn command(cli: Cli, signals: &Signals) -> u8 {
         }
         Some(Command::Man) => {
             let mut page = Vec::new();
-            match clap_mangen::Man::new(cli::manual()).render(&mut page) {
-                Ok(()) => print(&page),
-                Err(e) => fail(&e, exit::INTERNAL),
-            }
+            clap_mangen::Man::new(cli::manual()).render(&mut page).context("the manual can't be made")?;
+            print(&page)
         }
-        Some(Command::DemoServer(args)) => match demo::serve(&args) {
-            Ok(()) => exit::OK,
-            Err(e) => fail(&e, exit::INTERNAL),
-        },
+        Some(Command::DemoServer(args)) => {
+            demo::serve(&args)?;
+            Ok(exit::OK)
+        }
         Some(Command::DemoHelper) => {
             demo::helper();
-            exit::OK
+            Ok(exit::OK)
         }
     }
 }
 
-fn profile(args: &ProfileArgs, argv: &[String], signals: &Signals) -> u8 {
+fn profile(args: &ProfileArgs, argv: &[String], signals: &Signals) -> Result<u8> {
     console::start_log();
     let env = environment(&args.load.api_key_env);
     console::hide(plan::known(Some(&args.load), args.output.redact.into(), &env));
-    match plan::profile(args, &env, argv) {
-        Ok(plan) => outcome(run::profile(&plan, signals)),
-        Err(e) => fail(&e, exit::USAGE),
-    }
+    Ok(run::profile(&plan::profile(args, &env, argv)?, signals)?)
 }
 
-fn observe(args: &ObserveCommandArgs, argv: &[String], signals: &Signals) -> u8 {
+fn observe(args: &ObserveCommandArgs, argv: &[String], signals: &Signals) -> Result<u8> {
     console::start_log();
     let env = environment("OPENAI_API_KEY");
     console::hide(plan::known(None, args.output.redact.into(), &env));
-    match plan::observe(args, &env, argv) {
-        Ok(plan) => outcome(run::observe(&plan, signals)),
-        Err(e) => fail(&e, exit::USAGE),
-    }
+    Ok(run::observe(&plan::observe(args, &env, argv)?, signals)?)
 }
 
-fn exec(args: &ExecArgs, argv: &[String], signals: &Signals) -> u8 {
+fn exec(args: &ExecArgs, argv: &[String], signals: &Signals) -> Result<u8> {
     console::start_log();
     let env = environment(&args.load.api_key_env);
     console::hide(plan::known(Some(&args.load), args.output.redact.into(), &env));
-    match plan::exec(args, &env, argv) {
-        Ok(plan) => outcome(run::exec(&plan, signals)),
-        Err(e) => fail(&e, exit::USAGE),
-    }
+    Ok(run::exec(&plan::exec(args, &env, argv)?, signals)?)
 }
 
-fn run_demo(args: &DemoArgs, argv: &[String], signals: &Signals) -> u8 {
+fn run_demo(args: &DemoArgs, argv: &[String], signals: &Signals) -> Result<u8> {
     console::start_log();
     let env = environment("OPENAI_API_KEY");
     console::hide(plan::known(None, args.output.redact.into(), &env));
     let server = ["--workers".to_owned(), args.workers.to_string()];
     let result: Result<_, PlanError> =
         run::demo(&server, signals, |port, wrapper_pid| plan::demo(args, (port, wrapper_pid), &env, argv));
-    match result {
-        Ok(run) => outcome(run),
-        Err(e) => fail(&e, exit::USAGE),
-    }
+    Ok(result??)
 }
 
-fn doctor(args: &DoctorArgs) -> u8 {
+fn doctor(args: &DoctorArgs) -> Result<u8> {
     console::start_log();
     let diagnosis = inferscope::doctor::examine(args.nvml_lib.as_deref());
     let said = if args.json { diagnosis.to_json() } else { diagnosis.to_text() };
-    match print(said.as_bytes()) {
-        exit::OK if !diagnosis.works() => exit::PRIVILEGE_MISSING,
-        code => code,
-    }
-}
-
-fn outcome(result: Result<u8, RunError>) -> u8 {
-    result.unwrap_or_else(|e| fail(&e, e.exit_code()))
+    let code = print(said.as_bytes())?;
+    Ok(if diagnosis.works() { code } else { exit::PRIVILEGE_MISSING })
 }
 
 fn environment(api_key_env: &str) -> Environment {
@@ -190,18 +171,30 @@ fn drawn_seed() -> u64 {
 }
 
 /// Past std's buffer, whose failures at the end nobody would hear of.
-fn print(bytes: &[u8]) -> u8 {
+fn print(bytes: &[u8]) -> Result<u8> {
     match run::print(bytes) {
-        Ok(()) => exit::OK,
-        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => exit::OK,
-        Err(e) => fail(
-            &format_args!("can't write to stdout: {e}\n  send it to where there is room"),
-            exit::INTERNAL,
-        ),
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            let remedy = "send it to where there is room";
+            Err(anyhow::anyhow!("can't write to stdout: {e}\n  {remedy}"))
+        }
+        // `inferscope … | head` has read what it wanted.
+        _ => Ok(exit::OK),
     }
 }
 
-fn fail(error: &dyn std::fmt::Display, code: u8) -> u8 {
-    console::error(error);
-    code
+fn fail(error: &anyhow::Error) -> u8 {
+    let code = exit_code(error);
+    // The typed ones say their causes themselves.
+    match code {
+        Some(_) => console::error(error),
+        None => console::error(&format_args!("{error:#}")),
+    }
+    code.unwrap_or(exit::INTERNAL)
+}
+
+/// Of what tells it.
+fn exit_code(error: &anyhow::Error) -> Option<u8> {
+    let run = error.downcast_ref::<RunError>().map(RunError::exit_code);
+    let usage = error.is::<PlanError>() || error.is::<LibraryRefused>();
+    run.or_else(|| usage.then_some(exit::USAGE))
 }

@@ -16,6 +16,36 @@ fn list(report: &Value) -> &Vec<Value> {
     report["processes"]["list"].as_array().expect("a list")
 }
 
+#[test]
+fn the_kernel_programs_own_log_is_shown_where_it_is_asked_for() {
+    if !needs::kernel("the log of the kernel program") {
+        return;
+    }
+    let said = |log: &str| {
+        let mut command = std::process::Command::new(binary::inferscope_bin());
+        binary::clean(&mut command);
+        let own = std::process::id().to_string();
+        command.args([
+            "observe",
+            "--json",
+            "--tracker",
+            "ebpf",
+            "--gpu",
+            "off",
+            "--duration",
+            "100ms",
+            "--pid",
+            &own,
+        ]);
+        command.env("INFERSCOPE_LOG", log);
+        let ended = binary::start_cleaned(command).wait();
+        assert_eq!(ended.code, Some(0), "{ended:#?}");
+        ended.stderr
+    };
+    assert!(said("inferscope_ebpf=debug").contains("DEBUG inferscope_ebpf::snapshot: the tracer is "));
+    assert!(!said("").contains("inferscope_ebpf"));
+}
+
 /// A memory cgroup with a limit, removed when dropped.
 struct Limited {
     dir: PathBuf,
