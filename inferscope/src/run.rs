@@ -90,6 +90,17 @@ pub enum RunError {
     NothingToSend,
     #[error("the plan has no command\n  please report this as a bug")]
     NothingToRun,
+    #[error(
+        "inferscope may open only {files} files, and takes {LEAST_FILES} at least\n  raise the limit: ulimit -Hn as root, \
+         LimitNOFILE= of systemd, docker run --ulimit nofile="
+    )]
+    FewFiles { files: u64 },
+    #[error(
+        "inferscope may have only {mib} MiB of address space, and takes {} MiB at least\n  raise the limit: ulimit -v \
+         unlimited, LimitAS= of systemd; --max-memory bounds what it really takes",
+        LEAST_SPACE_BYTES >> 20
+    )]
+    LittleSpace { mib: u64 },
     #[error("{what}: {source}\n  check the limits on processes and open files")]
     System { what: &'static str, source: std::io::Error },
 }
@@ -125,6 +136,7 @@ impl RunError {
 /// # Errors
 /// [`RunError`], when there is no report to write.
 pub fn profile(plan: &Plan, signals: &Signals) -> Result<u8, RunError> {
+    enough()?;
     let load = plan.load.as_ref().ok_or(RunError::NothingToSend)?;
     let mut sink = Sink::open(&plan.output, signals)?;
     measure(plan, load, Mode::Profile, &mut sink)
@@ -140,6 +152,9 @@ pub fn demo<E>(
     signals: &Signals,
     plan_for: impl FnOnce(u16, u32) -> Result<Plan, E>,
 ) -> Result<Result<u8, RunError>, E> {
+    if let Err(e) = enough() {
+        return Ok(Err(e));
+    }
     let exe = match std::env::current_exe() {
         Ok(exe) => exe,
         Err(source) => {
@@ -167,6 +182,7 @@ pub fn demo<E>(
 /// # Errors
 /// [`RunError`], when there is no report to write.
 pub fn observe(plan: &Plan, signals: &Signals) -> Result<u8, RunError> {
+    enough()?;
     let mut sink = Sink::open(&plan.output, signals)?;
     raise_file_limit();
     let runtime = Waiting::new()?;
@@ -385,6 +401,29 @@ fn start_observer(plan: &Plan, found: &Found) -> Result<Observed, RunError> {
 
 fn note(code: &str, message: &str) -> Validity {
     Validity { level: Level::Warn, code: code.to_owned(), message: message.to_owned() }
+}
+
+/// Files that a run opens, whatever it does: streams, timers, a few sockets, the readings of one process.
+const LEAST_FILES: u64 = 16;
+/// Address space of the program, its threads' stacks and the least `--max-memory`.
+const LEAST_SPACE_BYTES: u64 = 128 << 20;
+
+/// What a run can't do without is there; nothing below looks for a limit like this again.
+///
+/// # Errors
+/// It is not, with what to raise.
+fn enough() -> Result<(), RunError> {
+    use rustix::process::{Resource, getrlimit};
+    // Up to the hard limit the soft one is raised.
+    let files = getrlimit(Resource::Nofile).maximum;
+    if let Some(files) = files.filter(|files| *files < LEAST_FILES) {
+        return Err(RunError::FewFiles { files });
+    }
+    let space = getrlimit(Resource::As).current;
+    match space.filter(|space| *space < LEAST_SPACE_BYTES) {
+        Some(space) => Err(RunError::LittleSpace { mib: space >> 20 }),
+        None => Ok(()),
+    }
 }
 
 /// A descriptor a process is kept: the soft limit of 1,024 is for programs that use select(2). A

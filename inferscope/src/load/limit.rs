@@ -20,6 +20,11 @@ pub(super) enum Limit {
          for a minute)"
     )]
     Ports,
+    #[error(
+        "no thread can be started to look up the server's name: raise the limit (ulimit -u, TasksMax=, pids.max), or give \
+         its address"
+    )]
+    Threads,
     #[error("this machine's kernel has no memory for another connection: ask for fewer requests at a time")]
     Memory,
 }

@@ -19,7 +19,7 @@ use super::output::{OutputError, Sink};
 use super::progress::{self, Progress};
 use super::sending::{Drive, all_failed, said_of};
 use super::waiting::{self, Waiting};
-use super::{RunError, exit, note, raise_file_limit};
+use super::{RunError, enough, exit, note, raise_file_limit};
 use crate::analysis::{self, Measured, TargetFound};
 use crate::clock::{Mono, Origin};
 use crate::event::{ExitStatus, Observation};
@@ -44,6 +44,7 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 /// # Errors
 /// [`RunError`], when there is no report to write.
 pub fn run(plan: &Plan, signals: &Signals) -> Result<u8, RunError> {
+    enough()?;
     let command_plan = plan.exec.as_ref().ok_or(RunError::NothingToRun)?;
     let mut sink = Sink::open(&plan.output, signals)?;
     let output = open(&command_plan.output)?;

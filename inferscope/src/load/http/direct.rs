@@ -10,7 +10,7 @@
 //! is used again. On a fresh connection the same is a failure.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -176,10 +176,8 @@ impl Direct {
         if !asked.is_empty() {
             return Ok(asked);
         }
-        let found = tokio::net::lookup_host((self.host.as_str(), self.port));
-        let found = tokio::time::timeout_at(until, found).await;
-        let found = found.map_err(|_| WireError::ConnectTimeout)?.map_err(WireError::Connect)?;
-        let mut found: Vec<SocketAddr> = found.collect();
+        let found = tokio::time::timeout_at(until, look_up(self.host.clone(), self.port)).await;
+        let mut found = found.map_err(|_| WireError::ConnectTimeout)??;
         if found.is_empty() {
             return Err(WireError::Connect(io::Error::other("the host has no address")));
         }
@@ -214,6 +212,20 @@ impl Answer {
             pool.put_unended(conn, body, &meter).await;
         }
     }
+}
+
+/// The addresses of a host. A thread of its own asks, as the system's resolver waits; tokio's would panic where none can
+/// be started.
+async fn look_up(host: String, port: u16) -> Result<Vec<SocketAddr>, WireError> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let ask = move || drop(tell.send((host.as_str(), port).to_socket_addrs().map(Iterator::collect)));
+    let spawned = std::thread::Builder::new().name("resolver".to_owned()).spawn(ask);
+    spawned.map_err(|_| WireError::Limit(Limit::Threads))?;
+    let told = told.await.unwrap_or_else(|_| Err(io::Error::other("the resolver gave no answer")));
+    told.map_err(WireError::Connect)
 }
 
 /// Hyper's request, for one sending of it.
