@@ -232,6 +232,10 @@ impl Table {
 
     /// The /proc tracker saw a member that was not there before.
     pub(crate) fn appear(&mut self, t: Mono, node: Node, birth: Birth, boottime_ns: u64) {
+        // /proc goes on showing the dead until they are waited for.
+        if self.is_told_dead(node.pid, boottime_ns) {
+            return;
+        }
         match birth {
             Birth::AliveAtStart => self.counts.alive_at_start += 1,
             Birth::Forked | Birth::MovedIn => {
@@ -244,6 +248,11 @@ impl Table {
         let mut entry = Entry::new(id, node.pid, node.ppid, birth, base, String::new());
         entry.record.host_pid = None;
         self.insert(id, entry, None);
+    }
+
+    fn is_told_dead(&self, pid: u32, start: u64) -> bool {
+        let dead = self.waited.as_ref().map(Waited::zombies).unwrap_or_default();
+        dead.into_iter().any(|i| self.pid_and_start(i) == (pid, start))
     }
 
     /// A member was found gone; its last reading stands. Without the kernel's word that is the usual end;

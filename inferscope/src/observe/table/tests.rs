@@ -355,3 +355,23 @@ fn a_process_that_moved_out_has_no_peak_by_the_kernel() {
     table.apply(record(3, 5, What::MoveOut { to_cgroup_id: 7, usage, base: Run::default() }));
     assert_eq!(rss(table, true), (None, false, None));
 }
+
+#[test]
+fn a_zombie_that_stays_is_one_process_and_one_end() {
+    let mut table = Table::new(100);
+    table.follow_waits(100);
+    let node = |pid, ppid| Node { pid, ppid, start_ticks: 0 };
+    table.appear(Mono(1), node(10, 1), Birth::AliveAtStart, 1_000);
+    table.appear(Mono(1), node(20, 10), Birth::Forked, 2_000);
+    table.found_dead(Mono(2), 1);
+    // The next looks.
+    for t in 3..6 {
+        table.appear(Mono(t), node(20, 10), Birth::Forked, 2_000);
+        table.look_for_the_dead(|_, _| true);
+    }
+    assert_eq!((table.counts.forks, table.counts.exits, table.living_pids().len()), (1, 1, 1));
+    // Waited for; the pid comes back with another process.
+    table.look_for_the_dead(|_, _| false);
+    table.appear(Mono(7), node(20, 10), Birth::Forked, 9_000);
+    assert_eq!((table.counts.forks, table.counts.exits, table.living_pids().len()), (2, 1, 2));
+}
