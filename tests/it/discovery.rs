@@ -1,6 +1,7 @@
 //! Finding the server by what listens on the endpoint.
 
 use std::net::{Ipv6Addr, TcpListener};
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
 
@@ -91,6 +92,21 @@ fn a_listener_in_another_network_namespace_is_found_by_its_address() {
     let hint =
         [&elsewhere, &namesake].map(|group| format!("pass --pid {} if that is the server", group.pid()));
     assert!(hint.iter().any(|hint| refused.stderr.contains(hint)), "{}", refused.stderr);
+}
+
+/// Any program can call itself so, and point wherever it likes.
+#[test]
+fn a_listener_that_calls_itself_dockers_proxy_to_itself_is_the_target() {
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let mut shell = Command::new("bash");
+    shell.arg0("/usr/bin/docker-proxy").args(["-c", "echo ready; read -r word", "x", "-container-ip"]);
+    shell.args(["127.0.0.1", "-container-port", &port.to_string()]);
+    rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::empty()).unwrap();
+    let proxy = Group::talking(&mut shell);
+    drop(socket);
+    assert_eq!(proxy.line(LIMIT), "ready");
+    assert_eq!(roots(&observed(&format!("http://127.0.0.1:{port}"))), [u64::from(proxy.pid())]);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! has it; a loopback address belongs to each, and means the tracer's own.
 
 use std::collections::{BTreeSet, HashSet};
-use std::net::{IpAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
 use procfs::net::{TcpNetEntry, TcpState};
 use procfs::process::{FDTarget, Process, all_processes};
@@ -28,9 +28,17 @@ pub(crate) fn listeners(host: &str, port: u16) -> Listeners {
         (host, port).to_socket_addrs().into_iter().flatten().map(|a| plain(a.ip())).collect();
     // Not for the asking above, which may load a resolver's library and read an answer from the network.
     let _raised = privilege::raise();
-    let found = in_own_namespace(&addresses, port);
+    let found = holders(&addresses, port);
+    let is_here = found.listening && found.elsewhere.is_none();
+    // Once: whoever listens may say of itself what it likes.
+    is_here.then(|| proxied(&found.pids, &addresses, port)).flatten().unwrap_or(found)
+}
+
+/// Whoever holds the socket, which may be a proxy.
+fn holders(addresses: &HashSet<IpAddr>, port: u16) -> Listeners {
+    let found = in_own_namespace(addresses, port);
     if found.listening {
-        return proxied(&found.pids).unwrap_or(found);
+        return found;
     }
     let loopback = addresses.iter().all(IpAddr::is_loopback);
     let mut namesake = None;
@@ -41,7 +49,7 @@ pub(crate) fn listeners(host: &str, port: u16) -> Listeners {
             namesake = namesake.or_else(|| owners(&inodes).first().copied());
             continue;
         }
-        let inodes = tables.serving(port, |local| serves(local, &addresses, &tables.own_addresses));
+        let inodes = tables.serving(port, |local| serves(local, addresses, &tables.own_addresses));
         if inodes.is_empty() {
             continue;
         }
@@ -61,22 +69,26 @@ fn in_own_namespace(addresses: &HashSet<IpAddr>, port: u16) -> Listeners {
 
 /// Docker publishes a port by a process of its own, which holds the socket and does none of the work: the
 /// server is where its arguments point.
-fn proxied(pids: &BTreeSet<u32>) -> Option<Listeners> {
+fn proxied(pids: &BTreeSet<u32>, addresses: &HashSet<IpAddr>, port: u16) -> Option<Listeners> {
     let only = pids.first().filter(|_| pids.len() <= 2)?;
     let process = Process::new(i32::try_from(*only).ok()?).ok()?;
-    let (host, port) = docker_proxy(&process.cmdline().ok()?)?;
-    let behind = listeners(&host, port);
+    let next = docker_proxy(&process.cmdline().ok()?)?;
+    if next.port() == port && addresses.contains(&next.ip()) {
+        return None;
+    }
+    let behind = holders(&HashSet::from([next.ip()]), next.port());
     (!behind.pids.is_empty()).then(|| Listeners {
-        elsewhere: Some(format!("behind docker-proxy (pid {only}), at {host}:{port}")),
+        elsewhere: Some(format!("behind docker-proxy (pid {only}), at {next}")),
         ..behind
     })
 }
 
-/// `docker-proxy … -container-ip A -container-port P`.
-fn docker_proxy(argv: &[String]) -> Option<(String, u16)> {
+/// `docker-proxy … -container-ip A -container-port P`. A name in the place of A is none of Docker's, and asks nobody.
+fn docker_proxy(argv: &[String]) -> Option<SocketAddr> {
     argv.first().filter(|name| name.ends_with("docker-proxy"))?;
     let value = |flag: &str| argv.iter().skip_while(|a| *a != flag).nth(1);
-    Some((value("-container-ip")?.clone(), value("-container-port")?.parse().ok()?))
+    let ip: IpAddr = value("-container-ip")?.parse().ok()?;
+    Some(SocketAddr::new(plain(ip), value("-container-port")?.parse().ok()?))
 }
 
 /// What a network namespace's own files tell.
@@ -195,8 +207,10 @@ mod tests {
         let proxy = argv(
             "/usr/bin/docker-proxy -proto tcp -host-ip 0.0.0.0 -host-port 8000 -container-ip 172.17.0.2 -container-port 80",
         );
-        assert_eq!(docker_proxy(&proxy), Some(("172.17.0.2".to_owned(), 80)));
+        assert_eq!(docker_proxy(&proxy), "172.17.0.2:80".parse().ok());
         assert_eq!(docker_proxy(&argv("nginx -container-ip 1.2.3.4 -container-port 1")), None);
         assert_eq!(docker_proxy(&argv("docker-proxy -container-ip")), None);
+        // No resolver is asked for a name that a stranger chose.
+        assert_eq!(docker_proxy(&argv("docker-proxy -container-ip a.example -container-port 1")), None);
     }
 }
