@@ -4,10 +4,10 @@
 //! panic's message. A write that fails is no failure of the run: who closed standard error, or filled its disk, wants
 //! to hear nothing, and for who does not read it nobody waits. Decides nothing of what is said. Called by `main`, `run`, `cli` and `demo`.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -52,29 +52,66 @@ pub fn hide(known: Known) {
 /// Known before anything that could repeat one is asked.
 static HIDDEN: RwLock<Known> = RwLock::new(Known::none());
 
-/// In one piece, so that the lines of several threads do not mix.
+/// In one piece, so that the lines of several threads do not mix. Whoever did not read in a second is not waited for again.
 fn put(text: &str) {
+    static GIVEN_UP: AtomicBool = AtomicBool::new(false);
     let known = HIDDEN.read().unwrap_or_else(PoisonError::into_inner).clone();
+    let patience = if GIVEN_UP.load(Ordering::Relaxed) { NONE } else { PATIENCE };
     let stderr = std::io::stderr();
-    if is_taken(stderr.as_fd()) {
-        let _ = stderr.lock().write_all(clean(&known.mask(text)).as_bytes());
+    let is_taken = write_all(stderr.as_fd(), clean(&known.mask(text)).as_bytes(), patience);
+    GIVEN_UP.store(!is_taken, Ordering::Relaxed);
+}
+
+/// What moves the cursor, and text that is clean: left out where it would have to wait.
+pub(crate) fn draw(frame: &str) {
+    let _ = write_all(std::io::stderr().as_fd(), frame.as_bytes(), NONE);
+}
+
+/// As much as is written without a wait to what has room: a pipe that has any has a page, a terminal 256 bytes, of
+/// which a line's end takes two.
+pub(crate) fn at_once(to: BorrowedFd<'_>) -> usize {
+    if to.is_terminal() { 128 } else { 4096 }
+}
+
+/// Whether somebody took it, or nobody ever will.
+fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8], patience: Duration) -> bool {
+    let Some(_turn) = turn(patience) else { return false };
+    let most = at_once(to);
+    while !bytes.is_empty() {
+        if !has_room(to, patience) {
+            return false;
+        }
+        match rustix::io::write(to, &bytes[..bytes.len().min(most)]) {
+            Ok(written) if written > 0 => bytes = &bytes[written..],
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
+            Ok(_) | Err(_) => return true,
+        }
+    }
+    true
+}
+
+/// To write. A terminal that is stopped within a write keeps the one who writes, and nobody else.
+fn turn(patience: Duration) -> Option<MutexGuard<'static, ()>> {
+    static TURN: Mutex<()> = Mutex::new(());
+    let limit = Instant::now() + patience;
+    loop {
+        match TURN.try_lock() {
+            Ok(turn) => return Some(turn),
+            Err(TryLockError::Poisoned(turn)) => return Some(turn.into_inner()),
+            Err(TryLockError::WouldBlock) if Instant::now() >= limit => return None,
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(1)),
+        }
     }
 }
 
-/// Whether somebody reads it, as a pipe may be full for ever. Whoever did not in a second is not waited for again.
-fn is_taken(stderr: BorrowedFd<'_>) -> bool {
-    static GIVEN_UP: AtomicBool = AtomicBool::new(false);
-    let patience = if GIVEN_UP.load(Ordering::Relaxed) { NONE } else { PATIENCE };
+/// A pipe may be full for ever, and a terminal stopped.
+fn has_room(stderr: BorrowedFd<'_>, patience: Duration) -> bool {
     let limit = Instant::now() + patience;
     loop {
         let left = Timespec::try_from(limit.saturating_duration_since(Instant::now())).ok();
         match poll(&mut [PollFd::from_borrowed_fd(stderr, PollFlags::OUT)], left.as_ref()) {
             Err(rustix::io::Errno::INTR) => {}
-            ready => {
-                let is_taken = !matches!(ready, Ok(0));
-                GIVEN_UP.store(!is_taken, Ordering::Relaxed);
-                return is_taken;
-            }
+            ready => return !matches!(ready, Ok(0)),
         }
     }
 }
@@ -116,7 +153,20 @@ impl Write for Log {
 
 #[cfg(test)]
 mod tests {
-    use super::own_lines;
+    use super::*;
+    use std::sync::mpsc::channel;
+
+    #[test]
+    fn a_text_longer_than_the_room_in_a_pipe_is_not_waited_for() {
+        let (_unread, pipe) = rustix::pipe::pipe().unwrap();
+        let (tell, told) = channel();
+        std::thread::spawn(move || {
+            let filled = write_all(pipe.as_fd(), &[b'x'; 15 * 4096], NONE);
+            // A page is free, and it takes two.
+            let _ = tell.send((filled, write_all(pipe.as_fd(), &[b'y'; 2 * 4096], NONE)));
+        });
+        assert_eq!(told.recv_timeout(Duration::from_secs(10)), Ok((true, false)));
+    }
 
     #[test]
     fn a_newline_in_a_name_begins_no_line_and_a_remedy_does() {

@@ -123,3 +123,51 @@ fn off_a_terminal_there_is_a_line_a_phase_and_none_for_a_load_of_one() {
         assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:#?}");
     }
 }
+
+/// The run's time is some 5 s.
+#[test]
+fn a_terminal_that_takes_nothing_keeps_no_report() {
+    let server = server();
+    let endpoint = server.endpoint();
+    // A bar takes some 300 bytes: the terminal fills within the run, or before.
+    for (room, sweep) in [(0, false), (700, false), (5_000, true)] {
+        let dir = tempfile::tempdir().expect("there is room for temporary files");
+        let path = dir.path().join("p.json");
+        let load = if sweep { &SWEEP[..] } else { &["--requests", "5"] };
+        let mut command = Command::new(inferscope_bin());
+        command.args(args(&endpoint, load)).arg("-o").arg(&path);
+        binary::clean(&mut command);
+        command.env("TERM", "xterm");
+        let (mut group, _terminal) = terminal::stuck(command, room, false);
+        let status = group.wait(std::time::Duration::from_secs(30));
+        assert_eq!(status.code(), Some(0), "room of {room} bytes");
+        let report = std::fs::read_to_string(&path).expect("it was written");
+        assert!(report.ends_with("}\n"), "{report}");
+    }
+}
+
+#[test]
+fn a_signal_ends_a_report_that_a_terminal_does_not_take() {
+    let server = server();
+    let endpoint = server.endpoint();
+    for room in [0, 700] {
+        let dir = tempfile::tempdir().expect("there is room for temporary files");
+        let path = dir.path().join("p.json");
+        let mut command = Command::new(inferscope_bin());
+        command.args(args(&endpoint, &["--requests", "1"])).arg("-o").arg(&path);
+        binary::clean(&mut command);
+        command.env("TERM", "xterm");
+        let (mut group, _terminal) = terminal::stuck(command, room, true);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while !path.exists() {
+            assert!(std::time::Instant::now() < deadline, "no report with a room of {room} bytes");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        // Now it writes to the terminal, and waits.
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        assert!(group.child.try_wait().expect("it is a child").is_none(), "it waited for no terminal");
+        group.interrupt();
+        let status = group.wait(std::time::Duration::from_secs(10));
+        assert_eq!(status.code(), Some(0), "the file has the report: room of {room} bytes");
+    }
+}

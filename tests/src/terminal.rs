@@ -65,6 +65,33 @@ pub fn run_on(mut command: Command, columns: u16, stdout_too: bool) -> Seen {
     Seen { code: status.code(), screen: String::from_utf8_lossy(&screen).into_owned(), stdout, took }
 }
 
+/// Starts the command with its standard error, and its standard output, on a terminal that is full but for `room` bytes
+/// or so, and that nobody reads: as after Ctrl-S. Give the other end away, and the terminal is gone.
+///
+/// # Panics
+/// When there is no terminal to be had.
+#[must_use]
+pub fn stuck(mut command: Command, room: usize, stdout_too: bool) -> (Group, OwnedFd) {
+    let (ours, its) = pty(120);
+    let flags = rustix::fs::fcntl_getfl(&its).expect("it is open");
+    let set = |fd: &OwnedFd, flags| rustix::fs::fcntl_setfl(fd, flags).expect("it is open");
+    set(&its, flags | rustix::fs::OFlags::NONBLOCK);
+    // What was written moves on to the reader's side only after a while.
+    for _ in 0..10 {
+        while rustix::io::write(&its, &[b'x'; 64]).is_ok_and(|n| n > 0) {}
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    set(&its, flags);
+    let mut left = room;
+    while left > 0 {
+        left -= rustix::io::read(&ours, &mut vec![0; left]).expect("it is full");
+    }
+    let share = |fd: &OwnedFd| Stdio::from(fd.try_clone().expect("a descriptor is free"));
+    command.stdin(Stdio::null()).stderr(share(&its));
+    command.stdout(if stdout_too { share(&its) } else { Stdio::null() });
+    (Group::start(&mut command), ours)
+}
+
 /// Both ends; the children get theirs by name only.
 fn pty(columns: u16) -> (OwnedFd, OwnedFd) {
     let size = libc::winsize { ws_row: 50, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };

@@ -4,10 +4,11 @@
 //! where it has ended, so that a token costs nothing, and drawn by a thread of its own, so that a slow terminal
 //! holds up no request. A phase's result is `analysis`'s; what the bar shows is in no report. Called by `sending`.
 
+mod screen;
 mod tally;
 
 use std::io::IsTerminal;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -22,10 +23,13 @@ use crate::event::RequestLog;
 use crate::plan::{CommandOutput, CommandPlan, LoadPlan, OutputPlan};
 use crate::report::humanize::{count, nanos, number, or_dash};
 
+use screen::Screen;
 use tally::{Course, Tally};
 
 /// Time between two drawings.
 const REDRAW: Duration = Duration::from_millis(250);
+/// For the last one: the report waits meanwhile.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A bar on a terminal, lines elsewhere, nothing where it is not wanted.
 pub(super) struct Progress {
@@ -110,24 +114,30 @@ fn result(s: &Summary) -> String {
     )
 }
 
-/// The bar and the thread that draws it, until it is dropped: nothing is written after that.
+/// The bar and the thread that draws it, until it is dropped: nothing is written after that, unless the terminal was
+/// stopped within a drawing.
 struct Bar {
     tally: Arc<Mutex<Tally>>,
     shown: ProgressBar,
     over: Option<Sender<()>>,
+    /// Cut off when the drawer has ended, however it did.
+    drawing: Receiver<()>,
     drawer: Option<JoinHandle<()>>,
 }
 
 impl Bar {
     /// `None`: there is no thread to be had, and lines will do.
     fn start(tally: Tally) -> Option<Self> {
-        let shown = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        let shown =
+            ProgressBar::with_draw_target(None, ProgressDrawTarget::term_like(Box::<Screen>::default()));
         let style = ProgressStyle::with_template("{wide_msg}").ok()?;
         shown.set_style(style);
         let tally = Arc::new(Mutex::new(tally));
         let (over, ending) = channel::<()>();
+        let (alive, drawing) = channel::<()>();
         let (of_drawer, drawn) = (Arc::clone(&tally), shown.clone());
         let draw = move || {
+            let _alive = alive;
             while ending.recv_timeout(REDRAW) == Err(RecvTimeoutError::Timeout) {
                 // Not while it is drawn: the load would wait for the terminal.
                 let line = locked(&of_drawer).line(Mono::now());
@@ -136,7 +146,7 @@ impl Bar {
             drawn.finish_and_clear();
         };
         let drawer = std::thread::Builder::new().name("progress".to_owned()).spawn(draw).ok()?;
-        Some(Self { tally, shown, over: Some(over), drawer: Some(drawer) })
+        Some(Self { tally, shown, over: Some(over), drawing, drawer: Some(drawer) })
     }
 
     fn tally(&self) -> MutexGuard<'_, Tally> {
@@ -147,7 +157,8 @@ impl Bar {
 impl Drop for Bar {
     fn drop(&mut self) {
         drop(self.over.take());
-        if let Some(drawer) = self.drawer.take() {
+        let has_ended = self.drawing.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Disconnected);
+        if let Some(drawer) = self.drawer.take().filter(|_| has_ended) {
             // Its panic has been printed; a run is not lost to a bar.
             let _ = drawer.join();
         }

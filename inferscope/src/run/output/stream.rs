@@ -10,18 +10,18 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, write};
 
+use crate::console::at_once;
 use crate::signals::Signals;
 
-/// A pipe that is writable takes as much without a wait.
-const AT_ONCE: usize = 4096;
 /// How long a reader that takes nothing is waited for after a signal.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Writes all of it. A signal ends nothing here, unless the reader takes nothing for a second from then on.
 pub(super) fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8], signals: Option<&Signals>) -> io::Result<()> {
+    let most = at_once(to);
     while !bytes.is_empty() {
         wait_for_room(to, signals)?;
-        match write(to, &bytes[..bytes.len().min(AT_ONCE)]) {
+        match write(to, &bytes[..bytes.len().min(most)]) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => bytes = &bytes[written..],
             Err(Errno::INTR | Errno::AGAIN) => {}
