@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::clean::clean;
-use crate::secrets::Known;
+use crate::secrets::{Known, without_keys};
 
 /// For who reads standard error. A load waits meanwhile.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -30,7 +30,7 @@ pub fn warn(message: &str) {
 
 /// The message and, in its further lines, the remedy.
 pub fn error(error: &dyn std::fmt::Display) {
-    say(&format!("error: {}", own_lines(&error.to_string())));
+    say(&format!("error: {}", own_lines(&without_keys(&error.to_string()))));
 }
 
 /// A remedy's line is indented. Any other stands in a name or an address that is quoted, and could pass for a message.

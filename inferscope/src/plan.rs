@@ -208,7 +208,10 @@ pub fn demo(
 pub fn known(load: Option<&cli::LoadArgs>, redact: Redact, env: &Environment) -> Known {
     let mut values = env.secrets.clone();
     values.extend(env.api_key.as_ref().map(|key| key.to_string_lossy().into_owned()));
-    values.extend(env.openai_base_url.iter().flat_map(|url| secrets::of_url(url)));
+    let base = env.openai_base_url.iter();
+    values.extend(base.flat_map(|url| {
+        if url.contains("://") { secrets::of_url(url) } else { secrets::of_url(&format!("http://{url}")) }
+    }));
     if let Some(load) = load {
         values.extend(load.headers.iter().flat_map(|h| {
             let (name, value) = h.split_once(':').unwrap_or(("", h));

@@ -69,5 +69,39 @@ pub fn without_credentials(text: &str) -> String {
     }
 }
 
+/// The same of what was given as a server's address, with or without a scheme, and without what a query, a fragment or a
+/// place in it may tell.
+#[must_use]
+pub fn without_tokens(address: &str) -> String {
+    const SCHEME: &str = "http://";
+    let bare = match address.contains("://") {
+        true => without_credentials(address),
+        false => without_credentials(&format!("{SCHEME}{address}"))[SCHEME.len()..].to_owned(),
+    };
+    let (rest, tail) = match bare.find(['?', '#']) {
+        Some(at) => (&bare[..at], format!("{}{MASK}", &bare[at..=at])),
+        None => (&bare[..], String::new()),
+    };
+    let shown = |part| if looks_secret(part) || shape::looks_random(part, 16) { MASK } else { part };
+    rest.split('/').map(shown).collect::<Vec<_>>().join("/") + &tail
+}
+
+/// `text` with all that begins as a key does as `***`: one that was typed where none belongs is not repeated.
+#[must_use]
+pub fn without_keys(text: &str) -> String {
+    let of_key = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let drawn = |word: &str| word.len() >= 12 && word.contains(|c: char| c.is_ascii_digit());
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (word, after) = rest.split_at(rest.find(|c| !of_key(c)).unwrap_or(rest.len()));
+        shown.push_str(if drawn(word) && shape::begins_like_a_key(word) { MASK } else { word });
+        let between = after.find(of_key).unwrap_or(after.len());
+        shown.push_str(&after[..between]);
+        rest = &after[between..];
+    }
+    shown
+}
+
 #[cfg(test)]
 mod tests;

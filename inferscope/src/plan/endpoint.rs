@@ -3,7 +3,7 @@
 use url::Url;
 
 use super::PlanError;
-use crate::secrets::without_credentials;
+use crate::secrets::without_tokens;
 
 /// What a URL of one of the API's places ends in.
 const PLACES: [&str; 4] = ["/chat/completions", "/completions", "/models", "/responses"];
@@ -20,8 +20,7 @@ impl Endpoint {
     /// What is no http(s) URL with a host, carries a user, a query or a fragment, or has a number as its host: who writes
     /// `8000` means a port, and the address with that number is another's.
     pub fn parse(text: &str) -> Result<Self, PlanError> {
-        let malformed =
-            |why: &str| PlanError::Endpoint { url: without_credentials(text), why: why.to_owned() };
+        let malformed = |why: &str| PlanError::Endpoint { url: without_tokens(text), why: why.to_owned() };
         let trimmed = text.trim();
         let lower = trimmed.to_ascii_lowercase();
         if ["http:", "https:"].iter().any(|s| lower.starts_with(s)) && !trimmed.contains("://") {
@@ -107,7 +106,7 @@ fn no_host(url: &str) -> Option<String> {
     }
     let number = host.parse::<u64>().is_ok();
     match (host.is_empty(), port) {
-        (true, Some(port)) if !port.is_empty() => {
+        (true, Some(port)) if port.parse::<u16>().is_ok() => {
             return Some(format!("it has no host; this machine's is http://127.0.0.1:{port}"));
         }
         (false, None) if number => {

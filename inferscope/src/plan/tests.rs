@@ -22,8 +22,28 @@ fn a_malformed_endpoint_is_refused_without_echoing_its_credentials() {
     for text in ["http://", "ftp://h", "http://h:99999", "http://h/?q=1", ""] {
         assert!(matches!(Endpoint::parse(text), Err(PlanError::Endpoint { .. })), "{text}");
     }
-    let said = Endpoint::parse("http://user:hunter2@h").unwrap_err().to_string();
-    assert!(!said.contains("hunter2"), "{said}");
+    for text in [
+        "http://user:hunter2@h",
+        "me:hunter2pw@127.0.0.1:9/",
+        "me:hunt/hunter2@h",
+        ":hunter2/x@h",
+        "http:me:hunter2pw@h",
+        "http://h/v1?token=hunter2abcd",
+        "h:1/v1?api_key=hunter2abcd",
+        "h:1#hunter2",
+        "http://h:1x/sk-hunter2abcd",
+        "http://h:1x/aB3dE5gH7jK9hunter2",
+        "sk-hunter2abcd?x",
+        "sk-hunter2abcd://x",
+    ] {
+        let said = Endpoint::parse(text).unwrap_err().to_string();
+        assert!(!said.contains("hunt"), "{text}: {said}");
+    }
+    // A slip of the hand is shown.
+    for text in ["http:/127.0.0.1:8000", "http://h:99999/v1", "ftp://h/a", "::1:8000", "127.1"] {
+        let said = Endpoint::parse(text).unwrap_err().to_string();
+        assert!(said.contains(&format!("'{text}'")), "{text}: {said}");
+    }
 }
 
 #[test]
@@ -221,7 +241,7 @@ fn secrets_of_the_command_are_masked_as_those_of_any_process() {
         .unwrap();
     let shown = plan.argv.join(" ");
     assert!(!shown.contains("abc"), "{shown}");
-    assert!(shown.ends_with("-- serve --api-key *** HF_TOKEN=*** --port 80"), "{shown}");
+    assert!(shown.ends_with("-- serve --api-key *** *** --port 80"), "{shown}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! sample, a process and a request's list of chunks are a line each: readable, greppable, and a
 //! fraction of the size that full indentation gives. Called through `report`.
 
+use std::borrow::Cow;
 use std::io;
 
 use serde::Serialize as _;
@@ -16,11 +17,30 @@ use crate::secrets::Known;
 /// The report, `requests[]`, and the fields of a request.
 const INDENTED: usize = 3;
 
+/// Fields whose values are words of the report's own, whatever a secret is called: enumerations, and stable codes.
+const OWN: [&str; 14] = [
+    "api",
+    "code",
+    "command",
+    "error_kind",
+    "kind",
+    "level",
+    "limited_by",
+    "mode",
+    "peak_rss_kind",
+    "role",
+    "severity",
+    "size_memory_by",
+    "token_source",
+    "tracker",
+];
+
 /// One document with a newline at its end.
 #[must_use]
 pub fn to_json(report: &Report, known: &Known) -> String {
     let mut bytes = Vec::new();
-    let layout = Layout { known, depth: 0, filled: false, name: false, text: String::new() };
+    let layout =
+        Layout { known, depth: 0, filled: false, name: false, own: false, tool: false, text: String::new() };
     let mut serializer = Serializer::with_formatter(&mut bytes, layout);
     report.serialize(&mut serializer).expect("the model has string keys and a Vec takes every byte");
     bytes.push(b'\n');
@@ -35,6 +55,10 @@ struct Layout<'k> {
     filled: bool,
     /// The string that is written is a field's name.
     name: bool,
+    /// The value that is written is of one of the [`OWN`] fields.
+    own: bool,
+    /// What is written is in `tool`, which says what program wrote it.
+    tool: bool,
     /// What of the string has come, where it has to be seen as a whole.
     text: String,
 }
@@ -142,7 +166,17 @@ impl Formatter for Layout<'_> {
         if self.known.is_empty() {
             return w.write_all(b"\"");
         }
-        let text = if self.name { self.known.mask_name(&self.text) } else { self.known.mask(&self.text) };
+        if self.name {
+            self.own = OWN.contains(&self.text.as_str());
+            if self.depth == 1 {
+                self.tool = self.text == "tool";
+            }
+        }
+        let text = match (self.name, self.own || self.tool) {
+            (true, _) => self.known.mask_name(&self.text),
+            (false, true) => Cow::Borrowed(self.text.as_str()),
+            (false, false) => self.known.mask(&self.text),
+        };
         let quoted = serde_json::to_string(&*text)?;
         w.write_all(clean::json(&quoted).as_bytes())
     }
@@ -222,6 +256,51 @@ mod tests {
         // What is not secret is written as without a secret.
         let other = Known::new(["not in there".to_owned()]);
         assert_eq!(to_json(&report, &other), to_json(&report, &Known::none()));
+    }
+
+    /// Every value that a field of an enumeration can have, and those fields.
+    fn enumerations() -> (Vec<String>, Vec<String>) {
+        let schema = serde_json::to_value(schemars::schema_for!(Report)).unwrap();
+        let defs = schema["$defs"].as_object().unwrap();
+        let values = |def: &serde_json::Value| -> Vec<String> {
+            let one_of = def["oneOf"].as_array().into_iter().flatten().map(|value| &value["const"]);
+            let all = def["enum"].as_array().into_iter().flatten().chain(one_of);
+            all.filter_map(|value| value.as_str().map(str::to_owned)).collect()
+        };
+        let (mut words, mut fields) = (Vec::new(), Vec::new());
+        for def in defs.values().chain([&schema]) {
+            words.extend(values(def));
+            for (name, field) in def["properties"].as_object().into_iter().flatten() {
+                let refers = |(other, def): (&String, &serde_json::Value)| {
+                    !values(def).is_empty() && field.to_string().contains(&format!("\"#/$defs/{other}\""))
+                };
+                if defs.iter().any(refers) {
+                    fields.push(name.clone());
+                }
+            }
+        }
+        (words, fields)
+    }
+
+    #[test]
+    fn a_key_that_is_a_word_of_the_reports_own_does_not_change_what_it_says() {
+        let (mut words, fields) = enumerations();
+        assert!(words.len() > 40 && fields.len() > 10, "{words:?} {fields:?}");
+        for field in &fields {
+            assert!(OWN.contains(&field.as_str()), "{field} is an enumeration: add it to OWN");
+        }
+        for f in [engine(), everything_failed(), recycled(), cgroup(), losses(), oom()] {
+            let report = f.report();
+            let own = [&report.tool.name, &report.tool.version, &report.tool.commit, &report.run.command];
+            words.extend(own.map(Clone::clone));
+            words.extend(report.validity.iter().map(|v| v.code.clone()));
+            let read: Report = serde_json::from_str(&to_json(&report, &Known::new(words.clone()))).unwrap();
+            assert_eq!((&read.tool, &read.run.command), (&report.tool, &report.run.command));
+            assert_eq!((read.run.mode, read.target.kind), (report.run.mode, report.target.kind));
+            assert_eq!(read.processes.tracker, report.processes.tracker);
+            let codes = |r: &Report| r.validity.iter().map(|v| v.code.clone()).collect::<Vec<_>>();
+            assert_eq!(codes(&read), codes(&report));
+        }
     }
 
     #[test]

@@ -5,7 +5,8 @@
 
 use super::flags::{Kind, Program, in_tables, long, short_elsewhere};
 use super::harmless::{
-    is_address, is_application, is_number, is_path, is_variable, is_word, looks_like_path, url,
+    is_address, is_application, is_host, is_mode, is_number, is_path, is_pattern, is_short_number,
+    is_variable, is_word, looks_like_path, url,
 };
 use super::shape::{begins_like_a_key, is_secret_name};
 use super::{MASK, looks_secret};
@@ -90,13 +91,15 @@ struct Reader {
     awaited: Option<Kind>,
     /// Further words may follow the flag's first.
     several: bool,
+    /// What the flag before is, where its value was the last: what follows may be a further one.
+    after: Option<Kind>,
     /// Arguments so far that were no flags and no flags' values.
     standing: usize,
 }
 
 impl Reader {
     const fn of(program: Program) -> Self {
-        Self { program, awaited: None, several: false, standing: 0 }
+        Self { program, awaited: None, several: false, after: None, standing: 0 }
     }
 
     fn next(&mut self, arg: &str) -> String {
@@ -104,17 +107,18 @@ impl Reader {
             && self.is_value(kind, arg)
         {
             self.several = kind == Kind::Words;
+            self.after = Some(kind);
             return self.value(kind, arg);
         }
         if arg == "--" || arg == "-" {
             return arg.to_owned();
         }
         if let Some(name) = arg.strip_prefix("--") {
-            self.several = false;
+            (self.several, self.after) = (false, None);
             return self.long_flag(arg, name);
         }
         if let Some(name) = arg.strip_prefix('-') {
-            self.several = false;
+            (self.several, self.after) = (false, None);
             return self.short_flag(arg, name);
         }
         self.standing(arg)
@@ -159,12 +163,13 @@ impl Reader {
 
     fn long_flag(&mut self, arg: &str, name: &str) -> String {
         let (name, value) = name.split_once('=').map_or((name, None), |(name, value)| (name, Some(value)));
-        let kind = long(name);
-        if matches!(kind, Kind::Unknown | Kind::Secret) && !is_flag_name(name) {
+        let kind = long(self.program, name);
+        if matches!(kind, Kind::Unknown | Kind::New | Kind::Secret) && !is_flag_name(name) {
             return MASK.to_owned();
         }
         match value {
             Some(value) => {
+                self.after = Some(kind);
                 format!("--{name}={}", shown(if kind == Kind::Switch { Kind::Number } else { kind }, value))
             }
             None => {
@@ -241,11 +246,19 @@ impl Reader {
             return shown(Kind::Word, arg);
         }
         self.standing += 1;
+        if self.belongs_to_the_flag_before(arg) {
+            return MASK.to_owned();
+        }
         if arg.contains("://") {
             return url(arg).unwrap_or_else(|| MASK.to_owned());
         }
         if let Some((name, value)) = arg.split_once('=').filter(|(name, value)| is_assignment(name, value)) {
             return format!("{name}={}", variable(name, value));
+        }
+        if let Some((name, value)) = arg.split_once('=').filter(|_| self.program == Program::Wrapper) {
+            // What is wrapped has none in its name.
+            let named = is_flag_name(name) && !value.trim_matches('=').is_empty();
+            return if named { format!("{name}={MASK}") } else { MASK.to_owned() };
         }
         let first = self.standing == 1;
         let harmless = match self.program {
@@ -271,6 +284,22 @@ impl Reader {
     }
 }
 
+impl Reader {
+    /// Whether it may be a further value of a secret, or of a flag of which nobody knows how many it takes.
+    fn belongs_to_the_flag_before(&self, arg: &str) -> bool {
+        let secret = matches!(self.after, Some(Kind::Secret | Kind::Header));
+        let unknown = matches!(self.after, Some(Kind::Unknown | Kind::New));
+        match self.program {
+            Program::Python | Program::Shell | Program::Wrapper => false,
+            // Those behind a user or a file of its own.
+            Program::App => secret && !(self.standing == 1 && arg.contains(':')),
+            // A model may follow.
+            Program::Model => secret || unknown && (self.standing > 2 || !arg.contains('/')),
+            _ => secret,
+        }
+    }
+}
+
 fn shown(kind: Kind, value: &str) -> String {
     let kept = match kind {
         Kind::Secret => false,
@@ -283,6 +312,9 @@ fn shown(kind: Kind, value: &str) -> String {
         Kind::Switch | Kind::Number => is_number(value),
         Kind::Word | Kind::Words | Kind::Module => is_word(value) || looks_like_path(value),
         Kind::Path => is_path(value),
+        Kind::Pattern => is_pattern(value),
+        Kind::Host => is_host(value) || looks_like_path(value),
+        Kind::New => is_short_number(value) || is_mode(value) || looks_like_path(value) || is_address(value),
         Kind::Variable => is_variable(value),
         Kind::Unknown => looks_like_path(value) || is_address(value),
     };

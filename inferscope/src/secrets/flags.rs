@@ -16,6 +16,8 @@ pub(super) enum Kind {
     /// The same, and further ones as arguments of their own.
     Words,
     Path,
+    /// Of the names of a model's tensors.
+    Pattern,
     /// The name of a variable.
     Variable,
     /// `Name: value`, of which the name is shown.
@@ -26,6 +28,10 @@ pub(super) enum Kind {
     Secret,
     /// Shown where it can only be a path or an address.
     Unknown,
+    /// The same, a short number or a mode: a model server's, by whose flags nobody passes a secret without naming it.
+    New,
+    /// A host, where the program may be any.
+    Host,
 }
 
 /// What kind of command line it is.
@@ -112,12 +118,20 @@ impl Program {
                 Kind::Switch
             }
             Self::Llama if one_of(&["fa"]) => Kind::Number,
+            Self::Llama if one_of(&["ot", "otd"]) => Kind::Pattern,
             Self::Llama if one_of(&LLAMA_NUMBERS) => Kind::Number,
             Self::App if one_of(&["w", "t"]) => Kind::Number,
             Self::App if one_of(&["k", "b", "c", "n", "A"]) => Kind::Word,
             Self::App if name == "D" => Kind::Switch,
-            Self::Model if one_of(&["O", "tp", "pp", "dp", "ep", "n"]) => Kind::Number,
-            Self::Model if one_of(&["asc", "cc"]) => Kind::Secret,
+            Self::Model
+                if one_of(&[
+                    "O", "tp", "pp", "dp", "ep", "n", "asc", "dcp", "pcp", "dpn", "dpr", "dpl", "dpp",
+                ]) =>
+            {
+                Kind::Number
+            }
+            Self::Model if one_of(&["dpa", "dpb"]) => Kind::Word,
+            Self::Model if name == "cc" => Kind::Secret,
             Self::Make if name == "j" => Kind::Number,
             Self::Make if one_of(&["C", "f"]) => Kind::Path,
             Self::Make if one_of(&["k", "s", "B", "n"]) => Kind::Switch,
@@ -148,11 +162,19 @@ pub(super) fn short_elsewhere(name: &str) -> Kind {
     }
 }
 
-/// Of any program's long flag `--NAME`.
-pub(super) fn long(name: &str) -> Kind {
+/// Of a program's long flag `--NAME`.
+pub(super) fn long(program: Program, name: &str) -> Kind {
     let name = name.replace('_', "-");
+    let engine = matches!(program, Program::Model | Program::Llama);
     match in_tables(&name) {
+        // Of any program, these may be anything.
+        Some(Kind::Path) if program == Program::Other => Kind::Unknown,
+        Some(Kind::Word) if program == Program::Other && is_one_of(HOSTS, &name) => Kind::Host,
+        Some(Kind::Word) if program == Program::Other && is_one_of(GENERAL, &name) => Kind::New,
         Some(kind) => kind,
+        None if engine && !is_secret_name(&name.replace("tokenizer", "")) => Kind::New,
+        // A count of them.
+        None if engine && !is_secret_name(&name.replace("tokens", "")) => Kind::Number,
         None if is_secret_name(&name) => Kind::Secret,
         None => Kind::Unknown,
     }
@@ -171,14 +193,23 @@ pub(super) fn in_tables(name: &str) -> Option<Kind> {
         (WORDS, Kind::Word),
         (SEVERAL, Kind::Words),
         (PATHS, Kind::Path),
+        ("override-tensor override-tensor-draft", Kind::Pattern),
         (VARIABLES, Kind::Variable),
         (HEADERS, Kind::Header),
         (TEXTS, Kind::Secret),
     ];
-    kind.into_iter()
-        .find(|(names, _)| names.split_ascii_whitespace().any(|known| known == name))
-        .map(|(_, kind)| kind)
+    kind.into_iter().find(|(names, _)| is_one_of(names, name)).map(|(_, kind)| kind)
 }
+
+fn is_one_of(names: &str, name: &str) -> bool {
+    names.split_ascii_whitespace().any(|known| known == name)
+}
+
+/// Those of [`WORDS`] that programs of all kinds have.
+const HOSTS: &str = "bind endpoint head-node host hostname http interface ip master-addr node";
+const GENERAL: &str = "\
+    alias api arrival color device fd fingerprint format interval loop loopback mode name pooling redact revision role \
+    runner sched task type ws";
 
 const SWITCHES: &str = "\
     aggregate-engine-logging async-scheduling calculate-kv-scales cont-batching cpu-strict daemon \
@@ -188,7 +219,7 @@ const SWITCHES: &str = "\
     enable-auto-tool-choice enable-chunked-prefill enable-dp-attention enable-eplb \
     enable-expert-parallel enable-log-requests enable-lora enable-metrics enable-mixed-chunk \
     enable-prefix-caching enable-prompt-tokens-details enable-reasoning enable-request-id-headers \
-    enable-sleep-mode enable-torch-compile enforce-eager exit-with-command fail-on-slo flash-attn full \
+    enable-sleep-mode enable-torch-compile enforce-eager exit-with-command fail-on-slo full \
     headless help ignore-eos include-descendants insecure jinja json json-output live metrics mlock \
     multiprocessing-fork no-access-log no-context-shift no-descendants no-enable-prefix-caching \
     no-kv-offload no-mmap no-sendfile no-webui preload proxy-headers quiet reload reranking \
@@ -196,24 +227,25 @@ const SWITCHES: &str = "\
     verbose version";
 
 const NUMBERS: &str = "\
-    attention-backend-id backlog batch-size block-size cache-reuse cgroup-of chunked-prefill-size \
+    api-server-count attention-backend-id backlog base-gpu-id batch-size block-size cache-reuse cgroup-of chunked-prefill-size \
     concurrency context-length context-shift cpu-offload-gb cpunodebind ctx-size cuda-graph-max-bs \
     cuda-graphs cuda-memory-fraction data-parallel-address-port data-parallel-rank \
-    data-parallel-rpc-port data-parallel-size data-parallel-size-local data-parallel-start-rank dp \
-    dp-size draft draft-max draft-min draft-p-min duration ep ep-size fail-on-errors first-token \
+    data-parallel-rpc-port data-parallel-size data-parallel-size-local data-parallel-start-rank \
+    decode-context-parallel-size dp \
+    dp-size draft draft-max draft-min draft-p-min duration ep ep-size fail-on-errors first-token flash-attn \
     frequency-penalty gpu gpu-baseline gpu-layers gpu-layers-draft gpu-memory-utilization \
     gpu-memory-utilization-limit grace graceful-shutdown-timeout graceful-timeout \
-    h11-max-incomplete-event-size input-tokens jobs keep keep-alive keepalive kv-cache-memory-bytes \
+    h11-max-incomplete-event-size input-tokens jobs keep keep-alive keepalive kv-cache-free-gpu-memory-fraction kv-cache-memory-bytes \
     lifetime limit-concurrency limit-max-requests limit-request-field-size limit-request-fields \
     limit-request-line load-seed long-prefill-token-threshold main-gpu master-port \
-    max-batch-prefill-tokens max-batch-size max-batch-total-tokens max-best-of max-client-batch-size \
+    max-batch-prefill-tokens max-batch-size max-batch-total-tokens max-beam-width max-best-of max-client-batch-size \
     max-concurrent-requests max-cpu-loras max-in-flight max-input-length max-input-tokens max-log-len \
     max-logprobs max-lora-rank max-loras max-mamba-cache-size max-memory max-model-len max-new-tokens \
-    max-num-batched-tokens max-num-partial-prefills max-num-seqs max-parallel-loading-workers \
+    max-num-batched-tokens max-num-partial-prefills max-num-seqs max-num-tokens page-size random-seed max-parallel-loading-workers \
     max-prefill-tokens max-processes max-queue-size max-queued-requests max-requests max-requests-jitter \
     max-restarts max-running-requests max-seq-len max-seq-len-to-capture max-stop-sequences max-tokens \
     max-top-n-tokens max-total-tokens max-waiting-tokens mem-fraction-static membind message-size min-p \
-    n-gpu-layers n-predict nnodes node-rank nproc-per-node num-continuous-decode-steps num-ctx num-gpu \
+    n-cpu-moe n-gpu-layers n-predict nnodes node-rank nproc-per-node num-continuous-decode-steps num-ctx num-gpu \
     num-gpu-blocks-override num-lookahead-slots num-parallel num-prompts num-scheduler-steps num-shard \
     num-speculative-tokens num-threads numa-node parallel physcpubind pid pipeline-parallel-size poll \
     port pp pp-size predict presence-penalty prio prometheus-port ramp-up rate ready-timeout repeat \
@@ -226,13 +258,13 @@ const NUMBERS: &str = "\
     waiting-served-ratio warmup watchdog-timeout worker-connections workers";
 
 const WORDS: &str = "\
-    alias all2all-backend api arrival attention-backend bind cache-type-k cache-type-v \
+    alias all2all-backend api arrival attention-backend backend bind deepep-mode disaggregation-mode cache-type-k cache-type-v \
     chat-template-content-format code-revision color config-format cpu-mask cpu-range \
     data-parallel-address data-parallel-backend device dist-init-addr distributed-executor-backend dtype \
     enable-reasoning-parser endpoint engine-metrics expert-placement-strategy factory-mode fd \
     fingerprint format forwarded-allow-ips generation-config gpu-calls grammar-backend \
     guided-decoding-backend head-node hf-file hf-repo hf-repo-draft host hostname http interface \
-    interval ip kv-cache-dtype kv-offloading-backend lifespan load-format log-level log-verbosity \
+    interval ip kv-cache-dtype kv-offloading-backend lifespan limit-mm-per-prompt load-balance-method load-format log-level log-verbosity \
     logits-processor-pattern loop loopback mamba-ssm-cache-dtype master-addr mm-processor-mode mode \
     model model-id model-impl model-loader moe-a2a-backend moe-runner-backend name node numa \
     otlp-endpoint otlp-traces-endpoint output-format pooling price-per-hour prometheus-listen \
@@ -241,7 +273,8 @@ const WORDS: &str = "\
     speculative-draft-model-path split-mode sweep task tokenizer tokenizer-mode tokenizer-revision \
     tool-call-parser tracker traffic-tls type worker-class ws";
 
-const SEVERAL: &str = "cuda-graph-sizes lora-modules middleware-names served-model-name";
+const SEVERAL: &str =
+    "cuda-graph-bs cuda-graph-sizes cudagraph-capture-sizes lora-modules middleware-names served-model-name";
 
 const PATHS: &str = "\
     access-logfile api-key-file app-dir cacert cgroup chat-template chat-template-file chdir \

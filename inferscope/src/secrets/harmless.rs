@@ -67,7 +67,57 @@ pub(super) fn is_word(value: &str) -> bool {
         && value.len() <= LONGEST
         && value.chars().all(plain)
         && !looks_secret(value)
-        && !looks_random(value, NAMED)
+        && !has_credentials(value)
+        && !looks_random(&without_digests(value), NAMED)
+}
+
+/// A word in small letters, as programs call their modes.
+pub(super) fn is_mode(value: &str) -> bool {
+    let of_mode = |b: u8| b.is_ascii_lowercase() || b == b'_' || b == b'-';
+    value.starts_with(|c: char| c.is_ascii_lowercase())
+        && value.len() <= UNNAMED
+        && value.bytes().all(of_mode)
+        && !looks_secret(value)
+}
+
+/// Numbers of few digits: of those that mean something no flag is that is in no table.
+pub(super) fn is_short_number(value: &str) -> bool {
+    is_number(value) && value.bytes().filter(u8::is_ascii_digit).count() <= 6
+}
+
+/// A name that a host may have, or a pattern or socket of one, and its port.
+pub(super) fn is_host(value: &str) -> bool {
+    let (host, port) = value.rsplit_once(':').map_or((value, None), |(host, port)| (host, Some(port)));
+    let of_host = |c: char| c.is_ascii_alphanumeric() || ".-_*".contains(c);
+    is_address(value)
+        || !host.is_empty()
+            && host.chars().all(of_host)
+            && port.is_none_or(|port| port.parse::<u16>().is_ok())
+            && is_word(value)
+}
+
+/// A pattern of a model's tensors, and where they are put: `blk\..*_exps\.=CPU`.
+pub(super) fn is_pattern(value: &str) -> bool {
+    is_word(&value.replace(['\\', '|', '^', '$', '?'], "."))
+}
+
+/// `user:password@host`.
+fn has_credentials(value: &str) -> bool {
+    value.find(':').is_some_and(|at| value[at..].contains('@'))
+}
+
+/// Without the digests that a hub's cache and a registry's call their files by.
+fn without_digests(path: &str) -> String {
+    let digest = |segment: &str| {
+        let hex = segment.strip_prefix("sha256-").unwrap_or(segment);
+        matches!(hex.len(), 40 | 64) && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let mut before = "";
+    let named = |segment| {
+        let holds = matches!(std::mem::replace(&mut before, segment), "snapshots" | "blobs");
+        if holds && digest(segment) { "" } else { segment }
+    };
+    path.split('/').map(named).collect::<Vec<_>>().join("/")
 }
 
 /// `package.module:application`, with or without a call that takes nothing.
@@ -87,14 +137,19 @@ pub(super) fn is_application(value: &str) -> bool {
 pub(super) fn is_path(value: &str) -> bool {
     let plain =
         |c: char| c.is_alphanumeric() || "._/@+~=,:-*%[] ".contains(c) || c == char::REPLACEMENT_CHARACTER;
-    !value.is_empty() && value.len() <= 4_096 && value.chars().all(plain) && !looks_secret(value)
+    !value.is_empty()
+        && value.len() <= 4_096
+        && value.chars().all(plain)
+        && !looks_secret(value)
+        && !has_credentials(value)
 }
 
 /// What can be nothing but a path, whatever it was given for.
 pub(super) fn looks_like_path(value: &str) -> bool {
     let rooted = ["/", "./", "../", "~/"].iter().any(|start| value.starts_with(start));
     let segment = |s: &str| s.len() <= 64 && !looks_random(s, UNNAMED);
-    rooted && is_path(value) && !value.contains(' ') && value.split('/').all(segment) || is_file(value)
+    let named = without_digests(value);
+    rooted && is_path(value) && !value.contains(' ') && named.split('/').all(segment) || is_file(value)
 }
 
 /// A bare file's name, by its ending.

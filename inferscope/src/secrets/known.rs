@@ -12,11 +12,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 
 use super::MASK;
+use super::shape::{looks_random, looks_secret};
 
 /// Shorter values are in too many words to be looked for.
 const SHORTEST: usize = 4;
-/// From here on a value is masked within words, too.
+/// From here on a value that is no word is masked within words, too.
 const WITHIN_WORDS: usize = 8;
+/// No word is longer.
+const UNSPOKEN: usize = 20;
 /// So much of a value's beginning is masked where a text was cut in the middle of it.
 const BEGINNING: usize = 6;
 /// A process's name is cut after so many bytes.
@@ -25,7 +28,7 @@ const COMM_BYTES: usize = 15;
 const PLACEHOLDERS: &str = "\
     empty none null dummy test token key no-key nokey no_key not-needed unused fake local localhost ollama vllm sglang \
     llama llama.cpp lmstudio lm-studio openai api-key apikey api_key your-api-key anything whatever placeholder demo \
-    sk-no-key-required sk-no-key-needed usage chunks content reasoning other tool chat completions ebpf proc tree cgroup \
+    inferscope profile observe sk-no-key-required sk-no-key-needed usage chunks content reasoning other tool chat completions ebpf proc tree cgroup \
     exec fork exit warn info invalid closed open trace names full text lines dataset";
 
 /// Secrets by value. Its clones share them.
@@ -56,7 +59,8 @@ impl Known {
     #[must_use]
     pub fn new(values: impl IntoIterator<Item = String>) -> Self {
         let mut raw: Vec<String> = values.into_iter().map(|value| value.trim().to_owned()).collect();
-        raw.retain(|v| v.len() >= SHORTEST && !is_placeholder(v));
+        let short_number = |v: &str| v.len() < WITHIN_WORDS && v.bytes().all(|b| b.is_ascii_digit());
+        raw.retain(|v| v.len() >= SHORTEST && !is_placeholder(v) && !short_number(v));
         raw.sort_unstable();
         raw.dedup();
         let mut forms: Vec<String> = raw.iter().flat_map(|value| forms(value)).collect();
@@ -110,7 +114,7 @@ impl Values {
         let mut copied = 0;
         for found in self.automaton.find_iter(text) {
             let form = &self.forms[found.pattern().as_usize()];
-            if counts(form) && (form.len() >= WITHIN_WORDS || stands_alone(found.start(), found.end())) {
+            if counts(form) && (is_no_word(form) || stands_alone(found.start(), found.end())) {
                 shown.push_str(&text[copied..found.start()]);
                 shown.push_str(MASK);
                 copied = found.end();
@@ -153,6 +157,17 @@ impl Values {
     }
 }
 
+/// Whether it is in no name by chance: an environment's name that someone has for a key is in hosts and paths, too.
+fn is_no_word(form: &str) -> bool {
+    let has = |of: fn(&u8) -> bool| form.bytes().any(|b| of(&b));
+    let (digit, upper, lower) =
+        (has(u8::is_ascii_digit), has(u8::is_ascii_uppercase), has(u8::is_ascii_lowercase));
+    let mixed = digit && (upper || lower) || lower && form.bytes().skip(1).any(|b| b.is_ascii_uppercase());
+    let foreign = form.bytes().any(|b| !b.is_ascii_alphanumeric() && !b"-_. ".contains(&b));
+    form.len() >= WITHIN_WORDS
+        && (mixed || foreign || form.len() >= UNSPOKEN && !form.bytes().all(|b| b.is_ascii_digit()))
+}
+
 fn is_placeholder(value: &str) -> bool {
     PLACEHOLDERS.split_ascii_whitespace().any(|known| known.eq_ignore_ascii_case(value))
 }
@@ -186,7 +201,8 @@ fn percent(value: &str, escape: impl Fn(u8) -> String) -> String {
 }
 
 /// What of a header is secret: its value, the credentials behind a scheme, each value of a cookie. Nothing of those that
-/// every client sends.
+/// every client sends, nor of one whose name and value are no secret's: a tenant's or an environment's name stands for
+/// itself in hosts, paths and models.
 #[must_use]
 pub fn of_header(name: &str, value: &str) -> Vec<String> {
     const PLAIN: [&str; 10] = [
@@ -205,8 +221,7 @@ pub fn of_header(name: &str, value: &str) -> Vec<String> {
     if PLAIN.contains(&name.as_str()) {
         return Vec::new();
     }
-    // A tenant's or a route's name stands for itself in many places; it is masked where it can be no common word.
-    if value.len() < WITHIN_WORDS && !super::is_secret_name(&name) {
+    if !super::is_secret_name(&name) && !looks_secret(value) && !looks_random(value, WITHIN_WORDS) {
         return Vec::new();
     }
     let mut parts = vec![value.to_owned()];
@@ -224,13 +239,16 @@ pub fn of_header(name: &str, value: &str) -> Vec<String> {
     parts
 }
 
-/// The password in a URL, as it is written and as it is meant, and with its user.
+/// The password in a URL, as it is written and as it is meant, and with its user; a user without one where it is a token.
 #[must_use]
 pub fn of_url(url: &str) -> Vec<String> {
     let Some((_, rest)) = url.split_once("://") else { return Vec::new() };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let Some((user, _)) = rest[..end].rsplit_once('@') else { return Vec::new() };
-    let Some((_, password)) = user.split_once(':') else { return vec![user.to_owned()] };
+    let Some((_, password)) = user.split_once(':') else {
+        let token = looks_secret(user) || looks_random(user, WITHIN_WORDS);
+        return if token { vec![user.to_owned()] } else { Vec::new() };
+    };
     vec![password.to_owned(), unescaped(password), user.to_owned(), unescaped(user)]
 }
 

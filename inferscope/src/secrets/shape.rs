@@ -66,7 +66,7 @@ const BEGINNINGS: [&str; 58] = [
 ];
 
 /// Words before a secret, anywhere.
-const LEADING: [&str; 15] = [
+const LEADING: [&str; 20] = [
     "bearer ",
     "basic ",
     "bearer:",
@@ -81,6 +81,11 @@ const LEADING: [&str; 15] = [
     "secret=",
     "passwd=",
     "password=",
+    "passphrase=",
+    "pass=",
+    "pwd=",
+    "auth=",
+    "credentials=",
     "cookie:",
 ];
 

@@ -80,6 +80,30 @@ const SHAPES: &[(&[&str], &str)] = &[
     (&["srv", "--env", "KEY=hunter2"], "srv --env ***"),
     (&["srv", "-e", "KEY=hunter2"], "srv -e ***"),
     (&["srv", "aHVudGVyMg=="], "srv ***"),
+    (&["env", "dbPass=hunter2word", "srv"], "env dbPass=*** srv"),
+    (&["nohup", "env", "-i", "a.b=hunter4", "foo"], "nohup env -i a.b=*** foo"),
+    (&["env", "aHVudGVyMg==", "srv"], "env *** srv"),
+    // Further values of a flag that takes several, and of one that nobody knows.
+    (&["vllm", "serve", "m", "--api-key", "alphabeta", "gammadelta"], "vllm serve m --api-key *** ***"),
+    (
+        &["vllm", "serve", "m", "--api-key=alphabeta", "gammadelta", "--port", "80"],
+        "vllm serve m --api-key=*** *** --port 80",
+    ),
+    (
+        &["vllm", "serve", "m", "--unheard-of", "Alpha", "gammadelta", "-asc", "2"],
+        "vllm serve m --unheard-of *** *** -asc 2",
+    ),
+    (&["srv", "--api-key", "alphabeta", "run"], "srv --api-key *** ***"),
+    (&["uvicorn", "app:app", "--api-key", "alphabeta", "gammadelta"], "uvicorn app:app --api-key *** ***"),
+    // The value of a flag whose name means something else to each program.
+    (&["foo", "--host", "admin:hunter2pw@db"], "foo --host ***"),
+    (&["vllm", "serve", "--host", "admin:hunter2pw@db"], "vllm serve --host ***"),
+    (&["foo", "--bind", "cn=admin:hunter2"], "foo --bind ***"),
+    (&["foo", "--config", "pwd=hunter2"], "foo --config ***"),
+    (&["vllm", "serve", "--config", "pwd=hunter2"], "vllm serve --config ***"),
+    (&["foo", "--output", "pass hunter2"], "foo --output ***"),
+    (&["foo", "--file", "hunter2"], "foo --file ***"),
+    (&["foo", "--name", "hunter2"], "foo --name ***"),
     // URLs.
     (&["srv", "--db", "postgres://u:hunter2@h:1/x"], "srv --db postgres://***@h:1/x"),
     (&["srv", "--endpoint", "http://u:hunter2@h:1/v1"], "srv --endpoint http://***@h:1/v1"),
@@ -122,7 +146,7 @@ fn no_shape_of_a_secret_is_shown() {
     for (words, expected) in SHAPES {
         let shown = line(words);
         assert_eq!(shown, *expected, "{words:?}");
-        for secret in ["hunter2", "unter2", "13377331", "AKIA", "eyJ", "aHVu"] {
+        for secret in ["hunter2", "unter2", "13377331", "AKIA", "eyJ", "aHVu", "hunter4", "beta", "gamma"] {
             assert!(!shown.contains(secret), "{words:?}: {shown}");
         }
     }
@@ -156,6 +180,15 @@ const READABLE: &[&str] = &[
     "numactl --cpunodebind 0 --membind 0 python3 server.py --port 8000 --workers 3",
     "timeout 60s /usr/bin/python3 server.py",
     "taskset -c 0,1 ./server --port 9000",
+    "vllm serve Qwen/Qwen3-0.6B --api-server-count 2 -asc 4 --decode-context-parallel-size 2 --limit-mm-per-prompt image=4 \
+     --cudagraph-capture-sizes 1 2 4 8 --new-backend round_robin --new-limit 512",
+    "vllm serve /root/.cache/huggingface/hub/models--Qwen--Qwen3-0.6B/snapshots/c1899de289a04d12100db370d81485cdf75e47ca --port 8000",
+    "python3 -m sglang.launch_server --model-path Qwen/Qwen3-0.6B --page-size 64 --disaggregation-mode prefill --random-seed 7 \
+     --base-gpu-id 0 --cuda-graph-bs 1 2 4 --deepep-mode low_latency --load-balance-method round_robin",
+    "trtllm-serve Qwen/Qwen3-0.6B --backend pytorch --kv_cache_free_gpu_memory_fraction 0.9 --max_beam_width 1 --max_num_tokens 8192",
+    "llama-server -m /models/q.gguf --flash-attn on --n-cpu-moe 12 -ot blk\\..*_exps\\.=CPU --port 8080",
+    "ollama runner --model /root/.ollama/models/blobs/sha256-74701a8c35f6c8d9a4b91f3f3497643001d63e0c7a84e085bed452548fa88d45 --port 1",
+    "foo --host db.example.org --format json --log-level info --config /etc/foo.yaml",
     "nginx: worker process",
     "gunicorn: master [app.main:app]",
     "make -j8 all",
@@ -164,15 +197,10 @@ const READABLE: &[&str] = &[
 
 #[test]
 fn the_command_lines_of_servers_stay_readable() {
-    for words in READABLE {
-        // The two whose flags are in no table.
-        let expected = words
-            .replace("--uds-path /tmp/tgi", "--uds-path ***")
-            .replace("--http-port 8000", "--http-port ***");
+    for expected in READABLE {
         let words: Vec<&str> =
-            if words.contains(": ") { vec![words] } else { words.split_whitespace().collect() };
+            if expected.contains(": ") { vec![expected] } else { expected.split_whitespace().collect() };
         let shown = line(&words);
-        let expected = expected.replace("--uds-path ***", "--uds-path /tmp/tgi");
         assert_eq!(shown, expected.split_whitespace().collect::<Vec<_>>().join(" "));
     }
 }
@@ -268,5 +296,43 @@ fn an_empty_line_and_one_of_any_characters_is_read() {
         for program in ["", "sh", "python3", "inferscope", "llama-server"] {
             assert_eq!(arguments(&[program.to_owned(), arg.to_owned(), arg.to_owned()]).len(), 3);
         }
+    }
+}
+
+#[test]
+fn a_header_that_is_no_secret_is_none_and_a_user_without_a_password_neither() {
+    for (name, value) in [("X-Client", "inferscope"), ("X-Env", "production"), ("X-Model", "llama-3.1-8b")] {
+        assert_eq!(of_header(name, value), [""; 0], "{name}");
+    }
+    for (name, value) in [
+        ("X-Env", "sk-proj-abcd"),
+        ("X-Extra", "mumble-0987654321"),
+        ("X-Tenant", "550e8400-e29b-41d4-a716-446655440000"),
+        ("X-Api-Key", "production"),
+        ("Cookie", "a=production"),
+    ] {
+        assert!(of_header(name, value).contains(&value.to_owned()), "{name}");
+    }
+    assert_eq!(of_url("http://production@h/"), [""; 0]);
+    assert_eq!(of_url("http://ghp_abcdefgh1234@h/"), ["ghp_abcdefgh1234"]);
+}
+
+#[test]
+fn only_what_nobody_would_call_anything_is_masked_within_words() {
+    let known = Known::new(["production", "sk-abcdefgh1234", "12345678", "1234"].map(str::to_owned));
+    assert_eq!(known.mask("production-eu reproductions"), "***-eu reproductions");
+    assert_eq!(known.mask("asd_sk-abcdefgh1234x"), "asd_***x");
+    // As `Basic` carries it no word is in it.
+    assert_eq!(known.mask("xcHJvZHVjdGlvbgx"), "x***x");
+    assert_eq!(known.mask("1234 tokens in 3123456789 ns"), "1234 tokens in 3123456789 ns");
+    assert!(Known::new(["inferscope", "profile", "observe"].map(str::to_owned)).is_empty());
+}
+
+#[test]
+fn a_key_in_a_message_is_masked_and_its_words_are_not() {
+    let said = "can't read the certificate 'sk-proj-abcd1234efgh': no such file";
+    assert_eq!(without_keys(said), "can't read the certificate '***': no such file");
+    for said in ["give a task-list in /tmp/hf_hub_download/x.json", "fw_ r8_x", ""] {
+        assert_eq!(without_keys(said), said);
     }
 }
