@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     };
     run::begin();
     console::hide(plan::known(None, secrets::Redact::Names, &environment("OPENAI_API_KEY")));
-    ExitCode::from(match cli::parse() {
+    run::end(match cli::parse() {
         Ok(cli) => command(cli, &signals).unwrap_or_else(|e| fail(&e)),
         Err(answer) => {
             signals.restore();

@@ -22,7 +22,7 @@ use crate::demo::{DemoError, Wrapped};
 use crate::event::Observation;
 use crate::launch::LaunchError;
 use crate::load::{LoadError, Served};
-use crate::observe::gpu::{GpuError, Poller};
+use crate::observe::gpu::{self, GpuError, Poller};
 use crate::observe::target::{self, Found, TargetError};
 use crate::observe::{ObserveError, Observer};
 use crate::plan::{LoadPlan, Plan, TargetPlan};
@@ -53,6 +53,16 @@ pub mod exit {
 /// To be called first: what this process itself costs counts from here.
 pub fn begin() {
     host::begin();
+}
+
+/// To be called last, with the exit code: a driver's library that hangs does not hold the end, as it would in exit(3).
+#[must_use]
+pub fn end(code: u8) -> std::process::ExitCode {
+    if gpu::hangs() {
+        // SAFETY: takes a number, and does not come back. What was to be written is written: nothing here waits in a buffer.
+        unsafe { libc::_exit(code.into()) };
+    }
+    code.into()
 }
 
 /// Why a run gave no report.
@@ -192,7 +202,7 @@ pub fn observe(plan: &Plan, signals: &Signals) -> Result<u8, RunError> {
         return Err(TargetError::NotFound(found.how).into());
     }
     let observer = Observer::start(&plan.observe, &found)?;
-    let gpu = Poller::start(&plan.observe, &found.roots)?;
+    let gpu = Poller::start(&plan.observe, &found.roots, || signals.is_pending())?;
     privilege::shed(Role::Main);
     let interrupted = runtime.block_on(watch(observer.target_ended(), plan.observe_for, signals));
     host::look_at_threads();
@@ -333,7 +343,7 @@ fn send<'env>(
     notes.extend(sending::doubt_of(&server, sink));
     // Before the observer too, so that the wait at rest is in no figure of the processes.
     let roots = found.roots.clone();
-    let mut gpu = errands.run(move || Poller::start(&plan.observe, &roots))?;
+    let mut gpu = errands.run(move || Poller::start(&plan.observe, &roots, || signals.is_pending()))?;
     // Where a signal ends it, what the devices told so far is in the report: what follows ends at once.
     runtime.block_on(gpu.rest(plan.observe.gpu_baseline, signals.recv()));
     let target = found.clone();

@@ -8,6 +8,8 @@ mod away;
 mod cost;
 #[path = "gpu/counters.rs"]
 mod counters;
+#[path = "gpu/opening.rs"]
+mod opening;
 #[path = "gpu/recorded.rs"]
 mod recorded;
 #[path = "gpu/reload.rs"]

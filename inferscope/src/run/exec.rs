@@ -144,7 +144,7 @@ struct Attended {
 fn attend<'env>(
     plan: &'env Plan,
     command_plan: &CommandPlan,
-    (command, sink): (&'env Launched<'env>, &Sink<'_>),
+    (command, sink): (&'env Launched<'env>, &Sink<'env>),
     origin: Origin,
     errands: &Errands<'env>,
 ) -> Result<Attended, RunError> {
@@ -162,7 +162,7 @@ fn attend<'env>(
             }
         })?;
     }
-    let mut gpu = errands.run(|| Poller::start(&plan.observe, &[command.pid()]))?;
+    let mut gpu = errands.run(|| Poller::start(&plan.observe, &[command.pid()], || signals.is_pending()))?;
     let mut session = runtime.block_on(async {
         let watch = command
             .watch()

@@ -26,9 +26,9 @@ mod worker;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::Thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
@@ -45,8 +45,22 @@ use worker::Worker;
 
 /// A driver that has not answered a look by then is left to itself.
 const DRIVER_LIMIT: Duration = Duration::from_secs(5);
+/// A driver takes seconds for each device that nobody has open (no persistence mode).
+const OPENING_LIMIT: Duration = Duration::from_secs(30);
+/// Between two looks whether a signal came.
+const LOOK: Duration = Duration::from_millis(10);
 /// A call that has not come back for so long hangs; until then the driver is only slow.
 const HANGS_AFTER: Nanos = Nanos::from_millis(1_000);
+
+/// The driver's library has not come back.
+static HANGS: AtomicBool = AtomicBool::new(false);
+
+/// Whether a thread may be in the driver's library for good. exit(3) runs the library's destructors, and waits for a
+/// constructor of it: then it is to be left out.
+#[must_use]
+pub fn hangs() -> bool {
+    HANGS.load(Ordering::Relaxed)
+}
 
 #[derive(Debug, thiserror::Error)]
 pub enum GpuError {
@@ -84,6 +98,8 @@ struct Opening {
     edge: Arc<Edge>,
     roots: Vec<u32>,
     shared: Shared,
+    /// Opened before the library had its say.
+    packages: Result<Packages, String>,
 }
 
 /// Why there are no devices and no CPU packages to poll.
@@ -101,23 +117,48 @@ impl Opened {
     fn is_nothing(&self) -> bool {
         self.no_devices.is_some() && self.no_packages.is_some()
     }
+
+    fn nothing(why: String) -> Self {
+        Self { no_devices: Some(why.clone()), no_packages: Some(why) }
+    }
+
+    /// What the thread tells, which may be in a library that never comes back.
+    fn wait(opened: &Receiver<Self>, limit: Duration, is_over: impl Fn() -> bool) -> Self {
+        let deadline = Instant::now() + limit;
+        let why = loop {
+            match opened.recv_timeout(LOOK) {
+                Ok(opened) => return opened,
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Self::nothing("the NVML thread panicked".to_owned());
+                }
+                Err(RecvTimeoutError::Timeout) if is_over() => {
+                    break "the driver did not answer before the run was told to end".to_owned();
+                }
+                Err(RecvTimeoutError::Timeout) if Instant::now() >= deadline => {
+                    break format!("the driver did not answer within {limit:?} of its library's loading");
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        };
+        HANGS.store(true, Ordering::Relaxed);
+        Self::nothing(why)
+    }
 }
 
 impl Opening {
     /// What polls, if there is anything to poll.
     fn open(self) -> (Option<Worker>, Opened) {
         let devices = chosen::devices(&self.plan);
-        let packages = Packages::open(Path::new(packages::POWERCAP));
         let outcome = Opened {
             no_devices: devices.as_ref().err().cloned(),
-            no_packages: packages.as_ref().err().cloned(),
+            no_packages: self.packages.as_ref().err().cloned(),
         };
         if outcome.is_nothing() || outcome.missing(&self.plan.gpu).is_some() {
             return (None, outcome);
         }
         let worker = Worker {
             devices: devices.ok(),
-            packages,
+            packages: self.packages,
             interval: self.plan.sample_interval,
             stop: self.stop,
             edge: self.edge,
@@ -184,11 +225,12 @@ impl Edge {
 }
 
 impl Poller {
-    /// `roots`: processes of the target whose environment may say which devices CUDA shows them.
+    /// `roots`: processes of the target whose environment may say which devices CUDA shows them. Once the run is over, as
+    /// by a signal, the driver is not waited for.
     ///
     /// # Errors
     /// Devices asked for by name (`--gpu all`, indices, UUIDs) that are not there.
-    pub fn start(plan: &ObservePlan, roots: &[u32]) -> Result<Self, GpuError> {
+    pub fn start(plan: &ObservePlan, roots: &[u32], is_over: impl Fn() -> bool) -> Result<Self, GpuError> {
         let none = |unavailable, no_packages| Self {
             poll: None,
             unavailable,
@@ -208,13 +250,13 @@ impl Poller {
             edge: Arc::clone(&edge),
             roots: roots.to_vec(),
             shared: shared.clone(),
+            packages: Packages::open(Path::new(packages::POWERCAP)),
         };
         let spawned = std::thread::Builder::new().name("nvml".into()).spawn(move || {
             privilege::before_library();
             let (worker, outcome) = opening.open();
-            // Waited for below.
-            let _ = tell_opened.send(outcome);
-            let Some(worker) = worker else { return };
+            // Whoever waits below may have gone on without it.
+            let (Ok(()), Some(worker)) = (tell_opened.send(outcome), worker) else { return };
             privilege::shed(Role::Gpu);
             worker.run(tell_look);
             // Who waited may have gone on without it.
@@ -227,15 +269,13 @@ impl Poller {
                 return Ok(none(Some(why.clone()), Some(why)));
             }
         };
-        let outcome = opened.recv().unwrap_or_else(|_| {
-            let why = "the NVML thread panicked".to_owned();
-            Opened { no_devices: Some(why.clone()), no_packages: Some(why) }
-        });
-        if let Some(why) = outcome.missing(&plan.gpu) {
+        let outcome = Opened::wait(&opened, OPENING_LIMIT, &is_over);
+        if let Some(why) = outcome.missing(&plan.gpu).filter(|_| !is_over()) {
             return Err(GpuError::Missing(why.to_owned()));
         }
         let has_devices = outcome.no_devices.is_none();
         if outcome.is_nothing() {
+            stop.store(true, Ordering::Relaxed);
             return Ok(none(outcome.no_devices, outcome.no_packages));
         }
         let poll = Poll {
@@ -296,7 +336,9 @@ impl Poller {
         poll.stop.store(true, Ordering::Relaxed);
         poll.thread.unpark();
         // A driver that only is slow has its last answers by then, or goes without.
-        let _ = poll.ended.recv_timeout(DRIVER_LIMIT);
+        if matches!(poll.ended.recv_timeout(DRIVER_LIMIT), Err(RecvTimeoutError::Timeout)) {
+            HANGS.store(true, Ordering::Relaxed);
+        }
         let (mut log, call) = poll.shared.take();
         let call = call.filter(|(_, since)| Mono::now().since(*since) > HANGS_AFTER);
         if let Some((call, _)) = call {
@@ -316,6 +358,24 @@ impl Poller {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_driver_that_does_not_answer_is_left_and_one_that_is_late_is_waited_for() {
+        let (tell, opened) = channel();
+        let silent = Opened::wait(&opened, Duration::from_millis(30), || false);
+        assert_eq!(
+            silent.missing(&GpuChoice::All),
+            Some("the driver did not answer within 30ms of its library's loading")
+        );
+        assert!(silent.is_nothing() && silent.missing(&GpuChoice::Auto).is_none());
+        let late = std::thread::spawn(move || {
+            std::thread::sleep(LOOK * 3);
+            tell.send(Opened { no_devices: None, no_packages: None })
+        });
+        assert!(!Opened::wait(&opened, Duration::from_secs(60), || false).is_nothing());
+        assert!(late.join().is_ok());
+        assert!(Opened::wait(&opened, Duration::from_secs(60), || true).no_devices.is_some());
+    }
 
     #[test]
     fn an_edge_is_told_once_and_an_announced_one_when_its_time_has_come() {

@@ -1,17 +1,20 @@
 //! RAPL: the energy of the CPU packages, as the kernel's powercap shows it.
 //!
 //! Owns the reading of the counters and their wrapping round. Never estimates: a package that can't be read makes all
-//! of it unknown. Since Linux 5.10 only root may read it. Called by the poll.
+//! of it unknown. Since Linux 5.10 only root may open it: it is opened with what observing may, and read by its descriptor.
+//! Called by the poll.
 //!
 //! Only packages are summed (Documentation/power/powercap/powercap.rst): their parts (core, uncore) are in them, memory
 //! (dram), which is listed below them, is not, and psys is the whole board.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{Error, ErrorKind};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 
 use crate::clock::Mono;
 use crate::event::EnergyReading;
+use crate::privilege;
 use crate::units::Nanos;
 
 pub(super) const POWERCAP: &str = "/sys/class/powercap";
@@ -22,7 +25,7 @@ const SLACK: Nanos = Nanos::from_millis(1_000);
 
 #[derive(Debug)]
 struct Zone {
-    counter: PathBuf,
+    counter: File,
     /// Where it wraps round; `None`: it can't be told.
     range_uj: Option<u64>,
     last_uj: u64,
@@ -56,9 +59,12 @@ pub(super) struct Packages {
 }
 
 impl Packages {
+    /// Before the driver's library is loaded, on a thread that may still raise what it has.
+    ///
     /// # Errors
     /// In words, why there is nothing to read.
     pub(super) fn open(powercap: &Path) -> Result<Self, String> {
+        let _raised = privilege::raise();
         let listed = fs::read_dir(powercap).map_err(|_| "the kernel shows no RAPL counters".to_owned())?;
         let mut zones = Vec::new();
         for entry in listed.flatten() {
@@ -76,9 +82,11 @@ impl Packages {
             if !called.starts_with("package") {
                 continue;
             }
-            let counter = dir.join("energy_uj");
-            let last_uj = number(&counter).map_err(|why| format!("{} {why}", counter.display()))?;
-            let range_uj = number(&dir.join("max_energy_range_uj")).ok();
+            let path = dir.join("energy_uj");
+            let opened = File::open(&path).map_err(|e| why_not(&e));
+            let read = opened.and_then(|counter| Ok((number(&counter)?, counter)));
+            let (last_uj, counter) = read.map_err(|why| format!("{} {why}", path.display()))?;
+            let range_uj = File::open(dir.join("max_energy_range_uj")).ok().and_then(|f| number(&f).ok());
             zones.push(Zone { counter, range_uj, last_uj });
         }
         if zones.is_empty() {
@@ -116,15 +124,19 @@ impl Packages {
 }
 
 /// Or why not, in words that end a sentence.
-fn number(path: &Path) -> Result<u64, String> {
-    let text = fs::read_to_string(path).map_err(|e| why_not(&e))?;
-    text.trim().parse().map_err(|_| "holds no number".to_owned())
+fn number(file: &File) -> Result<u64, String> {
+    // Longer than any number of 64 bits; the kernel makes the text anew for each reading from the beginning.
+    let mut text = [0; 32];
+    let read = file.read_at(&mut text, 0).map_err(|e| why_not(&e))?;
+    let text = text.get(..read).and_then(|text| str::from_utf8(text).ok());
+    text.and_then(|text| text.trim().parse().ok()).ok_or_else(|| "holds no number".to_owned())
 }
 
 fn why_not(error: &Error) -> String {
     match error.kind() {
         ErrorKind::PermissionDenied => {
-            "can't be read: only root may; run as root, or make it readable (chmod a+r)".to_owned()
+            "can't be read: only root may; run as root, with CAP_DAC_READ_SEARCH, or make it readable (chmod a+r)"
+                .to_owned()
         }
         _ => format!("can't be read: {error}"),
     }
@@ -172,7 +184,7 @@ mod tests {
     }
 
     fn one(range_uj: Option<u64>, last_uj: u64) -> Packages {
-        let zones = vec![Zone { counter: PathBuf::new(), range_uj, last_uj }];
+        let zones = vec![Zone { counter: File::open("/dev/null").unwrap(), range_uj, last_uj }];
         Packages { zones, total_uj: 0, last: Mono(0), broken: false }
     }
 
@@ -203,6 +215,43 @@ mod tests {
         assert!(Packages::open(dir.path()).unwrap_err().contains("No such file"));
         assert!(why_not(&ErrorKind::PermissionDenied.into()).contains("run as root"));
         assert!(Packages::open(&dir.path().join("none")).unwrap_err().contains("no RAPL"));
+    }
+
+    /// As with file capabilities, where the polling thread keeps none.
+    #[test]
+    fn a_counter_that_is_roots_is_opened_with_what_can_be_raised_and_read_without() {
+        use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
+        use std::os::unix::fs::PermissionsExt as _;
+        let has = |sets: &CapabilitySets| sets.permitted.contains(CapabilitySet::DAC_READ_SEARCH);
+        if !rustix::process::geteuid().is_root() || !capabilities(None).is_ok_and(|sets| has(&sets)) {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        zone(dir.path(), "intel-rapl:0", "package-0", 1_000);
+        let counter = dir.path().join("intel-rapl:0/energy_uj");
+        fs::set_permissions(&counter, fs::Permissions::from_mode(0o400)).unwrap();
+        let opened = std::thread::scope(|scope| {
+            let as_another = || {
+                // SAFETY: takes a number, and changes this thread alone.
+                unsafe { libc::syscall(libc::SYS_setfsuid, 65_534) };
+                let lowered =
+                    CapabilitySets { effective: CapabilitySet::empty(), ..capabilities(None).unwrap() };
+                set_capabilities(None, lowered).unwrap();
+                assert!(File::open(&counter).is_err(), "it is closed to what has nothing in effect");
+                Packages::open(dir.path())
+            };
+            scope.spawn(as_another).join().unwrap()
+        });
+        zone(dir.path(), "intel-rapl:0", "package-0", 8_000);
+        let mut packages = opened.unwrap();
+        let without = || {
+            let _ = privilege::give_up(privilege::Role::Load);
+            assert!(File::open(&counter).is_err());
+            packages.read().map(|reading| reading.mj)
+        };
+        let read = std::thread::scope(|scope| scope.spawn(without).join().unwrap());
+        assert_eq!(read, Some(7));
     }
 
     #[test]
