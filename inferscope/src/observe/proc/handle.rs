@@ -54,6 +54,7 @@ pub(crate) struct Handle {
 /// The two that every tick reads.
 #[derive(Debug)]
 struct Files {
+    pid: i32,
     stat: File,
     statm: File,
 }
@@ -63,6 +64,7 @@ struct Files {
 pub(crate) struct Reading {
     pub(crate) ppid: u32,
     pub(crate) comm: String,
+    /// All its threads have ended, and nobody has waited for it.
     pub(crate) zombie: bool,
     pub(crate) threads: u32,
     pub(crate) rss_bytes: u64,
@@ -109,7 +111,7 @@ impl Handle {
         let unread = |error| gone_or_hidden(Unread::from(error), pid, units);
         let process = Process::new(pid).map_err(unread)?;
         let open = |name| process.open_relative(name).map_err(unread);
-        let files = Files { stat: open("stat")?, statm: open("statm")? };
+        let files = Files { pid, stat: open("stat")?, statm: open("statm")? };
         let handle = Self { process, files, units };
         let mut buffer = [0; STAT_BYTES];
         let found = handle.files.stat(&mut buffer)?.start_ticks;
@@ -135,10 +137,19 @@ impl Handle {
     /// Its share of memory: pages that several processes map count for each by its part. Walks the page
     /// tables, so it costs more the larger the process is. Refused for another user's process.
     pub(crate) fn pss_bytes(&self) -> Result<u64, Unread> {
-        let rollup = self.process.smaps_rollup()?;
+        let rollup = match self.process.smaps_rollup().map_err(Unread::from) {
+            // The memory is shown of the first thread, and others have it still.
+            Err(Unread::Gone) if self.works_without_leader() => return Err(Unread::Refused),
+            read => read?,
+        };
         let map = rollup.memory_map_rollup.0.first().ok_or(Unread::Gone)?;
         // A process in mid-exec or at its end has no memory and no such line.
         map.extension.map.get("Pss").copied().ok_or(Unread::Gone)
+    }
+
+    fn works_without_leader(&self) -> bool {
+        let mut buffer = [0; STAT_BYTES];
+        self.files.stat(&mut buffer).is_ok_and(|stat| stat.leader_ended() && !stat.is_dead())
     }
 
     /// VmHWM: the peak since the process's last exec.
@@ -164,7 +175,13 @@ impl Files {
     fn read(&self, ran: Option<Nanos>, units: Units) -> Result<(Reading, u64), Unread> {
         let mut buffer = [0; STAT_BYTES];
         let statm = read(&self.statm, &mut buffer)?;
-        let rss_pages = stat::resident_pages(statm).ok_or(Unread::Refused)?;
+        let mut rss_pages = stat::resident_pages(statm).ok_or(Unread::Refused)?;
+        if rss_pages == 0 {
+            let stat = self.stat(&mut buffer)?;
+            if stat.leader_ended() && !stat.is_dead() {
+                rss_pages = pages_of_threads(self.pid);
+            }
+        }
         // Read last: it succeeds only while the process exists, so the clock above was its own.
         let stat = self.stat(&mut buffer)?;
         let ticks = |t| ticks_to_nanos(t, units.ticks_per_second);
@@ -172,7 +189,7 @@ impl Files {
         let cpu = ran.map_or(CpuTime { user, system }, |total| cputime_adjust(user.0, system.0, total.0));
         let reading = Reading {
             ppid: stat.ppid,
-            zombie: matches!(stat.state, b'Z' | b'X'),
+            zombie: stat.is_dead(),
             comm: String::from_utf8_lossy(stat.comm).into_owned(),
             threads: stat.threads,
             rss_bytes: pages_to_bytes(rss_pages, units.page_bytes),
@@ -203,9 +220,20 @@ pub(crate) fn glance(
         file.map_err(|e| gone_or_hidden(Unread::from(e), pid, units))
     };
     // The first is also read last, and has the start: what lies in between is the same process's.
-    let files = Files { stat: open("stat")?, statm: open("statm")? };
+    let files = Files { pid, stat: open("stat")?, statm: open("statm")? };
     let (reading, found) = files.read(total.or_else(|| cpu_clock(pid)), units)?;
     if found == start_ticks { Ok(reading) } else { Err(Unread::Gone) }
+}
+
+/// Resident pages as a thread tells that has not ended: statm of a process is its first thread's, which gives the memory
+/// up at its end.
+fn pages_of_threads(pid: i32) -> u64 {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return 0 };
+    let pages = |task: io::Result<std::fs::DirEntry>| {
+        let statm = std::fs::read(task.ok()?.path().join("statm")).ok()?;
+        stat::resident_pages(&statm).filter(|pages| *pages > 0)
+    };
+    tasks.into_iter().find_map(pages).unwrap_or(0)
 }
 
 /// Asked only where it can be: elsewhere the one that lives has the pid of one that is gone.
@@ -246,7 +274,7 @@ pub(crate) fn lives(pid: u32) -> bool {
 /// Whether /proc shows that it has ended and nobody has waited for it: it has a pid, and runs no more.
 pub(crate) fn is_zombie(pid: u32) -> bool {
     let line = std::fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
-    super::stat::stat(&line).is_some_and(|stat| stat.state == b'Z')
+    super::stat::stat(&line).is_some_and(|stat| stat.is_dead())
 }
 
 /// The CPU clock of a process, all threads and the ended ones included, in nanoseconds, up to when each running thread
@@ -301,6 +329,37 @@ mod tests {
         assert_eq!(glance, read);
         assert_eq!(other, Err(Unread::Gone));
         assert_eq!(super::glance(child.id(), start, total, units), Err(Unread::Gone));
+    }
+
+    #[test]
+    fn a_process_that_works_on_without_its_first_thread_is_read_like_any() {
+        let first_ends = "import ctypes, os, threading, time\n\
+                          threading.Thread(target=time.sleep, args=(60,)).start()\n\
+                          call = {'x86_64': 60, 'aarch64': 93}[os.uname().machine]\n\
+                          ctypes.CDLL(None).syscall(call, 0)";
+        let mut child = std::process::Command::new("python3").args(["-c", first_ends]).spawn().unwrap();
+        let (units, pid) = (Units::of_this_machine(), child.id());
+        let handle = Handle::open(pid, None, units).unwrap();
+        let ended = || {
+            let line = std::fs::read(format!("/proc/{pid}/stat")).unwrap();
+            stat::stat(&line).unwrap().leader_ended()
+        };
+        let began = std::time::Instant::now();
+        while !ended() && began.elapsed().as_secs() < 30 {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let (ended, zombie, reading) = (ended(), is_zombie(pid), handle.read(None));
+        child.kill().unwrap();
+        let dead = || is_zombie(pid);
+        while !dead() && began.elapsed().as_secs() < 30 {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let (dead, read_dead) = (dead(), handle.read(None));
+        child.wait().unwrap();
+        let reading = reading.unwrap();
+        assert!(ended && !zombie && !reading.zombie, "{reading:?}");
+        assert!(reading.threads == 2 && reading.rss_bytes > 1 << 20, "{reading:?}");
+        assert!(dead && read_dead.is_ok_and(|r| r.zombie && r.rss_bytes == 0));
     }
 
     #[test]

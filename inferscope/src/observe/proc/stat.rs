@@ -21,6 +21,18 @@ pub(crate) struct Stat<'a> {
     pub(crate) start_ticks: u64,
 }
 
+impl Stat<'_> {
+    /// Its first thread has ended. The process lives on where others have not.
+    pub(crate) const fn leader_ended(&self) -> bool {
+        matches!(self.state, b'Z' | b'X')
+    }
+
+    /// All its threads have ended, and perhaps nobody has waited for it yet.
+    pub(crate) const fn is_dead(&self) -> bool {
+        self.leader_ended() && self.threads <= 1
+    }
+}
+
 /// `PID (COMM) STATE PPID …`; `None`: it is no such line.
 pub(crate) fn stat(line: &[u8]) -> Option<Stat<'_>> {
     let open = line.iter().position(|&b| b == b'(')?;
@@ -75,6 +87,20 @@ mod tests {
         assert_eq!((got.minor_faults, got.major_faults), (101, 3));
         assert_eq!((got.cutime_ticks, got.cstime_ticks), (21, 8));
         assert_eq!((got.utime_ticks, got.stime_ticks, got.threads, got.start_ticks), (15, 6, 5, 987));
+    }
+
+    #[test]
+    fn a_process_whose_first_thread_ended_lives_as_long_as_another_does() {
+        let of = |state: &str, threads: u32| {
+            let line = format!(
+                "42 (a) {state} 7 42 42 0 -1 4194560 101 0 3 0 15 6 21 8 20 0 {threads} 0 987 0 0 0\n"
+            );
+            let stat = stat(line.as_bytes()).unwrap();
+            (stat.leader_ended(), stat.is_dead())
+        };
+        assert_eq!((of("S", 1), of("S", 5)), ((false, false), (false, false)));
+        assert_eq!((of("Z", 5), of("X", 2)), ((true, false), (true, false)));
+        assert_eq!((of("Z", 1), of("X", 0)), ((true, true), (true, true)));
     }
 
     #[test]
