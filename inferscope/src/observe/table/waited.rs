@@ -27,7 +27,7 @@ pub(super) struct Waited {
     /// Of accounts that ended, their rises; the split of all rises, by which the sum is split.
     closed: Nanos,
     split: CpuTime,
-    /// Seen of children whose parent ended with them: some other of the set may have waited for them.
+    /// Seen of children whose parent ended with them, or before it held them: some other of the set may have waited for them.
     doubtful: Nanos,
     /// What rises up to the next look holds a child of which nothing is known.
     unknown: bool,
@@ -42,6 +42,8 @@ struct Account {
     zombie: bool,
     /// `cutime` and `cstime` at the last look.
     now: CpuTime,
+    /// By how much that had risen.
+    risen: Nanos,
     /// What of it is not the set's within the window.
     before: Nanos,
     /// What looks had seen of children that ended.
@@ -51,6 +53,15 @@ struct Account {
 impl Account {
     fn rise(&self) -> Nanos {
         self.now.total().saturating_sub(self.before).saturating_sub(self.seen)
+    }
+
+    /// Takes out what looks had seen of children that are not in its figure, which is final: some other of the set may
+    /// have waited for them after its end.
+    fn take_unheld(&mut self) -> Nanos {
+        let held = self.now.total().saturating_sub(self.before).min(self.seen);
+        let unheld = self.seen.saturating_sub(held);
+        self.seen = held;
+        unheld
     }
 }
 
@@ -81,6 +92,9 @@ impl Waited {
 
     pub(super) fn begin_look(&mut self) {
         self.discarding = std::mem::take(&mut self.unknown);
+        for account in self.accounts.values_mut() {
+            account.risen = Nanos::ZERO;
+        }
     }
 
     /// `born_within`: all that it has waited for was within the window.
@@ -94,17 +108,23 @@ impl Waited {
             parent,
             zombie: false,
             now,
+            risen: Nanos::ZERO,
             before: if born_within { Nanos::ZERO } else { now.total() + cut },
             seen: Nanos::ZERO,
         });
+        let risen = now.total().saturating_sub(account.now.total());
         if self.discarding {
-            account.before += now.total().saturating_sub(account.now.total());
+            account.before += risen;
         } else {
+            account.risen = risen;
             self.split += now.since(account.now);
         }
         account.now = now;
         account.parent = parent;
         account.zombie = reading.zombie;
+        if account.zombie {
+            self.doubtful += account.take_unheld();
+        }
         self.by_pid.insert(pid, i);
     }
 
@@ -127,15 +147,22 @@ impl Waited {
     pub(super) fn gone(&mut self, i: usize, last: &Last) {
         self.zombies.retain(|&zombie| zombie != i);
         let account = self.accounts.remove(&i);
-        self.unknown |= last.began_unseen;
+        if last.began_unseen {
+            // Ancestors are read first: one that has waited for it may hold it since this look.
+            self.unknown = true;
+            for account in self.accounts.values_mut() {
+                account.before += std::mem::take(&mut account.risen);
+            }
+        }
         let mut parent = self.by_pid.get(&last.parent_pid).copied();
         let mut seen = last.own.unwrap_or(Nanos::ZERO);
-        if let Some(account) = account {
+        if let Some(mut account) = account {
             if self.by_pid.get(&account.pid) == Some(&i) {
                 self.by_pid.remove(&account.pid);
             }
+            self.doubtful += account.take_unheld();
             self.closed += account.rise();
-            seen += account.now.total().max(account.before + account.seen);
+            seen += account.now.total().max(account.before);
             parent = account.parent;
         }
         let Some(parent) = parent else { return };
@@ -285,23 +312,78 @@ mod tests {
         assert_eq!(unseen(&mut ledger), 80);
     }
 
-    /// A tree in which each step forks, burns, ends or reaps, and looks come at any time.
+    #[test]
+    fn what_rises_in_the_look_that_finds_such_a_child_gone_does_not_count_either() {
+        let mut ledger = ledger(0);
+        ledger.begin_look();
+        ledger.read(0, 10, &reading(1, 0, 900), false);
+        ledger.gone(1, &Last { own: None, parent_pid: 10, began_unseen: true });
+        assert_eq!(unseen(&mut ledger), 0);
+        ledger.begin_look();
+        ledger.read(0, 10, &reading(1, 0, 1_000), false);
+        assert_eq!(unseen(&mut ledger), 0);
+        ledger.begin_look();
+        ledger.read(0, 10, &reading(1, 0, 1_100), false);
+        assert_eq!(unseen(&mut ledger), 80);
+    }
+
+    /// The root, a subreaper, has a grandchild's child 500 ms old, whose parent ends before it.
+    fn orphan_found_gone_before_its_parent() -> Waited {
+        let mut ledger = ledger(0);
+        ledger.read(1, 11, &reading(10, 0, 0), true);
+        ledger.read(2, 12, &reading(11, 0, 0), true);
+        ledger.read(3, 13, &reading(12, 500, 0), true);
+        ledger.begin_look();
+        for (i, pid, ppid) in [(0, 10, 1), (1, 11, 10), (2, 12, 11)] {
+            ledger.read(i, pid, &reading(ppid, 0, 0), i > 0);
+        }
+        gone(&mut ledger, 3, 12, 500);
+        ledger.begin_look();
+        ledger.read(0, 10, &reading(1, 0, 500), false);
+        ledger.read(1, 11, &reading(10, 0, 0), true);
+        ledger
+    }
+
+    #[test]
+    fn an_orphan_that_ends_and_its_parent_within_one_look_is_counted_once() {
+        let mut ledger = orphan_found_gone_before_its_parent();
+        gone(&mut ledger, 2, 12, 0);
+        assert_eq!(unseen(&mut ledger), 0);
+        let mut ledger = orphan_found_gone_before_its_parent();
+        ledger.read(2, 12, &Reading { zombie: true, ..reading(11, 0, 0) }, true);
+        ledger.zombie(2);
+        assert_eq!(unseen(&mut ledger), 0);
+    }
+
+    /// A tree in which each change forks, burns, ends or reaps.
     #[derive(Debug, Clone, Copy)]
-    enum Step {
+    enum Change {
         Fork(usize),
         Burn(usize, u64),
         End(usize),
         Reap(usize),
-        Look,
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Change(Change),
+        /// With what changes between its readings.
+        Look(Vec<Option<Change>>),
+    }
+
+    fn change() -> impl Strategy<Value = Change> {
+        prop_oneof![
+            (0..40_usize).prop_map(Change::Fork),
+            (0..40_usize, 0..40_000_000_u64).prop_map(|(i, ns)| Change::Burn(i, ns)),
+            (1..40_usize).prop_map(Change::End),
+            (0..40_usize).prop_map(Change::Reap),
+        ]
     }
 
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
-            (0..40_usize).prop_map(Step::Fork),
-            (0..40_usize, 0..40_000_000_u64).prop_map(|(i, ns)| Step::Burn(i, ns)),
-            (1..40_usize).prop_map(Step::End),
-            (0..40_usize).prop_map(Step::Reap),
-            Just(Step::Look),
+            4 => change().prop_map(Step::Change),
+            1 => proptest::collection::vec(proptest::option::of(change()), 0..40).prop_map(Step::Look),
         ]
     }
 
@@ -315,82 +397,111 @@ mod tests {
         ignores: bool,
     }
 
+    /// Orphans go to a subreaper of the set, the root, or outside of it, where nothing is told of them.
+    struct Tree {
+        tasks: Vec<Task>,
+        to_root: bool,
+    }
+
+    impl Tree {
+        fn lives(&self, i: usize) -> bool {
+            self.tasks.get(i).is_some_and(|t| !t.dead)
+        }
+
+        fn apply(&mut self, change: Change) {
+            let to_root = self.to_root;
+            match change {
+                Change::Fork(i) if self.lives(i) => {
+                    let ignores = self.tasks.len() % 5 == 4;
+                    self.tasks.push(Task { parent: Some(i), ignores, ..Task::default() });
+                }
+                Change::Burn(i, ns) if self.lives(i) => self.tasks[i].own += ns,
+                Change::End(i) if self.lives(i) && i > 0 => {
+                    let tasks = &mut self.tasks;
+                    tasks[i].dead = true;
+                    for task in tasks.iter_mut() {
+                        if task.parent == Some(i) && !task.reaped {
+                            task.parent = to_root.then_some(0);
+                            task.reaped |= task.dead && !to_root;
+                        }
+                    }
+                    let parent = tasks[i].parent;
+                    tasks[i].reaped = parent.is_none_or(|p| tasks[p].ignores);
+                }
+                Change::Reap(i) if self.lives(i) => {
+                    let tasks = &mut self.tasks;
+                    for child in 0..tasks.len() {
+                        if tasks[child].parent == Some(i) && tasks[child].dead && !tasks[child].reaped {
+                            tasks[child].reaped = true;
+                            tasks[i].waited += tasks[child].own + tasks[child].waited;
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
     proptest! {
-        /// Orphans go to a subreaper of the set, the root, or outside of it, where nothing is told of them.
         #[test]
         fn it_is_never_more_than_was_used(steps in proptest::collection::vec(step(), 0..200), to_root: bool) {
-            let mut tasks = vec![Task::default()];
+            let mut tree = Tree { tasks: vec![Task::default()], to_root };
             let mut ledger = Waited::new(100);
             // By task: its index and what was last read of it.
             let mut listed: Vec<(usize, u64, u32)> = Vec::new();
             let mut closed = std::collections::HashSet::new();
             let floor = |ns: u64| CpuTime { user: Nanos(ns / (10 * MS) * (10 * MS)), system: Nanos::ZERO };
-            for step in std::iter::once(Step::Look).chain(steps).chain([Step::Look, Step::Look]) {
-                let alive = |tasks: &[Task], i: usize| tasks.get(i).is_some_and(|t| !t.dead);
-                match step {
-                    Step::Fork(i) if alive(&tasks, i) => {
-                        let ignores = tasks.len() % 5 == 4;
-                        tasks.push(Task { parent: Some(i), ignores, ..Task::default() });
+            let look = || Step::Look(Vec::new());
+            for step in std::iter::once(look()).chain(steps).chain([look(), look()]) {
+                let between = match step {
+                    Step::Change(change) => {
+                        tree.apply(change);
+                        continue;
                     }
-                    Step::Burn(i, ns) if alive(&tasks, i) => tasks[i].own += ns,
-                    Step::End(i) if alive(&tasks, i) && i > 0 => {
-                        tasks[i].dead = true;
-                        for task in &mut tasks {
-                            if task.parent == Some(i) && !task.reaped {
-                                task.parent = to_root.then_some(0);
-                                task.reaped |= task.dead && !to_root;
-                            }
-                        }
-                        let parent = tasks[i].parent;
-                        tasks[i].reaped = parent.is_none_or(|p| tasks[p].ignores);
+                    Step::Look(between) => between,
+                };
+                let mut between = between.into_iter();
+                ledger.begin_look();
+                for (i, task) in tree.tasks.iter().enumerate() {
+                    if !task.reaped && listed.iter().all(|l| l.0 != i) {
+                        listed.push((i, 0, 0));
                     }
-                    Step::Reap(i) if alive(&tasks, i) => {
-                        for child in 0..tasks.len() {
-                            if tasks[child].parent == Some(i) && tasks[child].dead && !tasks[child].reaped {
-                                tasks[child].reaped = true;
-                                tasks[i].waited += tasks[child].own + tasks[child].waited;
-                            }
-                        }
-                    }
-                    Step::Look => {
-                        ledger.begin_look();
-                        for (i, task) in tasks.iter().enumerate() {
-                            if !task.reaped && listed.iter().all(|l| l.0 != i) {
-                                listed.push((i, 0, 0));
-                            }
-                        }
-                        let mut gone_now = Vec::new();
-                        for (n, entry) in listed.iter_mut().enumerate() {
-                            let task = &tasks[entry.0];
-                            if task.reaped {
-                                gone_now.push(n);
-                                continue;
-                            }
-                            let ppid = task.parent.map_or(1, |p| p as u32 + 10);
-                            if closed.contains(&n) {
-                                continue;
-                            }
-                            (entry.1, entry.2) = (task.own, ppid);
-                            let read = Reading { zombie: task.dead, waited: floor(task.waited), ..reading(ppid, 0, 0) };
-                            ledger.read(n, entry.0 as u32 + 10, &read, entry.0 > 0);
-                            if task.dead {
-                                ledger.zombie(n);
-                                closed.insert(n);
-                            }
-                        }
-                        for n in gone_now {
-                            if ledger.accounts.contains_key(&n) {
-                                let (_, own, parent_pid) = listed[n];
-                                ledger.gone(n, &Last { own: Some(Nanos(own)), parent_pid, began_unseen: false });
-                            }
-                        }
-                        let truth: u64 = tasks.iter().map(|t| t.own).sum();
-                        let seen: u64 = listed.iter().map(|l| l.1).sum();
-                        let told = seen + ledger.unseen().total().0;
-                        prop_assert!(told <= truth, "{told} of {truth}: {tasks:?}");
-                    }
-                    _ => {}
                 }
+                let (mut gone_now, mut dead_now) = (Vec::new(), Vec::new());
+                for (n, entry) in listed.iter_mut().enumerate() {
+                    if closed.contains(&n) {
+                        continue;
+                    }
+                    if let Some(change) = between.next().flatten() {
+                        tree.apply(change);
+                    }
+                    let task = &tree.tasks[entry.0];
+                    if task.reaped {
+                        gone_now.push(n);
+                        continue;
+                    }
+                    let ppid = task.parent.map_or(1, |p| p as u32 + 10);
+                    (entry.1, entry.2) = (task.own, ppid);
+                    let read = Reading { zombie: task.dead, waited: floor(task.waited), ..reading(ppid, 0, 0) };
+                    ledger.read(n, entry.0 as u32 + 10, &read, entry.0 > 0);
+                    if task.dead {
+                        dead_now.push(n);
+                    }
+                }
+                for n in dead_now {
+                    ledger.zombie(n);
+                    closed.insert(n);
+                }
+                let waited_for = ledger.zombies().into_iter().filter(|n| tree.tasks[listed[*n].0].reaped);
+                for n in gone_now.into_iter().chain(waited_for.collect::<Vec<_>>()) {
+                    closed.insert(n);
+                    let (_, own, parent_pid) = listed[n];
+                    ledger.gone(n, &Last { own: Some(Nanos(own)), parent_pid, began_unseen: false });
+                }
+                let truth: u64 = tree.tasks.iter().map(|t| t.own).sum();
+                let seen: u64 = listed.iter().map(|l| l.1).sum();
+                let told = seen + ledger.unseen().total().0;
+                prop_assert!(told <= truth, "{told} of {truth}: {:?}", tree.tasks);
             }
         }
     }
