@@ -72,6 +72,12 @@ fn skipped(loss: &Loss) -> Option<String> {
     loss.missed_runs_unknown.then(|| MISSES_UNKNOWN.to_owned())
 }
 
+/// Why the end of a member is in no count.
+fn unexplained(loss: &Loss) -> Option<String> {
+    let ends = loss.unexplained_ends();
+    (ends > 0).then(|| format!("{ends} processes were gone without a record of their end"))
+}
+
 /// Why some process of the target may be in no count, or in no sum.
 fn incomplete(o: &Observation, target: &TargetFound) -> Option<String> {
     if !target.descendants {
@@ -83,7 +89,7 @@ fn incomplete(o: &Observation, target: &TargetFound) -> Option<String> {
     if !o.tracker_is_complete {
         return Some("the tracker can't promise that it saw every process".to_owned());
     }
-    skipped(&o.loss).or_else(|| {
+    skipped(&o.loss).or_else(|| unexplained(&o.loss)).or_else(|| {
         (!nothing_lost(&o.loss))
             .then(|| "records or readings were lost: see counts.lost and unreadable".to_owned())
     })
@@ -114,8 +120,9 @@ fn lower_bounds(o: &Observation, target: &TargetFound) -> (Vec<&'static str>, Op
     if births > 0 {
         return (all(), Some(format!("{births} births or moves of any process were missed")));
     }
-    if missed.exits > 0 {
-        return (vec!["exits"], Some(format!("{} ends were missed", missed.exits)));
+    let ends = missed.exits.saturating_add(loss.unexplained_ends());
+    if ends > 0 {
+        return (vec!["exits"], Some(format!("{ends} ends were missed")));
     }
     let unlisted = loss.unlisted_processes + loss.ring_full_by.forks + loss.undecodable;
     if unlisted > 0 {
@@ -518,6 +525,21 @@ mod tests {
         ] {
             assert!(!with(bad).complete, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_member_that_was_gone_without_a_word_makes_the_report_incomplete_whatever_took_the_word() {
+        let with = |loss| of(ObservationBuilder::new().loss(loss).build());
+        let p = with(Loss { vanished: 2, ..Loss::default() });
+        assert_eq!(p.complete_reason.as_deref(), Some("2 processes were gone without a record of their end"));
+        let c = p.counts.unwrap();
+        assert_eq!((c.lower_bounds, c.lost_events), (vec!["exits".to_owned()], Some(0)));
+        // One of the two ends is that of a record that was lost in a full ring, the other in a skipped run.
+        let ring_full_by = LostRecords { exits: 1, ..LostRecords::default() };
+        let missed_runs = MissedRuns { frees: 1, ..MissedRuns::default() };
+        let loss = Loss { vanished: 2, ring_full: 1, ring_full_by, missed_runs, ..Loss::default() };
+        let p = with(loss);
+        assert!(!p.complete && loss.unexplained_ends() == 0, "{:?}", p.complete_reason);
     }
 
     #[test]

@@ -205,7 +205,7 @@ pub struct Loss {
     pub ring_full_by: LostRecords,
     /// Processes that could not be marked (no memory for the mark), with their descendants.
     pub unmarked: u64,
-    /// Records that could not be decoded.
+    /// Records that could not be decoded, or that were still not written when all else had ended.
     pub undecodable: u64,
     /// Readings of a living process that /proc refused.
     pub unreadable: u64,
@@ -258,6 +258,13 @@ impl Loss {
             frees: 0,
             ..missed
         }
+    }
+
+    /// Members that were gone without a word of their end, though neither a full ring nor a skipped run took it.
+    #[must_use]
+    pub fn unexplained_ends(&self) -> u64 {
+        let skipped = self.missed_runs.exits.saturating_add(self.missed_runs.frees);
+        self.vanished.saturating_sub(self.ring_full_by.exits.saturating_add(skipped))
     }
 }
 

@@ -4,7 +4,7 @@
 //! schedules, the ring's and the sampler's; a record that fills the ring wakes it earlier. Started
 //! and stopped by `run`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -323,8 +323,12 @@ impl Worker {
     }
 
     fn appear(&mut self, node: tree::Node, birth: Birth) {
+        self.table.appear(Mono::now(), node, birth, self.start_ns(&node));
+    }
+
+    fn start_ns(&self, node: &tree::Node) -> u64 {
         let tick_ns = 1_000_000_000 / self.sampler.units.ticks_per_second.max(1);
-        self.table.appear(Mono::now(), node, birth, node.start_ticks.saturating_mul(tick_ns));
+        node.start_ticks.saturating_mul(tick_ns)
     }
 
     fn run(mut self, stop: &OwnedFd, marks: &OwnedFd) -> Observation {
@@ -443,6 +447,10 @@ impl Worker {
     fn find_newcomers(&mut self) {
         if self.tracker.is_none() && self.target.descendants {
             let nodes = tree::scan();
+            if self.table.has_unlisted() {
+                let there: HashSet<_> = nodes.iter().map(|n| (n.pid, self.start_ns(n))).collect();
+                self.table.keep_unlisted(|pid, start| there.contains(&(pid, start)));
+            }
             for node in tree::newcomers(&nodes, &self.table.living_pids(), std::process::id()) {
                 // One that the first scan passed by has used CPU before the window.
                 let before = node.start_ticks < self.started_ticks;
@@ -534,19 +542,18 @@ impl Worker {
             self.failed_looks += u64::from(tracker.close().is_err());
         }
         self.drain();
-        // Gone at the last look, and no word of its end: that was lost.
-        if self.tracker.is_some() {
-            let mut vanished = 0;
-            for i in look.gone {
-                vanished += u64::from(self.table.vanish(ended, i, true));
-            }
-            self.table.loss.vanished = vanished;
-        }
-        self.settle(ended);
+        self.settle(ended, &look.gone);
         if let Some(tracker) = &mut self.tracker {
             tracker.detach_deaths();
+            self.drain();
+            self.wait_for_written();
+            // Gone at the last look, and no word of its end since: that was lost. A parent may wait for a process that
+            // has not left its CPU yet, and so has not told.
+            for i in look.gone {
+                self.table.vanish(ended, i, true);
+            }
+            self.table.loss.vanished = self.table.vanished();
         }
-        self.drain();
         self.observation(last, ended, unlisted_living)
     }
 
@@ -558,8 +565,9 @@ impl Worker {
         let mut cpu_unlisted = unlisted_living;
         if let Some(totals) = totals {
             counts.forks = totals.forks;
-            // Who takes longer than the settling to die lives on for the report.
-            counts.exits = totals.exits.saturating_sub(self.dying());
+            // Who takes longer than the settling to die lives on for the report; whom an unread record tells of does not.
+            let dying = if self.is_unread() { 0 } else { self.dying() };
+            counts.exits = totals.exits.saturating_sub(dying);
             counts.threads = Some(totals.threads);
             counts.moved_in = totals.moved_in;
             counts.moved_out = totals.moved_out;
@@ -667,8 +675,32 @@ impl Worker {
         totals.exits.saturating_sub(self.table.counts.exits.saturating_add(totals.lost_exits))
     }
 
-    /// Waits for the final figures of those that ended; zombies tell theirs through their clock.
-    fn settle(&mut self, ended: Mono) {
+    /// A program that was preempted has reserved a record that it has not written yet, and what was told after it can't
+    /// be read before that.
+    fn wait_for_written(&mut self) {
+        let began = Mono::now();
+        while self.is_unread() {
+            if Mono::now().since(began) > SETTLE_LIMIT {
+                self.table.loss.undecodable += self.dying().max(1);
+                return;
+            }
+            std::thread::sleep(SHORTEST_TICK.to_duration());
+            self.drain();
+        }
+    }
+
+    /// Whether something is in the ring.
+    fn is_unread(&self) -> bool {
+        let Some(ring) = self.tracker.as_ref().map(Tracker::ring_fd) else { return false };
+        let mut fds = [PollFd::new(&ring, PollFlags::IN)];
+        let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        // Readable is a ring of which not everything was consumed, whether or not it is written yet.
+        poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().contains(PollFlags::IN)
+    }
+
+    /// Waits for word of those that are gone, and for the final figures of those that ended; zombies tell theirs through
+    /// their clock.
+    fn settle(&mut self, ended: Mono, gone: &[usize]) {
         if self.tracker.is_none() {
             return;
         }
@@ -681,8 +713,8 @@ impl Worker {
                     _ => {}
                 }
             }
-            let settled = self.table.unsettled().is_empty() && self.dying() == 0;
-            if settled || Mono::now().since(ended) > SETTLE_LIMIT {
+            let told = gone.iter().all(|&i| !self.table.is_living(i)) && self.dying() == 0;
+            if told && self.table.unsettled().is_empty() || Mono::now().since(ended) > SETTLE_LIMIT {
                 return;
             }
             std::thread::sleep(DRAIN_INTERVAL.to_duration());

@@ -24,11 +24,16 @@ use entry::{Base, Entry};
 use waited::Waited;
 
 pub(crate) const MAX_EVENTS: usize = 200_000;
+/// Of the living without a line, those that the /proc tracker knows again at its next look; 2 MiB. Beyond, nobody is
+/// counted who has no line.
+const MAX_UNLISTED: usize = 65_536;
 
 pub(crate) struct Table {
     limit: usize,
     entries: Vec<Entry>,
     living: BTreeSet<usize>,
+    /// Those of them that have a pid here, by it.
+    by_pid: HashMap<u32, usize>,
     /// Until its figures are final.
     open: HashMap<Id, usize>,
     events: Vec<ProcessEvent>,
@@ -37,10 +42,12 @@ pub(crate) struct Table {
     exited_cpu: CpuTime,
     /// Of those that ended or left: what the records said, summed as the kernel program sums it.
     told: Run,
-    /// Of those that are known to have ended without a record: it is in the kernel program's totals too.
-    vanished_cpu: CpuTime,
+    /// Those that are known to have ended without a record, and their CPU: it is in the kernel program's totals too.
+    vanished: HashMap<usize, CpuTime>,
     /// Where nothing tells of the ends of those that no look sees.
     waited: Option<Waited>,
+    /// Of the /proc tracker: the living without a line, by pid and start.
+    unlisted: HashSet<(u32, u64)>,
 }
 
 impl Table {
@@ -50,14 +57,16 @@ impl Table {
             limit,
             entries: Vec::new(),
             living: BTreeSet::new(),
+            by_pid: HashMap::new(),
             open: HashMap::new(),
             events: Vec::new(),
             counts: Counts::default(),
             loss: Loss::default(),
             exited_cpu: CpuTime::default(),
             told: Run::default(),
-            vanished_cpu: CpuTime::default(),
+            vanished: HashMap::new(),
             waited: None,
+            unlisted: HashSet::new(),
         }
     }
 
@@ -74,6 +83,7 @@ impl Table {
             }
             What::Fork { parent, cgroup_id, comm } => {
                 self.counts.forks += 1;
+                let forked_by = self.by_pid.get(&parent).map(|&p| (p, self.entries[p].record.execs));
                 if let Some(&i) = self.open.get(&id) {
                     // An iterator saw it before this record was read: the snapshot, or a look after a loss, which
                     // counts nobody as there at the start.
@@ -82,8 +92,10 @@ impl Table {
                         self.counts.alive_at_start = self.counts.alive_at_start.saturating_sub(1);
                     }
                     entry.born_within();
+                    entry.forked_by = forked_by;
                 } else {
-                    let entry = Entry::new(id, pid, parent, Birth::Forked, Base::Known, comm);
+                    let mut entry = Entry::new(id, pid, parent, Birth::Forked, Base::Known, comm);
+                    entry.forked_by = forked_by;
                     self.insert(id, entry, Some(cgroup_id));
                 }
                 self.event(t, pid, ProcessEventKind::Fork { parent });
@@ -100,7 +112,6 @@ impl Table {
                 self.event(t, pid, ProcessEventKind::Exec { comm, exe });
             }
             What::Exit { status, peak_threads, usage, base, is_final, comm } => {
-                self.counts.exits += 1;
                 let i = if is_final { self.open.remove(&id) } else { self.open.get(&id).copied() };
                 if let Some(i) = i {
                     let known = &mut self.entries[i].record;
@@ -108,7 +119,9 @@ impl Table {
                     known.comm = comm;
                     self.entries[i].ended_with(usage.max_rss_bytes);
                     self.take_usage(i, &usage, base, is_final);
-                    self.end(i, t, Some(status));
+                    self.end_told(i, t, Some(status));
+                } else {
+                    self.counts.exits += 1;
                 }
                 self.event(t, pid, ProcessEventKind::Exit { status });
             }
@@ -116,10 +129,7 @@ impl Table {
                 if let Some(i) = self.open.remove(&id) {
                     self.entries[i].ended_with(usage.max_rss_bytes);
                     self.take_usage(i, &usage, base, true);
-                    if self.entries[i].record.exited.is_none() {
-                        self.counts.exits += 1;
-                        self.end(i, t, None);
-                    }
+                    self.end_told(i, t, None);
                 }
             }
             What::Migrate { to_cgroup_id, leaves } => {
@@ -192,6 +202,9 @@ impl Table {
         }
         entry.record.cgroup_id = cgroup_id;
         let i = self.entries.len();
+        if entry.record.pid != 0 {
+            self.by_pid.insert(entry.record.pid, i);
+        }
         self.entries.push(entry);
         self.open.insert(id, i);
         self.living.insert(i);
@@ -210,6 +223,20 @@ impl Table {
         }
     }
 
+    /// By a record: the first that tells of it, unless it was found gone before that.
+    fn end_told(&mut self, i: usize, t: Mono, status: Option<ExitStatus>) {
+        let was_gone = self.vanished.remove(&i).is_some();
+        let record = &mut self.entries[i].record;
+        if record.exited.is_none() {
+            self.counts.exits += 1;
+            self.end(i, t, status);
+        } else {
+            // Its CPU is in the sum, and was corrected there.
+            record.exit = record.exit.or(status);
+            record.exited = record.exited.filter(|_| !was_gone).or(Some(t));
+        }
+    }
+
     fn end(&mut self, i: usize, t: Mono, status: Option<ExitStatus>) {
         self.entries[i].record.exited = Some(t);
         self.entries[i].record.exit = status;
@@ -218,6 +245,10 @@ impl Table {
 
     fn close(&mut self, i: usize) {
         self.living.remove(&i);
+        let pid = self.entries[i].record.pid;
+        if self.by_pid.get(&pid) == Some(&i) {
+            self.by_pid.remove(&pid);
+        }
         let cpu = self.entries[i].cpu();
         self.exited_cpu = replace(self.exited_cpu, None, cpu);
     }
@@ -236,6 +267,12 @@ impl Table {
         if self.is_told_dead(node.pid, boottime_ns) {
             return;
         }
+        if self.entries.len() >= self.limit {
+            let is_new = self.unlisted.len() < MAX_UNLISTED && self.unlisted.insert((node.pid, boottime_ns));
+            if !is_new {
+                return;
+            }
+        }
         match birth {
             Birth::AliveAtStart => self.counts.alive_at_start += 1,
             Birth::Forked | Birth::MovedIn => {
@@ -250,23 +287,34 @@ impl Table {
         self.insert(id, entry, None);
     }
 
+    /// Whether [`Self::keep_unlisted`] is to be asked for.
+    pub(crate) fn has_unlisted(&self) -> bool {
+        !self.unlisted.is_empty()
+    }
+
+    /// Of the living without a line, those that are gone have ended.
+    pub(crate) fn keep_unlisted(&mut self, is_there: impl Fn(u32, u64) -> bool) {
+        let before = self.unlisted.len();
+        self.unlisted.retain(|&(pid, start)| is_there(pid, start));
+        self.counts.exits += (before - self.unlisted.len()) as u64;
+    }
+
     fn is_told_dead(&self, pid: u32, start: u64) -> bool {
         let dead = self.waited.as_ref().map(Waited::zombies).unwrap_or_default();
         dead.into_iter().any(|i| self.pid_and_start(i) == (pid, start))
     }
 
     /// A member was found gone; its last reading stands. Without the kernel's word that is the usual end;
-    /// with it its record was lost, and the totals hold its final figure. Whether it lived for all that was known.
-    pub(crate) fn vanish(&mut self, t: Mono, i: usize, kernel_knows: bool) -> bool {
+    /// with it its record was lost, and the totals hold its final figure.
+    pub(crate) fn vanish(&mut self, t: Mono, i: usize, kernel_knows: bool) {
         if !self.living.contains(&i) {
-            return false;
+            return;
         }
         if kernel_knows {
-            self.vanished_cpu += self.entries[i].cpu().unwrap_or_default();
+            self.vanished.insert(i, self.entries[i].cpu().unwrap_or_default());
         }
         self.waited_for(i);
         self.ended_unheard(t, i);
-        true
     }
 
     /// A member was found dead, and not waited for yet.
@@ -364,6 +412,9 @@ impl Table {
 
     /// What it runs, as /proc tells; what the kernel told of an exec is left.
     pub(crate) fn identify(&mut self, i: usize, exe: Option<String>, argv: Option<Vec<String>>) {
+        if exe.is_none() && argv.is_none() {
+            return;
+        }
         if let Some(entry) = self.entries.get_mut(i).filter(|e| e.record.execs == 0) {
             entry.record.exe = exe;
             entry.record.argv = argv;
@@ -442,7 +493,16 @@ impl Table {
         if i64::try_from(rest.exec_ns).is_err() {
             return CpuTime::default();
         }
-        cpu_of(rest).since(self.vanished_cpu)
+        let mut vanished = CpuTime::default();
+        for cpu in self.vanished.values() {
+            vanished += *cpu;
+        }
+        cpu_of(rest).since(vanished)
+    }
+
+    /// Members that are known to have ended and of whose end no record told.
+    pub(crate) fn vanished(&self) -> u64 {
+        self.vanished.len() as u64
     }
 
     /// Listed processes whose CPU is unknown, and so in no sum: they lived before the window and
@@ -467,12 +527,45 @@ impl Table {
         of_entries.chain(self.events.iter().filter_map(of_event)).collect()
     }
 
+    /// Whose program a process runs of which a sample has seen no more than that it lived: its parent's as of the fork,
+    /// as far as nobody has executed another since.
+    fn runs_as(&self, i: usize) -> Option<usize> {
+        let mut at = i;
+        loop {
+            let entry = &self.entries[at];
+            if entry.record.exe.is_some() || entry.record.argv.is_some() {
+                return Some(at);
+            }
+            let (parent, execs) = entry.forked_by.filter(|_| entry.record.execs == 0)?;
+            // A parent is listed before its child.
+            let parent_entry = self.entries.get(parent).filter(|_| parent < at)?;
+            at = Some(parent).filter(|_| parent_entry.record.execs == execs)?;
+        }
+    }
+
+    /// One that no sample has seen is left without, as before: in a storm that would be a copy for each.
+    fn inherit_programs(&mut self) {
+        for i in 0..self.entries.len() {
+            if self.entries[i].record.times_sampled == 0 {
+                continue;
+            }
+            let Some(from) = self.runs_as(i).filter(|from| *from != i) else { continue };
+            let ProcessRecord { exe, argv, argv_cut, .. } = &self.entries[from].record;
+            let (exe, argv, argv_cut) = (exe.clone(), argv.clone(), *argv_cut);
+            let record = &mut self.entries[i].record;
+            (record.exe, record.argv, record.argv_cut) = (exe, argv, argv_cut);
+        }
+    }
+
     /// `tells_oom`: an OOM kill would have been told; `tells_execs`: no word of an exec was lost.
     pub(crate) fn finish(
-        self,
+        mut self,
         tells_oom: bool,
         tells_execs: bool,
     ) -> (Vec<ProcessRecord>, Vec<ProcessEvent>) {
+        if tells_execs {
+            self.inherit_programs();
+        }
         let close = |entry: Entry| {
             let cpu = entry.cpu();
             let oom_killed = entry.record.oom_killed.or(tells_oom.then_some(false));

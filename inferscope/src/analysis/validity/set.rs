@@ -128,6 +128,12 @@ fn losses(all: &mut Entries, inputs: &Inputs<'_>, o: &Observation) {
          this as a bug",
     );
     lost(
+        loss.unexplained_ends(),
+        "lost_ends",
+        "processes were gone without a record of their end: the count of ends is a lower bound, and their CPU is as \
+         of the last sample; please report this as a bug",
+    );
+    lost(
         loss.unreadable,
         "lost_unreadable",
         "readings of processes were refused by /proc or came too late: memory, threads and CPU are lower bounds",

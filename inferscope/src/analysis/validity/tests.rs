@@ -141,6 +141,7 @@ fn each_cause_of_loss_has_its_own_warning() {
     only(&with(Loss { unmarked: 1, ..none }), Level::Warn, "lost_unmarked");
     only(&with(Loss { undecodable: 1, ..none }), Level::Warn, "lost_undecodable");
     only(&with(Loss { unreadable: 1, ..none }), Level::Warn, "lost_unreadable");
+    only(&with(Loss { vanished: 1, ..none }), Level::Warn, "lost_ends");
     only(&with(Loss { unlisted_events: 1, ..none }), Level::Ok, "unlisted_events");
 }
 

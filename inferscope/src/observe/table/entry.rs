@@ -27,6 +27,8 @@ pub(super) struct Entry {
     base: Base,
     /// What the records have said of it so far, as the kernel program sums it.
     told: Option<Run>,
+    /// The member that forked it, by its index, and how many programs that had executed by then.
+    pub(super) forked_by: Option<(usize, u32)>,
     pub(super) freed: bool,
     rss: Rss,
 }
@@ -88,6 +90,7 @@ impl Entry {
             cpu_ever: None,
             base,
             told: None,
+            forked_by: None,
             freed: false,
             rss: Rss::default(),
         }

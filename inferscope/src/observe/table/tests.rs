@@ -151,6 +151,28 @@ fn one_that_is_found_gone_without_a_record_is_in_the_sum_once() {
 }
 
 #[test]
+fn one_that_was_waited_for_before_it_told_of_its_end_is_in_the_sums_once() {
+    let free = || record(4, 5, What::Free { usage: usage(130), base: Run::default() });
+    let status = Some(ExitStatus::from_wait_status(0));
+    for (told, exit_status) in [(vec![exit(5, 100), free()], status), (vec![free()], None)] {
+        let mut table = Table::new(100);
+        table.apply(fork(5));
+        table.sampled(0, &reading(70));
+        table.vanish(Mono(9), 0, true);
+        assert_eq!((table.counts.exits, table.vanished()), (1, 1));
+        for record in &told {
+            table.apply(record.clone());
+        }
+        assert_eq!(table.exited_cpu().total(), Nanos(130), "{told:?}");
+        assert_eq!(table.unlisted(ended(130)).total(), Nanos(0), "{told:?}");
+        assert_eq!((table.counts.exits, table.vanished()), (1, 0), "{told:?}");
+        let (list, _) = table.finish(true, true);
+        assert_eq!((list[0].cpu.unwrap().total(), list[0].exit), (Nanos(130), exit_status));
+        assert_eq!(list[0].exited, Some(told[0].t));
+    }
+}
+
+#[test]
 fn beyond_the_lists_limit_processes_are_counted_and_summed() {
     let mut table = Table::new(1);
     table.apply(fork(5));
@@ -374,4 +396,61 @@ fn a_zombie_that_stays_is_one_process_and_one_end() {
     table.look_for_the_dead(|_, _| false);
     table.appear(Mono(7), node(20, 10), Birth::Forked, 9_000);
     assert_eq!((table.counts.forks, table.counts.exits, table.living_pids().len()), (2, 1, 2));
+}
+
+#[test]
+fn a_living_process_without_a_line_is_one_birth_however_often_it_is_seen() {
+    let mut table = Table::new(1);
+    let node = |pid| Node { pid, ppid: 10, start_ticks: 0 };
+    table.appear(Mono(1), node(10), Birth::AliveAtStart, 1_000);
+    for t in 2..9 {
+        table.appear(Mono(t), node(20), Birth::Forked, 2_000);
+    }
+    assert_eq!((table.counts.forks, table.loss.unlisted_processes, table.events.len()), (1, 1, 1));
+    table.keep_unlisted(|pid, _| pid == 20);
+    assert_eq!(table.counts.exits, 0);
+    // It ends, and its pid comes back with another process.
+    table.keep_unlisted(|_, _| false);
+    table.appear(Mono(9), node(20), Birth::Forked, 9_000);
+    assert_eq!((table.counts.forks, table.counts.exits, table.loss.unlisted_processes), (2, 1, 2));
+}
+
+#[test]
+fn without_a_line_nobody_is_remembered_beyond_the_bound() {
+    let mut table = Table::new(0);
+    let bound = MAX_UNLISTED as u64;
+    for start in 0..bound + 9 {
+        table.appear(Mono(1), Node { pid: 20, ppid: 10, start_ticks: 0 }, Birth::Forked, start);
+    }
+    assert_eq!((table.unlisted.len(), table.loss.unlisted_processes), (MAX_UNLISTED, bound));
+}
+
+#[test]
+fn a_fork_that_executed_nothing_runs_what_its_parent_ran_then() {
+    let child = |pid, parent| record(1, pid, What::Fork { parent, cgroup_id: 1, comm: "w".into() });
+    let argv = || Some(vec!["server".to_owned(), "--port".to_owned()]);
+    let told = |sampled: bool, tells_execs, late: Option<Record>| {
+        let mut table = Table::new(100);
+        table.apply(alive(5));
+        // The grandchild is born before a look has told what the first of the three runs.
+        table.apply(child(6, 5));
+        table.apply(child(7, 6));
+        table.identify(0, Some("/bin/server".into()), argv());
+        if sampled {
+            table.sampled(2, &reading(1));
+        }
+        table.apply(exit(7, 2));
+        if let Some(record) = late {
+            table.apply(record);
+        }
+        let grandchild = table.finish(true, tells_execs).0.pop().unwrap();
+        (grandchild.exe, grandchild.argv)
+    };
+    assert_eq!(told(true, true, None), (Some("/bin/server".into()), argv()));
+    assert_eq!(told(true, true, Some(exec(8, 0))), (Some("/bin/server".into()), argv()));
+    // What its parents run now is nobody else's.
+    assert_eq!(told(true, true, Some(exec(5, 0))), (None, None));
+    assert_eq!(told(true, true, Some(exec(6, 0))), (None, None));
+    assert_eq!(told(true, false, None), (None, None));
+    assert_eq!(told(false, true, None), (None, None));
 }
