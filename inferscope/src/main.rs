@@ -2,6 +2,7 @@
 
 #![deny(clippy::print_stderr, clippy::print_stdout, clippy::dbg_macro)]
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -21,17 +22,22 @@ fn main() -> ExitCode {
     // Nothing of the caller's is looked at with what the caller has not.
     privilege::begin();
     console::take_panics();
+    // Its message is written by then.
+    run::end(catch_unwind(AssertUnwindSafe(|| started(signals))).unwrap_or(exit::INTERNAL))
+}
+
+fn started(signals: std::io::Result<Signals>) -> u8 {
     let signals = match signals {
         Ok(signals) => signals,
         Err(e) => {
             let why =
                 anyhow::anyhow!("signals can't be read: {e}\n  check the limit of open files (ulimit -n)");
-            return ExitCode::from(fail(&why));
+            return fail(&why);
         }
     };
     run::begin();
     console::hide(plan::known(None, secrets::Redact::Names, &environment("OPENAI_API_KEY")));
-    run::end(match cli::parse() {
+    match cli::parse() {
         Ok(cli) => command(cli, &signals).unwrap_or_else(|e| fail(&e)),
         Err(answer) => {
             signals.restore();
@@ -43,7 +49,7 @@ fn main() -> ExitCode {
                 }
             }
         }
-    })
+    }
 }
 
 fn command(cli: Cli, signals: &Signals) -> Result<u8> {

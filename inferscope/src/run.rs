@@ -256,7 +256,7 @@ fn measure(plan: &Plan, load: &LoadPlan, mode: Mode, sink: &mut Sink<'_>) -> Res
     raise_file_limit();
     let origin = Origin::now();
     let sent = apart("load", |errands| send(plan, load, &*sink, origin, errands))?;
-    let Sent { found, server, mut notes, gpu, observer, none_reason, rest, log, interrupted } = sent;
+    let Sent { found, server, mut notes, gpu, observer, none_reason, rest, log, failure, interrupted } = sent;
     let gpu = gpu.finish();
     let observation = observer.and_then(|o| {
         let observation = o.finish().map(|o| Observation { rest, ..o });
@@ -265,25 +265,20 @@ fn measure(plan: &Plan, load: &LoadPlan, mode: Mode, sink: &mut Sink<'_>) -> Res
         }
         observation
     });
+    notes.extend(panic_of(failure.as_ref()));
     let none_reason = if observation.is_some() { None } else { Some(none_reason.unwrap_or_default()) };
     let found = target_found(found, none_reason);
     if let Some(warning) = observation.as_ref().and_then(|o| analysis::idle_target(o, &found)) {
         sink.warn(&warning);
     }
-    let failed = if interrupted { None } else { all_failed(&log) };
-    let missed = load.fail_on_slo && log.misses_slo();
-    let any_text = log.any_text();
-    let gathered = Gathered {
-        origin,
-        interrupted,
-        found,
-        log: Some(log),
-        model: server.model,
-        observation,
-        gpu,
-        notes,
-        mode,
+    let failed = match (&log, interrupted) {
+        (Some(log), false) => all_failed(log),
+        _ => failure,
     };
+    let missed = load.fail_on_slo && log.as_ref().is_some_and(Measured::misses_slo);
+    let any_text = log.as_ref().is_some_and(Measured::any_text);
+    let gathered =
+        Gathered { origin, interrupted, found, log, model: server.model, observation, gpu, notes, mode };
     let report = gathered.report(plan);
     match failed {
         // What was measured of the server is in the document, for whom it was asked; a text report
@@ -312,7 +307,9 @@ struct Sent {
     none_reason: Option<String>,
     /// Of the processes, before the load.
     rest: Option<(Mono, Mono)>,
-    log: Measured,
+    log: Option<Measured>,
+    /// Why there is no log.
+    failure: Option<RunError>,
     interrupted: bool,
 }
 
@@ -329,7 +326,7 @@ fn send<'env>(
     let runtime = Waiting::new()?;
     let driver = waiting::driver(load, origin, signals)?;
     privilege::shed(Role::Load);
-    let found = errands.run(move || find(plan, signals))?;
+    let found = errands.run(move || find(plan, signals))??;
     // Before the observer, so that finding the model is in no figure.
     let met = runtime.block_on(async {
         tokio::select! {
@@ -343,7 +340,7 @@ fn send<'env>(
     notes.extend(sending::doubt_of(&server, sink));
     // Before the observer too, so that the wait at rest is in no figure of the processes.
     let roots = found.roots.clone();
-    let mut gpu = errands.run(move || Poller::start(&plan.observe, &roots, || signals.is_pending()))?;
+    let mut gpu = errands.run(move || Poller::start(&plan.observe, &roots, || signals.is_pending()))??;
     // Where a signal ends it, what the devices told so far is in the report: what follows ends at once.
     runtime.block_on(gpu.rest(plan.observe.gpu_baseline, signals.recv()));
     let target = found.clone();
@@ -351,7 +348,7 @@ fn send<'env>(
         let observed = start_observer(plan, &target);
         privilege::shed(Role::Main);
         observed
-    })?;
+    })??;
     let Observed { mut observer, none_reason, note } = observed;
     notes.extend(note);
     let marker = observer.as_ref().map(Observer::marker);
@@ -359,14 +356,20 @@ fn send<'env>(
         Some(observer) => runtime.block_on(observer.rest(signals.recv())),
         None => None,
     };
-    let (log, interrupted) = runtime.block_on(async {
+    let driven = runtime.block_on(async {
         let progress = sink.progress(load);
         let edges = gpu.edges();
         let drive = Drive { driver: &driver, plan: load, server: &server, origin, progress, edges, marker };
         sending::drive(drive, signals.recv()).await
-    })?;
+    });
+    let (log, interrupted, failure) = match driven {
+        Ok((log, interrupted)) => (Some(log), interrupted, None),
+        // What was observed is whole.
+        Err(e @ RunError::Panicked(_)) => (None, false, Some(e)),
+        Err(e) => return Err(e),
+    };
     notes.extend(said_of(&driver));
-    Ok(Sent { found, server, notes, gpu, observer, none_reason, rest, log, interrupted })
+    Ok(Sent { found, server, notes, gpu, observer, none_reason, rest, log, failure, interrupted })
 }
 
 fn target_found(found: Found, none_reason: Option<String>) -> TargetFound {
@@ -405,6 +408,12 @@ fn start_observer(plan: &Plan, found: &Found) -> Result<Observed, RunError> {
         }
         Err(e) => Err(e.into()),
     }
+}
+
+/// Why a report has no load.
+fn panic_of(failure: Option<&RunError>) -> Option<Validity> {
+    let panicked = matches!(failure, Some(RunError::Panicked(_)));
+    panicked.then(|| note("load_panicked", "the load panicked: its requests are lost"))
 }
 
 fn note(code: &str, message: &str) -> Validity {

@@ -19,7 +19,7 @@ use super::output::{OutputError, Sink};
 use super::progress::{self, Progress};
 use super::sending::{Drive, all_failed, said_of};
 use super::waiting::{self, Waiting};
-use super::{RunError, enough, exit, note, raise_file_limit};
+use super::{RunError, enough, exit, note, panic_of, raise_file_limit};
 use crate::analysis::{self, Measured, TargetFound};
 use crate::clock::{Mono, Origin};
 use crate::event::{ExitStatus, Observation};
@@ -74,6 +74,7 @@ pub fn run(plan: &Plan, signals: &Signals) -> Result<u8, RunError> {
     let left = command.release();
     notes.extend(ended.notes(driven.log.is_some(), &left));
     notes.extend(driven.doubt);
+    notes.extend(panic_of(driven.failure.as_ref()));
     notes.extend(driven.ready.map(|ready| {
         let message = format!(
             "the server answered {:.2} s after the command was started; the load began after that, the \
@@ -162,7 +163,7 @@ fn attend<'env>(
             }
         })?;
     }
-    let mut gpu = errands.run(|| Poller::start(&plan.observe, &[command.pid()], || signals.is_pending()))?;
+    let mut gpu = errands.run(|| Poller::start(&plan.observe, &[command.pid()], || signals.is_pending()))??;
     let mut session = runtime.block_on(async {
         let watch = command
             .watch()
@@ -178,7 +179,7 @@ fn attend<'env>(
         let observed = observe(&plan.observe, found(command));
         privilege::shed(Role::Main);
         observed
-    })?;
+    })??;
     if signals.is_pending() {
         runtime.block_on(session.interruption());
     }

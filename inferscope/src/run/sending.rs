@@ -4,6 +4,9 @@
 //! came of it. Never sends anything itself (`load` does). Called by `run` and `run::exec`.
 
 use std::ops::ControlFlow;
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt as _;
 
 use super::RunError;
 use super::host;
@@ -159,7 +162,7 @@ impl Receiver for Intake<'_> {
 /// Sends the load until it is done or `stop` says so; what it gave, and whether it was stopped.
 ///
 /// # Errors
-/// The load could not begin.
+/// The load could not begin, or it panicked: what it had measured by then may be half of a request, and is dropped.
 pub(super) async fn drive(
     drive: Drive<'_>,
     stop: impl Future<Output = ()>,
@@ -175,7 +178,7 @@ pub(super) async fn drive(
         marker,
     };
     let result = {
-        let load = driver.run(server, stopped, &mut intake);
+        let load = caught(driver.run(server, stopped, &mut intake));
         tokio::pin!(load);
         tokio::pin!(stop);
         loop {
@@ -193,9 +196,14 @@ pub(super) async fn drive(
     host::look_at_threads();
     // Nothing is drawn from here on: the report comes.
     drop(progress);
-    result?;
+    result??;
     measured.end(driver.client_log(), driver.resent().requests);
     Ok((measured, interrupted))
+}
+
+/// What panics in it has been told on standard error, and the rest of the run goes on.
+async fn caught<T>(load: impl Future<Output = T>) -> Result<T, RunError> {
+    AssertUnwindSafe(load).catch_unwind().await.map_err(|_| RunError::Panicked("the load"))
 }
 
 /// The error of a load of which no measured request succeeded.

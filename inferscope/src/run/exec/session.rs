@@ -182,7 +182,8 @@ impl<'a, 'env> Session<'a, 'env> {
                 self.over.janitor_lost = true;
                 self.over.by_us = true;
                 let command = self.command;
-                self.errands.run(move || command.kill_without_janitor());
+                // A panic has been told by then, and the command's end is waited for all the same.
+                let _ = self.errands.run(move || command.kill_without_janitor());
             }
         }
         happened
