@@ -316,6 +316,60 @@ fn links_and_fifos_are_written_through() {
     whole(&read(&copy));
 }
 
+/// As docker run -v FILE:FILE has it.
+#[test]
+fn a_file_that_is_mounted_is_written_in_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    std::fs::write(at("outside"), OLD.repeat(100_000)).unwrap();
+    std::fs::set_permissions(at("outside"), PermissionsExt::from_mode(0o644)).unwrap();
+    std::fs::write(at("report.json"), "").unwrap();
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            // SAFETY: only this thread, and what it starts, gets another mount namespace.
+            unsafe { unshare_unsafe(UnshareFlags::NEWNS) }.unwrap();
+            mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
+            mount(at("outside"), at("report.json"), "", MountFlags::BIND, None).unwrap();
+            let ended = observe_to("", dir.path(), &["-o", at("report.json").to_str().unwrap()]);
+            assert_eq!(ended.code, Some(0), "{ended:#?}");
+            assert!(ended.stderr.contains("written in place"), "{ended:#?}");
+        });
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
+    whole(&read(&at("outside")));
+    assert_eq!(std::fs::metadata(at("outside")).unwrap().mode() & 0o777, 0o600, "the run's own rule");
+    assert_eq!(names(dir.path()), ["outside", "report.json"]);
+}
+
+#[test]
+fn a_file_that_is_write_protected_is_refused_before_anything_is_measured() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("report.json");
+    std::fs::write(&path, OLD).unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o444)).unwrap();
+    // By its mode for whom that holds, who could replace it all the same.
+    std::os::unix::fs::chown(dir.path(), Some(65534), None).unwrap();
+    std::os::unix::fs::chown(&path, Some(65534), None).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_reduced"));
+    command.args(["--uid", NOBODY, "--caps", "", "--"]).arg(binary::inferscope_bin());
+    command.args(observation(&["-o", path.to_str().unwrap()]));
+    let refused = |ended: Ended| {
+        assert_eq!(ended.code, Some(USAGE), "{ended:#?}");
+        assert!(ended.stderr.contains("it is write-protected"), "{ended:#?}");
+        assert_eq!((read(&path), names(dir.path())), (OLD.to_owned(), vec!["report.json".to_owned()]));
+    };
+    refused(binary::start_as(command).wait());
+    // By chattr(1) for everyone, where the file system has it.
+    let chattr = |flag: &str| Command::new("chattr").arg(flag).arg(&path).stderr(Stdio::null()).status();
+    if chattr("+i").is_ok_and(|status| status.success()) {
+        let ended = observe_to("", dir.path(), &["-o", path.to_str().unwrap()]);
+        assert!(chattr("-i").unwrap().success());
+        refused(ended);
+    } else {
+        println!("skipped: needs chattr +i");
+    }
+}
+
 /// Where a small file system is full but for `free` bytes.
 fn with_a_full_disk(test: impl FnOnce(&Path) + Send) {
     let dir = tempfile::tempdir().unwrap();

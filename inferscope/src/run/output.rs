@@ -42,6 +42,7 @@ pub enum Refused {
     BlockDevice,
     NoReader,
     NotOpen,
+    Protected,
 }
 
 impl Refused {
@@ -52,6 +53,9 @@ impl Refused {
             Self::NoReader => "nobody reads from this FIFO\n  start its reader first, or give -o a file",
             Self::NotOpen => {
                 "it is not open for writing\n  open it in the shell, as in 3>FILE, or give -o a file"
+            }
+            Self::Protected => {
+                "it is write-protected, by its mode or by chattr\n  make it writable, or give -o another file"
             }
         }
     }
@@ -116,7 +120,10 @@ impl<'s> Sink<'s> {
                 OutputForm::Text => to_text(report, Style::Plain, &self.plan.known),
             };
             match place.save(text.as_bytes(), self.signals) {
-                Ok(()) => is_safe |= form == OutputForm::Json,
+                Ok(note) => {
+                    is_safe |= form == OutputForm::Json;
+                    self.words.extend(note.map(|note| format!("warning: {note}")));
+                }
                 // The first is told, the others are as much of it as the disk is.
                 Err(e) => lost = lost.or(Some((path, e))),
             }

@@ -1,7 +1,8 @@
 //! One file of `-o`: proved writable before anything is measured, whole or not there afterwards.
 //!
 //! Owns how the bytes get there. A regular file is written beside its place and takes its name when it is complete
-//! and on the disk; only where its directory takes no further file is it written in place. A pipe, a terminal or a device is
+//! and on the disk; it is written in place only where its directory takes no further file, or nothing can take its name,
+//! as with a file that is mounted. A pipe, a terminal or a device is
 //! written as it is. Never decides what is in it. Used by `run::output`.
 //!
 //! What is written is the user's: opened, renamed and read with the rights of the thread that calls it.
@@ -14,7 +15,10 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FallocateFlags, Mode, OFlags, fallocate, fstat, open, readlinkat};
+use rustix::fs::{
+    AtFlags, CWD, FallocateFlags, Mode, OFlags, StatxAttributes, StatxFlags, fallocate, fstat, open,
+    readlinkat, statx,
+};
 use rustix::io::Errno;
 use tempfile::NamedTempFile;
 
@@ -35,8 +39,8 @@ const OTHERS_WRITE: u32 = 0o002;
 pub(super) enum Place {
     /// What is `temporary` takes the name `path`.
     Replaced { temporary: NamedTempFile, path: PathBuf, mode: u32 },
-    /// The directory takes no other file.
-    Overwritten(File),
+    /// The directory takes no other file, or the name is kept.
+    Overwritten { file: File, mode: u32 },
     /// What has no length to cut: a pipe, a terminal, a device.
     Stream(File),
 }
@@ -73,37 +77,63 @@ impl Place {
             _ => {}
         }
         let path = resolve(path).map_err(unwritable)?;
+        if is_protected(&path) {
+            return Err(refused(Refused::Protected));
+        }
         beside(&path, mode).map_err(unwritable)
     }
 
-    /// Writes all of it; what was there is there until that has gone well.
-    pub(super) fn save(self, bytes: &[u8], signals: &Signals) -> io::Result<()> {
+    /// Writes all of it; what was there is there until that has gone well. Gives what the user should know of it.
+    pub(super) fn save(self, bytes: &[u8], signals: &Signals) -> io::Result<Option<String>> {
         match self {
             Self::Replaced { temporary, path, mode } => {
                 let mut file = temporary.as_file();
                 file.write_all(bytes)?;
                 file.set_permissions(Permissions::from_mode(mode))?;
                 synced(file.sync_all())?;
-                temporary.persist(&path).map_err(|e| e.error)?;
+                if let Err(refused) = temporary.persist(&path) {
+                    return instead(&path, mode, refused.error, bytes);
+                }
                 // The name is there; whether it outlives a loss of power is for the file system to say.
                 if let Ok(dir) = File::open(directory(&path)) {
                     let _ = dir.sync_all();
                 }
-                Ok(())
+                Ok(None)
             }
-            Self::Overwritten(mut file) => {
-                // Before a byte of the older report is lost.
-                let room = fallocate(&file, FallocateFlags::KEEP_SIZE, 0, bytes.len() as u64);
-                if let Err(e @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) = room {
-                    return Err(e.into());
-                }
-                file.write_all(bytes)?;
-                file.set_len(bytes.len() as u64)?;
-                synced(file.sync_all())
-            }
-            Self::Stream(file) => stream::write_all(file.as_fd(), bytes, Some(signals)),
+            Self::Overwritten { file, mode } => overwrite(file, mode, bytes),
+            Self::Stream(file) => stream::write_all(file.as_fd(), bytes, Some(signals)).map(|()| None),
         }
     }
+}
+
+/// Where the name was not given up after all.
+fn instead(path: &Path, mode: u32, error: io::Error, bytes: &[u8]) -> io::Result<Option<String>> {
+    if !matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EPERM | libc::EXDEV)) {
+        return Err(error);
+    }
+    let Ok(file) = OpenOptions::new().write(true).open(path) else { return Err(error) };
+    let of_mode = overwrite(file, mode, bytes)?;
+    let in_place = format!("{} was written in place, as it can't be replaced ({error})", path.display());
+    Ok(Some([Some(in_place), of_mode].into_iter().flatten().collect::<Vec<_>>().join("; ")))
+}
+
+/// Gives what is to be known of its mode.
+fn overwrite(mut file: File, mode: u32, bytes: &[u8]) -> io::Result<Option<String>> {
+    // Before a byte of the older report is lost.
+    let room = fallocate(&file, FallocateFlags::KEEP_SIZE, 0, bytes.len() as u64);
+    if let Err(e @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) = room {
+        return Err(e.into());
+    }
+    let there = file.metadata()?;
+    let has = there.mode() & 0o7777;
+    // Another's is its owner's business; and before a byte of the new one can be read.
+    let is_own = there.uid() == rustix::process::geteuid().as_raw();
+    let is_set = has == mode || (is_own && file.set_permissions(Permissions::from_mode(mode)).is_ok());
+    file.write_all(bytes)?;
+    file.set_len(bytes.len() as u64)?;
+    synced(file.sync_all())?;
+    let whose = if is_own { "it takes no other" } else { "it is another user's" };
+    Ok((!is_set).then(|| format!("the report's file keeps its mode {has:04o}, as {whose}")))
 }
 
 /// Some file systems have nothing to bring to a disk.
@@ -124,9 +154,10 @@ fn beside(path: &Path, mode: u32) -> io::Result<(Place, Option<String>)> {
     prefix.extend(b".inferscope-");
     let dir = directory(path);
     // Made so that nobody else can have made it, and readable to its owner alone.
-    let made = match is_others(path, dir) {
-        true => Err(Errno::PERM.into()),
-        false => tempfile::Builder::new().prefix(&OsString::from_vec(prefix)).tempfile_in(dir),
+    let made = match (is_others(path, dir), is_mounted(path)) {
+        (true, _) => Err(Errno::PERM.into()),
+        (_, true) => Err(Errno::BUSY.into()),
+        (false, false) => tempfile::Builder::new().prefix(&OsString::from_vec(prefix)).tempfile_in(dir),
     };
     match made {
         Ok(temporary) => Ok((Place::Replaced { temporary, path: path.to_owned(), mode }, None)),
@@ -137,13 +168,30 @@ fn beside(path: &Path, mode: u32) -> io::Result<(Place, Option<String>)> {
                 _ => of_file,
             })?;
             let why = e.raw_os_error().map_or(e, io::Error::from_raw_os_error);
-            let note =
-                format!("{} was written in place, as no file can be made beside it ({why})", path.display());
-            Ok((Place::Overwritten(file), Some(note)))
+            let note = format!(
+                "{} was written in place, as no file can be made to replace it ({why})",
+                path.display()
+            );
+            Ok((Place::Overwritten { file, mode }, Some(note)))
         }
         // tempfile adds the directory, which the message has.
         Err(e) => Err(e.raw_os_error().map_or(e, io::Error::from_raw_os_error)),
     }
+}
+
+/// Whether it is there and takes no byte, which its owner, or chattr, wanted. A file system that is mounted read-only, or a
+/// program that runs, is another matter.
+fn is_protected(path: &Path) -> bool {
+    let opened = OpenOptions::new().write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
+    opened.is_err_and(|e| matches!(e.raw_os_error(), Some(libc::EACCES | libc::EPERM)))
+        && fs::symlink_metadata(path).is_ok()
+}
+
+/// Whether something is mounted on the very file, as docker run -v FILE:FILE does: its name can't be replaced. Kernels
+/// before 5.8 do not tell, and then the renaming does.
+fn is_mounted(path: &Path) -> bool {
+    let of_file = statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE);
+    of_file.is_ok_and(|of_file| of_file.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
 /// Whether it is there and somebody else's, in a directory in which only a file's owner may replace it.

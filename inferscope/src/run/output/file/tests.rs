@@ -194,6 +194,25 @@ fn what_is_written_in_place_is_cut_to_its_length() {
     let dir = Dir::new();
     let old = dir.old("old");
     let file = OpenOptions::new().write(true).open(&old).unwrap();
-    Place::Overwritten(file).save(b"{}", &dir.signals).unwrap();
+    Place::Overwritten { file, mode: 0o600 }.save(b"{}", &dir.signals).unwrap();
     assert_eq!(text(&old), "{}");
+}
+
+#[test]
+fn what_is_written_in_place_has_the_mode_that_was_asked_for_or_it_is_told() {
+    let dir = Dir::new();
+    let old = dir.old("old");
+    let save = || {
+        let file = OpenOptions::new().write(true).open(&old).unwrap();
+        Place::Overwritten { file, mode: 0o600 }.save(b"{}", &dir.signals).unwrap()
+    };
+    fs::set_permissions(&old, Permissions::from_mode(0o644)).unwrap();
+    assert_eq!((save(), mode(&old)), (None, 0o600));
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(&old, Some(4242), None).unwrap();
+        fs::set_permissions(&old, Permissions::from_mode(0o644)).unwrap();
+        let told = save().unwrap();
+        assert!(told.contains("keeps its mode 0644, as it is another user's"), "{told}");
+        assert_eq!(mode(&old), 0o644);
+    }
 }
