@@ -147,7 +147,7 @@ fn known(joules: Joules, sent: &[Window]) -> Result<Joules, String> {
 
 fn windows<'a>(inputs: &Inputs<'a>) -> Result<&'a [Window], String> {
     let all = inputs.load.map(|measured| measured.sums.windows()).filter(|all| !all.is_empty());
-    all.ok_or_else(|| NOTHING.to_owned())
+    all.ok_or_else(|| if inputs.load.is_none() { inputs.unsent() } else { NOTHING }.to_owned())
 }
 
 /// The CPU packages' energy, all of the machine's.

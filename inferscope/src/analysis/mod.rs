@@ -100,6 +100,11 @@ impl Inputs<'_> {
     fn unobserved(&self) -> &str {
         self.target.none_reason.as_deref().unwrap_or("the target was not observed")
     }
+
+    /// Why there is no load: one that was planned may have been sent in part, and lost.
+    const fn unsent(&self) -> &'static str {
+        if self.plan.load.is_some() { "no load was measured" } else { "nothing was sent" }
+    }
 }
 
 /// The report of one run.
@@ -125,7 +130,7 @@ pub fn report(inputs: Inputs<'_>) -> model::Report {
     let apart = match (measured, &requests, &sweep) {
         (Some(measured), Some(requests), None) => split::prefill_decode(requests, &measured.sums, &counted),
         (.., Some(sweep)) => Err(split::of_a_sweep(sweep)),
-        _ => Err("nothing was sent".to_owned()),
+        _ => Err(inputs.unsent().to_owned()),
     };
     let efficiency = model::Efficiency {
         prefill_decode_reason: apart.as_ref().err().cloned(),
@@ -153,7 +158,7 @@ pub fn report(inputs: Inputs<'_>) -> model::Report {
             )
         }),
         timing_reason: match measured {
-            None => Some("nothing was sent".to_owned()),
+            None => Some(inputs.unsent().to_owned()),
             Some(m) if m.is_sweep() => Some("a sweep's steps have one each: see sweep.steps".to_owned()),
             Some(_) => None,
         },

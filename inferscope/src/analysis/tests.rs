@@ -26,7 +26,8 @@ fn an_observation_without_a_load_has_no_timing() {
     let r = Fixture { observation: Some(o), ..Fixture::profile() }.report();
     assert!(r.load.is_none() && r.timing.is_none() && r.requests.is_empty());
     assert_eq!((r.target.kind, r.target.pid), (TargetKind::Tree, Some(42)));
-    assert_eq!(r.efficiency.cpu_reason.as_deref(), Some("nothing was sent"));
+    assert_eq!(r.efficiency.cpu_reason.as_deref(), Some("no load was measured"), "it was planned");
+    assert_eq!(r.timing_reason.as_deref(), Some("no load was measured"));
 }
 
 #[test]

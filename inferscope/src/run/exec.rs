@@ -163,7 +163,8 @@ fn attend<'env>(
             }
         })?;
     }
-    let mut gpu = errands.run(|| Poller::start(&plan.observe, &[command.pid()], || signals.is_pending()))??;
+    let mut gpu =
+        errands.run(|| Poller::start(&plan.observe, &[command.pid()], || signals.is_pending()))??;
     let mut session = runtime.block_on(async {
         let watch = command
             .watch()
