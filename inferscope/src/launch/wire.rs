@@ -140,6 +140,7 @@ mod tests {
             seccomp: false,
             seccomp_reason: None,
             files_as_uid: None,
+            files_as_uid_reason: None,
         };
         b.send(&Reply::Ready { pid: 7, cgroup: Err("why".into()), left }).unwrap();
         drop(b);

@@ -26,6 +26,10 @@ const OBSERVING: CapabilitySet = CapabilitySet::BPF
 /// On a system that is set up so, nobody's (`overflowuid`).
 const NOBODY: u32 = 65_534;
 
+/// What a name is looked up in, again and again: where one of them is closed to [`NOBODY`], as under a umask of 077, the
+/// load's thread opens files as it did.
+const LOOKED_UP: [&str; 3] = ["/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf"];
+
 /// A library that a caller may not choose.
 #[derive(Debug, thiserror::Error)]
 #[error(
@@ -77,8 +81,10 @@ pub struct InForce {
     pub seccomp: bool,
     /// Why there is no filter.
     pub seccomp_reason: Option<String>,
-    /// Whose files the thread may open, where it is another's than the process's.
+    /// Whose files the thread may open, and whose its sockets are, where it is another's than the process's.
     pub files_as_uid: Option<u32>,
+    /// Why it is not, where it would be.
+    pub files_as_uid_reason: Option<String>,
 }
 
 /// Finds out who started this program, and lowers what its caller has not: nothing of the caller's is read or written with
@@ -236,7 +242,8 @@ pub fn shed(role: Role) {
 #[must_use]
 pub fn give_up(role: Role) -> InForce {
     let keep = role.keeps(standing());
-    let files_as_uid = if role == Role::Load { sets::open_files_as(NOBODY) } else { None };
+    let needed = LOOKED_UP.map(Path::new);
+    let files = if role == Role::Load { sets::open_files_as(NOBODY, &needed) } else { Ok(None) };
     sets::bound(keep);
     // Refused only by kernels before 3.5.
     let _ = rustix::thread::set_no_new_privs(true);
@@ -250,7 +257,8 @@ pub fn give_up(role: Role) -> InForce {
         no_new_privs: rustix::thread::no_new_privs().ok(),
         seccomp: filtered.is_ok(),
         seccomp_reason: filtered.err(),
-        files_as_uid,
+        files_as_uid: files.as_ref().ok().copied().flatten(),
+        files_as_uid_reason: files.err(),
     }
 }
 

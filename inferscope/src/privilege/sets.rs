@@ -2,7 +2,11 @@
 //!
 //! Owns the system calls, each of which changes one thread alone. Decides nothing (`privilege` does).
 
-use rustix::process::{getegid, geteuid, getgid, getuid};
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use rustix::process::{getegid, geteuid, getgid, getgroups, getuid};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, capability_is_in_bounding_set,
     remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities, set_thread_groups,
@@ -130,18 +134,33 @@ pub(super) fn bound(these: CapabilitySet) {
     }
 }
 
-/// A thread of root's opens files as `uid` does, so that root's own are closed to it. `None`: it was not root's, or may not.
-pub(super) fn open_files_as(uid: u32) -> Option<u32> {
+/// A thread of root's opens files as `uid` does, so that root's own are closed to it; its sockets are that user's too.
+/// `None`: it was not root's, or may not.
+///
+/// # Errors
+/// It stays as it was: one of the `needed` is closed to that user.
+pub(super) fn open_files_as(uid: u32, needed: &[&Path]) -> Result<Option<u32>, String> {
     let can = CapabilitySet::SETUID | CapabilitySet::SETGID;
     if !geteuid().is_root() || !own().effective.contains(can) {
-        return None;
+        return Ok(None);
     }
+    let groups = getgroups().unwrap_or_default();
     let _ = set_thread_groups(&[]);
-    for call in [libc::SYS_setfsgid, libc::SYS_setfsuid] {
-        // SAFETY: takes a number. The system call changes one thread, as does glibc's function.
-        unsafe { libc::syscall(call, uid) };
-    }
-    // SAFETY: as above; a number that is no id changes nothing and tells what is.
+    become_for_files(uid, uid);
+    // SAFETY: takes a number; one that is no id changes nothing and tells what is.
     let now = unsafe { libc::syscall(libc::SYS_setfsuid, u32::MAX) };
-    (now == libc::c_long::from(uid)).then_some(uid)
+    let closed = |path: &&&Path| File::open(path).is_err_and(|e| e.kind() == ErrorKind::PermissionDenied);
+    if let Some(path) = needed.iter().find(closed) {
+        become_for_files(geteuid().as_raw(), getegid().as_raw());
+        let _ = set_thread_groups(&groups);
+        return Err(format!("{} is closed to uid {uid}", path.display()));
+    }
+    Ok((now == libc::c_long::from(uid)).then_some(uid))
+}
+
+fn become_for_files(uid: u32, gid: u32) {
+    for (call, id) in [(libc::SYS_setfsgid, gid), (libc::SYS_setfsuid, uid)] {
+        // SAFETY: takes a number. The system call changes one thread, as does glibc's function.
+        unsafe { libc::syscall(call, id) };
+    }
 }

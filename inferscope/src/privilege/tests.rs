@@ -92,6 +92,25 @@ fn a_thread_of_roots_that_loads_opens_no_file_of_roots() {
 }
 
 #[test]
+fn a_thread_of_roots_that_could_not_look_names_up_opens_files_as_before() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let tried = || {
+        let answer = sets::open_files_as(NOBODY, &[Path::new("/etc/hosts"), file.path()]);
+        sets::keep(CapabilitySet::empty());
+        (answer, File::open(file.path()).is_ok())
+    };
+    let (answer, opens) = std::thread::scope(|scope| scope.spawn(tried).join().unwrap());
+    assert!(answer.is_err_and(|why| why.contains("is closed to uid 65534")));
+    assert!(opens, "root's own files are open to it as before");
+    let missing = || sets::open_files_as(NOBODY, &[Path::new("/nowhere/hosts")]);
+    let missing = std::thread::scope(|scope| scope.spawn(missing).join().unwrap());
+    assert_eq!(missing, Ok(Some(NOBODY)), "what is not there is closed to nobody");
+}
+
+#[test]
 fn the_observers_thread_reads_and_asks_and_changes_nothing() {
     let file = tempfile::NamedTempFile::new().unwrap();
     as_role(Role::Observer, |left| {

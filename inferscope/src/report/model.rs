@@ -287,9 +287,12 @@ pub struct ThreadPrivileges {
     /// Why there is none.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub seccomp_reason: Option<String>,
-    /// The thread opens files as this user does, where that is not the process's.
+    /// The thread opens files as this user does, and its sockets are this user's, where that is not the process's.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub files_as_uid: Option<u32>,
+    /// Why it does not, where it would.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub files_as_uid_reason: Option<String>,
 }
 
 /// What this program itself cost.

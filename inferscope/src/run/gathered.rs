@@ -83,6 +83,7 @@ fn privileges() -> Privileges {
             seccomp: left.seccomp,
             seccomp_reason: left.seccomp_reason,
             files_as_uid: left.files_as_uid,
+            files_as_uid_reason: left.files_as_uid_reason,
         };
         (name.unwrap_or_default(), thread)
     };

@@ -82,9 +82,16 @@ fn plan(facts: &Facts) -> Check {
     } else {
         ""
     };
+    let sockets = if facts.own.uid == 0 {
+        "; its sockets are uid 65534's: rules of packet filters and routes for uid 0 do not hold for them"
+    } else {
+        ""
+    };
     match &facts.own.filters {
-        Ok(()) => Check::ok(code, name, format!("{said} a seccomp filter{elevated}")).value("filtered"),
-        Err(why) => Check::limited(code, name, format!("{said} no seccomp filter: {why}{elevated}"))
+        Ok(()) => {
+            Check::ok(code, name, format!("{said} a seccomp filter{sockets}{elevated}")).value("filtered")
+        }
+        Err(why) => Check::limited(code, name, format!("{said} no seccomp filter: {why}{sockets}{elevated}"))
             .value("unfiltered")
             .remedy("use a kernel with CONFIG_SECCOMP_FILTER=y (every distribution's)"),
     }
