@@ -46,6 +46,8 @@ pub mod mode {
     pub const SWEEP: u32 = 3;
     /// The window is over: no further birth or end counts, only the final figures of those that ended.
     pub const CLOSED: u32 = 4;
+    /// Counts the living members' execs of which no run of the program told.
+    pub const EXECS: u32 = 5;
 }
 
 /// What a mark says of its group.
@@ -58,12 +60,14 @@ pub mod member {
 
 /// How far a group's end has been told.
 pub mod ending {
-    pub const LIVES: u64 = 0;
+    /// What the kernel makes a mark of: nobody has filled it in.
+    pub const UNMARKED: u64 = 0;
+    pub const LIVES: u64 = 1;
     /// Its end is counted; the record and its CPU wait for the leader to leave the CPU for good.
-    pub const PENDING: u64 = 1;
+    pub const PENDING: u64 = 2;
     /// The record is written with figures that may grow.
-    pub const PROVISIONAL: u64 = 2;
-    pub const FINAL: u64 = 3;
+    pub const PROVISIONAL: u64 = 3;
+    pub const FINAL: u64 = 4;
 }
 
 /// The start of each record.
@@ -231,7 +235,7 @@ pub struct Totals {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 pub struct Mark {
-    /// The leader's: one of [`ending`]'s.
+    /// One of [`ending`]'s; of a thread that does not lead its group one of the first two.
     pub ending: u64,
     /// The task's count of its execs (`self_exec_id`, and what it inherited) up to which they are accounted for.
     pub exec_id: u64,

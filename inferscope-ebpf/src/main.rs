@@ -76,7 +76,7 @@ fn born(parent: Task, child: Task) -> i32 {
         if let Some(group) = group {
             let copy = *group;
             // During the snapshot a group may get a thread before it is marked: then the iterator sees it.
-            if members::mark_thread(child, &copy) {
+            if members::mark_thread(child, &copy).is_some() {
                 members::count(|t| &mut t.threads);
                 members::note_threads(group, child.signal().nr_threads());
             }
@@ -91,8 +91,8 @@ fn born(parent: Task, child: Task) -> i32 {
     {
         return 0;
     }
-    let Some(mark) = members::mark_group(child, 1, NOTHING) else { return 0 };
-    let tgid = mark.tgid;
+    let Some(marked) = members::mark_group(child, 1, NOTHING) else { return 0 };
+    let tgid = marked.tgid;
     members::count(|t| &mut t.forks);
     emit::record::<ForkRecord>(
         |t| &mut t.lost_forks,
@@ -121,9 +121,12 @@ fn admit(parent: Task) -> bool {
     let leader = parent.group_leader();
     let signal = parent.signal();
     let used = signal.group_usage(parent).run;
-    if let Some(mark) = members::mark_group(leader, signal.nr_threads(), used) {
+    // Else the iterator tells of it.
+    if let Some(marked) = members::mark_group(leader, signal.nr_threads(), used)
+        && marked.is_new
+    {
         members::count(|t| &mut t.admitted);
-        tell_arrival(kind::TASK, leader, mark.tgid, used, leader.cgroup_id());
+        tell_arrival(kind::TASK, leader, marked.tgid, used, leader.cgroup_id());
     }
     // Without memory for its mark it has the right to children all the same.
     true
@@ -154,17 +157,28 @@ fn tell_arrival(kind: u32, leader: Task, tgid: u32, base: Run, cgroup_id: u64) {
 
 /// `sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`: the new
 /// program is in place; `p` is the group's leader by now, whichever thread called exec. From Linux 7.0 on it is attached
-/// twice: where the kernel skips the one, as it was running on that CPU already, the other tells.
+/// four times: where the kernel skips the one, as it was running on that CPU already, another tells.
 #[btf_tracepoint(function = "sched_process_exec")]
 fn on_exec(ctx: BtfTracePointContext) -> i32 {
     let task = Task::new(ctx.arg(0));
+    // A thread took its leader's place.
+    let is_other = ctx.arg::<u32>(1) != task.pid();
+    let is_inside = is_other && members::is_in_target_cgroup(task);
     let Some(mark) = members::of_group(task) else {
-        // A thread that took its leader's place before the iterator had marked it: the group is lost.
-        if ctx.arg::<u32>(1) != task.pid() && members::is_in_target_cgroup(task) {
+        // Before the iterator had marked it: the group is lost.
+        if is_inside {
             members::count(|t| &mut t.unmarked);
         }
         return 0;
     };
+    // Where the group was moved to, its leader's mark knew.
+    if is_other && settings!(cgroup_id) != 0 {
+        if !is_inside && settings!(strict) != 0 {
+            members::unmark(mark);
+            return 0;
+        }
+        mark.member = if is_inside { member::INSIDE } else { member::OUTSIDE };
+    }
     if !members::note_exec(mark, task) {
         return 0;
     }
@@ -210,7 +224,7 @@ fn on_exec(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// `sched_process_exit(struct task_struct *p[, bool group_dead])`: of each thread. Attached twice where [`on_exec`] is.
+/// `sched_process_exit(struct task_struct *p[, bool group_dead])`: of each thread. Attached twice from Linux 7.0 on.
 #[btf_tracepoint(function = "sched_process_exit")]
 fn on_exit(ctx: BtfTracePointContext) -> i32 {
     let task = Task::new(ctx.arg(0));
@@ -273,8 +287,12 @@ fn on_switch(ctx: BtfTracePointContext) -> i32 {
             false
         }
         // The exit's tracepoint was skipped, or passed before the iterator marked it, or is about to be hit by a
-        // thread on another CPU.
-        ending::LIVES if task.pid() == task.tgid() && signal.live() == 0 => {
+        // thread on another CPU: before 6.17 only after that has torn down the group's memory, which is to be told.
+        ending::LIVES
+            if task.pid() == task.tgid()
+                && signal.live() == 0
+                && (is_last || settings!(exit_tells_group_dead) != 0) =>
+        {
             let ending = if is_last { ending::FINAL } else { ending::PROVISIONAL };
             if members::control().mode == mode::CLOSED || !members::claim(mark, ending) {
                 return 0;
@@ -373,14 +391,17 @@ fn on_cgroup_attach(ctx: BtfTracePointContext) -> i32 {
         None if inside && task.tgid() != members::control().own_host_tgid => {
             let signal = task.signal();
             let used = signal.group_usage(task).run;
-            let Some(mark) = members::mark_group(task, signal.nr_threads(), used) else { return 0 };
-            let tgid = mark.tgid;
+            let Some(marked) = members::mark_group(task, signal.nr_threads(), used) else { return 0 };
+            let tgid = marked.tgid;
             members::count(|t| &mut t.moved_in);
             tell_arrival(kind::MOVE_IN, task, tgid, used, cgroup_id);
         }
         None => {}
         Some(mark) if !inside && settings!(strict) != 0 => {
-            mark.member = member::NONE;
+            // One that ends is told as ended.
+            if !members::unmark(mark) {
+                return 0;
+            }
             let (tgid, base) = (mark.tgid, mark.base);
             let usage = task.signal().group_usage(task);
             members::tell_run(mark, usage.run);

@@ -137,38 +137,81 @@ pub(crate) fn is_member(task: Task) -> bool {
     of_group(task).is_some()
 }
 
+/// A group that is a member.
+pub(crate) struct Marked {
+    pub(crate) tgid: u32,
+    /// False where another CPU marked it at the same moment.
+    pub(crate) is_new: bool,
+}
+
 /// Makes `leader`'s group a member, of that many threads, that had used `base` before. `None` when the kernel had
 /// no memory for the mark (counted).
+///
+/// The iterator can be preempted after it found no mark, and the group be marked by another, end and be told meanwhile:
+/// so only one fills a mark in.
 #[inline(always)]
-pub(crate) fn mark_group(leader: Task, threads: u32, base: Run) -> Option<&'static mut Mark> {
+pub(crate) fn mark_group(leader: Task, threads: u32, base: Run) -> Option<Marked> {
     let Some(mark) = create(leader) else {
         count(|t| &mut t.unmarked);
         warn!((), "no memory for the mark of {}", leader.tgid());
         return None;
     };
-    mark.tgid = visible_tgid(leader);
-    mark.base = base;
-    mark.told = base;
-    mark.ending = ending::LIVES;
-    mark.peak_threads = threads;
-    begin_execs(mark, leader);
-    mark.member = member::INSIDE;
-    Some(mark)
+    let (tgid, execs) = (visible_tgid(leader), leader.exec_id());
+    let is_new = begin(mark);
+    if is_new {
+        mark.tgid = tgid;
+        mark.base = base;
+        mark.told = base;
+        mark.peak_threads = threads;
+        mark.told_exec_id = execs;
+        publish(mark, execs, member::INSIDE);
+    }
+    Some(Marked { tgid, is_new })
 }
 
-/// Marks a further thread of a member's group, for the day on which it takes the leader's place.
+/// Marks a further thread of a member's group, for the day on which it takes the leader's place: then its execs go on
+/// from where the group's are accounted for. Whether it is new, or `None` when the kernel had no memory (counted).
 #[inline(always)]
-pub(crate) fn mark_thread(thread: Task, group: &Mark) -> bool {
+pub(crate) fn mark_thread(thread: Task, group: &Mark) -> Option<bool> {
     let Some(mark) = create(thread) else {
         count(|t| &mut t.unmarked);
-        return false;
+        return None;
     };
-    mark.tgid = group.tgid;
-    mark.base = group.base;
-    mark.told = group.base;
-    begin_execs(mark, thread);
-    mark.member = member::INSIDE;
-    true
+    let is_new = begin(mark);
+    // Of a group that left and came back the threads' marks are of the first time.
+    if is_new || mark.base.exec_ns != group.base.exec_ns {
+        mark.tgid = group.tgid;
+        mark.base = group.base;
+        mark.told = group.base;
+        mark.told_exec_id = group.told_exec_id;
+        publish(mark, group.exec_id as u32, group.member);
+    }
+    Some(is_new)
+}
+
+/// Whether it is the caller's to fill in the mark.
+#[inline(always)]
+fn begin(mark: &mut Mark) -> bool {
+    atomic::replace(&mut mark.ending, ending::UNMARKED, ending::LIVES)
+}
+
+/// Before, nobody takes the mark for one. The exchange orders what is written before it and after.
+#[inline(always)]
+fn publish(mark: &mut Mark, execs: u32, member: u32) {
+    atomic::swap(&mut mark.exec_id, u64::from(execs));
+    mark.member = member;
+}
+
+/// Makes a group no member any more, as long as its end is not told; whether it was not.
+#[inline(always)]
+pub(crate) fn unmark(mark: &mut Mark) -> bool {
+    let was = mark.member;
+    mark.member = member::NONE;
+    let lived = atomic::replace(&mut mark.ending, ending::LIVES, ending::UNMARKED);
+    if !lived {
+        mark.member = was;
+    }
+    lived
 }
 
 /// Remembers how many threads the group has now.
@@ -177,13 +220,6 @@ pub(crate) fn note_threads(mark: &mut Mark, threads: u32) {
     if threads > mark.peak_threads {
         mark.peak_threads = threads;
     }
-}
-
-#[inline(always)]
-fn begin_execs(mark: &mut Mark, task: Task) {
-    let execs = task.exec_id();
-    mark.exec_id = u64::from(execs);
-    mark.told_exec_id = execs;
 }
 
 /// Notes that the program runs for an exec; false where it has run for this one already, as a second of the same kind.

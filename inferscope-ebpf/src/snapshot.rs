@@ -1,6 +1,6 @@
 //! What lives: who the tracer is, who belongs to the target when observation begins, who is a member.
 //!
-//! Owns the task iterator and its three uses ([`mode`]). User space attaches the tracepoints first and then
+//! Owns the task iterator and its uses ([`mode`]). User space attaches the tracepoints first and then
 //! marks until a pass marks nothing new. Meanwhile a member-to-be that is not yet marked may fork; the fork
 //! tracepoint then looks up the chain of parents for a member, so that there is no hole between the
 //! snapshot and the events.
@@ -14,7 +14,7 @@ use aya_ebpf::{
     },
 };
 use aya_log_ebpf::debug;
-use inferscope_common::{COMM_LEN, Header, MAX_ROOTS, Mark, TaskRecord, ending, kind, member, mode};
+use inferscope_common::{COMM_LEN, Header, MAX_ROOTS, Mark, TaskRecord, ending, kind, mode};
 
 use crate::{looped, members, settings, task::Task};
 
@@ -124,6 +124,10 @@ extern "C" fn snapshot(ctx: *const IterTask) -> i32 {
         }
         mode::MARK => mark(task, control.own_host_tgid),
         mode::SWEEP => sweep(task),
+        mode::EXECS => {
+            find_late_execs(task);
+            None
+        }
         _ => None,
     };
     // One place that writes: the verifier looks at each anew.
@@ -133,7 +137,7 @@ extern "C" fn snapshot(ctx: *const IterTask) -> i32 {
         && let Some(mark) = members::of_task(task)
     {
         // A full buffer makes the kernel call again for the same task, which must not be a member by then.
-        mark.member = member::NONE;
+        members::unmark(mark);
     }
     0
 }
@@ -164,13 +168,16 @@ fn mark(task: Task, own: u32) -> Option<(Mark, u32)> {
     // A tracer below its own target would measure itself: a harness that serves and starts it.
     // A zombie has told its end already.
     let signal = task.signal();
-    if task.tgid() == own || signal.live() == 0 || members::of_task(task).is_some() {
+    if task.tgid() == own || signal.live() == 0 {
         return None;
     }
     // The leader is looked at before its threads; one that belongs is a member by now.
     if task.pid() != task.tgid() {
         let group = *members::of_group(task)?;
-        return members::mark_thread(task, &group).then_some((group, 0));
+        return if members::mark_thread(task, &group)? { Some((group, 0)) } else { None };
+    }
+    if members::of_task(task).is_some() {
+        return None;
     }
     let parent = task.real_parent();
     let parent_tgid = members::visible_tgid(parent);
@@ -184,19 +191,34 @@ fn mark(task: Task, own: u32) -> Option<(Mark, u32)> {
     }
     let used = signal.group_usage(task).run;
     // One that ends meanwhile has its end told at its last switch, though its exit may have passed.
-    let group = members::mark_group(task, signal.nr_threads(), used)?;
-    Some((*group, parent_tgid))
+    if !members::mark_group(task, signal.nr_threads(), used)?.is_new {
+        return None;
+    }
+    members::of_task(task).map(|group| (*group, parent_tgid))
 }
 
 /// The mark of a member that lives, by its leader, and the id of its parent.
 #[inline(always)]
 fn sweep(task: Task) -> Option<(Mark, u32)> {
+    let group = living(task)?;
+    Some((*group, members::visible_tgid(task.real_parent())))
+}
+
+/// Only at the window's end: a thread that is not the leader goes on from the group's account when it was born.
+#[inline(always)]
+fn find_late_execs(task: Task) {
+    if let Some(group) = living(task) {
+        members::note_late_execs(group, task);
+    }
+}
+
+/// By its leader.
+#[inline(always)]
+fn living(task: Task) -> Option<&'static mut Mark> {
     if task.pid() != task.tgid() {
         return None;
     }
-    let group = members::of_task(task).filter(|group| group.ending == ending::LIVES)?;
-    members::note_late_execs(group, task);
-    Some((*group, members::visible_tgid(task.real_parent())))
+    members::of_task(task).filter(|group| group.ending == ending::LIVES)
 }
 
 #[inline(always)]

@@ -155,6 +155,56 @@ fn a_server_with_threads_that_is_moved_in_keeps_its_place_when_a_thread_execs() 
     );
 }
 
+/// Its mark of old would make it a member again, whose end would tell the CPU of before once more.
+#[test]
+fn who_left_a_strict_cgroup_stays_away_when_a_thread_execs() {
+    const WORK: Duration = Duration::from_millis(300);
+    if !needs::kernel("a group of threads that leaves") {
+        return;
+    }
+    let Some(cgroup) = Cgroup::make("a group of threads that leaves") else { return };
+    let mut puppet = Puppet::start();
+    enter(cgroup.v2(), puppet.pid());
+    let (script, go) = (tempfile::NamedTempFile::new().unwrap(), tempfile::NamedTempFile::new().unwrap());
+    let text = format!(
+        "import os, threading, time\n\
+         def later():\n    while not os.path.getsize('{}'): time.sleep(0.01)\n    \
+         os.execv('/bin/sleep', ['sleep', '30'])\n\
+         threading.Thread(target=later).start()\n\
+         while time.thread_time_ns() < {}: pass\n",
+        go.path().display(),
+        WORK.as_nanos(),
+    );
+    fs::write(script.path(), text).unwrap();
+    // What is found by that name may be a script that leads to it.
+    let python = puppet.does("python3 -c 'import sys; print(sys.executable)'").remove(0);
+    let running = observe(&cgroup, &["--strict-cgroup"]);
+    let said = puppet.does(&format!("{python} -I -S {} & echo $!", script.path().display()));
+    let pid: u32 = said[0].parse().unwrap();
+    let until = |what: &str, done: &dyn Fn() -> bool| {
+        let begun = std::time::Instant::now();
+        while !done() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "{what} does not happen");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    let of = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let used = || of("schedstat").split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0_u128);
+    until("its work", &|| of("status").contains("Threads:\t2") && used() > WORK.as_nanos());
+    enter(&outside(&cgroup), pid);
+    fs::write(go.path(), "go").unwrap();
+    until("its exec", &|| of("comm").trim() == "sleep");
+    puppet.does(&format!("kill {pid}; wait {pid}"));
+    let report = running.interrupted_report();
+    let (tree, counts) = (&report["processes"], &report["processes"]["counts"]);
+    let want = [("forks", 1), ("execs", 1), ("moved_out", 1), ("exits", 0)];
+    assert_eq!(want.map(|(name, _)| number(&counts[name])), want.map(|(_, count)| count), "{counts:#}");
+    assert_eq!(tree["complete"], true, "{:#}", report["validity"]);
+    let [line] = &of_pid(&report, pid)[..] else { panic!("one line") };
+    let (total, its) = (number(&tree["cpu"]["total_ns"]), cpu_of(line));
+    assert!(u128::from(its) >= WORK.as_nanos() && total < its * 3 / 2, "{total} {line:#}");
+}
+
 #[test]
 fn a_cgroup_that_is_removed_ends_the_run() {
     if !needs::kernel("a removed cgroup") {

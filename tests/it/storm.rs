@@ -6,6 +6,7 @@ use std::time::Duration;
 use inferscope_tests::binary::{self, Running};
 use inferscope_tests::cgroup::Cgroup;
 use inferscope_tests::needs;
+use inferscope_tests::puppet::Puppet;
 use inferscope_tests::stats::relative_error;
 use inferscope_tests::storm::{Storm, Truth};
 use serde_json::Value;
@@ -214,6 +215,32 @@ fn ends_and_execs_of_which_every_run_was_skipped_are_counted_all_the_same() {
     let list = tree["list"].as_array().unwrap();
     let told = list.iter().filter(|process| process["exit"]["code"] == 0).count() as u64;
     assert!(told * 10 > truth.forks * 8, "{told} of {} have their status", truth.forks);
+}
+
+/// Each begins a program whose thread begins the next one: the first exec is known by the leader's count alone, whose
+/// place the thread takes.
+#[test]
+fn an_exec_that_was_skipped_is_counted_though_a_thread_execs_after_it() {
+    const EACH: u64 = 5;
+    if !needs::kernel("a skipped exec before a thread's") {
+        return;
+    }
+    let mut puppet = Puppet::start();
+    // What is found by that name may be a script that leads to it.
+    let python = puppet.does("python3 -c 'import sys; print(sys.executable)'").remove(0);
+    let running =
+        observe_with(&[("INFERSCOPE_SKIPPED_PROGRAMS", "on_exec")], &["--pid", &puppet.pid().to_string()]);
+    let script = "import os, threading\n\
+                  one = threading.Thread(target=lambda: os.execv('/bin/true', ['true']))\n\
+                  one.start(); one.join()\n";
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), script).unwrap();
+    for _ in 0..EACH {
+        puppet.does(&format!("{python} -I -S {}", file.path().display()));
+    }
+    let report = running.interrupted_report();
+    let counts = &report["processes"]["counts"];
+    assert_eq!((number(&counts["forks"]), number(&counts["execs"])), (EACH, 2 * EACH), "{counts:#}");
 }
 
 #[test]

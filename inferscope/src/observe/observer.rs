@@ -426,15 +426,6 @@ impl Worker {
         }
     }
 
-    /// Where the kernel skipped an exec, the living may have execs of which nobody told; those of the ended are counted
-    /// at their end.
-    fn find_late_execs(&mut self) {
-        let Some(tracker) = &mut self.tracker else { return };
-        if tracker.missed_runs().is_some_and(|missed| missed.execs > 0) {
-            self.failed_looks += u64::from(tracker.sweep(|_| {}).is_err());
-        }
-    }
-
     /// One look at every living member.
     fn sample(&mut self) -> (SetSample, Look) {
         self.find_newcomers();
@@ -522,11 +513,10 @@ impl Worker {
     /// processes; then the last deaths are waited for.
     fn end(mut self) -> Observation {
         if let Some(tracker) = &mut self.tracker {
-            tracker.detach_births();
+            self.failed_looks += u64::from(tracker.detach_births().is_err());
         }
         self.drain();
         self.find_newcomers();
-        self.find_late_execs();
         let lossy = self.recover();
         let before = self.accounting.as_ref().and_then(Accounting::read);
         let clocks = self.clocks();

@@ -98,13 +98,15 @@ fn a_kernel_that_is_too_old_is_named_with_the_oldest_that_is_not() {
         f.tracker = Err(crate::observe::too_old(&f.kernel_release).unwrap());
     });
     let of = |code| old.iter().find(|check| check.code == code).unwrap();
-    assert!(of("tracker").finding.ends_with(": kernel 5.10: the kernel tracker needs 5.13 or later"));
+    let oldest = crate::observe::KernelVersion::OLDEST;
+    let said = format!(": kernel 5.10: the kernel tracker needs {oldest} or later");
+    assert!(of("tracker").finding.ends_with(&said));
     assert_eq!(of("tracker").missing, ["a newer kernel"]);
     for code in ["kernel", "tracker"] {
-        assert!(of(code).remedies[0].starts_with("use Linux 5.13 or later"), "{:?}", of(code));
+        assert!(of(code).remedies[0].starts_with(&format!("use Linux {oldest} or later")), "{:?}", of(code));
     }
     // With the oldest, and with an old one that has what it takes all the same, nothing is said of it.
-    let oldest = with(|f| f.kernel_release = "5.14.0-427.el9".into());
+    let oldest = with(|f| f.kernel_release = format!("{oldest}.0-427.el9"));
     assert_eq!(complaints(&oldest), [""; 0]);
 }
 

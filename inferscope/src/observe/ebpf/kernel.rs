@@ -12,7 +12,8 @@ pub struct Version(pub u32, pub u32);
 impl Version {
     /// `bpf_for_each_map_elem`. Before came all else that is needed: the ring, the task iterator (5.8), task storage
     /// for tracing programs (5.11), atomic instructions that return something, `recursion_misses` (5.12).
-    pub const OLDEST: Self = Self(5, 13);
+    /// On 64-bit ARM more: the atomic instructions that return something came to its compiler with 5.18.
+    pub const OLDEST: Self = if cfg!(target_arch = "aarch64") { Self(5, 18) } else { Self(5, 13) };
     /// The tracepoints' programs can be preempted, so that one of the same tracepoint may be skipped.
     const PREEMPTIBLE: Self = Self(7, 0);
     /// Task storage is allocated without the page allocator, which may want to wake a kernel thread: not allowed
@@ -50,8 +51,8 @@ pub(super) enum ForkHook {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Hooks {
     pub(super) fork: ForkHook,
-    /// A second program at exec and exit, for the runs that the kernel skips of the first.
-    pub(super) twice: bool,
+    /// Further programs at exec and exit, for the runs that the kernel skips of the first.
+    pub(super) spares: bool,
 }
 
 /// By the version; `asked` is for tests, and ignored where it would be dangerous.
@@ -63,7 +64,7 @@ pub(super) fn hooks(version: Option<Version>, asked: Option<&str>) -> Hooks {
         _ => is_from(Version::PREEMPTIBLE),
     };
     let fork = if late { ForkHook::WakeupNew } else { ForkHook::ProcessFork };
-    Hooks { fork, twice: late || is_from(Version::PREEMPTIBLE) }
+    Hooks { fork, spares: late || is_from(Version::PREEMPTIBLE) }
 }
 
 /// That the kernel is too old, where it is; then nothing else that is missing is of interest.
@@ -100,16 +101,20 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_skipped_is_attached_twice_and_nothing_else() {
-        let twice = |version, asked| hooks(Some(version), asked).twice;
-        assert_eq!([twice(Version(6, 19), None), twice(Version(7, 0), None)], [false, true]);
-        assert!(twice(Version(7, 0), Some("process_fork")) && twice(Version(6, 18), Some("wakeup_new")));
+    fn what_can_be_skipped_has_spares_and_nothing_else() {
+        let spares = |version, asked| hooks(Some(version), asked).spares;
+        assert_eq!([spares(Version(6, 19), None), spares(Version(7, 0), None)], [false, true]);
+        assert!(spares(Version(7, 0), Some("process_fork")) && spares(Version(6, 18), Some("wakeup_new")));
     }
 
     #[test]
     fn a_kernel_that_is_too_old_is_named_with_the_oldest_that_is_not() {
-        let said = "kernel 5.10: the kernel tracker needs 5.13 or later";
-        assert_eq!(too_old("5.10.0-28-amd64").as_deref(), Some(said));
-        assert_eq!([too_old("5.14.0-427.el9"), too_old("6.1.0"), too_old("?")], [None, None, None]);
+        let oldest = if cfg!(target_arch = "aarch64") { "5.18" } else { "5.13" };
+        let said = format!("kernel 5.10: the kernel tracker needs {oldest} or later");
+        assert_eq!(too_old("5.10.0-28-amd64"), Some(said));
+        assert_eq!(
+            [too_old(&format!("{oldest}.0-427.el9")), too_old("6.1.0"), too_old("?")],
+            [None, None, None]
+        );
     }
 }

@@ -16,6 +16,7 @@ mod syscall;
 use std::fs;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use aya::maps::{Array, Map, MapData, PerCpuArray, RingBuf};
 use aya_obj::generated::bpf_attach_type;
@@ -42,6 +43,10 @@ const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/inf
 /// A snapshot pass marks at least one task or is the last; a tree deeper than this grows faster than
 /// it can be read.
 const MAX_PASSES: usize = 64;
+
+/// From the point of no return to the tracepoint, if no disk is slow.
+const EXEC_TAKES: Duration = Duration::from_millis(10);
+const LATE_EXEC_LOOKS: usize = 3;
 
 type Tracepoint = (&'static str, &'static str);
 
@@ -125,6 +130,8 @@ pub(crate) struct Tracker {
     control: Array<MapData, [u32; 6]>,
     page_bytes: u64,
     kernel: KernelTells,
+    /// As of the moment from which no exec is told any more.
+    late_execs: Option<u64>,
     /// Or why it can't be told what runs.
     on_cpus: Result<OnCpus, String>,
     log: KernelLog,
@@ -186,6 +193,7 @@ impl Tracker {
             control,
             page_bytes,
             kernel,
+            late_execs: None,
             on_cpus,
             log,
         };
@@ -237,6 +245,25 @@ impl Tracker {
             }
         }
         Err(EbpfError::NeverSettled)
+    }
+
+    /// Where the kernel skipped an exec, the living may have execs of which nobody told; those of the ended are counted
+    /// at their end.
+    fn find_late_execs(&mut self) -> Result<(), EbpfError> {
+        if self.missed_runs().is_none_or(|missed| missed.execs == 0) {
+            return Ok(());
+        }
+        for _ in 0..LATE_EXEC_LOOKS {
+            let before = self.totals().map(|t| t.late_execs);
+            self.set_mode(mode::EXECS)?;
+            self.iterate(|_| {})?;
+            if self.totals().map(|t| t.late_execs) == before {
+                break;
+            }
+            // One that was on its way is told by now, and taken out again.
+            std::thread::sleep(EXEC_TAKES);
+        }
+        self.set_mode(mode::TRACK)
     }
 
     /// Tells of every member that lives, whatever records were lost.
@@ -324,7 +351,9 @@ impl Tracker {
                 *total = total.wrapping_add(*part);
             }
         }
-        Some(bytemuck::cast(sum))
+        let mut totals: Totals = bytemuck::cast(sum);
+        totals.late_execs = self.late_execs.unwrap_or(totals.late_execs);
+        Some(totals)
     }
 
     /// Runs that the kernel skipped so far; `None` where it does not tell.
@@ -335,9 +364,13 @@ impl Tracker {
         })
     }
 
-    /// No process enters the set any more; deaths are still told.
-    pub(crate) fn detach_births(&mut self) {
+    /// No process enters the set any more, and no exec counts; deaths are still told.
+    pub(crate) fn detach_births(&mut self) -> Result<(), EbpfError> {
+        // As long as execs are told, as each later one would look like one that was skipped.
+        let looked = self.find_late_execs();
         self.detach(&BIRTHS);
+        self.late_execs = self.totals().map(|t| t.late_execs);
+        looked
     }
 
     /// No further event; what is in the ring stays there to be drained.
@@ -441,16 +474,17 @@ fn read_btf() -> Result<Told, EbpfError> {
 /// process whose birth is seen the end is seen too.
 fn tracepoints(kernel: KernelTells, hooks: Hooks) -> impl Iterator<Item = Tracepoint> {
     let unused = if hooks.fork == ForkHook::WakeupNew { FORK } else { WAKEUP_NEW };
-    let again = |tracepoint| hooks.twice.then_some(tracepoint);
+    let more = |times, tracepoint| std::iter::repeat_n(tracepoint, if hooks.spares { times } else { 0 });
     let oom = kernel.oom.then_some(OOM);
-    let all = oom.into_iter().chain(DEATHS).chain(again(EXIT)).chain(again(EXEC)).chain(BIRTHS);
+    // Of an exec nobody else tells what it was; an end is told by the last switch too.
+    let all = oom.into_iter().chain(DEATHS).chain(more(1, EXIT)).chain(more(3, EXEC)).chain(BIRTHS);
     all.filter(move |tracepoint| *tracepoint != unused)
 }
 
 /// Those of any kernel.
 #[cfg(test)]
 fn every_tracepoint() -> impl Iterator<Item = Tracepoint> {
-    let hooks = [ForkHook::ProcessFork, ForkHook::WakeupNew].map(|fork| Hooks { fork, twice: true });
+    let hooks = [ForkHook::ProcessFork, ForkHook::WakeupNew].map(|fork| Hooks { fork, spares: true });
     hooks.into_iter().flat_map(|hooks| tracepoints(KernelTells { oom: true, late_execs: true }, hooks))
 }
 

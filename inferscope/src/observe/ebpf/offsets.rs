@@ -15,6 +15,11 @@ pub(crate) enum OffsetError {
     Missing { of: &'static str, field: &'static str },
     #[error("this kernel's task_struct does not keep {0} side by side")]
     Apart(&'static str),
+    /// Older than its mending (6.12, and what took it over), with PREEMPT_RT.
+    #[error(
+        "this kernel (PREEMPT_RT) may sleep for the lock of the tracker's ring where it must not; 6.12 and later do not"
+    )]
+    SleepingRing,
 }
 
 impl Resolved {
@@ -37,6 +42,9 @@ pub(crate) struct Resolved {
 
 pub(crate) fn resolve(btf: &Btf<'_>) -> Result<Resolved, OffsetError> {
     let holder = |of| Holder::find(btf, of);
+    if holder("bpf_ringbuf").is_ok_and(|ring| may_sleep(&ring)) {
+        return Err(OffsetError::SleepingRing);
+    }
     let (task_struct, signal_struct) = (holder("task_struct")?, holder("signal_struct")?);
     let task = |field| task_struct.offset(&[field]);
     let signal = |field| signal_struct.offset(&[field]);
@@ -130,6 +138,12 @@ fn ancestors(cgroup: &Holder<'_>) -> (u32, u32) {
     }
 }
 
+/// Whether the ring's lock is a mutex with PREEMPT_RT, which a scheduler's tracepoint must not wait for. Versions don't
+/// tell: the other kind of lock was taken over by older kernels.
+fn may_sleep(ring: &Holder<'_>) -> bool {
+    ring.offset(&["spinlock", "lock"]).is_ok()
+}
+
 /// Renamed in 5.14, when it became 32 bits wide; of its 64 before, the lower ones are read.
 fn state(task: &Holder<'_>) -> Result<u32, OffsetError> {
     task.offset(&["__state"]).or_else(|_| task.offset(&["state"]))
@@ -206,6 +220,19 @@ mod tests {
         assert_eq!(asked("cgroup", &["kn", "level", "ancestors"], ancestors), (16, 0));
         assert_eq!(asked("cgroup", &["kn", "level", "x", "ancestor_ids"], ancestors), (0, 24));
         assert_eq!(asked("cgroup", &["kn", "level"], ancestors), (0, 0));
+    }
+
+    #[test]
+    fn a_ring_whose_lock_may_sleep_is_told_from_one_whose_lock_spins() {
+        // A lock with the first member of that name: PREEMPT_RT's spinlock_t has `lock`, raw_spinlock_t `raw_lock`.
+        let sleeps = |lock: &str| {
+            let mut writer = Writer::default();
+            let of = writer.plain_struct("a_lock", &[lock]);
+            writer.struct_of("bpf_ringbuf", &[("mask", of), ("spinlock", of)]);
+            let bytes = writer.bytes();
+            may_sleep(&Holder::find(&Btf::parse(&bytes).unwrap(), "bpf_ringbuf").unwrap())
+        };
+        assert_eq!(["lock", "raw_lock", "rlock", "val"].map(sleeps), [true, false, false, false]);
     }
 
     #[test]

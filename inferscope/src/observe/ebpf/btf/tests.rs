@@ -49,10 +49,17 @@ impl Writer {
     }
 
     /// Members of 8 bytes each.
-    pub(in super::super) fn plain_struct(&mut self, name: &str, members: &[&str]) {
+    pub(in super::super) fn plain_struct(&mut self, name: &str, members: &[&str]) -> u32 {
         let at = (0_u32..).map(|i| i * 64);
         let members: Vec<_> = members.iter().zip(at).map(|(name, bits)| (*name, 0, bits, 0)).collect();
-        self.holder(kind::STRUCT, name, &members);
+        self.holder(kind::STRUCT, name, &members)
+    }
+
+    /// With members of these types, 8 bytes each.
+    pub(in super::super) fn struct_of(&mut self, name: &str, members: &[(&str, u32)]) -> u32 {
+        let at = (0_u32..).map(|i| i * 64);
+        let members: Vec<_> = members.iter().zip(at).map(|(of, bits)| (of.0, of.1, bits, 0)).collect();
+        self.holder(kind::STRUCT, name, &members)
     }
 
     pub(in super::super) fn bytes(&self) -> Vec<u8> {
