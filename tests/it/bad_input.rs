@@ -179,7 +179,8 @@ fn a_process_that_is_a_zombie_is_no_target() {
 fn a_malformed_url_is_a_usage_error() {
     for url in ["http://", "ftp://127.0.0.1", "http://127.0.0.1:99999", "http://127.0.0.1/?a=b", "8000"] {
         let (error, _) = refusal(&run(&["--endpoint", url]), USAGE);
-        assert!(error.contains(url), "{error}");
+        // A query may hold a key.
+        assert!(error.contains(url.split("?").next().unwrap_or(url)), "{error}");
     }
 }
 
