@@ -100,6 +100,8 @@ impl Build {
 /// Two clones of HEAD under different names give one hash.
 fn reproducible(workspace: &Workspace) -> Result<()> {
     let dir = workspace.target.join("dist-check");
+    // HEAD may move meanwhile.
+    let commit = captured(git_in(&workspace.root).args(["rev-parse", "HEAD"]))?;
     let mut hashes = Vec::new();
     for name in ["first", "second-with-a-longer-name"] {
         let root = dir.join(name);
@@ -110,6 +112,7 @@ fn reproducible(workspace: &Workspace) -> Result<()> {
         captured(
             Command::new("git").args(["clone", "--quiet", "--no-hardlinks"]).args([&workspace.root, &root]),
         )?;
+        captured(git_in(&root).args(["checkout", "--quiet", commit.trim()]))?;
         let build = Build { target: root.join("target"), root };
         let binary = step(&format!("building in {}", build.root.display()), || build.run())?;
         build.has_no_path(&binary)?;
@@ -120,8 +123,16 @@ fn reproducible(workspace: &Workspace) -> Result<()> {
         bail!("two builds of one commit differ; both are under {}", dir.display());
     }
     fs::remove_dir_all(&dir)?;
-    say("two builds of HEAD in different folders: one hash, and neither names a folder of this machine");
+    say(
+        "two builds of one commit in different folders: one hash, and neither names a folder of this machine",
+    );
     Ok(())
+}
+
+fn git_in(dir: &Path) -> Command {
+    let mut git = Command::new("git");
+    git.arg("-C").arg(dir);
+    git
 }
 
 fn cargo_home() -> Option<PathBuf> {
