@@ -60,12 +60,12 @@ pub(crate) fn cases(dir: &Path, endpoint: &str) -> Vec<Case> {
         ("a FIFO without a reader", "mkfifo $D/fifo1; exec \"$RUN\" \"$@\" -o $D/fifo1", &[OK, 1, USAGE][..]),
         (
             "a FIFO whose reader leaves",
-            "mkfifo $D/fifo2; head -c 1 $D/fifo2 > /dev/null & exec \"$RUN\" \"$@\" -o $D/fifo2",
+            "mkfifo $D/fifo2; head -c 1 $D/fifo2 > /dev/null & sleep 0.5; exec \"$RUN\" \"$@\" -o $D/fifo2",
             &[OK, 1],
         ),
         (
             "a FIFO with a reader",
-            "mkfifo $D/fifo3; cat $D/fifo3 > /dev/null & exec \"$RUN\" \"$@\" -o $D/fifo3",
+            "mkfifo $D/fifo3; cat $D/fifo3 > /dev/null & sleep 0.5; exec \"$RUN\" \"$@\" -o $D/fifo3",
             &[OK],
         ),
         (
