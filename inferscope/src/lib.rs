@@ -8,6 +8,7 @@
 // What is printed past `console` is neither cleaned nor survives a full disk.
 #![deny(clippy::print_stderr, clippy::print_stdout, clippy::dbg_macro)]
 
+pub mod aggregate;
 pub mod analysis;
 pub mod clean;
 pub mod cli;
@@ -16,13 +17,17 @@ pub mod console;
 pub mod demo;
 pub mod doctor;
 pub mod event;
+pub mod figures;
+pub mod hub;
 pub mod launch;
 pub mod load;
 pub mod observe;
 pub mod plan;
 pub mod privilege;
+pub mod reason;
 pub mod report;
 pub mod run;
 pub mod secrets;
 pub mod signals;
 pub mod units;
+pub mod verdict;

@@ -41,7 +41,12 @@ const EVERYTHING: &[&str] = &[
     "console",
     "signals",
     "clock",
+    "reason",
     "event",
+    "aggregate",
+    "hub",
+    "figures",
+    "verdict",
     "cli",
     "plan",
     "load",
@@ -80,6 +85,29 @@ const LAYERS: &[Layer] = &[
         may_use: &["units", "clock"],
         crates: Only(&["serde", "schemars", "inferscope_common", "hdrhistogram"]),
     },
+    Layer { module: "reason", may_use: &["units", "clock"], crates: Only(&["thiserror"]) },
+    // From the sources to one thread.
+    Layer {
+        module: "hub",
+        may_use: &["aggregate", "clock"],
+        crates: Only(&["crossbeam_channel", "tokio", "thiserror"]),
+    },
+    // Pure, and without a type of the report: what events add up to, what that means, what is to be said of it.
+    Layer {
+        module: "aggregate",
+        may_use: &["event", "units", "clock", "plan", "reason"],
+        crates: Only(&["hdrhistogram"]),
+    },
+    Layer {
+        module: "figures",
+        may_use: &["aggregate", "event", "units", "clock", "plan", "reason"],
+        crates: Only(&["hdrhistogram"]),
+    },
+    Layer {
+        module: "verdict",
+        may_use: &["figures", "aggregate", "event", "units", "clock", "plan", "reason"],
+        crates: Only(&["serde_json"]),
+    },
     // clap calls the plan's parsers of single values, so these two know each other.
     Layer { module: "cli", may_use: &["plan", "units", "clean", "secrets"], crates: AllBut(&["anyhow"]) },
     Layer {
@@ -107,7 +135,18 @@ const LAYERS: &[Layer] = &[
     // Pure: events in, model out, bytes out.
     Layer {
         module: "analysis",
-        may_use: &["event", "units", "clock", "plan", "report::model", "secrets"],
+        may_use: &[
+            "aggregate",
+            "event",
+            "figures",
+            "verdict",
+            "units",
+            "clock",
+            "plan",
+            "reason",
+            "report::model",
+            "secrets",
+        ],
         crates: AllBut(&["anyhow", "tokio", "aya", "aya_log", "reqwest", "rustix", "libc", "std::fs"]),
     },
     Layer {

@@ -6,6 +6,7 @@
 mod gpu;
 mod load;
 mod process;
+mod stream;
 
 pub use gpu::{
     CpuPackages, EnergyReading, GpmMetric, GpmWindow, GpuDevice, GpuLog, GpuProcess, GpuReading,
@@ -19,3 +20,4 @@ pub use process::{
     Birth, CgroupAccounting, Counts, CpuTime, ExitStatus, Loss, LostRecords, MissedRuns, Observation,
     ProcessEvent, ProcessEventKind, ProcessRecord, SetSample, TrackerKind,
 };
+pub use stream::{CommandEvent, DeviceEvent, Event, LoadEvent, PackageEvent, SetEvent};

@@ -1,0 +1,71 @@
+//! The events of a run: one type for all sources.
+//!
+//! A source sends them over its own channel of `hub`, each stamped in CLOCK_MONOTONIC where it happened. The order of two
+//! sources' events is that of their stamps, not that of their arrival.
+
+use crate::clock::Mono;
+
+use super::{
+    Calibration, ClientLog, EnergyReading, ExitStatus, GpuReading, Loaded, PhaseLog, RequestLog, SetSample,
+};
+
+/// What one source has to tell.
+#[derive(Debug, Clone)]
+pub enum Event {
+    Load(LoadEvent),
+    Set(SetEvent),
+    Device(DeviceEvent),
+    Package(PackageEvent),
+    Command(CommandEvent),
+}
+
+/// From the thread that sends the load. One event a request, with its chunks moved inside: nothing is sent a token.
+#[derive(Debug, Clone)]
+pub enum LoadEvent {
+    /// Synthetic prompts are made to a length that the server counted.
+    Calibrated(Calibration),
+    /// A request is about to be sent.
+    Sent { t: Mono, warmup: bool },
+    /// A request has ended; `loaded` as far as it is known by then.
+    Request { log: Box<RequestLog>, loaded: Loaded },
+    /// A phase has ended, after all of its requests.
+    Phase(Box<PhaseLog>),
+    /// The load is over; requests that were sent again.
+    Ended { client: Box<ClientLog>, resent: u64 },
+}
+
+/// From the observing thread.
+#[derive(Debug, Clone)]
+pub enum SetEvent {
+    Sample(SetSample),
+}
+
+/// From the thread that asks NVML; `device` counts the watched devices.
+#[derive(Debug, Clone)]
+pub enum DeviceEvent {
+    Reading { device: usize, reading: GpuReading },
+}
+
+/// From the energy counters of the CPU packages (RAPL).
+#[derive(Debug, Clone)]
+pub enum PackageEvent {
+    /// Millijoules of all packages since the first reading.
+    Reading(EnergyReading),
+}
+
+/// From the life of `exec`'s command.
+#[derive(Debug, Clone)]
+pub enum CommandEvent {
+    /// It was let run.
+    Started {
+        t: Mono,
+    },
+    /// Its server answered.
+    Ready {
+        t: Mono,
+    },
+    Exited {
+        t: Mono,
+        status: ExitStatus,
+    },
+}
