@@ -1,7 +1,7 @@
 //! What the events of a run add up to, while it runs.
 //!
 //! Owns the bounded state that events are applied to, one aggregate a concern. Never reads a clock, a file or a socket, never
-//! judges, and never names a type of the report: parts hold [`Mono`](crate::clock::Mono), `Nanos`, counts and `f64`. Driven by
+//! judges, and never names a type of the report: parts hold [`Mono`], `Nanos`, counts and `f64`. Driven by
 //! `hub`'s collector; what comes out is joined across sources by `figures`.
 
 use crate::clock::Mono;
