@@ -1,6 +1,6 @@
 //! A fork storm to be observed, and its truth.
 //!
-//! Owns the `forkstorm` process (see its own file) and its cgroup's lower directory. Called by `it/storm.rs`.
+//! Owns the `forkstorm` process (see its own file) and its cgroup's lower directory. Called by `it/processes/storm.rs`.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

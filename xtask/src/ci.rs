@@ -1,4 +1,4 @@
-//! `cargo xtask test` and `cargo xtask ci`: every check, the same by hand and in CI.
+//! `cargo xtask ci`: every check, the same by hand and in CI.
 //!
 //! Owns the list of checks and their order, the cheap ones first. Never repairs what a check finds. Called by
 //! `main.rs`; `.ci/run` calls `cargo xtask ci`.
@@ -7,15 +7,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::engine::ENGINE_VAR;
-use crate::peers::PEERS_VAR;
 use crate::steps::{say, seconds, visibly};
 use crate::workspace::Workspace;
-use crate::{audit, layers, schema, setup, vm};
+use crate::{audit, layers, schema, setup, test_run, vm};
 
 /// Everything that is built for the host. The kernel program has another target and is built by the library's
 /// build script.
-const HOST_PACKAGES: [&str; 3] = ["--workspace", "--exclude", "inferscope-ebpf"];
+pub(crate) const HOST_PACKAGES: [&str; 3] = ["--workspace", "--exclude", "inferscope-ebpf"];
 
 type Check = fn(&Workspace) -> Result<()>;
 
@@ -26,7 +24,7 @@ const CHECKS: [(&str, Check); 9] = [
     ("setup", |workspace| setup::with_engine(workspace).and(setup::peers_of_tests(workspace)).map(drop)),
     ("clippy", clippy),
     ("docs", docs),
-    ("test", |workspace| test(workspace, &[])),
+    ("test", |workspace| test_run::run(workspace, &[])),
     ("vm", vm::gate),
     ("schema", |workspace| schema::run(workspace, true)),
 ];
@@ -55,29 +53,6 @@ pub(crate) fn ci(workspace: &Workspace) -> Result<()> {
     }
     say(format_args!("{:<20}{:>9}", "total", seconds(took.iter().map(|(_, duration)| *duration).sum())));
     failed.map_or(Ok(()), Err)
-}
-
-/// Unit tests, doc tests, kernel and engine tests; `args` go to `cargo test`.
-pub(crate) fn test(workspace: &Workspace, args: &[String]) -> Result<()> {
-    let engine = setup::with_engine(workspace)?;
-    let peers = setup::peers_of_tests(workspace)?;
-    // The integration tests run the binary and load the stand-in for a driver, which lie in other packages than theirs, and
-    // take those of their own profile.
-    let release = args.iter().take_while(|arg| *arg != "--").find(|arg| *arg == "--release" || *arg == "-r");
-    visibly(
-        workspace
-            .cargo()
-            .args(["build", "--package", "inferscope", "--package", "inferscope-nvml-standin"])
-            .args(release),
-    )?;
-    let mut command = workspace.cargo();
-    command.arg("test").args(HOST_PACKAGES).args(args).env(ENGINE_VAR, &engine.json);
-    // It was set up just now, so a test that does not find it has a fault.
-    command.env("INFERSCOPE_REQUIRE_ENGINE", "1").env(PEERS_VAR, &peers.json);
-    if peers.missing.is_empty() {
-        command.env("INFERSCOPE_REQUIRE_PEERS", "1");
-    }
-    visibly(&mut command)
 }
 
 fn fmt(workspace: &Workspace) -> Result<()> {

@@ -18,8 +18,10 @@ mod peers;
 mod schema;
 mod setup;
 mod steps;
+mod test_run;
 #[expect(dead_code, reason = "inferscope/build.rs includes it too and uses what is dead here")]
 mod toolchain;
+mod tools;
 mod vm;
 mod workspace;
 
@@ -55,8 +57,11 @@ enum Task {
         engine: demo::Kind,
     },
     /// Set up and run every test, those on the kernel and on the real engine included
+    ///
+    /// `--test NAME` takes one of the integration binaries (client, gpu, processes, report) or a module of one, such as
+    /// token_timing; a word takes the tests whose name holds it.
     Test {
-        /// Passed on to `cargo test`
+        /// `--test NAME`; anything else is passed on to `cargo nextest run`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
@@ -108,7 +113,7 @@ fn run(task: Task) -> Result<()> {
     match task {
         Task::Setup { engine, peers } => setup::run(&workspace, engine, peers),
         Task::Demo { engine } => demo::run(&workspace, engine),
-        Task::Test { args } => ci::test(&workspace, &args),
+        Task::Test { args } => test_run::run(&workspace, &args),
         Task::Bench { bench } => bench::run(&workspace, bench),
         Task::Ci => ci::ci(&workspace),
         Task::Dist { check } => dist::run(&workspace, check),

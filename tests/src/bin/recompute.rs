@@ -1,6 +1,6 @@
 //! `recompute REPORT.json…`: reports against a second reckoning from their own lists.
 //!
-//! Owns reading the files and telling what differs. Run by hand; `it/recompute.rs` is the same over reports of its own.
+//! Owns reading the files and telling what differs. Run by hand; `it/report/recompute.rs` is the same over reports of its own.
 
 use std::process::ExitCode;
 

@@ -3,7 +3,7 @@
 //! Owns the definitions as this package understands them (README, CONTRACT, `timing.definitions`), written anew: it shares
 //! no code with what it judges, and reads nothing but the JSON document. Every number of the report is either recomputed
 //! here, or named with the reason why the lists don't tell it; a number that is neither is a finding of its own.
-//! Called by `it/recompute.rs`.
+//! Called by `it/report/recompute.rs`.
 
 mod book;
 mod dist;

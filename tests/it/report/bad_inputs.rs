@@ -9,17 +9,11 @@
     reason = "a test fails by panicking, and clippy does not see helpers as tests"
 )]
 
-#[path = "bad_inputs/case.rs"]
 mod case;
-#[path = "bad_inputs/environment.rs"]
 mod environment;
-#[path = "bad_inputs/flags.rs"]
 mod flags;
-#[path = "bad_inputs/output.rs"]
 mod output;
-#[path = "bad_inputs/server.rs"]
 mod server;
-#[path = "bad_inputs/target.rs"]
 mod target;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -2,7 +2,6 @@
 //!
 //! The runs are short and several at a time: what is judged is arithmetic, not the machine.
 
-#[path = "recompute/runs.rs"]
 mod runs;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -6,13 +6,9 @@
     reason = "a test fails by panicking, and clippy does not see helpers as tests"
 )]
 
-#[path = "exec/endpoint.rs"]
 mod endpoint;
-#[path = "exec/killed.rs"]
 mod killed;
-#[path = "exec/signals.rs"]
 mod signals;
-#[path = "exec/started.rs"]
 mod started;
 
 use std::path::{Path, PathBuf};

@@ -2,31 +2,18 @@
 //!
 //! Each published run and each known trap of NVML is a scenario of the stand-in (`tests/nvml-standin`).
 
-#[path = "gpu/away.rs"]
 mod away;
-#[path = "gpu/cost.rs"]
 mod cost;
-#[path = "gpu/counters.rs"]
 mod counters;
-#[path = "gpu/opening.rs"]
 mod opening;
-#[path = "gpu/recorded.rs"]
 mod recorded;
-#[path = "gpu/reload.rs"]
 mod reload;
-#[path = "gpu/replayed.rs"]
 mod replayed;
-#[path = "gpu/rest.rs"]
 mod rest;
-#[path = "gpu/scenarios.rs"]
 mod scenarios;
-#[path = "gpu/split.rs"]
 mod split;
-#[path = "gpu/traps.rs"]
 mod traps;
-#[path = "gpu/verdict.rs"]
 mod verdict;
-#[path = "gpu/wave.rs"]
 mod wave;
 
 use inferscope_tests::gpu::{Ran, number};
