@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::needs;
+use crate::requirements;
 
 /// A killed process leaves its cgroup when the kernel gets to it.
 const REMOVAL_LIMIT: Duration = Duration::from_secs(5);
@@ -33,7 +33,7 @@ impl Cgroup {
     pub fn make(what: &str) -> Option<Self> {
         let made = Self::try_make();
         let missing = made.as_ref().err().map(|e| format!("a cgroup of its own ({e})"));
-        needs::met(what, missing.as_ref(), "INFERSCOPE_REQUIRE_KERNEL");
+        requirements::met(what, missing.as_ref(), "INFERSCOPE_REQUIRE_KERNEL");
         made.ok()
     }
 
@@ -101,7 +101,7 @@ impl Drop for Cgroup {
         for dir in &self.dirs {
             while let Err(e) = fs::remove_dir(dir) {
                 if e.kind() != ErrorKind::ResourceBusy || Instant::now() > deadline {
-                    needs::say(&format!("can't remove {}: {e}", dir.display()));
+                    requirements::say(&format!("can't remove {}: {e}", dir.display()));
                     break;
                 }
                 std::thread::sleep(Duration::from_millis(5));

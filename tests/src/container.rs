@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::binary::{self, Running};
-use crate::needs;
 use crate::process::{Group, children};
+use crate::requirements;
 
 /// Where the programs of this build are inside.
 pub const INSIDE: &str = "/inferscope/inferscope";
@@ -71,7 +71,7 @@ impl Runtime {
     /// When it was not, although `INFERSCOPE_REQUIRE_PEERS=1`.
     #[must_use]
     pub fn find(what: &str) -> Option<Self> {
-        needs::peer("runc", what).map(|runc| Self { runc })
+        requirements::peer("runc", what).map(|runc| Self { runc })
     }
 }
 

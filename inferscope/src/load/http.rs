@@ -3,25 +3,25 @@
 //! Owns the requests' headers and limits, and the way of an answer from the connection into the state: each
 //! read with its stamp. Decides nothing about an answer's meaning (`request` does). Called by the driver.
 //!
-//! Connections are kept alive and used again; which requests are sent twice is told in `direct` and `general`,
-//! between which `wire` chooses.
+//! Connections are kept alive and used again; which requests are sent twice is told in `h1` and `reqwest_client`,
+//! between which `transport` chooses.
 
-mod attention;
 mod channel;
+mod clock_map;
 mod conn;
-mod connects;
+mod connect_probe;
 mod decode;
-mod direct;
-mod general;
+mod h1;
 mod headers;
-mod meter;
 mod pipe;
 mod pool;
+mod read_stats;
+mod reqwest_client;
 mod socket;
-mod stamp;
-mod stamping;
+mod stall_detector;
+mod timestamping_guard;
 mod tls;
-mod wire;
+mod transport;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -35,22 +35,22 @@ use tokio::sync::watch;
 use tokio::task::coop::unconstrained;
 
 use super::budget::{self, Budget, Charge, NoRoom};
-use super::cause;
 use super::error::LoadError;
+use super::http_error;
 use super::request::{End, RequestState, Slot, Trail, Wanted};
-use super::said;
+use super::server_message;
 use crate::clock::Mono;
 use crate::event::{Asked, ClientLog, Failure, FailureKind, RequestLog};
 use crate::plan::{Endpoint, HttpPlan};
 use crate::units::Nanos;
 
 use decode::Decoder;
-use direct::{Direct, Secure};
-use general::General;
-use meter::Meter;
+use h1::{H1, Secure};
+use read_stats::ReadStats;
+use reqwest_client::ReqwestClient;
 pub(super) use tls::refused;
-pub(super) use wire::WireError;
-use wire::{Answer, Outgoing, Transport};
+pub(super) use transport::TransportError;
+use transport::{Outgoing, Transport, TransportResponse};
 
 /// Requests that were sent twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,7 +88,7 @@ pub(super) struct Http {
     timeout: Duration,
     /// Values that no message may repeat.
     secrets: Vec<String>,
-    meter: Arc<Meter>,
+    stats: Arc<ReadStats>,
 }
 
 /// A response of a plain GET.
@@ -104,7 +104,7 @@ impl Http {
     /// A client for `endpoint`. Requests carry an id made of `run_id` and their own.
     pub(super) fn new(plan: &HttpPlan, endpoint: &Endpoint, run_id: &str) -> Result<Self, LoadError> {
         let timeout = plan.timeout.to_duration();
-        let meter = Arc::new(Meter::new(Budget::of(plan.max_memory)));
+        let stats = Arc::new(ReadStats::new(Budget::of(plan.max_memory)));
         let key = plan.api_key.iter().map(|k| k.reveal().to_owned());
         let values = plan.headers.iter().flat_map(|(_, value)| {
             // `Bearer x`: the scheme is no secret, what follows is one also by itself.
@@ -113,7 +113,7 @@ impl Http {
         });
         let secrets = key.chain(values).filter(|s| s.len() >= SECRET_BYTES).collect();
         let headers = headers::of(plan)?;
-        let (transport, proxy) = transport(plan, endpoint, timeout.min(CONNECT_TIMEOUT), &meter)?;
+        let (transport, proxy) = transport(plan, endpoint, timeout.min(CONNECT_TIMEOUT), &stats)?;
         Ok(Self {
             transport,
             proxy,
@@ -122,18 +122,18 @@ impl Http {
             headers,
             timeout,
             secrets,
-            meter,
+            stats,
         })
     }
 
     /// Requests that were sent a second time, because the server ended the connection instead of answering.
     pub(super) fn resent(&self) -> Resent {
-        self.meter.resent()
+        self.stats.resent()
     }
 
     /// The proxy that requests went through.
     pub(super) fn proxy_used(&self) -> Option<&str> {
-        self.proxy.as_deref().filter(|_| self.meter.log().connections_opened > 0)
+        self.proxy.as_deref().filter(|_| self.stats.log().connections_opened > 0)
     }
 
     /// Whether any certificate was taken.
@@ -143,17 +143,17 @@ impl Http {
 
     /// The process has this much memory.
     pub(super) fn look_at_memory(&self) {
-        self.meter.budget().look();
+        self.stats.budget().look();
     }
 
     /// The loop runs, and is to run again by `due` at the latest.
     pub(super) fn turn(&self, now: Mono, due: Option<Mono>) {
-        self.meter.turn(now, due);
+        self.stats.turn(now, due);
     }
 
     /// What the client tells of itself so far.
     pub(super) fn client_log(&self) -> ClientLog {
-        self.meter.log()
+        self.stats.log()
     }
 
     /// Sends one request and reads its answer to the end, to the time limit, or until `stop` is true.
@@ -176,7 +176,7 @@ impl Http {
         let interrupted = |why: &str| Failure { kind: FailureKind::Interrupted, message: why.to_owned() };
         // Read before the reasons to give up: what has arrived counts.
         let exchange = async {
-            let charge = self.meter.budget().charge(own_bytes.saturating_add(state.room()));
+            let charge = self.stats.budget().charge(own_bytes.saturating_add(state.room()));
             let held = match charge {
                 Ok(charge) => Held { charge, own_bytes },
                 Err(e) => return End::Failed(no_room(e)),
@@ -197,7 +197,7 @@ impl Http {
         let t = Mono::now();
         let has_headers = state.has_headers();
         let mut log = state.finish(t, end);
-        log.client_stalls = self.meter.stalls_since(log.waited_from().min(log.sent));
+        log.client_stalls = self.stats.stalls_since(log.waited_from().min(log.sent));
         if let Some(failure) = &mut log.failure {
             if failure.kind == FailureKind::Timeout && failure.message.is_empty() {
                 let what = if has_headers { "no complete answer" } else { "no answer" };
@@ -239,7 +239,7 @@ impl Http {
             let stamp = answer.stamp();
             // One read may hold several pieces.
             if last.replace(stamp) != Some(stamp) {
-                self.meter.read(stamp);
+                self.stats.read(stamp);
                 state.stamped(stamp.lag.is_some());
             }
             match read(&mut decoder, stamp.t, &bytes, state) {
@@ -261,11 +261,11 @@ impl Http {
         End::Eof
     }
 
-    fn failure(&self, error: &WireError) -> Failure {
-        let mut failure = cause::failure(error);
+    fn failure(&self, error: &TransportError) -> Failure {
+        let mut failure = http_error::failure(error);
         let connecting = match error {
-            WireError::ConnectTimeout => true,
-            WireError::General(e) => e.is_connect() && e.is_timeout(),
+            TransportError::ConnectTimeout => true,
+            TransportError::Reqwest(e) => e.is_connect() && e.is_timeout(),
             _ => false,
         };
         if connecting {
@@ -323,12 +323,12 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     }
 }
 
-async fn status_failure(answer: Answer, url: &Url) -> Failure {
+async fn status_failure(answer: TransportResponse, url: &Url) -> Failure {
     let status = answer.status();
     let location = location(&answer, url);
     // A body that breaks off is as good as its beginning.
     let said = match body(answer, ERROR_BODY_BYTES).await {
-        Ok(body) => said::in_body(&body),
+        Ok(body) => server_message::in_body(&body),
         Err(_) => None,
     };
     let name = status.canonical_reason().unwrap_or("no reason given");
@@ -341,10 +341,10 @@ async fn status_failure(answer: Answer, url: &Url) -> Failure {
 }
 
 /// What undoes the answer's coding.
-fn decoder(answer: &Answer) -> Result<Option<Decoder>, Failure> {
+fn decoder(answer: &TransportResponse) -> Result<Option<Decoder>, Failure> {
     let Some(coding) = answer.headers().get(header::CONTENT_ENCODING) else { return Ok(None) };
     Decoder::of(coding.as_bytes()).map_err(|_| {
-        let coding = said::excerpt(coding.as_bytes());
+        let coding = server_message::excerpt(coding.as_bytes());
         let message = format!("the answer is encoded ({coding}), which was not asked for");
         Failure { kind: FailureKind::Malformed, message }
     })
@@ -370,7 +370,7 @@ fn read(
 }
 
 /// The first `most` bytes of the body.
-async fn body(mut answer: Answer, most: usize) -> Result<Vec<u8>, WireError> {
+async fn body(mut answer: TransportResponse, most: usize) -> Result<Vec<u8>, TransportError> {
     // A coding that is not understood is told by what the body then looks like.
     let mut decoder = decoder(&answer).ok().flatten();
     let mut body = Vec::new();
@@ -400,7 +400,7 @@ async fn body(mut answer: Answer, most: usize) -> Result<Vec<u8>, WireError> {
 }
 
 /// Where the answer to `url` redirects to; what may hold a secret (user, query) is left out.
-fn location(answer: &Answer, url: &Url) -> Option<String> {
+fn location(answer: &TransportResponse, url: &Url) -> Option<String> {
     let to = answer.headers().get(header::LOCATION)?.to_str().ok()?;
     let mut url = url.join(to).ok()?;
     url.set_query(None);
@@ -408,7 +408,7 @@ fn location(answer: &Answer, url: &Url) -> Option<String> {
     // Both fail only for URLs that can have neither.
     let _ = url.set_username("");
     let _ = url.set_password(None);
-    Some(said::one_line(url.as_str()))
+    Some(server_message::one_line(url.as_str()))
 }
 
 /// HTTP/1 is spoken directly, unless a proxy of the environment stands between, by reqwest's own rules; then which.
@@ -416,7 +416,7 @@ fn transport(
     plan: &HttpPlan,
     endpoint: &Endpoint,
     connect_timeout: Duration,
-    meter: &Arc<Meter>,
+    stats: &Arc<ReadStats>,
 ) -> Result<(Transport, Option<String>), LoadError> {
     let url = endpoint.url();
     let client = |why: String| LoadError::Client { why };
@@ -427,18 +427,18 @@ fn transport(
         tls::certificates(plan)?;
         None
     };
-    let meter = Arc::clone(meter);
+    let stats = Arc::clone(stats);
     if let Some(proxy) = proxy(endpoint) {
-        let general = General::new(plan, endpoint, tls, connect_timeout, meter)?;
-        return Ok((Transport::General(Box::new(general)), Some(proxy)));
+        let client = ReqwestClient::new(plan, endpoint, tls, connect_timeout, stats)?;
+        return Ok((Transport::Reqwest(Box::new(client)), Some(proxy)));
     }
     let address = endpoint.address().ok_or_else(|| client("the endpoint has no host and port".to_owned()))?;
     let tls = tls.map(|mut config| {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let name = ServerName::try_from(address.0.clone()).map_err(|e| client(cause::line(&e)))?;
+        let name = ServerName::try_from(address.0.clone()).map_err(|e| client(http_error::line(&e)))?;
         Ok(Secure { config: Arc::new(config), name })
     });
-    Ok((Transport::Direct(Direct::new(address, tls.transpose()?, connect_timeout, meter)), None))
+    Ok((Transport::H1(H1::new(address, tls.transpose()?, connect_timeout, stats)), None))
 }
 
 /// The proxy that requests to `endpoint` go through, without what may be a secret.
@@ -454,6 +454,6 @@ fn proxy(endpoint: &Endpoint) -> Option<String> {
 }
 
 #[cfg(test)]
-mod cost;
-#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod token_cost;

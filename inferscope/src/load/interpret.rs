@@ -18,7 +18,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use super::said;
+use super::server_message;
 use super::sse::Event;
 use crate::event::{Choice, ChunkKind, Usage};
 
@@ -81,7 +81,9 @@ pub(super) fn event<'a>(event: Event<'a>) -> Result<Held<'a>, NotUnderstood> {
     match (event.name, data) {
         (_, b"") => Ok(Held::Nothing),
         (_, b"[DONE]") => Ok(Held::Done),
-        (b"error", data) => Ok(Held::Error(said::in_body(data).unwrap_or_else(|| said::excerpt(data)))),
+        (b"error", data) => {
+            Ok(Held::Error(server_message::in_body(data).unwrap_or_else(|| server_message::excerpt(data))))
+        }
         (name, data) => match completion(data) {
             Ok(held) => Ok(held),
             // Only unnamed events are the completion; what a `ping` holds is its own affair.
@@ -99,7 +101,7 @@ pub(super) fn completion(data: &[u8]) -> Result<Held<'_>, NotUnderstood> {
     match serde_json::from_slice::<json::Object<'_>>(data) {
         Ok(object) => Ok(understand(object)),
         Err(error) => retry_lossy(data).ok_or_else(|| NotUnderstood {
-            why: format!("an event is no completion object ({error}): {}", said::excerpt(data)),
+            why: format!("an event is no completion object ({error}): {}", server_message::excerpt(data)),
             truncated: error.is_eof(),
         }),
     }
@@ -110,10 +112,13 @@ pub(super) fn completion(data: &[u8]) -> Result<Held<'_>, NotUnderstood> {
 fn list(data: &[u8]) -> Result<Held<'_>, NotUnderstood> {
     let items = serde_json::from_slice::<Vec<Value>>(data);
     let errors = items.iter().flatten().filter(|item| item.get("error").is_some());
-    match errors.filter_map(said::in_value).next() {
+    match errors.filter_map(server_message::in_value).next() {
         Some(message) => Ok(Held::Error(message)),
         None => Err(NotUnderstood {
-            why: format!("an event is no completion object (it is a list): {}", said::excerpt(data)),
+            why: format!(
+                "an event is no completion object (it is a list): {}",
+                server_message::excerpt(data)
+            ),
             truncated: items.is_err_and(|error| error.is_eof()),
         }),
     }
@@ -176,7 +181,9 @@ fn understand(mut object: json::Object<'_>) -> Held<'_> {
     let of_choice = object.choices.as_mut().and_then(|choices| choices.error.take());
     let is_error = |e: &Value| !matches!(e, Value::Null | Value::Bool(false)) && e.as_str() != Some("");
     if let Some(error) = [object.error, of_choice].into_iter().flatten().find(is_error) {
-        return Held::Error(said::in_value(&error).unwrap_or_else(|| said::one_line(&error.to_string())));
+        return Held::Error(
+            server_message::in_value(&error).unwrap_or_else(|| server_message::one_line(&error.to_string())),
+        );
     }
     let usage = object.usage.map(|u| Usage {
         prompt_tokens: u.prompt.0.filter(|n| *n > 0),
@@ -186,7 +193,7 @@ fn understand(mut object: json::Object<'_>) -> Held<'_> {
     let usage = usage.filter(|u| u.prompt_tokens.or(u.completion_tokens).is_some());
     let Some(choices) = object.choices else {
         if object.object.0.as_deref() == Some("error") || object.detail.is_some() {
-            let message = object.message.or(object.detail).as_ref().and_then(said::in_value);
+            let message = object.message.or(object.detail).as_ref().and_then(server_message::in_value);
             return Held::Error(message.unwrap_or_else(|| "the server gave no message".to_owned()));
         }
         return match usage {

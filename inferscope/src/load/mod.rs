@@ -1,6 +1,6 @@
 //! The load: requests go out, what comes back is stamped.
 //!
-//! Owns the driving of the server: which requests are sent when (`phase`, over `schedule`), what is in them (`ask`,
+//! Owns the driving of the server: which requests are sent when (`phase`, over `schedule`), what is in them (`prompt_source`,
 //! over `prompts`) and what their answers come to (`request`, over `sse` and `interpret`), and the HTTP beneath (`http`). Never
 //! observes the server's processes, computes no statistics, prints nothing. Called by `run`, which owns
 //! the runtime and the signal; a current-thread runtime is enough and disturbs least.
@@ -10,23 +10,23 @@
 //!                                                           └ sse ─▶ interpret
 //! ```
 
-mod ask;
 mod budget;
-mod cause;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
-mod gauge;
 mod http;
+mod http_error;
+mod in_flight;
 mod interpret;
 mod limit;
 mod models;
 mod phase;
+mod prompt_source;
 mod prompts;
 mod request;
-mod said;
 mod schedule;
+mod server_message;
 mod sse;
 mod timer;
 
@@ -42,7 +42,7 @@ use crate::clock::Mono;
 use crate::event::{Calibration, Chunk, ClientLog, FailureKind, Loaded, PhaseLog, RequestLog};
 use crate::plan::{LoadPlan, Shape};
 
-use phase::Place;
+use phase::PhaseContext;
 use prompts::Prompts;
 use timer::Timer;
 
@@ -131,7 +131,7 @@ impl Driver {
     /// A prompt file, CA file, header or key that can't be used, or no TLS set-up for an https endpoint.
     pub fn new(plan: &LoadPlan, run_id: &str) -> Result<Self, LoadError> {
         let http = http::Http::new(&plan.http, &plan.endpoint, run_id)?;
-        let (prompts, mut plan) = (ask::prompts(plan)?, plan.clone());
+        let (prompts, mut plan) = (prompt_source::prompts(plan)?, plan.clone());
         let lowered = within_memory(&mut plan, &prompts)?;
         Ok(Self { http, prompts, plan, lowered })
     }
@@ -175,7 +175,7 @@ impl Driver {
                 silent: failure.kind == FailureKind::Timeout,
             }
         })?;
-        let said = || said::in_body(&got.body).map(|said| self.http.scrub(&said));
+        let said = || server_message::in_body(&got.body).map(|said| self.http.scrub(&said));
         let status = got.status;
         match status {
             200..=299 => match models::parse(&got.body) {
@@ -188,7 +188,7 @@ impl Driver {
                     })
                 }
                 None => {
-                    let excerpt = self.http.scrub(&said::excerpt(&got.body));
+                    let excerpt = self.http.scrub(&server_message::excerpt(&got.body));
                     Err(LoadError::NoModelList { url: url.to_string(), excerpt })
                 }
             },
@@ -249,8 +249,8 @@ impl Driver {
                 if *stop.borrow() {
                     return Ok(());
                 }
-                let place = Place { step, repetition, shape: *shape, server, prompts };
-                let log = self.phase(place, &mut ids, &mut timer, stop.clone(), receiver).await?;
+                let context = PhaseContext { step, repetition, shape: *shape, server, prompts };
+                let log = self.phase(context, &mut ids, &mut timer, stop.clone(), receiver).await?;
                 go_on = receiver.phase(log);
             }
             if go_on.is_break() {

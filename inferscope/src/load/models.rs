@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use super::error::{self, LoadError};
-use super::said;
+use super::server_message;
 
 /// A served model: its id first, then the other names that it answers to.
 type Names = Vec<String>;
@@ -40,7 +40,7 @@ fn names(item: &Value) -> Option<Names> {
     };
     let aliases =
         item.get("aliases").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
-    Some(std::iter::once(own?).chain(aliases).map(said::one_line).collect())
+    Some(std::iter::once(own?).chain(aliases).map(server_message::one_line).collect())
 }
 
 /// The model to ask for: `asked`, or the only one. An empty list tells nothing: then it is `asked`, or none. Many servers

@@ -1,7 +1,7 @@
 //! One phase of a load: the loop that sends and reads.
 //!
 //! Owns the requests under way, the timer and the count over time. When what is due is the schedule's to say, what is
-//! in it `ask`'s, and what comes of it `http`'s. Called by the driver.
+//! in it `prompt_source`'s, and what comes of it `http`'s. Called by the driver.
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -12,7 +12,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
 
 use super::error::LoadError;
-use super::gauge::UnderWay;
+use super::in_flight::InFlightLog;
 use super::prompts::Prompts;
 use super::request::Slot;
 use super::schedule::{Next, Phase, Schedule, Turn};
@@ -32,7 +32,7 @@ const MOST_LAG_NS: u64 = 60_000_000_000;
 
 /// Which phase it is.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place<'a> {
+pub(super) struct PhaseContext<'a> {
     pub(super) step: usize,
     pub(super) repetition: u32,
     pub(super) shape: Shape,
@@ -44,7 +44,7 @@ impl Driver {
     /// Sends one phase; `ids` counts over all of them.
     pub(super) async fn phase(
         &self,
-        place: Place<'_>,
+        context: PhaseContext<'_>,
         ids: &mut u64,
         timer: &mut Timer,
         mut stop: watch::Receiver<bool>,
@@ -52,8 +52,8 @@ impl Driver {
     ) -> Result<PhaseLog, LoadError> {
         let started = Mono::now();
         let cpu_before = thread_cpu();
-        let mut schedule = Schedule::new(self.plan_of(place));
-        let mut gauge = UnderWay::new(started);
+        let mut schedule = Schedule::new(self.plan_of(context));
+        let mut gauge = InFlightLog::new(started);
         let mut lag = Histogram::new_with_bounds(1, MOST_LAG_NS, 3).expect("these are bounds that it takes");
         let mut under_way = FuturesUnordered::new();
         let (mut last_sent, mut last_byte) = (started, started);
@@ -80,7 +80,7 @@ impl Driver {
                             last_sent = now;
                         }
                         receiver.sent(turn.warmup);
-                        under_way.push(self.one(turn, *ids, place, stop.clone()));
+                        under_way.push(self.one(turn, *ids, context, stop.clone()));
                         gauge.set(now, in_number(under_way.len()), schedule.loaded());
                         *ids += 1;
                     }
@@ -131,30 +131,30 @@ impl Driver {
         let (loaded, ended) = (schedule.loaded(), Mono::now());
         self.http.turn(ended, None);
         Ok(PhaseLog {
-            step: place.step,
-            repetition: place.repetition,
+            step: context.step,
+            repetition: context.repetition,
             started,
             measured_from: schedule.measured_from(),
             sent_all: last_sent,
             loaded_to: loaded.to,
             timed: schedule.timed(),
             offered_over: schedule.offered_over(),
-            prompts: place.prompts.len(),
+            prompts: context.prompts.len(),
             last_byte,
             ended,
             measured_sent: schedule.sent(),
             in_flight: gauge.finish(last_byte.max(loaded.to.unwrap_or(last_byte)), loaded),
             thread_cpu: thread_cpu().saturating_sub(cpu_before),
             timer_lag: lag,
-            prompts_again: place.prompts.again(schedule.sent() + schedule.warmed()),
+            prompts_again: context.prompts.again(schedule.sent() + schedule.warmed()),
         })
     }
 
-    fn plan_of(&self, place: Place<'_>) -> Phase {
+    fn plan_of(&self, context: PhaseContext<'_>) -> Phase {
         let plan = &self.plan;
         let mut offsets = Vec::new();
-        let shape = match place.shape {
-            Shape::Trace => match place.prompts.timed() {
+        let shape = match context.shape {
+            Shape::Trace => match context.prompts.timed() {
                 Some(times) => {
                     offsets = times;
                     Shape::Trace
@@ -164,7 +164,7 @@ impl Driver {
             shape => shape,
         };
         // Each prompt of a file once, where nobody says when to end.
-        let each_once = || plan.duration.is_none().then(|| place.prompts.len().unwrap_or(1));
+        let each_once = || plan.duration.is_none().then(|| context.prompts.len().unwrap_or(1));
         Phase {
             shape,
             warmup: plan.warmup,
@@ -173,7 +173,7 @@ impl Driver {
             ramp_up: plan.ramp_up,
             max_in_flight: plan.max_in_flight,
             // Other arrivals in each step and repetition, or there would be nothing to repeat.
-            seed: stream(plan.load_seed, [place.step as u64, place.repetition.into()]),
+            seed: stream(plan.load_seed, [context.step as u64, context.repetition.into()]),
             offsets,
         }
     }
@@ -182,17 +182,17 @@ impl Driver {
         &self,
         turn: Turn,
         id: u64,
-        place: Place<'_>,
+        context: PhaseContext<'_>,
         mut stop: watch::Receiver<bool>,
     ) -> RequestLog {
-        let prompt = place.prompts.get(place.number(turn, id));
-        let (body, asked) = self.ask(&prompt, self.plan.max_tokens, place.server);
+        let prompt = context.prompts.get(context.number(turn, id));
+        let (body, asked) = self.ask(&prompt, self.plan.max_tokens, context.server);
         let slot = Slot { id, warmup: turn.warmup, scheduled: turn.scheduled };
         self.http.exchange(&self.completions(), body, slot, asked, &mut stop).await
     }
 }
 
-impl Place<'_> {
+impl PhaseContext<'_> {
     /// Which prompt. A file's are the same in each repetition, with warm-up from its other end so that no cache has
     /// the measured ones; those that are made are never sent twice.
     fn number(&self, turn: Turn, id: u64) -> u64 {

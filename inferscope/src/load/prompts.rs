@@ -13,14 +13,14 @@ use serde_json::{Value, json};
 
 use crate::units::Nanos;
 use dataset::Dataset;
-pub(super) use fault::PromptError;
-use fault::{Fault, Place};
-use made::Key;
+pub(super) use error::PromptError;
+use error::{Fault, Location};
+use synthetic::Key;
 
 mod dataset;
-mod fault;
-mod made;
-mod words;
+mod error;
+mod synthetic;
+mod wordlist;
 
 /// Most prompts of a file.
 const MOST_PROMPTS: usize = 1 << 20;
@@ -148,8 +148,8 @@ impl Prompts {
     /// The file is not UTF-8, has no prompt, too many, or one that is too long.
     pub(super) fn lines(file: &[u8]) -> Result<Self, PromptError> {
         let mut entries = Vec::new();
-        for (place, line) in lines(file) {
-            let text = text(line).map_err(|fault| PromptError::At { place, fault })?;
+        for (location, line) in lines(file) {
+            let text = text(line).map_err(|fault| PromptError::At { location, fault })?;
             entries.push(Entry { kept: Kept::Text(text.into()), max_tokens: None, at: None });
             if entries.len() > MOST_PROMPTS {
                 return Err(PromptError::TooMany);
@@ -290,9 +290,9 @@ impl Prompts {
 }
 
 /// The lines of a file that are not blank.
-fn lines(file: &[u8]) -> impl Iterator<Item = (Place, &[u8])> {
+fn lines(file: &[u8]) -> impl Iterator<Item = (Location, &[u8])> {
     let lines = without_bom(file).split(|&b| b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    let placed = lines.enumerate().map(|(i, line)| (Place::Line(i + 1), line));
+    let placed = lines.enumerate().map(|(i, line)| (Location::Line(i + 1), line));
     placed.filter(|(_, line)| !line.trim_ascii().is_empty())
 }
 

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use serde_json::{Map, Value, json};
 
 use super::interpret::{self, Completion, Held, TokenCount};
-use super::said;
+use super::server_message;
 use super::sse::{Event, LIMIT_BYTES, SseParser};
 use crate::clock::Mono;
 use crate::event::{Asked, Chunk, ChunkKind, Failure, FailureKind, RequestLog, Usage};
@@ -143,7 +143,7 @@ pub(super) struct RequestState {
     body: Body,
     last_read: Option<Mono>,
     kernel_stamps: bool,
-    answer: Answer,
+    delivered: Delivered,
 }
 
 /// What the body turned out to be, by its first byte that is not blank.
@@ -158,7 +158,7 @@ enum Body {
 }
 
 #[derive(Debug, Default)]
-struct Answer {
+struct Delivered {
     chunks: Vec<Chunk>,
     usage: Option<Usage>,
     usage_of: UsageOf,
@@ -219,7 +219,7 @@ enum UsageOf {
     #[default]
     Nothing,
     /// No choice: it is the whole answer's.
-    Answer,
+    Whole,
     /// A choice, and no usage before it.
     FirstChunk,
     /// A choice, as others before it.
@@ -248,7 +248,7 @@ impl RequestState {
             body: Body::Unknown { lead: Vec::new() },
             last_read: None,
             kernel_stamps: true,
-            answer: Answer { chunks, limit: Limit::of(asked), ..Answer::default() },
+            delivered: Delivered { chunks, limit: Limit::of(asked), ..Delivered::default() },
         }
     }
 
@@ -274,11 +274,11 @@ impl RequestState {
 
     /// Bytes of a 2xx response's body, read at `t`. Every event that they complete has that stamp.
     pub(super) fn read(&mut self, t: Mono, bytes: &[u8]) -> Wanted {
-        if self.answer.wanted() == Wanted::More && !bytes.is_empty() {
+        if self.delivered.wanted() == Wanted::More && !bytes.is_empty() {
             self.last_read = Some(t);
             self.take(t, bytes);
         }
-        self.answer.wanted()
+        self.delivered.wanted()
     }
 
     fn take(&mut self, t: Mono, bytes: &[u8]) {
@@ -296,15 +296,15 @@ impl RequestState {
         if let Body::Document(document) = &mut self.body {
             if document.len() + bytes.len() > LIMIT_BYTES {
                 let message = format!("the answer is one document of more than {LIMIT_BYTES} bytes");
-                self.answer.fail(FailureKind::Malformed, message);
+                self.delivered.fail(FailureKind::Malformed, message);
             } else {
                 document.extend_from_slice(bytes);
             }
             return;
         }
-        let answer = &mut self.answer;
-        if let Err(error) = self.parser.feed(bytes, |event| answer.event(t, event, false)) {
-            answer.fail(FailureKind::Malformed, error.to_string());
+        let delivered = &mut self.delivered;
+        if let Err(error) = self.parser.feed(bytes, |event| delivered.event(t, event, false)) {
+            delivered.fail(FailureKind::Malformed, error.to_string());
         }
     }
 
@@ -315,38 +315,40 @@ impl RequestState {
             Body::Stream { head } => head.capacity(),
             Body::Document(document) => document.capacity(),
         };
-        let chunks = self.answer.chunks.capacity() * size_of::<Chunk>();
+        let chunks = self.delivered.chunks.capacity() * size_of::<Chunk>();
         (body + chunks + self.parser.room()) as u64
     }
 
     /// The reading ended at `t`.
     pub(super) fn finish(mut self, t: Mono, end: End) -> RequestLog {
-        if self.answer.wanted() == Wanted::More {
+        if self.delivered.wanted() == Wanted::More {
             match end {
                 // A server that lets the connection drop after the last token has said everything.
-                End::Failed(f) if f.kind == FailureKind::Disconnect && self.answer.is_finished() => {}
-                End::Failed(failure) => self.answer.failure = Some(failure),
+                End::Failed(f) if f.kind == FailureKind::Disconnect && self.delivered.is_finished() => {}
+                End::Failed(failure) => self.delivered.failure = Some(failure),
                 End::Eof => self.at_end(t),
             }
         }
-        let answer = &mut self.answer;
-        if answer.failure.is_none() && !answer.chunks.iter().any(|c| c.kind.has_tokens()) {
-            let why = answer.finish_reason.as_deref().unwrap_or("none");
-            let message =
-                format!("the answer held no generated token (finish_reason: {})", said::one_line(why));
-            answer.fail(FailureKind::Empty, message);
+        let delivered = &mut self.delivered;
+        if delivered.failure.is_none() && !delivered.chunks.iter().any(|c| c.kind.has_tokens()) {
+            let why = delivered.finish_reason.as_deref().unwrap_or("none");
+            let message = format!(
+                "the answer held no generated token (finish_reason: {})",
+                server_message::one_line(why)
+            );
+            delivered.fail(FailureKind::Empty, message);
         }
-        let done = match answer.failure {
-            None => answer.done.or(self.last_read).unwrap_or(t),
+        let done = match delivered.failure {
+            None => delivered.done.or(self.last_read).unwrap_or(t),
             Some(_) => t,
         };
-        let mut chunks = std::mem::take(&mut answer.chunks);
+        let mut chunks = std::mem::take(&mut delivered.chunks);
         if chunks.capacity() / 2 > chunks.len() {
             chunks.shrink_to_fit();
         }
         // Where each chunk tells a count, of several choices it is either that choice's or all of them's.
-        let ambiguous = answer.choices.count_ones() > 1 && answer.usage_of == UsageOf::EachChunk;
-        let usage = answer.usage.map(|usage| Usage {
+        let ambiguous = delivered.choices.count_ones() > 1 && delivered.usage_of == UsageOf::EachChunk;
+        let usage = delivered.usage.map(|usage| Usage {
             completion_tokens: usage.completion_tokens.filter(|_| !ambiguous),
             reasoning_tokens: usage.reasoning_tokens.filter(|_| !ambiguous),
             ..usage
@@ -367,44 +369,44 @@ impl RequestState {
             kernel_stamps: self.kernel_stamps,
             asked: self.asked,
             usage,
-            stops: self.answer.stopped.count_ones(),
-            finish_reason: self.answer.finish_reason,
-            served_model: self.answer.served_model,
-            failure: self.answer.failure,
+            stops: self.delivered.stopped.count_ones(),
+            finish_reason: self.delivered.finish_reason,
+            served_model: self.delivered.served_model,
+            failure: self.delivered.failure,
         }
     }
 
     /// The body ended where more was wanted.
     fn at_end(&mut self, t: Mono) {
-        let answer = &mut self.answer;
+        let delivered = &mut self.delivered;
         let t = self.last_read.unwrap_or(t);
         if self.last_read.is_none() {
-            return answer.fail(FailureKind::Empty, "the answer has no body".to_owned());
+            return delivered.fail(FailureKind::Empty, "the answer has no body".to_owned());
         }
         if let Body::Document(document) = &self.body {
-            return answer.document(document);
+            return delivered.document(document);
         }
-        if let Err(error) = self.parser.finish(|event| answer.event(t, event, true)) {
-            return answer.fail(FailureKind::Malformed, error.to_string());
+        if let Err(error) = self.parser.finish(|event| delivered.event(t, event, true)) {
+            return delivered.fail(FailureKind::Malformed, error.to_string());
         }
-        if answer.wanted() != Wanted::More || answer.is_finished() {
+        if delivered.wanted() != Wanted::More || delivered.is_finished() {
             return;
         }
-        let (kind, message) = if answer.any_event {
+        let (kind, message) = if delivered.any_event {
             (FailureKind::Disconnect, "the stream ended without a finish_reason or [DONE]".to_owned())
         } else {
             let head = if let Body::Stream { head } = &self.body {
-                said::excerpt(head)
+                server_message::excerpt(head)
             } else {
                 "blanks".to_owned()
             };
             (FailureKind::Malformed, format!("the answer is no event stream: {head}"))
         };
-        answer.fail(kind, message);
+        delivered.fail(kind, message);
     }
 }
 
-impl Answer {
+impl Delivered {
     fn wanted(&self) -> Wanted {
         match (&self.failure, self.done) {
             (Some(_), _) => Wanted::Failed,
@@ -461,16 +463,16 @@ impl Answer {
         if chunk.usage.is_some() {
             self.usage = chunk.usage;
             self.usage_of = match (chunk.choices, self.usage_of) {
-                (0, _) => UsageOf::Answer,
+                (0, _) => UsageOf::Whole,
                 (_, UsageOf::Nothing) => UsageOf::FirstChunk,
                 _ => UsageOf::EachChunk,
             };
         }
         if self.served_model.is_none() {
-            self.served_model = chunk.model.map(|m| said::one_line(&m)).filter(|m| !m.is_empty());
+            self.served_model = chunk.model.map(|m| server_message::one_line(&m)).filter(|m| !m.is_empty());
         }
         if self.finish_reason.is_none() {
-            self.finish_reason = chunk.finish_reason.map(|r| said::one_line(&r));
+            self.finish_reason = chunk.finish_reason.map(|r| server_message::one_line(&r));
         }
     }
 
@@ -485,16 +487,16 @@ impl Answer {
                 self.note(chunk);
                 "the server answered with one JSON document instead of a stream".to_owned()
             }
-            Ok(Held::Done | Held::Nothing) => match said::in_body(document) {
+            Ok(Held::Done | Held::Nothing) => match server_message::in_body(document) {
                 // `{"detail": …}` and the like with a 200.
                 Some(message) => return self.fail(FailureKind::ServerError, message),
-                None => format!("the answer is no completion: {}", said::excerpt(document)),
+                None => format!("the answer is no completion: {}", server_message::excerpt(document)),
             },
             Err(e) if e.truncated => {
                 return self
                     .fail(FailureKind::Disconnect, "the answer, a JSON document, was cut off".to_owned());
             }
-            Err(_) => format!("the answer is no event stream: {}", said::excerpt(document)),
+            Err(_) => format!("the answer is no event stream: {}", server_message::excerpt(document)),
         };
         self.fail(FailureKind::Malformed, message);
     }

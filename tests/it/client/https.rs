@@ -13,7 +13,7 @@ use std::thread;
 
 use inferscope_tests::binary;
 use inferscope_tests::emitter::{Emitter, by_id};
-use inferscope_tests::needs::say;
+use inferscope_tests::requirements::say;
 use serde_json::Value;
 
 /// Half of the stamps are nearer to the truth than this on any machine: one that is put aside between its clock and its

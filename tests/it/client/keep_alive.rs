@@ -4,14 +4,14 @@
 //! acknowledged and lost.
 
 use inferscope_tests::process::Wrapped;
-use inferscope_tests::{binary, needs};
+use inferscope_tests::{binary, requirements};
 
 /// What is sent at each concurrency; `INFERSCOPE_KEEP_ALIVE_REQUESTS=500` for a closer look.
 const REQUESTS: u32 = 24;
 
 #[test]
 fn no_request_to_the_real_engine_fails_by_its_keep_alive() {
-    let Some(engine) = needs::engine("a real engine that ends kept-alive connections") else { return };
+    let Some(engine) = requirements::engine("a real engine that ends kept-alive connections") else { return };
     let requests = std::env::var("INFERSCOPE_KEEP_ALIVE_REQUESTS").ok().and_then(|n| n.parse().ok());
     let requests: u32 = requests.unwrap_or(REQUESTS);
     let [server, model] = [&engine.server, &engine.model].map(|path| path.to_str().unwrap());
@@ -23,7 +23,7 @@ fn no_request_to_the_real_engine_fails_by_its_keep_alive() {
         args.extend(["--requests", &requests, "--concurrency", concurrency, "--max-tokens", "2"]);
         let report = binary::run(&args).report();
         let load = &report["load"];
-        needs::say(&format!(
+        requirements::say(&format!(
             "llama.cpp at concurrency {concurrency}: {} ok, {} failed, {} sent again, {} connections",
             load["requests_ok"], load["requests_failed"], load["requests_resent"], load["connections_opened"]
         ));

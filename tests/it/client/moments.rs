@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use inferscope_tests::binary::{self, Running};
 use inferscope_tests::process::{Group, signal};
 use inferscope_tests::timed_server::{Answer, TimedServer};
-use inferscope_tests::{needs, script};
+use inferscope_tests::{requirements, script};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -166,7 +166,7 @@ impl Moment {
 
 #[test]
 fn a_signal_at_any_moment_ends_with_the_report_and_leaves_nothing() {
-    if !needs::kernel("signals at any moment") {
+    if !requirements::kernel("signals at any moment") {
         return;
     }
     let moments = std::env::var("INFERSCOPE_MOMENTS").ok().map_or(MOMENTS, |count| count.parse().unwrap());
@@ -201,7 +201,7 @@ fn a_signal_at_any_moment_ends_with_the_report_and_leaves_nothing() {
     let reports = *reports.lock().unwrap();
     assert!(reports >= moments / 8, "{reports} of {moments} had a report");
     let rest = moments - reports;
-    needs::say(&format!(
+    requirements::say(&format!(
         "moments: {reports} with a report, {rest} with nothing measured, {:?}",
         started.elapsed()
     ));

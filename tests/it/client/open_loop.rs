@@ -13,7 +13,7 @@ use std::sync::{Mutex, PoisonError};
 
 use inferscope_tests::binary;
 use inferscope_tests::emitter::{Emitter, Served, by_id};
-use inferscope_tests::needs::say;
+use inferscope_tests::requirements::say;
 use serde_json::Value;
 
 /// 4 at once, each 200 ms (50 ms and 15 gaps of 10 ms): 20 requests a second.

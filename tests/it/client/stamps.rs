@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use inferscope_tests::binary;
 use inferscope_tests::emitter::Emitter;
-use inferscope_tests::needs::say;
+use inferscope_tests::requirements::say;
 use inferscope_tests::stamps::{Stamps, compare, quantile, truth};
 
 /// Stamps are of CLOCK_REALTIME, converted by reading both clocks.

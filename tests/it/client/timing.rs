@@ -10,7 +10,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use inferscope_tests::binary;
-use inferscope_tests::needs::say;
+use inferscope_tests::requirements::say;
 use inferscope_tests::script::{self, MODEL, Step, What, after_ms, content, ending, reasoning};
 use inferscope_tests::stats::Errors;
 use inferscope_tests::timed_server::{Answer, Exchange, TimedServer};

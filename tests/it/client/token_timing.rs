@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use inferscope_tests::binary;
 use inferscope_tests::emitter::{Emitter, Served, by_id};
-use inferscope_tests::needs::say;
+use inferscope_tests::requirements::say;
 use serde_json::Value;
 
 /// What the issue asks for.

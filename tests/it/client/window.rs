@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 
 use inferscope_tests::binary;
 use inferscope_tests::emitter::{Emitter, Served};
-use inferscope_tests::needs::say;
+use inferscope_tests::requirements::say;
 use serde_json::Value;
 
 /// 100 ms, then 15 gaps of 50 ms.

@@ -1,7 +1,7 @@
 //! What polling costs at the price that an H200's driver takes for each call, and that nothing is lost by asking seldom.
 
 use inferscope_tests::gpu::{LOAD, Scene, area_mj, number};
-use inferscope_tests::needs::say;
+use inferscope_tests::requirements::say;
 use inferscope_tests::script::steady;
 use inferscope_tests::timed_server::Answer;
 use serde_json::{Value, json};

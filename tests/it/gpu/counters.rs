@@ -1,7 +1,7 @@
 //! The device's own counters (GPM): what is read of them, and where they are refused.
 
 use inferscope_tests::gpu::{LOAD, Load, Scene, number};
-use inferscope_tests::needs::say;
+use inferscope_tests::requirements::say;
 use serde_json::{Value, json};
 
 use crate::recorded::{self, SMALL_ALONE};

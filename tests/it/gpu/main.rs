@@ -17,7 +17,7 @@ mod verdict;
 mod wave;
 
 use inferscope_tests::gpu::{Ran, number};
-use inferscope_tests::needs::say;
+use inferscope_tests::requirements::say;
 use serde_json::{Value, json};
 
 const GB: u64 = 1_000_000_000;

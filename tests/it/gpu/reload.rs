@@ -1,7 +1,7 @@
 //! What a reload must not do: bridge counters, keep old handles, take a neighbour along. Beside `away`, with more devices.
 
 use inferscope_tests::gpu::{Load, Ran, Scene, number};
-use inferscope_tests::needs::say;
+use inferscope_tests::requirements::say;
 use serde_json::{Value, json};
 
 use crate::{GB, check_energy, curve, device};

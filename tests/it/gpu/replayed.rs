@@ -1,7 +1,7 @@
 //! A real device's power and counter, replayed: its noise, its refresh of a tenth of a second, its steps between loads.
 
 use inferscope_tests::gpu::{Load, Ran, Scene, number};
-use inferscope_tests::needs::say;
+use inferscope_tests::requirements::say;
 use serde_json::{Value, json};
 
 use crate::{GB, device};

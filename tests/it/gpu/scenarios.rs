@@ -3,8 +3,8 @@
 use std::process::Command;
 
 use inferscope_tests::gpu::{LOAD, Scene, number};
-use inferscope_tests::needs;
 use inferscope_tests::process::Group;
+use inferscope_tests::requirements;
 use serde_json::json;
 
 use crate::{GB, check_energy, check_joules, curve, device};
@@ -79,7 +79,7 @@ fn an_h100_without_counters_that_is_busy_gets_bounds_and_no_verdict() {
 
 #[test]
 fn two_in_tensor_parallel_a_third_idle_and_a_fourth_of_others() {
-    if !needs::kernel("a device that the target does not use") {
+    if !requirements::kernel("a device that the target does not use") {
         return;
     }
     let powers = [curve(60.0, 300.0), curve(65.0, 320.0), curve(50.0, 50.0), curve(70.0, 650.0)];
@@ -150,7 +150,7 @@ fn mig_instances_are_devices_and_their_energy_is_the_whole_devices() {
 /// One process of the target's own ends in mid-run and a foreign one comes.
 #[test]
 fn processes_that_come_and_go_are_of_whom_they_are() {
-    if !needs::kernel("processes that the target does not have") {
+    if !requirements::kernel("processes that the target does not have") {
         return;
     }
     let power = curve(60.0, 300.0);

@@ -1,7 +1,7 @@
 //! Prefill's energy and decode's, and that of a sweep's steps, against what the server wrote when and the scenario's curve.
 
 use inferscope_tests::gpu::{Ran, Scene, area_mj, number};
-use inferscope_tests::needs::say;
+use inferscope_tests::requirements::say;
 use inferscope_tests::script::steady;
 use inferscope_tests::timed_server::Answer;
 use serde_json::{Value, json};

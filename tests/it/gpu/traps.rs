@@ -5,7 +5,7 @@ use std::process::Command;
 use inferscope_tests::binary;
 use inferscope_tests::clock::monotonic_ns;
 use inferscope_tests::gpu::{LOAD, Load, Scene, library, number};
-use inferscope_tests::needs::{self, say};
+use inferscope_tests::requirements::{self, say};
 use inferscope_tests::stats::Errors;
 use serde_json::{Value, json};
 
@@ -203,7 +203,7 @@ fn a_device_that_answers_nothing_is_all_null_with_reasons() {
 /// Another process's work is not told from the target's where the driver does not divide.
 #[test]
 fn a_device_that_others_compute_on_gives_no_joules() {
-    if !needs::kernel("processes that the target does not have") {
+    if !requirements::kernel("processes that the target does not have") {
         return;
     }
     let mut device = l4(&curve(10.0, 40.0));
@@ -282,7 +282,7 @@ fn without_a_driver_the_run_goes_on_and_says_why() {
 /// NVML's Python client, by NVIDIA, reads the same: both agree on the ABI.
 #[test]
 fn another_client_reads_the_same_values() {
-    let Some(python) = needs::peer("python", "a second client of the stand-in") else { return };
+    let Some(python) = requirements::peer("python", "a second client of the stand-in") else { return };
     let mut device =
         device("NVIDIA H100 80GB HBM3", 80 * GB, 5 * GB, &[(0.0, 100_000.0), (1_000.0, 300_000.0)], 700);
     device["processes"] = json!([{"pid": 1, "memory": 5 * GB, "sm": 40}, {"pid": 2, "memory": null}]);

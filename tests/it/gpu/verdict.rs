@@ -1,7 +1,7 @@
 //! What limits a run, by the counters of real runs and by made-up ones.
 
 use inferscope_tests::gpu::{LOAD, Load, Ran, Scene, number};
-use inferscope_tests::needs::say;
+use inferscope_tests::requirements::say;
 use inferscope_tests::script::steady;
 use inferscope_tests::timed_server::Answer;
 use serde_json::{Value, json};

@@ -1,7 +1,7 @@
 //! Power that swings as often as it is read: decode's rhythm, with and without a counter.
 
 use inferscope_tests::gpu::{Load, Ran, Scene, number};
-use inferscope_tests::needs::say;
+use inferscope_tests::requirements::say;
 use serde_json::{Value, json};
 
 use crate::{GB, device};

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use inferscope_tests::binary::{self, Running};
 use inferscope_tests::cgroup::Cgroup;
-use inferscope_tests::needs;
-use inferscope_tests::puppet::Puppet;
+use inferscope_tests::requirements;
+use inferscope_tests::shell::Shell;
 use serde_json::Value;
 
 /// What the shell uses while it reads and answers, and a tick of a CPU that runs when it is asked.
@@ -42,17 +42,17 @@ fn cpu_of(process: &Value) -> u64 {
 }
 
 fn close(what: &str, got: u64, want: u64) {
-    needs::say(&format!("{what}: {got} against {want}"));
+    requirements::say(&format!("{what}: {got} against {want}"));
     assert!(got.abs_diff(want) < SLACK_NS, "{what}: {got} against {want}");
 }
 
 /// One that is in from the start, one that comes, works, leaves and works on.
 fn moves(strict: bool) {
-    if !needs::kernel("a cgroup target") {
+    if !requirements::kernel("a cgroup target") {
         return;
     }
     let Some(cgroup) = Cgroup::make("a cgroup target") else { return };
-    let (mut resident, mut guest) = (Puppet::start(), Puppet::start());
+    let (mut resident, mut guest) = (Shell::start(), Shell::start());
     enter(cgroup.v2(), resident.pid());
     // All that comes before the move is in no figure.
     guest.does(BURN);
@@ -96,7 +96,7 @@ fn moves(strict: bool) {
     let cpu = &report["processes"]["cpu"];
     if strict {
         let apart = cpu["reconciliation_error_pct"].as_f64().unwrap_or_else(|| panic!("unknown: {cpu:#}"));
-        needs::say(&format!("moves: {apart:.2}% apart from the cgroup's own"));
+        requirements::say(&format!("moves: {apart:.2}% apart from the cgroup's own"));
         assert!(apart.abs() < 5.0, "{cpu:#}");
     } else {
         // The set holds one that the cgroup's figure does not.
@@ -117,11 +117,11 @@ fn a_strict_cgroup_lets_go_of_who_is_moved_out() {
 
 #[test]
 fn a_server_with_threads_that_is_moved_in_keeps_its_place_when_a_thread_execs() {
-    if !needs::kernel("a moved group of threads") {
+    if !requirements::kernel("a moved group of threads") {
         return;
     }
     let Some(cgroup) = Cgroup::make("a moved group of threads") else { return };
-    let mut puppet = Puppet::start();
+    let mut shell = Shell::start();
     // Its thread execs when told to, some time after the move.
     let script = "import ctypes,os,threading,time\n\
                   def later():\n    time.sleep(1.5); os.execv('/bin/sleep', ['sleep', '30'])\n\
@@ -129,7 +129,7 @@ fn a_server_with_threads_that_is_moved_in_keeps_its_place_when_a_thread_execs() 
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), script).unwrap();
     let running = observe(&cgroup, &[]);
-    let said = puppet.does(&format!("python3 {} & echo $!", file.path().display()));
+    let said = shell.does(&format!("python3 {} & echo $!", file.path().display()));
     let pid: u32 = said[0].parse().unwrap();
     let until = |what: &str, done: &dyn Fn() -> bool| {
         let begun = std::time::Instant::now();
@@ -142,7 +142,7 @@ fn a_server_with_threads_that_is_moved_in_keeps_its_place_when_a_thread_execs() 
     until("a second thread", &|| of("status").contains("Threads:\t2"));
     enter(cgroup.v2(), pid);
     until("its exec", &|| of("comm").trim() == "sleep");
-    puppet.does(&format!("kill {pid}; wait {pid}"));
+    shell.does(&format!("kill {pid}; wait {pid}"));
     let report = running.interrupted_report();
     let counts = &report["processes"]["counts"];
     assert_eq!((number(&counts["moved_in"]), number(&counts["exits"])), (1, 1), "{counts:#}");
@@ -159,12 +159,12 @@ fn a_server_with_threads_that_is_moved_in_keeps_its_place_when_a_thread_execs() 
 #[test]
 fn who_left_a_strict_cgroup_stays_away_when_a_thread_execs() {
     const WORK: Duration = Duration::from_millis(300);
-    if !needs::kernel("a group of threads that leaves") {
+    if !requirements::kernel("a group of threads that leaves") {
         return;
     }
     let Some(cgroup) = Cgroup::make("a group of threads that leaves") else { return };
-    let mut puppet = Puppet::start();
-    enter(cgroup.v2(), puppet.pid());
+    let mut shell = Shell::start();
+    enter(cgroup.v2(), shell.pid());
     let (script, go) = (tempfile::NamedTempFile::new().unwrap(), tempfile::NamedTempFile::new().unwrap());
     let text = format!(
         "import os, threading, time\n\
@@ -177,9 +177,9 @@ fn who_left_a_strict_cgroup_stays_away_when_a_thread_execs() {
     );
     fs::write(script.path(), text).unwrap();
     // What is found by that name may be a script that leads to it.
-    let python = puppet.does("python3 -c 'import sys; print(sys.executable)'").remove(0);
+    let python = shell.does("python3 -c 'import sys; print(sys.executable)'").remove(0);
     let running = observe(&cgroup, &["--strict-cgroup"]);
-    let said = puppet.does(&format!("{python} -I -S {} & echo $!", script.path().display()));
+    let said = shell.does(&format!("{python} -I -S {} & echo $!", script.path().display()));
     let pid: u32 = said[0].parse().unwrap();
     let until = |what: &str, done: &dyn Fn() -> bool| {
         let begun = std::time::Instant::now();
@@ -194,7 +194,7 @@ fn who_left_a_strict_cgroup_stays_away_when_a_thread_execs() {
     enter(&outside(&cgroup), pid);
     fs::write(go.path(), "go").unwrap();
     until("its exec", &|| of("comm").trim() == "sleep");
-    puppet.does(&format!("kill {pid}; wait {pid}"));
+    shell.does(&format!("kill {pid}; wait {pid}"));
     let report = running.interrupted_report();
     let (tree, counts) = (&report["processes"], &report["processes"]["counts"]);
     let want = [("forks", 1), ("execs", 1), ("moved_out", 1), ("exits", 0)];
@@ -207,16 +207,16 @@ fn who_left_a_strict_cgroup_stays_away_when_a_thread_execs() {
 
 #[test]
 fn a_cgroup_that_is_removed_ends_the_run() {
-    if !needs::kernel("a removed cgroup") {
+    if !requirements::kernel("a removed cgroup") {
         return;
     }
     let Some(cgroup) = Cgroup::make("a removed cgroup") else { return };
     let inner = cgroup.v2().join("inner");
     fs::create_dir(&inner).unwrap();
-    let mut puppet = Puppet::start();
+    let mut shell = Shell::start();
     let mut running = binary::start(&["observe", "--json", "--cgroup", inner.to_str().unwrap()]);
     running.wait_until_observing();
-    puppet.does(&format!("(echo $BASHPID > {}/cgroup.procs; exec /bin/true)", inner.display()));
+    shell.does(&format!("(echo $BASHPID > {}/cgroup.procs; exec /bin/true)", inner.display()));
     // The kernel lets go of an ended process a little later.
     while fs::remove_dir(&inner).is_err() {
         std::thread::sleep(Duration::from_millis(5));
@@ -230,13 +230,13 @@ fn a_cgroup_that_is_removed_ends_the_run() {
 
 #[test]
 fn the_cgroup_of_a_process_is_found_and_the_root_is_refused() {
-    if !needs::kernel("the cgroup of a process") {
+    if !requirements::kernel("the cgroup of a process") {
         return;
     }
     let Some(cgroup) = Cgroup::make("the cgroup of a process") else { return };
-    let puppet = Puppet::start();
-    let pid = puppet.pid().to_string();
-    enter(&outside(&cgroup), puppet.pid());
+    let shell = Shell::start();
+    let pid = shell.pid().to_string();
+    enter(&outside(&cgroup), shell.pid());
     let refused = binary::run(&["observe", "--cgroup-of", &pid, "--duration", "100ms"]);
     if fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap().lines().any(|l| l == "0::/") {
         assert_eq!(refused.code, Some(3), "{refused:?}");
@@ -247,10 +247,10 @@ fn the_cgroup_of_a_process_is_found_and_the_root_is_refused() {
         );
         assert!(refused.stderr.contains(&format!("--pid {pid}")), "{}", refused.stderr);
     }
-    enter(cgroup.v2(), puppet.pid());
+    enter(cgroup.v2(), shell.pid());
     let report = binary::run(&["observe", "--cgroup-of", &pid, "--duration", "100ms", "--json"]).report();
     assert_eq!(report["target"]["kind"], "cgroup");
-    assert_eq!(of_pid(&report, puppet.pid()).len(), 1);
+    assert_eq!(of_pid(&report, shell.pid()).len(), 1);
     let name = report["target"]["cgroup"].as_str().unwrap();
     assert!(cgroup.v2().ends_with(name.trim_start_matches('/')), "{name}");
     // The same by its path within the hierarchy.
@@ -260,12 +260,12 @@ fn the_cgroup_of_a_process_is_found_and_the_root_is_refused() {
 
 #[test]
 fn a_path_of_a_v1_hierarchy_is_resolved_or_refused_with_the_reason() {
-    if !needs::kernel("a v1 cgroup") {
+    if !requirements::kernel("a v1 cgroup") {
         return;
     }
     let Some(cgroup) = Cgroup::make("a v1 cgroup") else { return };
     let Some(v1) = cgroup.procs_files().nth(1) else {
-        needs::say("skipped: needs a v1 hierarchy, this machine has v2 alone: a v1 cgroup");
+        requirements::say("skipped: needs a v1 hierarchy, this machine has v2 alone: a v1 cgroup");
         return;
     };
     let v1 = v1.parent().unwrap().to_path_buf();
@@ -274,14 +274,14 @@ fn a_path_of_a_v1_hierarchy_is_resolved_or_refused_with_the_reason() {
     let empty = observe();
     assert_eq!(empty.code, Some(3));
     assert!(empty.stderr.contains("holds no process"), "{}", empty.stderr);
-    let puppet = Puppet::start();
-    enter(&v1, puppet.pid());
+    let shell = Shell::start();
+    enter(&v1, shell.pid());
     let apart = observe();
     assert_eq!(apart.code, Some(3));
     assert!(apart.stderr.contains("no v2 cgroup holds the same processes"), "{}", apart.stderr);
-    enter(cgroup.v2(), puppet.pid());
+    enter(cgroup.v2(), shell.pid());
     let report = observe().report();
-    assert_eq!(of_pid(&report, puppet.pid()).len(), 1);
+    assert_eq!(of_pid(&report, shell.pid()).len(), 1);
     assert!(cgroup.v2().ends_with(report["target"]["cgroup"].as_str().unwrap().trim_start_matches('/')));
 }
 

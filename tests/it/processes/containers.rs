@@ -8,9 +8,9 @@ use inferscope_tests::binary::{self, Ended, Running};
 use inferscope_tests::container::{
     INSIDE, Inside, Namespace, Runtime, Spec, TRACER, USUAL, namespace_pids, tree,
 };
-use inferscope_tests::counted::Counted;
-use inferscope_tests::needs;
+use inferscope_tests::known_load::Counted;
 use inferscope_tests::process::{children, living_comm, signal};
+use inferscope_tests::requirements;
 use inferscope_tests::served::{FORKS, NESTED, REQUESTS, REQUESTS_A_WORKER, Served, WRAPPED};
 use inferscope_tests::stats::relative_error;
 use rustix::process::Signal;
@@ -92,7 +92,7 @@ fn check_cpu(what: &str, report: &Value, truth: f64, tolerance: f64) {
     let got = cpu(report);
     let not_final = list(&report["validity"]).iter().any(|entry| entry["code"] == "cpu_not_final");
     let error = relative_error(got, truth);
-    needs::say(&format!("containers: {what}: CPU {got} ns against {truth} ns, {:.3}%", error * 100.0));
+    requirements::say(&format!("containers: {what}: CPU {got} ns against {truth} ns, {:.3}%", error * 100.0));
     let allowed = truth * tolerance + if not_final { NOT_FINAL_NS } else { 0.0 };
     assert!((got - truth).abs() <= allowed, "{what}: {got} ns against {truth} ns");
 }
@@ -104,7 +104,7 @@ fn check_same(outer: &Value, inner: &Value) {
 }
 
 fn runtime(what: &str) -> Option<Runtime> {
-    if needs::kernel(what) { Runtime::find(what) } else { None }
+    if requirements::kernel(what) { Runtime::find(what) } else { None }
 }
 
 fn observe_from_host(target: &[&str]) -> Running {
@@ -243,7 +243,7 @@ fn tracer_in_a_container_with_the_hosts_pids() {
 
 #[test]
 fn namespace_without_a_container() {
-    if !needs::kernel("an unshared pid namespace") {
+    if !requirements::kernel("an unshared pid namespace") {
         return;
     }
     const PROGRAMS: u64 = 30;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use inferscope_tests::binary;
 use inferscope_tests::cgroup::Cgroup;
 use inferscope_tests::emitter::Emitter;
-use inferscope_tests::needs;
+use inferscope_tests::requirements;
 use inferscope_tests::spun::{Notes, Spinner};
 use serde_json::Value;
 
@@ -75,7 +75,7 @@ fn at_share(sorted: &mut [u64], share: f64) -> u64 {
 /// What they use comes in turns of every length beside the tick's.
 #[test]
 fn the_cpu_of_threads_that_run_is_known_to_the_moment() {
-    if !needs::kernel("what runs on each CPU") {
+    if !requirements::kernel("what runs on each CPU") {
         return;
     }
     let _alone = alone();
@@ -88,7 +88,7 @@ fn the_cpu_of_threads_that_run_is_known_to_the_moment() {
         let mut off = off(&samples, &spinner.notes());
         let mut errors: Vec<u64> = samples.iter().map(|s| s.error_ns).collect();
         let (off_90, error_50) = (at_share(&mut off, 0.9), at_share(&mut errors, 0.5));
-        needs::say(&format!(
+        requirements::say(&format!(
             "{threads} threads, {spin_us}/{sleep_us} us: off by {off_90} ns at p90, {} ns at most; said to be by {error_50}",
             off[off.len() - 1]
         ));
@@ -101,7 +101,7 @@ fn the_cpu_of_threads_that_run_is_known_to_the_moment() {
 /// Both are read in one moment, and neither by itself knows of what runs.
 #[test]
 fn the_set_and_its_cgroup_agree_to_half_a_percent_in_a_short_window() {
-    if !needs::kernel("a cgroup's CPU time") {
+    if !requirements::kernel("a cgroup's CPU time") {
         return;
     }
     let _alone = alone();
@@ -117,7 +117,7 @@ fn the_set_and_its_cgroup_agree_to_half_a_percent_in_a_short_window() {
         let cpu = &report["processes"]["cpu"];
         let percent = cpu["reconciliation_error_pct"].as_f64().unwrap_or_else(|| panic!("unknown: {cpu:#}"));
         let (total, uncharged) = (number(&cpu["total_ns"]), &cpu["cgroup_uncharged_ns"]);
-        needs::say(&format!(
+        requirements::say(&format!(
             "a window of {} ms of CPU: {percent:.3}% apart, {uncharged} ns not charged",
             total / 1_000_000
         ));
@@ -138,7 +138,7 @@ fn without_the_kernel_tracker_the_error_is_a_tick_for_each_running_thread() {
     let report = observed(&spinner, &["--tracker", "proc"]);
     let samples = samples(&report);
     let mut off = off(&samples, &spinner.notes());
-    needs::say(&format!("polled: off by {} ns at p90", at_share(&mut off, 0.9)));
+    requirements::say(&format!("polled: off by {} ns at p90", at_share(&mut off, 0.9)));
     assert!(samples.iter().all(|s| s.error_ns >= 1_000_000), "no tick is shorter");
     let cpu = &report["processes"]["cpu"];
     assert!(number(&cpu["error_ns"]) >= 2_000_000, "{cpu:#}");
@@ -170,7 +170,7 @@ fn told(report: &Value) -> Option<Told> {
     let (origin, window) = (number(&report["run"]["origin_monotonic_ns"]), &report["timing"]["window"]);
     let (span, efficiency) = (&window["spans"][0], &report["efficiency"]);
     if let Some(why) = efficiency["cpu_reason"].as_str() {
-        needs::say(&format!("withheld: {why}"));
+        requirements::say(&format!("withheld: {why}"));
         assert!(why.contains("give or take") && efficiency["cpu_ns_per_token"].is_null(), "{efficiency:#}");
         return None;
     }
@@ -188,7 +188,7 @@ fn told(report: &Value) -> Option<Told> {
 
 #[test]
 fn cpu_a_token_in_a_fifth_of_a_second_is_right_to_half_a_percent() {
-    if !needs::kernel("what runs on each CPU") {
+    if !requirements::kernel("what runs on each CPU") {
         return;
     }
     let _alone = alone();
@@ -205,7 +205,7 @@ fn cpu_a_token_in_a_fifth_of_a_second_is_right_to_half_a_percent() {
             let (begin, end) = (at(told.from), at(told.to));
             let (least, most) = ((end.0 - begin.1) as f64, (end.1 - begin.0) as f64);
             let off = (least - told.cpu_ns).max(told.cpu_ns - most).max(0.0);
-            needs::say(&format!(
+            requirements::say(&format!(
                 "{} ms: told {:.3} ms ± {:.3}, used {:.3} to {:.3}",
                 (told.to - told.from) / 1_000_000,
                 told.cpu_ns / 1e6,
@@ -224,7 +224,7 @@ fn cpu_a_token_in_a_fifth_of_a_second_is_right_to_half_a_percent() {
 
 #[test]
 fn what_the_target_uses_at_rest_is_told_beside_a_tokens_cpu() {
-    if !needs::kernel("what runs on each CPU") {
+    if !requirements::kernel("what runs on each CPU") {
         return;
     }
     let _alone = alone();
@@ -234,7 +234,7 @@ fn what_the_target_uses_at_rest_is_told_beside_a_tokens_cpu() {
         let report = profiled(&spinner);
         let reason = &report["efficiency"]["cpu_idle_reason"];
         if reason.is_string() {
-            needs::say(&format!("withheld: {reason}"));
+            requirements::say(&format!("withheld: {reason}"));
             assert!(report["efficiency"]["cpu_idle_ns_per_token"].is_null(), "{report:#}");
             return None;
         }
@@ -254,7 +254,7 @@ fn what_the_target_uses_at_rest_is_told_beside_a_tokens_cpu() {
     let in_window = number(&report["timing"]["window"]["length_ns"]) as f64 / (to - from) as f64 / tokens;
     let (least, most) = ((end.0 - begin.1) as f64 * in_window, (end.1 - begin.0) as f64 * in_window);
     let (idle, error) = (ns("cpu_idle_ns_per_token"), ns("cpu_idle_ns_per_token_error"));
-    needs::say(&format!("at rest: {idle} ± {error} ns a token, used {least} to {most}"));
+    requirements::say(&format!("at rest: {idle} ± {error} ns a token, used {least} to {most}"));
     let error = error + 2.0 * SLACK_NS as f64 * in_window;
     assert!(least - error <= idle && idle <= most + error);
     assert!(efficiency["definitions"]["cpu_idle_ns_per_token"].is_string(), "{efficiency:#}");

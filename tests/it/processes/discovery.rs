@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use inferscope_tests::process::Group;
-use inferscope_tests::{binary, needs};
+use inferscope_tests::{binary, requirements};
 use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -63,7 +63,7 @@ fn unrelated_processes_that_share_a_port_are_all_roots() {
 #[test]
 fn a_listener_on_ipv6_is_found() {
     if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
-        needs::say("skipped: needs IPv6 on the loopback device: a listener on it");
+        requirements::say("skipped: needs IPv6 on the loopback device: a listener on it");
         return;
     }
     let (loopback, port) = listener(&[], "::1", 0, false);
@@ -75,7 +75,7 @@ fn a_listener_on_ipv6_is_found() {
 
 #[test]
 fn a_listener_in_another_network_namespace_is_found_by_its_address() {
-    if !needs::kernel("another network namespace") {
+    if !requirements::kernel("another network namespace") {
         return;
     }
     const ADDRESS: &str = "10.213.77.2";

@@ -4,12 +4,12 @@ use std::fs;
 use std::path::PathBuf;
 
 use inferscope_tests::binary::{self, Running};
-use inferscope_tests::needs;
-use inferscope_tests::puppet::Puppet;
+use inferscope_tests::requirements;
+use inferscope_tests::shell::Shell;
 use serde_json::Value;
 
-fn observe(puppet: &Puppet) -> Running {
-    binary::observing(&["--tracker", "ebpf", "--pid", &puppet.pid().to_string()])
+fn observe(shell: &Shell) -> Running {
+    binary::observing(&["--tracker", "ebpf", "--pid", &shell.pid().to_string()])
 }
 
 fn list(report: &Value) -> &Vec<Value> {
@@ -18,7 +18,7 @@ fn list(report: &Value) -> &Vec<Value> {
 
 #[test]
 fn the_kernel_programs_own_log_is_shown_where_it_is_asked_for() {
-    if !needs::kernel("the log of the kernel program") {
+    if !requirements::kernel("the log of the kernel program") {
         return;
     }
     let said = |log: &str| {
@@ -91,20 +91,20 @@ impl Drop for Limited {
 
 #[test]
 fn an_oom_kill_is_told_apart_from_any_other_sigkill() {
-    if !needs::kernel("an OOM kill") {
+    if !requirements::kernel("an OOM kill") {
         return;
     }
     let limited = Limited::make(16 << 20);
     let Some(limited) = limited else {
         assert!(std::env::var_os("INFERSCOPE_REQUIRE_KERNEL").is_none(), "no memory cgroup can be made");
-        needs::say("skipped: needs a memory cgroup: an OOM kill");
+        requirements::say("skipped: needs a memory cgroup: an OOM kill");
         return;
     };
-    let mut puppet = Puppet::start();
-    let running = observe(&puppet);
+    let mut shell = Shell::start();
+    let running = observe(&shell);
     let procs = limited.dir.join(limited.procs);
     // One line that never ends is kept in memory as a whole.
-    let said = puppet.does(&format!(
+    let said = shell.does(&format!(
         "(echo $BASHPID > {}; exec tail /dev/zero) & echo $!; wait $!; echo $?; sleep 60 & echo $!; kill -9 $!; wait $!",
         procs.display()
     ));
@@ -127,24 +127,24 @@ fn an_oom_kill_is_told_apart_from_any_other_sigkill() {
 
 #[test]
 fn command_lines_are_told_shortened_and_without_secrets() {
-    if !needs::kernel("command lines") {
+    if !requirements::kernel("command lines") {
         return;
     }
-    let mut puppet = Puppet::start();
-    let running = observe(&puppet);
+    let mut shell = Shell::start();
+    let running = observe(&shell);
     let long = "x".repeat(400);
-    puppet
+    shell
         .does("/bin/true --port 80 --api-key hunter2 HF_TOKEN=hunter2 --url http://me:hunter2@h/ sk-hunter2");
-    puppet.does(&format!("/bin/echo {long} >/dev/null"));
+    shell.does(&format!("/bin/echo {long} >/dev/null"));
     // Cut in the middle of a secret's name or value, there is nothing to recognise it by but its flag.
-    puppet.does(&format!("/bin/true {} --token {}", "y".repeat(230), "hunter2".repeat(20)));
-    puppet.does("bash -c 'exit 7'; true");
-    puppet.does("bash -c 'kill -TERM $$'; true");
+    shell.does(&format!("/bin/true {} --token {}", "y".repeat(230), "hunter2".repeat(20)));
+    shell.does("bash -c 'exit 7'; true");
+    shell.does("bash -c 'kill -TERM $$'; true");
     let report = running.interrupted_report();
     let text = report.to_string();
     assert!(!text.contains("hunter2"), "a secret reached the report");
     let argv = |n: usize| {
-        let helpers: Vec<&Value> = list(&report).iter().filter(|p| p["ppid"] == puppet.pid()).collect();
+        let helpers: Vec<&Value> = list(&report).iter().filter(|p| p["ppid"] == shell.pid()).collect();
         helpers[n].clone()
     };
     assert_eq!(argv(0)["argv"][2], "80");

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use inferscope_tests::cgroup::Cgroup;
 use inferscope_tests::gunicorn::{Gunicorn, WORKERS};
 use inferscope_tests::stats::relative_error;
-use inferscope_tests::{binary, needs, ready};
+use inferscope_tests::{binary, ready, requirements};
 use serde_json::Value;
 
 const REQUESTS: u32 = 320;
@@ -20,10 +20,10 @@ const INTERRUPTED: i32 = 130;
 #[test]
 fn every_recycled_worker_and_every_helper_of_gunicorn_is_accounted() {
     const WHAT: &str = "gunicorn with recycled workers";
-    if !needs::kernel(WHAT) {
+    if !requirements::kernel(WHAT) {
         return;
     }
-    let Some(python) = needs::peer("python", WHAT) else { return };
+    let Some(python) = requirements::peer("python", WHAT) else { return };
     let Some(cgroup) = Cgroup::make(WHAT) else { return };
     let helper = format!("'{}' {HELPER_CPU_MS}", env!("CARGO_BIN_EXE_burner"));
     let gunicorn = Gunicorn::start(&python, cgroup, &helper);
@@ -108,7 +108,7 @@ fn every_recycled_worker_and_every_helper_of_gunicorn_is_accounted() {
     );
     let total = number(&tree["cpu"]["total_ns"]);
     let error = relative_error(total as f64, total.clamp(inner, outer) as f64);
-    needs::say(&format!(
+    requirements::say(&format!(
         "gunicorn: {} workers in {WORKERS} places, {} helpers; cpu {total} ns against the cgroup's {inner} to {outer}",
         after.workers.len(),
         after.helpers.len(),

@@ -16,10 +16,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use inferscope_tests::binary::{self, Ended, Running};
-use inferscope_tests::counted::Counted;
 use inferscope_tests::elevated::{Elevated, as_nobody};
 use inferscope_tests::emitter::Emitter;
-use inferscope_tests::needs;
+use inferscope_tests::known_load::Counted;
+use inferscope_tests::requirements;
 use inferscope_tests::script;
 use inferscope_tests::timed_server::{Answer, TimedServer};
 use serde_json::{Value, json};
@@ -152,7 +152,7 @@ fn against_a_hostile_server(start: impl FnOnce(&[&str]) -> Running, main_keeps: 
 
 #[test]
 fn against_a_hostile_server_the_load_has_no_capability_and_the_tracker_is_complete() {
-    if !needs::kernel("the threads' privileges") {
+    if !requirements::kernel("the threads' privileges") {
         return;
     }
     let report =
@@ -170,7 +170,7 @@ fn against_a_hostile_server_the_load_has_no_capability_and_the_tracker_is_comple
 
 #[test]
 fn with_file_capabilities_only_the_observer_has_any_and_the_tracker_is_complete() {
-    if !needs::kernel("the threads' privileges with file capabilities") {
+    if !requirements::kernel("the threads' privileges with file capabilities") {
         return;
     }
     for elevated in [Elevated::by_capabilities(), Elevated::by_user_id()] {
@@ -205,7 +205,7 @@ fn assert_same(through: impl Fn() -> Command, elevated: Option<&Elevated>) {
 
 #[test]
 fn the_command_of_exec_has_its_callers_privileges() {
-    if !needs::kernel("the command's privileges") {
+    if !requirements::kernel("the command's privileges") {
         return;
     }
     let root = || Command::new("/usr/bin/env");
@@ -223,7 +223,7 @@ fn the_command_of_exec_has_its_callers_privileges() {
 
 #[test]
 fn the_janitor_keeps_what_ends_a_command_that_became_another_user() {
-    if !needs::kernel("the janitor's privileges") {
+    if !requirements::kernel("the janitor's privileges") {
         return;
     }
     // Another user's, in a group of its own, which heeds no SIGTERM: only SIGKILL, by who may, ends it.

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use inferscope_tests::binary::{self, Running};
 use inferscope_tests::bpf::{self, Kind, Object};
-use inferscope_tests::needs;
 use inferscope_tests::process::{Group, signal};
+use inferscope_tests::requirements;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::process::Signal;
 use rustix::thread::{UnshareFlags, unshare_unsafe};
@@ -87,7 +87,7 @@ fn cgroups_of(pids: &[u32]) -> Vec<PathBuf> {
 
 #[test]
 fn a_tracer_that_is_killed_leaves_nothing_in_the_kernel() {
-    if !needs::kernel("a killed tracer") {
+    if !requirements::kernel("a killed tracer") {
         return;
     }
     let mut target = storm();
@@ -117,12 +117,12 @@ fn a_tracer_that_is_killed_leaves_nothing_in_the_kernel() {
     assert_eq!(report["processes"]["tracker"], "ebpf");
     assert_eq!(report["processes"]["counts"]["lost_events"], 0);
     assert!(report["processes"]["counts"]["forks"].as_u64().is_some_and(|forks| forks > 0));
-    needs::say(&format!("leftovers: {} objects held, none left", held.len()));
+    requirements::say(&format!("leftovers: {} objects held, none left", held.len()));
 }
 
 #[test]
 fn a_tracer_that_is_killed_while_it_starts_leaves_nothing_either() {
-    if !needs::kernel("a tracer that is killed while it starts") {
+    if !requirements::kernel("a tracer that is killed while it starts") {
         return;
     }
     let target = storm();
@@ -143,12 +143,12 @@ fn a_tracer_that_is_killed_while_it_starts_leaves_nothing_either() {
         moments.push(held);
     }
     Leavings::wait_for_none_since(&before, &pids);
-    needs::say(&format!("leftovers: killed while they held {moments:?} objects"));
+    requirements::say(&format!("leftovers: killed while they held {moments:?} objects"));
 }
 
 #[test]
 fn an_exec_that_is_killed_leaves_nothing_either() {
-    if !needs::kernel("a killed exec") {
+    if !requirements::kernel("a killed exec") {
         return;
     }
     let before = Leavings::now();
@@ -161,12 +161,12 @@ fn an_exec_that_is_killed_leaves_nothing_either() {
     let cgroups = cgroups_of(&[pid]).len();
     kill(running);
     Leavings::wait_for_none_since(&before, &[pid]);
-    needs::say(&format!("leftovers: exec had {cgroups} cgroups, none left"));
+    requirements::say(&format!("leftovers: exec had {cgroups} cgroups, none left"));
 }
 
 #[test]
 fn what_is_pinned_is_found_by_this_check() {
-    if !needs::kernel("a map that nobody holds") {
+    if !requirements::kernel("a map that nobody holds") {
         return;
     }
     let before = bpf::orphans();
@@ -188,7 +188,7 @@ fn what_is_pinned_is_found_by_this_check() {
 
 #[test]
 fn doctor_leaves_nothing() {
-    if !needs::kernel("doctor's load attempt") {
+    if !requirements::kernel("doctor's load attempt") {
         return;
     }
     let before = Leavings::now();

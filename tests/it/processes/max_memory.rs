@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use inferscope_tests::binary;
-use inferscope_tests::needs;
+use inferscope_tests::requirements;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::Value;
 
@@ -112,7 +112,7 @@ fn outcome(name: &str, report: &Value, requests: u64) -> (u64, Vec<(String, u64)
     let kinds: Vec<(String, u64)> = groups
         .map(|g| (g["kind"].as_str().unwrap_or_default().to_owned(), g["count"].as_u64().unwrap_or(0)))
         .collect();
-    needs::say(&format!("{name}: {} MiB at peak, {kinds:?}", peak / MIB));
+    requirements::say(&format!("{name}: {} MiB at peak, {kinds:?}", peak / MIB));
     assert_eq!(kinds.iter().map(|(_, count)| count).sum::<u64>(), requests, "each failure is counted");
     (peak, kinds)
 }

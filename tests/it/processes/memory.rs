@@ -1,7 +1,7 @@
 //! How much memory the set took: never less than a process is known to have held, and nothing of a parent's is told as
 //! a child's.
 
-use inferscope_tests::{binary, needs};
+use inferscope_tests::{binary, requirements};
 use serde_json::Value;
 
 const MIB: u64 = 1 << 20;
@@ -29,10 +29,10 @@ fn whole(value: &Value) -> u64 {
 #[test]
 fn a_peak_between_two_samples_is_told_and_is_no_number_to_size_a_set_by() {
     const WHAT: &str = "a peak between two samples";
-    if !needs::kernel(WHAT) {
+    if !requirements::kernel(WHAT) {
         return;
     }
-    let Some(python) = needs::peer("python", WHAT) else { return };
+    let Some(python) = requirements::peer("python", WHAT) else { return };
     // A child that lasts, a short spike of the parent beside it.
     let spike = format!(
         "import os, time\nif os.fork() == 0:\n time.sleep(1)\n os._exit(0)\n{}",
@@ -56,10 +56,10 @@ fn a_peak_between_two_samples_is_told_and_is_no_number_to_size_a_set_by() {
 #[test]
 fn a_small_child_of_a_large_parent_is_not_told_to_be_large() {
     const WHAT: &str = "the memory of a child that executes a program";
-    if !needs::kernel(WHAT) {
+    if !requirements::kernel(WHAT) {
         return;
     }
-    let Some(python) = needs::peer("python", WHAT) else { return };
+    let Some(python) = requirements::peer("python", WHAT) else { return };
     // Spawned as vfork and as fork do, and a child that grows beyond its parent.
     let children = holding(
         150,

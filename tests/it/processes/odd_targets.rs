@@ -11,7 +11,7 @@ use std::process::Command;
 
 use inferscope_tests::cgroup::Cgroup;
 use inferscope_tests::process::Group;
-use inferscope_tests::{binary, needs};
+use inferscope_tests::{binary, requirements};
 use serde_json::Value;
 
 const ODD: &[u8] = b"sl\xff\xfeice of \\040 x";
@@ -40,7 +40,7 @@ fn process_1_is_the_root_of_all_but_inferscope_itself() {
 #[test]
 fn process_1_of_a_pid_namespace_is_followed_by_the_kernel_program() {
     const WHAT: &str = "process 1 of a pid namespace";
-    if !needs::kernel(WHAT) {
+    if !requirements::kernel(WHAT) {
         return;
     }
     let inferscope = binary::inferscope_bin();
@@ -60,7 +60,7 @@ fn process_1_of_a_pid_namespace_is_followed_by_the_kernel_program() {
 #[test]
 fn a_cgroup_whose_name_is_no_utf8_is_a_target_like_any() {
     const WHAT: &str = "a cgroup with an odd name";
-    if !needs::kernel(WHAT) {
+    if !requirements::kernel(WHAT) {
         return;
     }
     let Some(parent) = Cgroup::make(WHAT) else { return };
@@ -93,7 +93,7 @@ fn a_cgroup_whose_name_is_no_utf8_is_a_target_like_any() {
 #[test]
 fn a_mount_whose_name_is_no_utf8_hides_no_other() {
     const WHAT: &str = "a mount with an odd name";
-    if !needs::kernel(WHAT) {
+    if !requirements::kernel(WHAT) {
         return;
     }
     let Some(cgroup) = Cgroup::make(WHAT) else { return };

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use inferscope_tests::{binary, needs, ready};
+use inferscope_tests::{binary, ready, requirements};
 use serde_json::Value;
 
 const MIB: u64 = 1 << 20;
@@ -37,7 +37,7 @@ fn online() -> u64 {
 
 #[test]
 fn memory_and_cpu_are_not_those_of_a_launcher_that_executed_it() {
-    let Some(python) = needs::peer("python", "a large launcher") else { return };
+    let Some(python) = requirements::peer("python", "a large launcher") else { return };
     let large = "import os, sys, time\nx = bytearray(300 << 20)\nfor i in range(0, len(x), 4096): x[i] = 1\n\
                  while time.process_time() < 3: pass\nos.execv(sys.argv[1], sys.argv[1:])";
     let own = &report(&python, &["-c", large])["self"];
@@ -60,7 +60,7 @@ fn waits(pid: u32, thread: &str) -> u64 {
 
 #[test]
 fn where_nothing_happens_the_observer_wakes_for_its_samples_only() {
-    if !needs::kernel("the ring") {
+    if !requirements::kernel("the ring") {
         return;
     }
     let mut sleep = Command::new("sleep").arg("60").spawn().expect("sleep is there");

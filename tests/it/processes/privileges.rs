@@ -8,10 +8,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use inferscope_tests::binary::{self, Ended, Running};
-use inferscope_tests::counted::Counted;
 use inferscope_tests::elevated::{Elevated, NOBODY};
-use inferscope_tests::needs;
+use inferscope_tests::known_load::Counted;
 use inferscope_tests::process::{Group, children};
+use inferscope_tests::requirements;
 use inferscope_tests::script;
 use inferscope_tests::timed_server::{Answer, TimedServer};
 use serde_json::Value;
@@ -197,7 +197,7 @@ fn check_row(uid: &str, capabilities: &[&str], server: &str) -> String {
 }
 
 fn check_rows(uid: &str, rows: &[&[&str]]) {
-    if !needs::kernel("capabilities, taken away one at a time") {
+    if !requirements::kernel("capabilities, taken away one at a time") {
         return;
     }
     let server = TimedServer::start(Answer::Stream(script::steady(1, 1, 1)));
@@ -207,7 +207,7 @@ fn check_rows(uid: &str, rows: &[&[&str]]) {
     for row in rows {
         table = format!("{table}\n{}", check_row(uid, row, &server.endpoint()));
     }
-    needs::say(&table);
+    requirements::say(&table);
 }
 
 const ROWS: [&[&str]; 8] = [
@@ -237,7 +237,7 @@ fn cap_sys_resource_changes_nothing() {
     let bounding = shown.lines().find_map(|line| line.strip_prefix("CapBnd:")).unwrap().trim();
     if u64::from_str_radix(bounding, 16).unwrap() >> 24 & 1 == 0 {
         // All other rows are without it, so that it is not needed is shown all the same.
-        needs::say("privileges: CAP_SYS_RESOURCE can't be given here; every other row is without it");
+        requirements::say("privileges: CAP_SYS_RESOURCE can't be given here; every other row is without it");
         return;
     }
     check_rows(NOBODY, &[&["BPF", "PERFMON", "SYS_RESOURCE"]]);
@@ -245,7 +245,7 @@ fn cap_sys_resource_changes_nothing() {
 
 #[test]
 fn a_server_of_the_own_user_needs_two_capabilities_and_no_more() {
-    if !needs::kernel("a server of the own user") {
+    if !requirements::kernel("a server of the own user") {
         return;
     }
     let tracer = ["--uid", NOBODY, "--caps", "BPF,PERFMON"];
@@ -262,7 +262,7 @@ fn a_server_of_the_own_user_needs_two_capabilities_and_no_more() {
 
 #[test]
 fn file_capabilities_are_as_good_as_root() {
-    if !needs::kernel("file capabilities") {
+    if !requirements::kernel("file capabilities") {
         return;
     }
     let elevated = Elevated::by_capabilities();
@@ -276,7 +276,7 @@ fn file_capabilities_are_as_good_as_root() {
 
 #[test]
 fn without_btf_proc_takes_over_and_says_why() {
-    if !needs::kernel("a kernel whose BTF is out of sight") {
+    if !requirements::kernel("a kernel whose BTF is out of sight") {
         return;
     }
     let reduction = ["--hide", "/sys/kernel/btf"];
@@ -295,7 +295,7 @@ fn without_btf_proc_takes_over_and_says_why() {
 
 #[test]
 fn hidden_processes_are_no_target_and_cap_sys_ptrace_shows_them() {
-    if !needs::kernel("a /proc with hidepid") {
+    if !requirements::kernel("a /proc with hidepid") {
         return;
     }
     let reduction = |capabilities| ["--uid", NOBODY, "--caps", capabilities, "--hidepid"];
@@ -314,7 +314,7 @@ fn hidden_processes_are_no_target_and_cap_sys_ptrace_shows_them() {
 
 #[test]
 fn a_hidden_member_is_unreadable_and_has_not_ended() {
-    if !needs::kernel("a member that /proc hides") {
+    if !requirements::kernel("a member that /proc hides") {
         return;
     }
     // Root's shell starts a child of root's, and becomes an ordinary user's.
@@ -349,7 +349,7 @@ fn a_hidden_member_is_unreadable_and_has_not_ended() {
 
 #[test]
 fn few_open_files_are_enough_for_many_processes() {
-    if !needs::kernel("more processes than open files") {
+    if !requirements::kernel("more processes than open files") {
         return;
     }
     const PROCESSES: u64 = 200;
@@ -382,7 +382,7 @@ fn without_proc_nothing_is_reported() {
 
 #[test]
 fn without_cgroup2_a_tree_is_observed_and_a_cgroup_is_refused() {
-    if !needs::kernel("no cgroup2") {
+    if !requirements::kernel("no cgroup2") {
         return;
     }
     let reduction = ["--no-cgroup2"];
@@ -415,7 +415,7 @@ fn without_nvml_there_are_no_gpus_and_a_reason() {
 
 #[test]
 fn doctor_with_everything_is_content_and_leaves_nothing() {
-    if !needs::kernel("doctor with every privilege") {
+    if !requirements::kernel("doctor with every privilege") {
         return;
     }
     let doctor = Doctor::ask(&[], &[]);

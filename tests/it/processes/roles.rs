@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use inferscope_tests::{binary, needs};
+use inferscope_tests::{binary, requirements};
 
 /// How many processes have each role.
 fn roles_of(command: &[&str]) -> BTreeMap<String, usize> {
@@ -27,10 +27,10 @@ fn counted<const N: usize>(roles: [(&str, usize); N]) -> BTreeMap<String, usize>
 #[test]
 fn pythons_own_processes_are_no_workers_however_they_are_started() {
     const WHAT: &str = "Python's multiprocessing";
-    if !needs::kernel(WHAT) {
+    if !requirements::kernel(WHAT) {
         return;
     }
-    let Some(python) = needs::peer("python", WHAT) else { return };
+    let Some(python) = requirements::peer("python", WHAT) else { return };
     // What it leads to, as a wrapper of it would run helpers of its own.
     let python = python.canonicalize().unwrap();
     let app = concat!(env!("CARGO_MANIFEST_DIR"), "/py/multiprocessing_app.py");
@@ -43,7 +43,7 @@ fn pythons_own_processes_are_no_workers_however_they_are_started() {
 
 #[test]
 fn the_parts_of_a_pipeline_are_workers_and_the_steps_before_it_are_helpers() {
-    if !needs::kernel("a shell's pipeline") {
+    if !requirements::kernel("a shell's pipeline") {
         return;
     }
     let steps = "/bin/true; /bin/true; (sleep 0.7; /bin/true) | sleep 0.8; /bin/true";

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use inferscope_tests::binary::{self, Running};
 use inferscope_tests::cgroup::Cgroup;
-use inferscope_tests::needs;
-use inferscope_tests::puppet::Puppet;
+use inferscope_tests::requirements;
+use inferscope_tests::shell::Shell;
 use inferscope_tests::stats::relative_error;
 use inferscope_tests::storm::{Storm, Truth};
 use serde_json::Value;
@@ -50,7 +50,7 @@ fn check_cpu(name: &str, report: &Value, truth: &Truth) {
         let got = number(&cpu[field]);
         let error = relative_error(got as f64, want as f64);
         let each = got.abs_diff(want) / truth.forks;
-        needs::say(&format!(
+        requirements::say(&format!(
             "{name}: cpu {field} {got} against {want}: off by {:.4}%, {each} ns a process",
             error * 100.0
         ));
@@ -82,13 +82,13 @@ fn check_nothing_lost(report: &Value, truth: &Truth) {
     let not_final =
         report["validity"].as_array().expect("a list").iter().find(|v| v["code"] == "cpu_not_final");
     if let Some(entry) = not_final {
-        needs::say(&format!("storm: {}", entry["message"]));
+        requirements::say(&format!("storm: {}", entry["message"]));
     }
 }
 
 #[test]
 fn a_storm_in_a_tree_is_counted_to_the_last_process() {
-    if !needs::kernel("a fork storm in a tree") {
+    if !requirements::kernel("a fork storm in a tree") {
         return;
     }
     let mut storm = Storm::start(8, 60, 2_000, None);
@@ -121,7 +121,7 @@ fn polling_has_the_cpu_of_all_that_their_parents_waited_for_and_never_more_than_
         let (tree, cpu) = (&report["processes"], &report["processes"]["cpu"]);
         let (total, unseen) = (number(&cpu["total_ns"]), number(&cpu["reaped_ns"]));
         let of = |ns: u64| ns as f64 / truth.cpu_ns as f64 * 100.0;
-        needs::say(&format!(
+        requirements::say(&format!(
             "polling: {:.1}% of {} ms of CPU told, {:.1}% without what no sample saw; {:.1}% is of daemons",
             of(total),
             truth.cpu_ns / 1_000_000,
@@ -143,7 +143,7 @@ fn polling_has_the_cpu_of_all_that_their_parents_waited_for_and_never_more_than_
 /// As from Linux 7.0 on: at another tracepoint, and twice at exec and exit.
 #[test]
 fn forks_that_are_told_at_the_wake_up_are_counted_to_the_last_process() {
-    if !needs::kernel("forks told at the wake-up") {
+    if !requirements::kernel("forks told at the wake-up") {
         return;
     }
     let mut storm = Storm::start(8, 60, 2_000, None);
@@ -162,7 +162,7 @@ fn forks_that_are_told_at_the_wake_up_are_counted_to_the_last_process() {
 
 #[test]
 fn births_of_which_every_run_was_skipped_make_the_report_incomplete() {
-    if !needs::kernel("skipped births") {
+    if !requirements::kernel("skipped births") {
         return;
     }
     let mut storm = Storm::start(8, 20, 1_000, None);
@@ -184,7 +184,7 @@ fn births_of_which_every_run_was_skipped_make_the_report_incomplete() {
 
 #[test]
 fn ends_and_execs_of_which_every_run_was_skipped_are_counted_all_the_same() {
-    if !needs::kernel("skipped runs") {
+    if !requirements::kernel("skipped runs") {
         return;
     }
     let mut storm = Storm::start(8, 60, 2_000, None);
@@ -207,7 +207,7 @@ fn ends_and_execs_of_which_every_run_was_skipped_are_counted_all_the_same() {
     // A group whose last thread is not its leader ends with its free, which this kernel may swallow (ARCHITECTURE.md).
     let ends = number(&counts["exits"]);
     let gone = not_good - truth.execs;
-    needs::say(&format!("skipped: {ends} of {} ends, {gone} gone without a word", truth.forks));
+    requirements::say(&format!("skipped: {ends} of {} ends, {gone} gone without a word", truth.forks));
     assert!(ends + gone == truth.forks && gone <= truth.forks / 50, "{counts:#} against {truth:?}");
     if gone == 0 {
         check_cpu("skipped", &report, &truth);
@@ -222,21 +222,21 @@ fn ends_and_execs_of_which_every_run_was_skipped_are_counted_all_the_same() {
 #[test]
 fn an_exec_that_was_skipped_is_counted_though_a_thread_execs_after_it() {
     const EACH: u64 = 5;
-    if !needs::kernel("a skipped exec before a thread's") {
+    if !requirements::kernel("a skipped exec before a thread's") {
         return;
     }
-    let mut puppet = Puppet::start();
+    let mut shell = Shell::start();
     // What is found by that name may be a script that leads to it.
-    let python = puppet.does("python3 -c 'import sys; print(sys.executable)'").remove(0);
+    let python = shell.does("python3 -c 'import sys; print(sys.executable)'").remove(0);
     let running =
-        observe_with(&[("INFERSCOPE_SKIPPED_PROGRAMS", "on_exec")], &["--pid", &puppet.pid().to_string()]);
+        observe_with(&[("INFERSCOPE_SKIPPED_PROGRAMS", "on_exec")], &["--pid", &shell.pid().to_string()]);
     let script = "import os, threading\n\
                   one = threading.Thread(target=lambda: os.execv('/bin/true', ['true']))\n\
                   one.start(); one.join()\n";
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), script).unwrap();
     for _ in 0..EACH {
-        puppet.does(&format!("{python} -I -S {}", file.path().display()));
+        shell.does(&format!("{python} -I -S {}", file.path().display()));
     }
     let report = running.interrupted_report();
     let counts = &report["processes"]["counts"];
@@ -245,7 +245,7 @@ fn an_exec_that_was_skipped_is_counted_though_a_thread_execs_after_it() {
 
 #[test]
 fn a_hundred_thousand_forks_in_a_cgroup_are_counted_exactly() {
-    if !needs::kernel("100,000 forks") {
+    if !requirements::kernel("100,000 forks") {
         return;
     }
     let Some(cgroup) = Cgroup::make("100,000 forks in a cgroup") else { return };
@@ -262,7 +262,7 @@ fn a_hundred_thousand_forks_in_a_cgroup_are_counted_exactly() {
     check_cpu("100,000 in a cgroup", &report, &truth);
     let cpu = &report["processes"]["cpu"];
     let apart = cpu["reconciliation_error_pct"].as_f64().unwrap_or_else(|| panic!("unknown: {cpu:#}"));
-    needs::say(&format!(
+    requirements::say(&format!(
         "100,000 in a cgroup: {} forks, {apart:.3}% apart from the cgroup's own",
         truth.forks
     ));
@@ -271,7 +271,7 @@ fn a_hundred_thousand_forks_in_a_cgroup_are_counted_exactly() {
 
 #[test]
 fn a_tracer_that_starts_in_the_middle_misses_nobody() {
-    if !needs::kernel("a tracer in the middle of a storm") {
+    if !requirements::kernel("a tracer in the middle of a storm") {
         return;
     }
     // Few at once, or the tracer would get no CPU to start with before all is over.
@@ -286,7 +286,7 @@ fn a_tracer_that_starts_in_the_middle_misses_nobody() {
     let counts = &tree["counts"];
     let (start, forks, exits) =
         (number(&counts["alive_at_start"]), number(&counts["forks"]), number(&counts["exits"]));
-    needs::say(&format!("in the middle: {start} at the start, {forks} of {} forks seen", truth.forks));
+    requirements::say(&format!("in the middle: {start} at the start, {forks} of {} forks seen", truth.forks));
     // A late start would have nothing to prove.
     assert!(start > 1 && forks > 100 && forks < truth.forks, "{counts:#}");
     // Whoever was there or came ended, but for the root; nobody else's end is in it.
@@ -310,7 +310,7 @@ fn storm_root(report: &Value) -> Value {
 
 #[test]
 fn a_ring_that_is_too_small_loses_lines_and_no_cpu_time() {
-    if !needs::kernel("a ring that is too small") {
+    if !requirements::kernel("a ring that is too small") {
         return;
     }
     let mut storm = Storm::start(8, 600, 100, None);
@@ -338,12 +338,14 @@ fn a_ring_that_is_too_small_loses_lines_and_no_cpu_time() {
     }
     let parts = ["forks", "execs", "exits", "frees", "others"].map(|field| number(&by[field]));
     assert_eq!(parts.iter().sum::<u64>(), lost);
-    needs::say(&format!("small ring: {lost} records lost, {parts:?} forks, execs, exits, frees, others"));
+    requirements::say(&format!(
+        "small ring: {lost} records lost, {parts:?} forks, execs, exits, frees, others"
+    ));
 }
 
 #[test]
 fn a_list_that_is_too_short_loses_lines_and_no_cpu_time() {
-    if !needs::kernel("a list that is too short") {
+    if !requirements::kernel("a list that is too short") {
         return;
     }
     const LISTED: u64 = 50;

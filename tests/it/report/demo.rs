@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use inferscope_tests::process::living_comm;
-use inferscope_tests::{binary, needs};
+use inferscope_tests::{binary, requirements};
 use serde_json::Value;
 
 const REQUESTS: u64 = 12;
@@ -57,7 +57,7 @@ fn assert_nothing_is_left(report: &Value) {
 
 #[test]
 fn every_worker_and_every_helper_is_counted_and_accounted() {
-    if !needs::kernel("the demo under the kernel tracker") {
+    if !requirements::kernel("the demo under the kernel tracker") {
         return;
     }
     let report = demo("ebpf");

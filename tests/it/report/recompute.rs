@@ -9,8 +9,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use inferscope_tests::binary;
-use inferscope_tests::needs::say;
 use inferscope_tests::recompute::{Outcome, recompute};
+use inferscope_tests::requirements::say;
 use serde_json::Value;
 
 /// At a time.

@@ -2,7 +2,7 @@
 
 use inferscope_tests::process::Wrapped;
 use inferscope_tests::stats::relative_error;
-use inferscope_tests::{binary, needs};
+use inferscope_tests::{binary, requirements};
 use serde_json::Value;
 
 const RSS_TOLERANCE: f64 = 0.02;
@@ -48,12 +48,12 @@ impl Row {
 
 /// What README.md shows.
 fn table(name: &str, rows: &[(&str, &Row)]) {
-    needs::say(&format!(
+    requirements::say(&format!(
         "\n{name}\n\n| target | peak RSS | threads | processes | CPU | warning |\n|---|--:|--:|--:|--:|---|"
     ));
     for (shown, row) in rows {
         let warns = if row.warns() { "yes" } else { "no" };
-        needs::say(&format!(
+        requirements::say(&format!(
             "| {shown} | {:.1} MiB | {} | {} | {:.0} ms | {warns} |",
             row.rss_bytes / f64::from(1 << 20),
             row.threads,
@@ -98,7 +98,7 @@ fn check(name: &str, server: &Wrapped) {
 
 #[test]
 fn a_real_engine_is_the_same_by_whichever_pid_it_is_found() {
-    let Some(engine) = needs::engine("a real engine behind a wrapper") else { return };
+    let Some(engine) = requirements::engine("a real engine behind a wrapper") else { return };
     let [server, model] = [&engine.server, &engine.model].map(|path| path.to_str().unwrap());
     let args = [server, "--model", model, "--lifetime", "300"];
     check(

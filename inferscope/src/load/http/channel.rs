@@ -2,7 +2,7 @@
 //!
 //! Owns the TLS session beside the socket. A read's stamp is that of the read from the socket that completed the TLS record
 //! which it came out of: what is handed out is always all that the last read completed. Never waits but in `poll_…` and
-//! [`Channel::secure`]. Used by `conn` and `direct`.
+//! [`Channel::secure`]. Used by `conn` and `h1`.
 
 use std::io::{self, Read as _, Write as _};
 use std::sync::Arc;

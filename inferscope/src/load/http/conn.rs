@@ -3,7 +3,7 @@
 //! Owns the order of things: hyper gets a turn, what came of it is handed out, and only then is the socket
 //! read again. So whatever hyper hands out was completed by the last read, and has its stamp. Hyper itself
 //! sees no socket, only a pipe, and runs in whoever polls the connection: no task, no channel between
-//! threads. Used by `direct` and `pool`.
+//! threads. Used by `h1` and `pool`.
 
 use std::io;
 use std::pin::Pin;
@@ -11,14 +11,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use http_body_util::Full;
+use hyper::body::{Body, Bytes, Frame, Incoming};
 use hyper::client::conn::http1;
 use hyper::{Request, Response};
 
 use super::channel::Channel;
-use super::meter::{Meter, Stamp};
 use super::pipe::Pipe;
-use super::wire::WireError;
+use super::read_stats::{ReadStats, Stamp};
+use super::transport::TransportError;
 use crate::clock::Mono;
 use crate::load::budget::{CONNECTION_BYTES, Charge};
 use crate::load::request::Trail;
@@ -31,42 +32,11 @@ const TLS_BYTES: u64 = 48 << 10;
 /// Reads until others get a turn. A server that writes faster than it is read would keep the thread.
 const READS_AT_ONCE: u32 = 8;
 
-/// A request's body, in one piece.
-#[derive(Debug)]
-pub(super) struct Whole(Bytes);
-
-impl Whole {
-    pub(super) const fn new(bytes: Bytes) -> Self {
-        Self(bytes)
-    }
-}
-
-impl Body for Whole {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let bytes = std::mem::take(&mut self.0);
-        Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.0.len() as u64)
-    }
-}
-
 /// Hyper's waker: it asks for another turn.
 #[derive(Debug)]
-struct Again(AtomicBool);
+struct WakeFlag(AtomicBool);
 
-impl Wake for Again {
+impl Wake for WakeFlag {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
@@ -83,9 +53,9 @@ pub(super) struct Conn {
     charge: Charge,
     pipe: Pipe,
     /// `None`: hyper has ended the connection, and whoever waits for something of it was told why.
-    hyper: Option<http1::Connection<Pipe, Whole>>,
-    sender: http1::SendRequest<Whole>,
-    again: Arc<Again>,
+    hyper: Option<http1::Connection<Pipe, Full<Bytes>>>,
+    sender: http1::SendRequest<Full<Bytes>>,
+    again: Arc<WakeFlag>,
     waker: Waker,
     /// Of the last read.
     stamp: Stamp,
@@ -122,13 +92,13 @@ pub(super) struct NoAnswer {
 }
 
 impl Conn {
-    pub(super) async fn new(channel: Channel, meter: &Meter) -> Result<Self, WireError> {
+    pub(super) async fn new(channel: Channel, stats: &ReadStats) -> Result<Self, TransportError> {
         let pipe = Pipe::default();
         let tls = if channel.is_secure() { TLS_BYTES } else { 0 };
-        let charge = meter.budget().charge(CONNECTION_BYTES + tls).map_err(WireError::NoRoom)?;
+        let charge = stats.budget().charge(CONNECTION_BYTES + tls).map_err(TransportError::NoRoom)?;
         let hyper = http1::Builder::new().max_buf_size(MOST_HEAD_BYTES).handshake(pipe.clone()).await;
-        let (sender, hyper) = hyper.map_err(WireError::Http)?;
-        let again = Arc::new(Again(AtomicBool::new(true)));
+        let (sender, hyper) = hyper.map_err(TransportError::Http)?;
+        let again = Arc::new(WakeFlag(AtomicBool::new(true)));
         let waker = Waker::from(Arc::clone(&again));
         Ok(Self {
             channel,
@@ -156,15 +126,15 @@ impl Conn {
     /// Hyper's, and whether the connection ended without a byte of an answer.
     pub(super) async fn send(
         &mut self,
-        request: Request<Whole>,
-        meter: &Meter,
+        request: Request<Full<Bytes>>,
+        stats: &ReadStats,
         trail: &mut Trail,
     ) -> Result<Response<Incoming>, NoAnswer> {
         self.request = Exchange::default();
         let mut response = std::pin::pin!(self.sender.send_request(request));
         self.again.wake_by_ref();
         let answer = std::future::poll_fn(|cx| {
-            let polled = self.poll(cx, meter, &mut |own| response.as_mut().poll(own));
+            let polled = self.poll(cx, stats, &mut |own| response.as_mut().poll(own));
             // Whoever waits may give up after any turn.
             if trail.written.is_none() {
                 (trail.written, trail.write_took) = (self.request.written, self.request.write_took);
@@ -177,10 +147,14 @@ impl Conn {
     }
 
     /// The next piece of `body`, which is this connection's; `None` at its end.
-    pub(super) async fn piece(&mut self, body: &mut Incoming, meter: &Meter) -> hyper::Result<Option<Bytes>> {
+    pub(super) async fn piece(
+        &mut self,
+        body: &mut Incoming,
+        stats: &ReadStats,
+    ) -> hyper::Result<Option<Bytes>> {
         loop {
             let frame = std::future::poll_fn(|cx| {
-                self.poll(cx, meter, &mut |own| Pin::new(&mut *body).poll_frame(own))
+                self.poll(cx, stats, &mut |own| Pin::new(&mut *body).poll_frame(own))
             });
             match frame.await.transpose()?.map(Frame::into_data) {
                 Some(Ok(data)) => return Ok(Some(data)),
@@ -222,7 +196,7 @@ impl Conn {
     fn poll<T>(
         &mut self,
         cx: &mut Context<'_>,
-        meter: &Meter,
+        stats: &ReadStats,
         look: &mut dyn FnMut(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
         loop {
@@ -240,7 +214,7 @@ impl Conn {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            let (sent, read) = (self.send_on(cx), self.read_on(cx, meter));
+            let (sent, read) = (self.send_on(cx), self.read_on(cx, stats));
             if sent || read {
                 self.again.wake_by_ref();
             } else if !self.again.0.load(Ordering::Relaxed) {
@@ -279,7 +253,7 @@ impl Conn {
     }
 
     /// Reads once, where hyper has had all that was read before; whether anything changed.
-    fn read_on(&mut self, cx: &mut Context<'_>, meter: &Meter) -> bool {
+    fn read_on(&mut self, cx: &mut Context<'_>, stats: &ReadStats) -> bool {
         let mut bytes = self.pipe.bytes();
         self.reads += 1;
         if !bytes.is_taken() {
@@ -292,7 +266,7 @@ impl Conn {
         let error = match self.channel.poll_recv(cx, &mut bytes.inbox) {
             Poll::Pending => return false,
             Poll::Ready(Ok(received)) if received.bytes > 0 => {
-                self.stamp = meter.stamp(received.kernel_ns);
+                self.stamp = stats.stamp(received.kernel_ns);
                 self.request.answered = true;
                 if self.request.has_head {
                     return true;

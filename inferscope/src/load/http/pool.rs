@@ -1,7 +1,7 @@
 //! Connections that are kept for the next request.
 //!
 //! Owns the idle ones, the last one used first, and those whose answer is complete but for the body's end.
-//! Opens none. Used by `direct`.
+//! Opens none. Used by `h1`.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -10,7 +10,7 @@ use std::time::Duration;
 use hyper::body::Incoming;
 
 use super::conn::Conn;
-use super::meter::Meter;
+use super::read_stats::ReadStats;
 
 /// How long a finished request waits for the end of its answer's body. Servers write it with the last event or
 /// right after it; without this wait every second request of a closed loop would open a connection.
@@ -44,18 +44,18 @@ impl Pool {
         self: &Arc<Self>,
         mut conn: Conn,
         mut body: Incoming,
-        meter: &Arc<Meter>,
+        stats: &Arc<ReadStats>,
     ) {
-        if read_out(&mut conn, &mut body, meter, PROMPT_END).await == Ended::Yes {
+        if read_out(&mut conn, &mut body, stats, PROMPT_END).await == Ended::Yes {
             return self.put(conn);
         }
         if self.late.fetch_add(1, Ordering::Relaxed) >= MOST_LATE {
             self.late.fetch_sub(1, Ordering::Relaxed);
             return;
         }
-        let (pool, meter) = (Arc::clone(self), Arc::clone(meter));
+        let (pool, stats) = (Arc::clone(self), Arc::clone(stats));
         tokio::spawn(async move {
-            if read_out(&mut conn, &mut body, &meter, LATE_END).await == Ended::Yes {
+            if read_out(&mut conn, &mut body, &stats, LATE_END).await == Ended::Yes {
                 pool.put(conn);
             }
             pool.late.fetch_sub(1, Ordering::Relaxed);
@@ -74,10 +74,10 @@ enum Ended {
 }
 
 /// Reads `body` to its end, for at most `limit`.
-async fn read_out(conn: &mut Conn, body: &mut Incoming, meter: &Meter, limit: Duration) -> Ended {
+async fn read_out(conn: &mut Conn, body: &mut Incoming, stats: &ReadStats, limit: Duration) -> Ended {
     let rest = async {
         loop {
-            match conn.piece(body, meter).await {
+            match conn.piece(body, stats).await {
                 Ok(Some(_)) => {}
                 Ok(None) => return Ended::Yes,
                 Err(_) => return Ended::No,

@@ -1,7 +1,7 @@
 //! A connected stream socket whose reads tell when the kernel received what they return.
 //!
-//! Owns connecting and the `recvmsg(2)` with its control message. Never waits but in `poll_…` and [`Socket::connect`], never looks at a clock. Used by `conn`, `direct` and
-//! `stamping`.
+//! Owns connecting and the `recvmsg(2)` with its control message. Never waits but in `poll_…` and [`Socket::connect`], never looks at a clock. Used by `conn`, `h1` and
+//! `timestamping_guard`.
 //!
 //! For TCP the stamp of a read is that of the last packet that it touched, and the kernel merges small packets
 //! that wait to be read: of what lay there together only the last has its own time. How long it lay there is

@@ -6,9 +6,11 @@ use std::thread::{self, JoinHandle};
 
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
+use http_body_util::Full;
+use hyper::body::Bytes;
 
 use super::channel::Channel;
-use super::conn::{Conn, Whole};
+use super::conn::Conn;
 use super::socket::Socket;
 use super::*;
 use crate::event::ChunkKind;
@@ -120,18 +122,19 @@ impl Client {
         Self { http: Http::new(plan, &endpoint, "1a-2b").unwrap(), endpoint, scheduled: None, next_id: 0 }
     }
 
-    pub(super) fn direct(port: u16) -> Self {
+    pub(super) fn h1(port: u16) -> Self {
         let client = Self::new(&format!("127.0.0.1:{port}"), &plan(5_000));
-        assert!(matches!(client.http.transport, Transport::Direct(_)));
+        assert!(matches!(client.http.transport, Transport::H1(_)));
         client
     }
 
     /// Through reqwest, which a plain endpoint has only behind a proxy.
-    pub(super) fn general(port: u16) -> Self {
-        let mut client = Self::direct(port);
-        let meter = Arc::clone(&client.http.meter);
-        let general = General::new(&plan(5_000), &client.endpoint, None, CONNECT_TIMEOUT, meter).unwrap();
-        client.http.transport = Transport::General(Box::new(general));
+    pub(super) fn reqwest(port: u16) -> Self {
+        let mut client = Self::h1(port);
+        let stats = Arc::clone(&client.http.stats);
+        let reqwest =
+            ReqwestClient::new(&plan(5_000), &client.endpoint, None, CONNECT_TIMEOUT, stats).unwrap();
+        client.http.transport = Transport::Reqwest(Box::new(reqwest));
         client
     }
 
@@ -146,8 +149,8 @@ impl Client {
 
     /// Closes the idle ones.
     pub(super) fn forget_connections(&self) {
-        if let Transport::Direct(direct) = &self.http.transport {
-            direct.forget();
+        if let Transport::H1(h1) = &self.http.transport {
+            h1.forget();
         }
     }
 
@@ -159,9 +162,9 @@ impl Client {
 /// One request to a server that answers so, through the one and the other transport.
 async fn both(answer: &str) -> [RequestLog; 2] {
     let (port, direct) = answering(vec![answer.to_owned()]);
-    let first = Client::direct(port).post("{}").await;
+    let first = Client::h1(port).post("{}").await;
     let (port, general) = answering(vec![answer.to_owned()]);
-    let second = Client::general(port).post("{}").await;
+    let second = Client::reqwest(port).post("{}").await;
     direct.join().unwrap();
     general.join().unwrap();
     [first, second]
@@ -201,7 +204,7 @@ async fn a_stamp_is_the_kernels_however_late_the_client_reads() {
         peer.say(&(piece(DONE) + LAST));
         wrote
     });
-    let mut client = Client::direct(port);
+    let mut client = Client::h1(port);
     // Another task that holds the thread again and again.
     let busy = async {
         for _ in 0..15 {
@@ -254,7 +257,7 @@ async fn pieces_in_time() -> bool {
         say(&(piece(DONE) + LAST), 40);
         before
     });
-    let mut client = Client::direct(port);
+    let mut client = Client::h1(port);
     let log = client.post("{}").await;
     let before = server.join().unwrap();
     assert_eq!(log.failure, None);
@@ -282,7 +285,7 @@ async fn pieces_in_time() -> bool {
 async fn a_connection_is_used_again_and_requests_carry_their_id() {
     for general in [false, true] {
         let (port, server) = answering(vec![whole(); 3]);
-        let mut client = if general { Client::general(port) } else { Client::direct(port) };
+        let mut client = if general { Client::reqwest(port) } else { Client::h1(port) };
         for _ in 0..3 {
             assert_eq!(client.post("{\"a\":1}").await.failure, None);
         }
@@ -352,7 +355,7 @@ async fn a_connection_that_the_answer_ends_is_not_used_again() {
             }
             open
         });
-        let mut client = Client::direct(port);
+        let mut client = Client::h1(port);
         for _ in 0..2 {
             assert_eq!(client.post("{}").await.failure, None);
         }
@@ -362,24 +365,24 @@ async fn a_connection_that_the_answer_ends_is_not_used_again() {
 }
 
 /// A connection that has had one answer and is idle, and the server's end of it.
-async fn idle() -> (Conn, Peer, Meter) {
+async fn idle() -> (Conn, Peer, ReadStats) {
     let (port, server) = serve(|listener| {
         let mut peer = Peer::accept(&listener);
         peer.request().unwrap();
         peer.say(&whole());
         peer
     });
-    let meter = Meter::new(Budget::of(512 << 20));
+    let stats = ReadStats::new(Budget::of(512 << 20));
     let socket = Socket::connect(([127, 0, 0, 1], port).into()).await.unwrap();
-    let mut conn = Conn::new(Channel::plain(socket), &meter).await.unwrap();
-    let mut body = conn.send(request(), &meter, &mut Trail::default()).await.unwrap().into_body();
-    while conn.piece(&mut body, &meter).await.unwrap().is_some() {}
+    let mut conn = Conn::new(Channel::plain(socket), &stats).await.unwrap();
+    let mut body = conn.send(request(), &stats, &mut Trail::default()).await.unwrap().into_body();
+    while conn.piece(&mut body, &stats).await.unwrap().is_some() {}
     assert!(conn.settle() && conn.is_quiet());
-    (conn, server.join().unwrap(), meter)
+    (conn, server.join().unwrap(), stats)
 }
 
-fn request() -> hyper::Request<Whole> {
-    let mut request = hyper::Request::new(Whole::new("{}".into()));
+fn request() -> hyper::Request<Full<Bytes>> {
+    let mut request = hyper::Request::new(Full::new("{}".into()));
     *request.method_mut() = Method::POST;
     request.headers_mut().insert("host", HeaderValue::from_static("x"));
     request
@@ -412,7 +415,7 @@ fn lingering(answers: usize) -> (u16, JoinHandle<usize>) {
 async fn no_request_fails_at_a_server_that_ends_each_connection_after_its_answer() {
     for general in [false, true] {
         let (port, server) = lingering(6);
-        let mut client = if general { Client::general(port) } else { Client::direct(port) };
+        let mut client = if general { Client::reqwest(port) } else { Client::h1(port) };
         for n in 0..6 {
             let log = client.post("{}").await;
             assert_eq!(log.failure, None, "{n}");
@@ -441,7 +444,7 @@ async fn an_idle_connection_on_which_something_came_is_not_used() {
         second.request().unwrap();
         second.say(&whole());
     });
-    let mut client = Client::direct(port);
+    let mut client = Client::h1(port);
     assert_eq!(client.post("{}").await.failure, None);
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(client.post("{}").await.failure, None);
@@ -466,7 +469,7 @@ async fn the_set_up_of_a_connection_is_in_an_open_loops_latency_and_in_no_closed
                 peer.say(&whole());
             }
         });
-        let mut client = if general { Client::general(port) } else { Client::direct(port) };
+        let mut client = if general { Client::reqwest(port) } else { Client::h1(port) };
         tokio::time::sleep(Duration::from_millis(100)).await;
         let begun = Mono::now();
         client.scheduled = scheduled.then_some(begun);
@@ -512,7 +515,7 @@ async fn ends_beside_requests() -> bool {
         next.say(&whole());
         Some(end)
     });
-    let mut client = Client::direct(port);
+    let mut client = Client::h1(port);
     let begin = Mono::now();
     assert_eq!(client.post("{}").await.failure, None);
     let quick = Mono::now().since(begin) < Nanos::from_millis(90);
@@ -540,7 +543,7 @@ async fn behind_a_proxy_too_a_finished_request_does_not_wait_for_the_bodys_end()
             peer.say(LAST);
         }
     });
-    let mut client = Client::general(port);
+    let mut client = Client::reqwest(port);
     let mut quickest = Nanos(u64::MAX);
     for _ in 0..3 {
         let begun = Mono::now();
@@ -566,7 +569,7 @@ async fn an_answer_that_comes_before_the_request_is_sent_counts() {
         ));
         // Unread bytes make the closing a reset.
     });
-    let log = Client::direct(port).post(vec![b' '; 16 << 20]).await;
+    let log = Client::h1(port).post(vec![b' '; 16 << 20]).await;
     assert_eq!(log.http_status, Some(413), "{:?}", log.failure);
     assert_eq!(log.failure.unwrap().message, "HTTP 413: too long");
     server.join().unwrap();
@@ -576,7 +579,7 @@ async fn an_answer_that_comes_before_the_request_is_sent_counts() {
 async fn a_large_request_is_sent_while_the_server_reads_it() {
     let (port, server) = answering(vec![whole()]);
     let body = "x".repeat(3 << 20);
-    assert_eq!(Client::direct(port).post(body.clone()).await.failure, None);
+    assert_eq!(Client::h1(port).post(body.clone()).await.failure, None);
     assert!(server.join().unwrap()[0].ends_with(&body));
 }
 
@@ -589,7 +592,7 @@ async fn a_server_that_sends_no_more_may_still_be_read_from() {
         peer.0.shutdown(std::net::Shutdown::Write).unwrap();
         peer.request()
     });
-    let log = Client::direct(port).post("{}").await;
+    let log = Client::h1(port).post("{}").await;
     assert_eq!(log.failure.unwrap().kind, FailureKind::Disconnect, "neither [DONE] nor a finish_reason");
     assert_eq!((server.join().unwrap(), log.chunks.len()), (None, 1));
 }
@@ -604,7 +607,7 @@ async fn heads_without_measure_fail_and_do_not_hang() {
             peer.request().unwrap();
             let _ = peer.0.write_all(head.as_bytes());
         });
-        let failure = Client::direct(port).post("{}").await.failure.unwrap();
+        let failure = Client::h1(port).post("{}").await.failure.unwrap();
         assert_eq!(failure.kind, FailureKind::Malformed, "{}", failure.message);
         server.join().unwrap();
     }
@@ -625,17 +628,17 @@ async fn heads_without_measure_fail_and_do_not_hang() {
 
 #[tokio::test]
 async fn a_server_that_never_pauses_leaves_others_their_time() {
-    let (mut conn, mut peer, meter) = idle().await;
+    let (mut conn, mut peer, stats) = idle().await;
     let server = thread::spawn(move || {
         peer.request().unwrap();
         peer.say(CHUNKED);
         peer.say(&(piece("0123456789").repeat(100_000) + LAST));
     });
-    let mut body = conn.send(request(), &meter, &mut Trail::default()).await.unwrap().into_body();
+    let mut body = conn.send(request(), &stats, &mut Trail::default()).await.unwrap().into_body();
     tokio::time::sleep(Duration::from_millis(50)).await;
     let bytes = std::cell::Cell::new(0);
     let mut reading = std::pin::pin!(async {
-        while let Some(piece) = conn.piece(&mut body, &meter).await.unwrap() {
+        while let Some(piece) = conn.piece(&mut body, &stats).await.unwrap() {
             bytes.set(bytes.get() + piece.len());
         }
     });
@@ -681,7 +684,7 @@ async fn decoded_in_time() -> bool {
             peer.say(LAST);
             before
         });
-        let log = Client::direct(port).post("{}").await;
+        let log = Client::h1(port).post("{}").await;
         let before = server.join().unwrap();
         assert_eq!(log.failure, None);
         let times = times(&log);
@@ -717,7 +720,7 @@ async fn compressed_answers_that_are_none_or_swell_fail() {
             // Whether the client reads it all is its affair.
             let _ = peer.0.write_all(&answer);
         });
-        let failure = Client::direct(port).post("{}").await.failure.unwrap();
+        let failure = Client::h1(port).post("{}").await.failure.unwrap();
         assert_eq!(failure.kind, FailureKind::Malformed, "{}", failure.message);
         assert!(failure.message.starts_with(said), "{}", failure.message);
         server.join().unwrap();

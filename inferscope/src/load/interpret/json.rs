@@ -17,7 +17,7 @@ pub(super) struct Object<'a> {
     #[serde(borrow, default)]
     pub(super) choices: Option<Choices<'a>>,
     #[serde(default)]
-    pub(super) usage: Option<Usage>,
+    pub(super) usage: Option<JsonUsage>,
     #[serde(borrow, default)]
     pub(super) model: Word<'a>,
     #[serde(borrow, default)]
@@ -34,7 +34,7 @@ pub(super) struct Object<'a> {
 }
 
 #[derive(serde::Deserialize)]
-pub(super) struct Usage {
+pub(super) struct JsonUsage {
     #[serde(rename = "prompt_tokens", default)]
     pub(super) prompt: Count,
     #[serde(rename = "completion_tokens", default)]

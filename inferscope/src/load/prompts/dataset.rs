@@ -22,7 +22,7 @@ use serde::de::{
 };
 use serde_json::{Value, json};
 
-use super::fault::{Fault, Place, PromptError};
+use super::error::{Fault, Location, PromptError};
 use super::{BLOCK_TOKENS, Entry, Kept, LONGEST_BYTES, MOST_PROMPTS, MOST_TOKENS, lines, text, without_bom};
 use crate::units::Nanos;
 
@@ -45,9 +45,9 @@ pub(super) fn parse(file: &[u8]) -> Result<Dataset, PromptError> {
     if file.trim_ascii_start().starts_with(b"[") {
         array(file, &mut all)?;
     } else {
-        for (place, line) in lines(file) {
+        for (location, line) in lines(file) {
             let fields = text(line).and_then(|line| serde_json::from_str(line).map_err(|e| no_object(&e)));
-            all.add(place, &fields.map_err(|fault| PromptError::At { place, fault })?)?;
+            all.add(location, &fields.map_err(|fault| PromptError::At { location, fault })?)?;
         }
     }
     all.in_order()
@@ -60,7 +60,7 @@ fn array(file: &[u8], all: &mut Reading) -> Result<(), PromptError> {
     let read = Array { all, failed: &mut failed }.deserialize(&mut reader).and_then(|()| reader.end());
     match (failed, read) {
         (Some(error), _) => Err(error),
-        (None, Err(e)) => Err(PromptError::At { place: Place::Line(e.line()), fault: no_object(&e) }),
+        (None, Err(e)) => Err(PromptError::At { location: Location::Line(e.line()), fault: no_object(&e) }),
         (None, Ok(())) => Ok(()),
     }
 }
@@ -77,8 +77,8 @@ struct Reading {
 }
 
 impl Reading {
-    fn add(&mut self, place: Place, fields: &Fields) -> Result<(), PromptError> {
-        let at = |fault| PromptError::At { place, fault };
+    fn add(&mut self, location: Location, fields: &Fields) -> Result<(), PromptError> {
+        let at = |fault| PromptError::At { location, fault };
         let Some((entry, timestamp)) = fields.entry().map_err(at)? else {
             self.passed_over += 1;
             return Ok(());
@@ -212,7 +212,7 @@ fn message(turn: &Value) -> Result<Value, Fault> {
         "human" | "user" => "user",
         "gpt" | "assistant" | "chatgpt" | "bing" | "bard" | "model" => "assistant",
         "system" => "system",
-        _ => return Err(Fault::Turn { who: crate::load::said::excerpt(who.as_bytes()) }),
+        _ => return Err(Fault::Turn { who: crate::load::server_message::excerpt(who.as_bytes()) }),
     };
     Ok(json!({"role": role, "content": says.ok_or_else(fault)?}))
 }
@@ -288,7 +288,7 @@ impl<'de> Visitor<'de> for Array<'_> {
         let mut place = 0;
         while let Some(fields) = seq.next_element::<Fields>()? {
             place += 1;
-            if let Err(error) = self.all.add(Place::Entry(place), &fields) {
+            if let Err(error) = self.all.add(Location::Entry(place), &fields) {
                 *self.failed = Some(error);
                 return Err(de::Error::custom("given up"));
             }

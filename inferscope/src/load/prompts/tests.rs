@@ -2,16 +2,16 @@ use std::collections::HashSet;
 
 use proptest::prelude::*;
 
-use super::words::WORDS;
+use super::wordlist::WORDS;
 use super::*;
 
 fn dataset(file: &str) -> Prompts {
     Prompts::dataset(file.as_bytes()).unwrap_or_else(|e| panic!("{file}: {e}"))
 }
 
-fn fault(file: &str) -> (Place, Fault) {
+fn fault(file: &str) -> (Location, Fault) {
     match Prompts::dataset(file.as_bytes()) {
-        Err(PromptError::At { place, fault }) => (place, fault),
+        Err(PromptError::At { location, fault }) => (location, fault),
         other => panic!("{file}: {other:?}"),
     }
 }
@@ -44,7 +44,7 @@ fn lines_that_are_no_prompts_are_named() {
     let error = Prompts::lines(b"a\nb\xff\n").unwrap_err();
     assert_eq!(error.to_string(), "line 2: its byte 2 is not UTF-8\n  save the file as UTF-8");
     let long = [b"a\n".as_slice(), &vec![b'x'; LONGEST_BYTES + 1]].concat();
-    let too_long = PromptError::At { place: Place::Line(2), fault: Fault::TooLong };
+    let too_long = PromptError::At { location: Location::Line(2), fault: Fault::TooLong };
     assert_eq!(Prompts::lines(&long).unwrap_err(), too_long);
     assert_eq!(
         Prompts::dataset(&long[2..]).unwrap_err().to_string().lines().next(),
@@ -120,13 +120,13 @@ fn entries_without_a_question_are_passed_over_and_counted() {
 
 #[test]
 fn what_is_no_entry_is_named_with_its_place() {
-    let line = Place::Line(2);
+    let line = Location::Line(2);
     let of = |entry: &str| fault(&format!("{{\"prompt\":\"a\"}}\n{entry}\n"));
     assert_eq!(of("{}"), (line, Fault::NoPrompt));
     assert_eq!(of(r#"{"question":"a"}"#), (line, Fault::NoPrompt));
     for json in ["hello", "7", "[]", "{", r#"{"prompt":"a"} {"prompt":"b"}"#, &r#"{"prompt":"#.repeat(500)] {
-        let (place, fault) = of(json);
-        assert!(place == line && matches!(fault, Fault::NoObject { .. }), "{json}: {fault}");
+        let (location, fault) = of(json);
+        assert!(location == line && matches!(fault, Fault::NoObject { .. }), "{json}: {fault}");
     }
     for (entry, name) in [
         (r#"{"messages":"a"}"#, "messages"),
@@ -138,9 +138,9 @@ fn what_is_no_entry_is_named_with_its_place() {
         (r#"{"input_length":0}"#, "input_length"),
         (r#"{"input_length":9,"hash_ids":["x"]}"#, "hash_ids"),
     ] {
-        let (place, fault) = of(entry);
+        let (location, fault) = of(entry);
         assert!(
-            place == line && matches!(fault, Fault::Field { field, .. } if field == name),
+            location == line && matches!(fault, Fault::Field { field, .. } if field == name),
             "{entry}: {fault}"
         );
     }
@@ -155,11 +155,11 @@ fn what_is_no_entry_is_named_with_its_place() {
     );
     assert_eq!(of(r#"{"prompt":"b","timestamp":1}"#), (line, Fault::Timestamp { has: true }));
 
-    assert_eq!(fault("[{\"prompt\":\"a\"},\n{}]").0, Place::Entry(2));
-    assert_eq!(fault("[{\"prompt\":\"a\"},\n7]").0, Place::Line(2));
-    assert_eq!(fault("\n[{\"prompt\":\"a\"}").0, Place::Line(2));
-    assert_eq!(fault("[{\"prompt\":\"a\"}]\n{}").0, Place::Line(2));
-    assert_eq!(fault("[[\"positional\"]]").0, Place::Line(1));
+    assert_eq!(fault("[{\"prompt\":\"a\"},\n{}]").0, Location::Entry(2));
+    assert_eq!(fault("[{\"prompt\":\"a\"},\n7]").0, Location::Line(2));
+    assert_eq!(fault("\n[{\"prompt\":\"a\"}").0, Location::Line(2));
+    assert_eq!(fault("[{\"prompt\":\"a\"}]\n{}").0, Location::Line(2));
+    assert_eq!(fault("[[\"positional\"]]").0, Location::Line(1));
 }
 
 #[test]

@@ -182,9 +182,9 @@ fn a_failed_request_keeps_what_it_received() {
 #[test]
 fn room_for_the_chunks_is_made_before_and_given_back_after() {
     let state = RequestState::new(SLOT, Mono(0), Asked::tokens(128));
-    assert!(state.answer.chunks.capacity() >= 128 + CHUNKS_BESIDE_TOKENS);
+    assert!(state.delivered.chunks.capacity() >= 128 + CHUNKS_BESIDE_TOKENS);
     let mut state = RequestState::new(SLOT, Mono(0), Asked::tokens(u64::MAX));
-    assert_eq!(state.answer.chunks.capacity(), PREALLOCATED_CHUNKS);
+    assert_eq!(state.delivered.chunks.capacity(), PREALLOCATED_CHUNKS);
     state.read(Mono(1), TEXT.as_bytes());
     assert!(state.finish(Mono(2), End::Eof).chunks.capacity() < 64);
 }

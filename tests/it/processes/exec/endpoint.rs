@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, TcpListener};
 
-use inferscope_tests::{binary, needs};
+use inferscope_tests::{binary, requirements};
 
 use super::*;
 
@@ -44,7 +44,7 @@ fn drive(script: &str, flags: &[&str]) -> Value {
 
 #[test]
 fn a_server_is_driven_once_it_answers_and_ended_after_it() {
-    if !needs::kernel("exec with an endpoint") {
+    if !requirements::kernel("exec with an endpoint") {
         return;
     }
     let report = drive(SERVER, &["--tracker", "ebpf"]);

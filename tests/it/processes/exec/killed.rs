@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use inferscope_tests::process::{Group, children};
-use inferscope_tests::{binary, needs};
+use inferscope_tests::{binary, requirements};
 use rustix::process::Signal;
 
 use super::*;
@@ -113,7 +113,7 @@ fn without_cgroups(args: &[&str]) -> Command {
 
 #[test]
 fn without_a_cgroup_the_command_is_followed_as_a_tree_and_its_daemons_are_found() {
-    if !needs::kernel("exec without a cgroup") {
+    if !requirements::kernel("exec without a cgroup") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -139,7 +139,7 @@ fn without_a_cgroup_the_command_is_followed_as_a_tree_and_its_daemons_are_found(
 /// Only the kernel tracker follows a cgroup, and who may make one may still not load it.
 #[test]
 fn each_of_cgroup_and_kernel_tracker_can_be_missing_alone() {
-    if !needs::kernel("exec with less") {
+    if !requirements::kernel("exec with less") {
         return;
     }
     for (reduction, cgroup, tracker) in [
@@ -166,7 +166,7 @@ fn each_of_cgroup_and_kernel_tracker_can_be_missing_alone() {
 
 #[test]
 fn a_killed_inferscope_without_a_cgroup_takes_the_tree_along() {
-    if !needs::kernel("exec without a cgroup") {
+    if !requirements::kernel("exec without a cgroup") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();

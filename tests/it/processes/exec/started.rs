@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use inferscope_tests::stats::relative_error;
-use inferscope_tests::{binary, needs};
+use inferscope_tests::{binary, requirements};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -17,7 +17,7 @@ const FORKS: &str = "i=0; while [ $i -lt 50 ]; do /bin/true & i=$((i+1)); done; 
 
 #[test]
 fn a_command_is_followed_from_its_first_instruction() {
-    if !needs::kernel("exec under the kernel tracker") {
+    if !requirements::kernel("exec under the kernel tracker") {
         return;
     }
     let report = exec(&["--json", "--tracker", "ebpf"], FORKS, &[]).report();
@@ -52,7 +52,7 @@ fn a_command_is_followed_from_its_first_instruction() {
 /// Either of two threads that end at the same moment may be the one that ends the process.
 #[test]
 fn processes_whose_threads_are_killed_together_end_once_each() {
-    if !needs::kernel("killed threads") {
+    if !requirements::kernel("killed threads") {
         return;
     }
     const KILLED: u64 = 400;
@@ -172,7 +172,7 @@ fn the_command_runs_as_it_would_without_inferscope() {
 
 #[test]
 fn the_command_has_a_cgroup_of_its_own_where_only_counting_is_done() {
-    if !needs::kernel("exec with a cgroup of its own") {
+    if !requirements::kernel("exec with a cgroup of its own") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();

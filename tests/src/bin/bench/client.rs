@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use inferscope_tests::emitter::{Emitter, Served};
-use inferscope_tests::needs::say;
+use inferscope_tests::requirements::say;
 use inferscope_tests::stats::median;
 
 use crate::cost;

@@ -4,7 +4,7 @@
 //! of an H200's driver took; the CPU time of the thread holds both. Called by `main.rs`.
 
 use inferscope_tests::gpu::{Load, Scene, number};
-use inferscope_tests::needs;
+use inferscope_tests::requirements;
 use inferscope_tests::stats::Errors;
 use serde_json::{Value, json};
 
@@ -18,7 +18,7 @@ pub(crate) fn run() {
     );
     println!("|--:|--:|--:|--:|--:|--:|");
     for devices in DEVICES {
-        needs::say(&format!("bench: gpu, {devices} devices"));
+        requirements::say(&format!("bench: gpu, {devices} devices"));
         let scene = Scene::new(json!({"devices": vec![device(); devices]}));
         let report = scene.observe("30s");
         let poll = &report["gpu_summary"]["poll"];
@@ -43,7 +43,7 @@ pub(crate) fn run() {
         ("80 ms a call", json!({"*": 80_000})),
     ];
     for (name, latency) in cases {
-        needs::say(&format!("bench: gpu, driver: {name}"));
+        requirements::say(&format!("bench: gpu, driver: {name}"));
         let scene = Scene::new(json!({"devices": [device()], "latency_us": latency}));
         let ran = scene.run(LOAD, &[]);
         let errors = Errors::of(&ran.stamp_errors());

@@ -11,7 +11,7 @@ use std::time::Duration;
 use inferscope_tests::cgroup::Cgroup;
 use inferscope_tests::gunicorn::Gunicorn;
 use inferscope_tests::process::Group;
-use inferscope_tests::{binary, needs, ready};
+use inferscope_tests::{binary, ready, requirements};
 
 const REQUESTS: u32 = 640;
 const HELPER_CPU_MS: u32 = 5;
@@ -40,7 +40,7 @@ impl Peer {
 
 pub(crate) fn run() {
     const WHAT: &str = "bench gunicorn";
-    let Some(python) = needs::peer("python", WHAT) else { return };
+    let Some(python) = requirements::peer("python", WHAT) else { return };
     let Some(cgroup) = Cgroup::make(WHAT) else { return };
     let helper = format!("'{}' {HELPER_CPU_MS}", binary::sibling("burner").display());
     let gunicorn = Gunicorn::start(&python, cgroup, &helper);
@@ -55,9 +55,9 @@ pub(crate) fn run() {
     let psrecord = python.with_file_name("psrecord");
     let args = [&arbiter, "--include-children", "--interval", "0.1", "--duration", "120"];
     let psrecord = Peer::start(&psrecord, &args, file("psrecord"));
-    let pidstat = needs::find_peer("pidstat");
+    let pidstat = requirements::find_peer("pidstat");
     if pidstat.is_none() {
-        needs::say("bench: left out: pidstat: it was not set up");
+        requirements::say("bench: left out: pidstat: it was not set up");
     }
     let pidstat = pidstat.map(|program| {
         let children =
@@ -69,7 +69,7 @@ pub(crate) fn run() {
     // Their first look is where they count from.
     std::thread::sleep(Duration::from_millis(1_500));
 
-    needs::say(&format!("bench: {REQUESTS} requests, each spawning a helper of {HELPER_CPU_MS} ms"));
+    requirements::say(&format!("bench: {REQUESTS} requests, each spawning a helper of {HELPER_CPU_MS} ms"));
     gunicorn.load(REQUESTS);
     let after = gunicorn.settled();
     // The last whole second is to be in pidstat's.

@@ -23,7 +23,7 @@ use std::io;
 use std::path::Path;
 use std::process::exit;
 
-use inferscope_tests::needs;
+use inferscope_tests::requirements;
 use rustix::process::{Signal, getppid, set_parent_process_death_signal, setpriority_process, setsid};
 
 /// The most favourable.
@@ -31,7 +31,9 @@ const NICE: i32 = -20;
 
 fn main() {
     if let Err(e) = take_priority() {
-        needs::say(&format!("bench: without priority over what else runs ({e}), so rates are less steady"));
+        requirements::say(&format!(
+            "bench: without priority over what else runs ({e}), so rates are less steady"
+        ));
     }
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {

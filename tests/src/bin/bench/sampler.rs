@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use inferscope_tests::process::Group;
-use inferscope_tests::{binary, clock, cpu, needs, ready};
+use inferscope_tests::{binary, clock, cpu, ready, requirements};
 
 use crate::storm::Storm;
 
@@ -27,7 +27,7 @@ pub(crate) fn run() {
     println!("|--:|--:|--:|--:|--:|--:|");
     let mut at_compared = 0.0;
     for size in SIZES {
-        needs::say(&format!("bench: sampler, {size} processes"));
+        requirements::say(&format!("bench: sampler, {size} processes"));
         let ours = ours(size);
         println!(
             "| {size} | {:.2} µs | {:.2} ms | {} of {} | {:.0} ms | {} |",
@@ -44,13 +44,13 @@ pub(crate) fn run() {
     let mut storm = Storm::start(1);
     let pids = storm.sleepers(COMPARED);
     row("procfs 0.18: stat and statm, through an open directory", procfs(&pids));
-    match needs::find_peer("python") {
+    match requirements::find_peer("python") {
         Some(python) => row("psutil: cpu_times, memory_info, num_threads in oneshot", psutil(&python, &pids)),
-        None => needs::say("bench: left out: psutil: python was not set up"),
+        None => requirements::say("bench: left out: psutil: python was not set up"),
     }
-    match needs::find_peer("pidstat") {
+    match requirements::find_peer("pidstat") {
         Some(program) => row("pidstat -u -r", pidstat(&program, &pids)),
-        None => needs::say("bench: left out: pidstat: it was not set up"),
+        None => requirements::say("bench: left out: pidstat: it was not set up"),
     }
 }
 

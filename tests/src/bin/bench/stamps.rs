@@ -5,7 +5,7 @@
 
 use inferscope_tests::binary;
 use inferscope_tests::emitter::Emitter;
-use inferscope_tests::needs::say;
+use inferscope_tests::requirements::say;
 use inferscope_tests::stamps::{Stamps, compare, quantile, truth};
 
 /// Tokens every 20 ms.

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use inferscope_tests::emitter::{self, Emitter, Served};
-use inferscope_tests::needs::say;
+use inferscope_tests::requirements::say;
 use inferscope_tests::{binary, cpu};
 use serde_json::Value;
 

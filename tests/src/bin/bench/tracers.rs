@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use inferscope_tests::binary::{self, Running};
 use inferscope_tests::process::Group;
-use inferscope_tests::{needs, ready};
+use inferscope_tests::{ready, requirements};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -54,7 +54,7 @@ impl Tracer {
 
     /// Returns once it sees everything. `root` is the storm's, `unrelated` a process that sleeps.
     pub(crate) fn start(self, root: u32, unrelated: u32) -> Tracing {
-        let peer = self.peer().map(|name| needs::find_peer(name).expect("it was looked for before"));
+        let peer = self.peer().map(|name| requirements::find_peer(name).expect("it was looked for before"));
         let inferscope = |pid: u32, more: &[&str]| {
             let pid = pid.to_string();
             let running =

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use inferscope_tests::stats::median;
-use inferscope_tests::{cpu, needs};
+use inferscope_tests::{cpu, requirements};
 
 use crate::bpf;
 use crate::storm::{Storm, Told};
@@ -58,7 +58,9 @@ struct Round {
 
 pub(crate) fn run(rounds: u32) {
     if std::fs::read_to_string("/proc/sys/kernel/bpf_stats_enabled").is_ok_and(|on| on.trim() != "0") {
-        needs::say("bench: kernel.bpf_stats_enabled is on: everything that uses BPF looks dearer than it is");
+        requirements::say(
+            "bench: kernel.bpf_stats_enabled is on: everything that uses BPF looks dearer than it is",
+        );
     }
     let tracers: Vec<Tracer> = Tracer::ALL.into_iter().filter(|&tracer| is_there(tracer)).collect();
     let mut storm = Storm::start(PARENTS);
@@ -68,7 +70,7 @@ pub(crate) fn run(rounds: u32) {
     let mut none = vec![bare(&mut storm)];
     let mut rows: Vec<Vec<Round>> = tracers.iter().map(|_| Vec::new()).collect();
     for round in 0..rounds {
-        needs::say(&format!("bench: round {} of {rounds}", round + 1));
+        requirements::say(&format!("bench: round {} of {rounds}", round + 1));
         for place in 0..tracers.len() {
             // Nobody is always the first.
             let which = (place + round as usize) % tracers.len();
@@ -88,9 +90,9 @@ pub(crate) fn run(rounds: u32) {
 }
 
 fn is_there(tracer: Tracer) -> bool {
-    let missing = tracer.peer().filter(|name| needs::find_peer(name).is_none());
+    let missing = tracer.peer().filter(|name| requirements::find_peer(name).is_none());
     if let Some(name) = missing {
-        needs::say(&format!("bench: left out: {}: {name} was not set up", tracer.shown()));
+        requirements::say(&format!("bench: left out: {}: {name} was not set up", tracer.shown()));
     }
     missing.is_none()
 }
@@ -169,7 +171,11 @@ fn change(ratios: &[f64]) -> String {
 fn program(storm: &mut Storm, unrelated: u32, cpu_us: [f64; 2]) {
     let _on = match bpf::count_runs() {
         Ok(on) => on,
-        Err(e) => return needs::say(&format!("bench: left out: BPF ns a run: the kernel's statistics: {e}")),
+        Err(e) => {
+            return requirements::say(&format!(
+                "bench: left out: BPF ns a run: the kernel's statistics: {e}"
+            ));
+        }
     };
     println!("\n### The kernel program, by the kernel's own count (with which everything is slower)\n");
     println!(

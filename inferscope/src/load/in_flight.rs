@@ -15,7 +15,7 @@ const SHORTEST: Nanos = Nanos::from_millis(10);
 
 /// The requests under way over a phase's measured part.
 #[derive(Debug)]
-pub(super) struct UnderWay {
+pub(super) struct InFlightLog {
     gauge: Gauge,
     /// The gauge is of the measured part.
     begun: bool,
@@ -23,7 +23,7 @@ pub(super) struct UnderWay {
     loaded: Option<Vec<InFlight>>,
 }
 
-impl UnderWay {
+impl InFlightLog {
     pub(super) fn new(now: Mono) -> Self {
         Self { gauge: Gauge::new(now), begun: false, loaded: None }
     }
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_stretch_begins_where_the_load_is_full_and_where_it_ends() {
-        let mut gauge = UnderWay::new(ms(0));
+        let mut gauge = InFlightLog::new(ms(0));
         let mut loaded = Loaded { from: None, to: None };
         gauge.set(ms(1), 1, loaded);
         loaded.from = Some(ms(13));
@@ -187,7 +187,7 @@ mod tests {
         let shown: Vec<_> = told.iter().map(|s| (s.t, s.mean, s.max)).collect();
         // 2 ms of two and 2 ms of four; then 3 ms of five and 5 ms of none.
         assert_eq!(shown, [(ms(13), 3.0, 5), (ms(17), 15.0 / 8.0, 5)]);
-        assert_eq!(UnderWay::new(ms(0)).finish(ms(9), Loaded::default()), []);
+        assert_eq!(InFlightLog::new(ms(0)).finish(ms(9), Loaded::default()), []);
     }
 
     proptest! {

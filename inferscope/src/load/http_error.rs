@@ -7,22 +7,22 @@ use std::error::Error;
 use std::io::ErrorKind;
 
 use super::budget::NoRoom;
-use super::http::{self, WireError};
+use super::http::{self, TransportError};
 use super::limit::Limit;
-use super::said;
+use super::server_message;
 use crate::event::{Failure, FailureKind};
 
 /// An error of the connection, before the response's head or in its body, as a failed request.
-pub(super) fn failure(error: &WireError) -> Failure {
+pub(super) fn failure(error: &TransportError) -> Failure {
     let (kind, cause): (_, &(dyn Error + 'static)) = match error {
-        WireError::NoRoom(no_room) => (FailureKind::Memory, no_room),
-        WireError::Limit(limit) => (FailureKind::ClientLimit, limit),
-        WireError::General(e) if e.is_connect() => (FailureKind::Connect, e),
-        WireError::General(e) if e.is_timeout() => (FailureKind::Timeout, e),
-        WireError::Connect(e) | WireError::Tls(e) => (FailureKind::Connect, e),
-        WireError::ConnectTimeout => (FailureKind::Connect, error),
-        WireError::General(e) => (answered(e), e),
-        WireError::Http(e) => (answered(e), e),
+        TransportError::NoRoom(no_room) => (FailureKind::Memory, no_room),
+        TransportError::Limit(limit) => (FailureKind::ClientLimit, limit),
+        TransportError::Reqwest(e) if e.is_connect() => (FailureKind::Connect, e),
+        TransportError::Reqwest(e) if e.is_timeout() => (FailureKind::Timeout, e),
+        TransportError::Connect(e) | TransportError::Tls(e) => (FailureKind::Connect, e),
+        TransportError::ConnectTimeout => (FailureKind::Connect, error),
+        TransportError::Reqwest(e) => (answered(e), e),
+        TransportError::Http(e) => (answered(e), e),
     };
     if let Some(no_room) = chain(cause).find_map(|e| e.downcast_ref::<NoRoom>()) {
         return Failure { kind: FailureKind::Memory, message: no_room.to_string() };
@@ -59,8 +59,8 @@ pub(super) fn is_closed_before_response(error: &reqwest::Error) -> bool {
 
 /// The innermost cause, such as "connection refused".
 pub(super) fn line(error: &(dyn Error + 'static)) -> String {
-    let Some(last) = chain(error).last() else { return said::one_line(&error.to_string()) };
-    let text = said::one_line(&last.to_string());
+    let Some(last) = chain(error).last() else { return server_message::one_line(&error.to_string()) };
+    let text = server_message::one_line(&last.to_string());
     match io_of(last).and_then(|io| Some((io.kind(), io.raw_os_error()?))) {
         Some((kind, _)) if named(kind) => kind.to_string(),
         Some((_, number)) => text.strip_suffix(&format!(" (os error {number})")).unwrap_or(&text).to_owned(),
@@ -135,10 +135,10 @@ mod tests {
             ),
             (std::io::Error::from_raw_os_error(111), FailureKind::Connect, "connection refused"),
         ] {
-            let failure = failure(&WireError::Connect(error));
+            let failure = failure(&TransportError::Connect(error));
             assert!(failure.kind == kind && failure.message.contains(said), "{failure:?}");
         }
-        let ports = failure(&WireError::Limit(Limit::Ports));
+        let ports = failure(&TransportError::Limit(Limit::Ports));
         assert!(
             ports.kind == FailureKind::ClientLimit && ports.message.contains("ip_local_port_range"),
             "{ports:?}"

@@ -10,8 +10,8 @@ use super::{BLOCK_TOKENS, LONGEST_BYTES, MOST_PROMPTS, MOST_TOKENS};
 /// Why prompts can't be had. The file's name is the caller's to add.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub(in crate::load) enum PromptError {
-    #[error("{place}: {fault}")]
-    At { place: Place, fault: Fault },
+    #[error("{location}: {fault}")]
+    At { location: Location, fault: Fault },
     #[error("it holds no prompt\n  write one prompt a line, or in a data set one entry a line")]
     Empty,
     #[error("it holds more than {MOST_PROMPTS} prompts\n  give a part of it, say its first 100000 lines")]
@@ -26,13 +26,13 @@ pub(in crate::load) enum PromptError {
 
 /// Where in a file, counted from one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::load) enum Place {
+pub(in crate::load) enum Location {
     Line(usize),
     /// Of the one array that the file is.
     Entry(usize),
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Line(n) => write!(f, "line {n}"),

@@ -57,12 +57,12 @@ async fn cost(client_of: fn(u16) -> Client) -> (u64, ClientLog) {
 #[ignore = "a measurement, for an optimised build"]
 async fn what_a_token_costs() {
     for _ in 0..3 {
-        let (general, _) = cost(Client::general).await;
-        let (direct, own) = cost(Client::direct).await;
+        let (reqwest, _) = cost(Client::reqwest).await;
+        let (h1, own) = cost(Client::h1).await;
         let lag = own.read_lag.unwrap();
         eprintln!(
-            "CPU a token: direct {direct} ns, reqwest {general} ns, ratio {:.2}; read lag p50 {} p99 {} us, {} unstamped",
-            general as f64 / direct as f64,
+            "CPU a token: h1 {h1} ns, reqwest {reqwest} ns, ratio {:.2}; read lag p50 {} p99 {} us, {} unstamped",
+            reqwest as f64 / h1 as f64,
             lag.value_at_quantile(0.5) / 1000,
             lag.value_at_quantile(0.99) / 1000,
             own.unstamped_reads

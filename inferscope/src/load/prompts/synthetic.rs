@@ -6,7 +6,7 @@
 //! There is no tokenizer here. One of the list's words is one token for the tokenizers in use, and where the
 //! server counts otherwise (a chat template, another tokenizer) `words_per_token` corrects the length.
 
-use super::words::WORDS;
+use super::wordlist::WORDS;
 
 /// Words that one 64-bit number names.
 const GROUP: u64 = 8;

@@ -1,6 +1,6 @@
 //! The words that made prompts consist of.
 //!
-//! Owns the list, never the order in which it is used. Read by `made`. Each is one token, at the start of a text
+//! Owns the list, never the order in which it is used. Read by `synthetic`. Each is one token, at the start of a text
 //! and within, in the vocabularies of GPT-2, cl100k, Llama 2 and 3, Qwen 3 and SmolLM2: it is their intersection,
 //! by hand less what is no whole or no friendly word.
 

@@ -1,7 +1,7 @@
 //! When the client did not look at its sockets.
 //!
 //! Owns the stretches in which the load's thread did not run, or not for the connection that waited: what came meanwhile
-//! is read together and has one stamp, that of the last of it. Pure: the time is an argument. Fed by `meter` with each
+//! is read together and has one stamp, that of the last of it. Pure: the time is an argument. Fed by `read_stats` with each
 //! read and by the phase's loop with each turn; asked when a request has ended.
 
 use std::collections::VecDeque;
@@ -18,7 +18,7 @@ const READ: Nanos = Nanos::from_millis(2);
 const MOST: usize = 1024;
 
 #[derive(Debug, Default)]
-pub(super) struct Attention {
+pub(super) struct StallDetector {
     /// When the thread was last seen to run.
     seen: Option<Mono>,
     /// When it has to have run again.
@@ -26,7 +26,7 @@ pub(super) struct Attention {
     stalls: VecDeque<Stall>,
 }
 
-impl Attention {
+impl StallDetector {
     /// The thread runs, and is to run again by `due` at the latest; `None`: nobody says.
     pub(super) fn turn(&mut self, now: Mono, due: Option<Mono>) {
         self.runs(now);
@@ -81,56 +81,56 @@ mod tests {
         Mono(t * 1_000_000)
     }
 
-    fn told(attention: &Attention) -> Vec<(u64, u64)> {
-        attention.since(ms(0)).iter().map(|s| (s.from.0 / 1_000_000, s.to.0 / 1_000_000)).collect()
+    fn told(detector: &StallDetector) -> Vec<(u64, u64)> {
+        detector.since(ms(0)).iter().map(|s| (s.from.0 / 1_000_000, s.to.0 / 1_000_000)).collect()
     }
 
     #[test]
     fn a_stop_between_two_turns_is_from_the_last_sight_of_the_thread_to_the_next() {
-        let mut attention = Attention::default();
-        attention.turn(ms(100), Some(ms(120)));
-        attention.read(ms(110), ms(110));
+        let mut detector = StallDetector::default();
+        detector.turn(ms(100), Some(ms(120)));
+        detector.read(ms(110), ms(110));
         // Stopped at 111 for 150 ms; the newest of what came is 3 ms old, no sign of anything.
-        attention.read(ms(258), ms(259));
-        attention.read(ms(260), ms(260));
-        attention.turn(ms(261), Some(ms(281)));
-        assert_eq!(told(&attention), [(110, 259)]);
-        assert_eq!(attention.since(ms(270)), []);
+        detector.read(ms(258), ms(259));
+        detector.read(ms(260), ms(260));
+        detector.turn(ms(261), Some(ms(281)));
+        assert_eq!(told(&detector), [(110, 259)]);
+        assert_eq!(detector.since(ms(270)), []);
     }
 
     #[test]
     fn a_punctual_thread_has_none_and_one_that_nobody_expects_neither() {
-        let mut attention = Attention::default();
+        let mut detector = StallDetector::default();
         for n in 0..10 {
-            attention.turn(ms(n * 20), Some(ms(n * 20 + 20)));
+            detector.turn(ms(n * 20), Some(ms(n * 20 + 20)));
         }
-        attention.turn(ms(201), None);
-        attention.turn(ms(900), Some(ms(920)));
-        assert_eq!(told(&attention), []);
+        detector.turn(ms(201), None);
+        detector.turn(ms(900), Some(ms(920)));
+        assert_eq!(told(&detector), []);
     }
 
     #[test]
     fn a_late_read_is_a_stall_from_when_the_bytes_were_there() {
-        let mut attention = Attention::default();
-        attention.turn(ms(100), Some(ms(120)));
-        attention.read(ms(104), ms(104));
-        attention.read(ms(108), ms(111));
-        assert_eq!(told(&attention), [(104, 111)], "perhaps from the last sight on");
+        let mut detector = StallDetector::default();
+        detector.turn(ms(100), Some(ms(120)));
+        detector.read(ms(104), ms(104));
+        detector.read(ms(108), ms(111));
+        assert_eq!(told(&detector), [(104, 111)], "perhaps from the last sight on");
         // The thread was busy with others.
-        attention.turn(ms(112), Some(ms(200)));
-        attention.read(ms(130), ms(130));
-        attention.read(ms(125), ms(131));
-        assert_eq!(told(&attention)[0], (125, 131));
+        detector.turn(ms(112), Some(ms(200)));
+        detector.read(ms(130), ms(130));
+        detector.read(ms(125), ms(131));
+        assert_eq!(told(&detector)[0], (125, 131));
     }
 
     #[test]
     fn the_list_is_bounded_and_forgets_nothing() {
-        let mut attention = Attention::default();
+        let mut detector = StallDetector::default();
         for n in 0..5_000 {
-            attention.read(ms(n * 10), ms(n * 10 + 3));
-            attention.runs(ms(n * 10 + 9));
+            detector.read(ms(n * 10), ms(n * 10 + 3));
+            detector.runs(ms(n * 10 + 9));
         }
-        let told = told(&attention);
+        let told = told(&detector);
         assert!(told.len() <= MOST && told.last().unwrap().0 == 0 && told[0].1 == 49_993);
     }
 }

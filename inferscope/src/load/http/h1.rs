@@ -1,12 +1,12 @@
 //! The direct transport: HTTP/1 to one server, over sockets of its own, plain or through TLS.
 //!
 //! Owns finding the server's addresses, opening connections, and whether a request is sent a second time.
-//! Called through `wire`.
+//! Called through `transport`.
 //!
 //! A server may close a kept-alive connection just when the next request goes out on it. What had happened
 //! before is seen without sending. A connection that was used before and ends without a byte of an answer has its
 //! request sent again, once, on a fresh one, as browsers do: some servers read on after they have said that they send
-//! no more, so that nothing tells whether they had the request. Where that goes on (`Meter::keeps_alive`), no connection
+//! no more, so that nothing tells whether they had the request. Where that goes on (`ReadStats::keeps_alive`), no connection
 //! is used again. On a fresh connection the same is a failure.
 
 use std::io;
@@ -14,6 +14,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::{Request, Response};
 use reqwest::Url;
@@ -23,18 +24,18 @@ use rustls::pki_types::ServerName;
 use tokio::time::{Instant, timeout};
 
 use super::channel::Channel;
-use super::conn::{Conn, NoAnswer, Whole};
-use super::meter::{Meter, Stamp};
+use super::conn::{Conn, NoAnswer};
 use super::pool::Pool;
+use super::read_stats::{ReadStats, Stamp};
 use super::socket::Socket;
-use super::stamping::Stamping;
-use super::wire::{Outgoing, WireError};
+use super::timestamping_guard::TimestampingGuard;
+use super::transport::{Outgoing, TransportError};
 use crate::clock::Mono;
 use crate::load::limit::{self, Limit};
 use crate::load::request::Trail;
 
 #[derive(Debug)]
-pub(super) struct Direct {
+pub(super) struct H1 {
     host: String,
     port: u16,
     connect_timeout: Duration,
@@ -42,8 +43,8 @@ pub(super) struct Direct {
     /// The server's addresses, that which was reached last first; empty before they were asked for.
     addresses: Mutex<Vec<SocketAddr>>,
     pool: Arc<Pool>,
-    meter: Arc<Meter>,
-    _stamping: Stamping,
+    stats: Arc<ReadStats>,
+    _timestamping: TimestampingGuard,
 }
 
 /// What an https endpoint takes.
@@ -58,22 +59,22 @@ pub(super) struct Secure {
 pub(super) type Head = hyper::http::response::Parts;
 
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct H1Response {
     head: Head,
     body: Incoming,
     conn: Conn,
     /// The body's end was read.
     ended: bool,
     pool: Arc<Pool>,
-    meter: Arc<Meter>,
+    stats: Arc<ReadStats>,
 }
 
-impl Direct {
+impl H1 {
     pub(super) fn new(
         (host, port): (String, u16),
         tls: Option<Secure>,
         connect_timeout: Duration,
-        meter: Arc<Meter>,
+        stats: Arc<ReadStats>,
     ) -> Self {
         Self {
             host,
@@ -82,38 +83,42 @@ impl Direct {
             tls,
             addresses: Mutex::new(Vec::new()),
             pool: Arc::new(Pool::default()),
-            meter,
-            _stamping: Stamping::begin(),
+            stats,
+            _timestamping: TimestampingGuard::begin(),
         }
     }
 
-    pub(super) async fn send(&self, request: Outgoing<'_>, trail: &mut Trail) -> Result<Answer, WireError> {
+    pub(super) async fn send(
+        &self,
+        request: Outgoing<'_>,
+        trail: &mut Trail,
+    ) -> Result<H1Response, TransportError> {
         let mut lost = None;
-        if let Some(mut conn) = self.pool.take().filter(|_| self.meter.keeps_alive()) {
+        if let Some(mut conn) = self.pool.take().filter(|_| self.stats.keeps_alive()) {
             let from = Mono::now();
-            self.meter.reuse();
-            match conn.send(build(&request)?, &self.meter, trail).await {
+            self.stats.reuse();
+            match conn.send(build(&request)?, &self.stats, trail).await {
                 Ok(response) => return Ok(self.answer(conn, response)),
                 Err(NoAnswer { error, lost: true }) => {
-                    self.meter.resend(from);
+                    self.stats.resend(from);
                     tracing::debug!(cause = %error, "the server had ended the connection; sent again");
                     lost = Some(error);
                 }
-                Err(NoAnswer { error, .. }) => return Err(WireError::Http(error)),
+                Err(NoAnswer { error, .. }) => return Err(TransportError::Http(error)),
             }
         }
         let begun = Mono::now();
         let channel = match (self.connect().await, lost) {
             (Ok(channel), _) => channel,
             // A server that is gone: how it went is the cause.
-            (Err(_), Some(lost)) => return Err(WireError::Http(lost)),
+            (Err(_), Some(lost)) => return Err(TransportError::Http(lost)),
             (Err(e), None) => return Err(e),
         };
-        let mut conn = Conn::new(channel, &self.meter).await?;
+        let mut conn = Conn::new(channel, &self.stats).await?;
         trail.connect = Some(Mono::now().since(begun));
-        match conn.send(build(&request)?, &self.meter, trail).await {
+        match conn.send(build(&request)?, &self.stats, trail).await {
             Ok(response) => Ok(self.answer(conn, response)),
-            Err(NoAnswer { error, .. }) => Err(WireError::Http(error)),
+            Err(NoAnswer { error, .. }) => Err(TransportError::Http(error)),
         }
     }
 
@@ -123,31 +128,31 @@ impl Direct {
         while self.pool.take().is_some() {}
     }
 
-    fn answer(&self, conn: Conn, response: Response<Incoming>) -> Answer {
+    fn answer(&self, conn: Conn, response: Response<Incoming>) -> H1Response {
         let (head, body) = response.into_parts();
-        let (pool, meter) = (Arc::clone(&self.pool), Arc::clone(&self.meter));
-        Answer { head, body, conn, ended: false, pool, meter }
+        let (pool, stats) = (Arc::clone(&self.pool), Arc::clone(&self.stats));
+        H1Response { head, body, conn, ended: false, pool, stats }
     }
 
     /// Tries one address after another.
-    async fn connect(&self) -> Result<Channel, WireError> {
+    async fn connect(&self) -> Result<Channel, TransportError> {
         let until = Instant::now() + self.connect_timeout;
         let addresses = self.addresses(until).await?;
-        let mut last = WireError::ConnectTimeout;
+        let mut last = TransportError::ConnectTimeout;
         for (n, address) in addresses.iter().enumerate() {
             // One that does not answer leaves the others their share of the time.
             let left = until.saturating_duration_since(Instant::now());
             let share = left / u32::try_from(addresses.len() - n).unwrap_or(u32::MAX);
             match timeout(share, Socket::connect(*address)).await {
                 Ok(Ok(socket)) => {
-                    self.meter.connection();
+                    self.stats.connection();
                     self.prefer(*address);
                     return self.secured(socket, until).await;
                 }
                 // What keeps from the others as well.
-                Ok(Err(e)) if Limit::of(&e).is_some() => return Err(WireError::Connect(e)),
-                Ok(Err(e)) if limit::no_port_to(*address, &e) => last = WireError::Limit(Limit::Ports),
-                Ok(Err(e)) => last = WireError::Connect(e),
+                Ok(Err(e)) if Limit::of(&e).is_some() => return Err(TransportError::Connect(e)),
+                Ok(Err(e)) if limit::no_port_to(*address, &e) => last = TransportError::Limit(Limit::Ports),
+                Ok(Err(e)) => last = TransportError::Connect(e),
                 Err(_) => {}
             }
         }
@@ -163,23 +168,23 @@ impl Direct {
     }
 
     /// The TLS handshake, where there is to be one.
-    async fn secured(&self, socket: Socket, until: Instant) -> Result<Channel, WireError> {
+    async fn secured(&self, socket: Socket, until: Instant) -> Result<Channel, TransportError> {
         let Some(Secure { config, name }) = &self.tls else { return Ok(Channel::plain(socket)) };
         let secured = Channel::secure(socket, Arc::clone(config), name.clone());
         let secured = tokio::time::timeout_at(until, secured).await;
-        secured.map_err(|_| WireError::ConnectTimeout)?.map_err(WireError::Tls)
+        secured.map_err(|_| TransportError::ConnectTimeout)?.map_err(TransportError::Tls)
     }
 
-    async fn addresses(&self, until: Instant) -> Result<Vec<SocketAddr>, WireError> {
+    async fn addresses(&self, until: Instant) -> Result<Vec<SocketAddr>, TransportError> {
         let known = || self.addresses.lock().expect("nothing panics while it holds this");
         let asked = known().clone();
         if !asked.is_empty() {
             return Ok(asked);
         }
         let found = tokio::time::timeout_at(until, look_up(self.host.clone(), self.port)).await;
-        let mut found = found.map_err(|_| WireError::ConnectTimeout)??;
+        let mut found = found.map_err(|_| TransportError::ConnectTimeout)??;
         if found.is_empty() {
-            return Err(WireError::Connect(io::Error::other("the host has no address")));
+            return Err(TransportError::Connect(io::Error::other("the host has no address")));
         }
         let mut known = known();
         if known.is_empty() {
@@ -189,7 +194,7 @@ impl Direct {
     }
 }
 
-impl Answer {
+impl H1Response {
     pub(super) const fn head(&self) -> &Head {
         &self.head
     }
@@ -198,45 +203,45 @@ impl Answer {
         self.conn.stamp()
     }
 
-    pub(super) async fn piece(&mut self) -> Result<Option<Bytes>, WireError> {
-        let piece = self.conn.piece(&mut self.body, &self.meter).await.map_err(WireError::Http)?;
+    pub(super) async fn piece(&mut self) -> Result<Option<Bytes>, TransportError> {
+        let piece = self.conn.piece(&mut self.body, &self.stats).await.map_err(TransportError::Http)?;
         self.ended = piece.is_none();
         Ok(piece)
     }
 
     pub(super) async fn finish(self: Box<Self>) {
-        let Self { body, conn, ended, pool, meter, .. } = *self;
+        let Self { body, conn, ended, pool, stats, .. } = *self;
         if ended {
             pool.put(conn);
         } else {
-            pool.put_unended(conn, body, &meter).await;
+            pool.put_unended(conn, body, &stats).await;
         }
     }
 }
 
 /// The addresses of a host. A thread of its own asks, as the system's resolver waits; tokio's would panic where none can
 /// be started.
-async fn look_up(host: String, port: u16) -> Result<Vec<SocketAddr>, WireError> {
+async fn look_up(host: String, port: u16) -> Result<Vec<SocketAddr>, TransportError> {
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, port)]);
     }
     let (tell, told) = tokio::sync::oneshot::channel();
     let ask = move || drop(tell.send((host.as_str(), port).to_socket_addrs().map(Iterator::collect)));
     let spawned = std::thread::Builder::new().name("resolver".to_owned()).spawn(ask);
-    spawned.map_err(|_| WireError::Limit(Limit::Threads))?;
+    spawned.map_err(|_| TransportError::Limit(Limit::Threads))?;
     let told = told.await.unwrap_or_else(|_| Err(io::Error::other("the resolver gave no answer")));
-    told.map_err(WireError::Connect)
+    told.map_err(TransportError::Connect)
 }
 
 /// Hyper's request, for one sending of it.
-fn build(request: &Outgoing<'_>) -> Result<Request<Whole>, WireError> {
+fn build(request: &Outgoing<'_>) -> Result<Request<Full<Bytes>>, TransportError> {
     let url = request.url;
     let path = match url.query() {
         Some(query) => format!("{}?{query}", url.path()),
         None => url.path().to_owned(),
     };
-    let invalid = |e: String| WireError::Connect(io::Error::new(io::ErrorKind::InvalidInput, e));
-    let mut built = Request::new(Whole::new(request.body.clone()));
+    let invalid = |e: String| TransportError::Connect(io::Error::new(io::ErrorKind::InvalidInput, e));
+    let mut built = Request::new(Full::new(request.body.clone()));
     *built.method_mut() = request.method.clone();
     *built.uri_mut() = path.parse().map_err(|e: hyper::http::uri::InvalidUri| invalid(e.to_string()))?;
     built.headers_mut().clone_from(&request.headers);

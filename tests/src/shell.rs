@@ -12,12 +12,12 @@ use crate::process::Group;
 const LIMIT: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
-pub struct Puppet {
+pub struct Shell {
     group: Group,
     words: ChildStdin,
 }
 
-impl Puppet {
+impl Shell {
     /// # Panics
     /// When there is no bash.
     #[must_use]

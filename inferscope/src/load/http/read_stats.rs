@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use hdrhistogram::Histogram;
 
 use super::Resent;
-use super::attention::Attention;
-use super::stamp::Realtime;
+use super::clock_map::ClockMap;
+use super::stall_detector::StallDetector;
 use crate::clock::{BothClocks, Mono};
 use crate::event::{ClientLog, Stall};
 use crate::load::budget::Budget;
@@ -41,7 +41,7 @@ impl Stamp {
 }
 
 #[derive(Debug)]
-pub(super) struct Meter {
+pub(super) struct ReadStats {
     budget: Arc<Budget>,
     reads: Mutex<Reads>,
     connections: AtomicU64,
@@ -54,20 +54,20 @@ pub(super) struct Meter {
 
 #[derive(Debug)]
 struct Reads {
-    realtime: Realtime,
+    realtime: ClockMap,
     lag: Histogram<u64>,
     unstamped: u64,
-    attention: Attention,
+    stalls: StallDetector,
 }
 
-impl Meter {
+impl ReadStats {
     pub(super) fn new(budget: Arc<Budget>) -> Self {
         let lag = Histogram::new_with_bounds(1, MOST_LAG_NS, 3).expect("these are bounds that it takes");
         let reads = Reads {
-            realtime: Realtime::new(BothClocks::now()),
+            realtime: ClockMap::new(BothClocks::now()),
             lag,
             unstamped: 0,
-            attention: Attention::default(),
+            stalls: StallDetector::default(),
         };
         Self {
             budget,
@@ -90,7 +90,7 @@ impl Meter {
         let mut reads = self.reads();
         match reads.realtime.mono(kernel_ns, now) {
             Some(t) => {
-                reads.attention.read(t, now.mono);
+                reads.stalls.read(t, now.mono);
                 Stamp { t, lag: Some(now.mono.since(t)) }
             }
             None => Stamp { t: now.mono, lag: None },
@@ -104,19 +104,19 @@ impl Meter {
             Some(lag) => reads.lag.saturating_record(lag.0.max(1)),
             None => {
                 reads.unstamped += 1;
-                reads.attention.runs(stamp.t);
+                reads.stalls.runs(stamp.t);
             }
         }
     }
 
     /// The load's loop runs, and is to run again by `due` at the latest.
     pub(super) fn turn(&self, now: Mono, due: Option<Mono>) {
-        self.reads().attention.turn(now, due);
+        self.reads().stalls.turn(now, due);
     }
 
     /// The latest first.
     pub(super) fn stalls_since(&self, from: Mono) -> Vec<Stall> {
-        self.reads().attention.since(from)
+        self.reads().stalls.since(from)
     }
 
     pub(super) fn connection(&self) {

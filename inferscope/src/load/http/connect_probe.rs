@@ -2,14 +2,14 @@
 //!
 //! Owns a layer around reqwest's connector that notes, for the request whose task is running, that a
 //! connection was begun and when it was there: reqwest itself does not tell whether it used a kept-alive one, and
-//! only a request on such a one may be sent again. Used by `general`.
+//! only a request on such a one may be sent again. Used by `reqwest_client`.
 
 use std::cell::Cell;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::meter::Meter;
+use super::read_stats::ReadStats;
 use crate::clock::Mono;
 use crate::load::request::Trail;
 
@@ -45,31 +45,31 @@ pub(super) async fn noticed<F: Future>(request: F) -> (F::Output, Begun) {
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct NoticeConnects {
-    meter: Arc<Meter>,
+pub(super) struct ConnectProbeLayer {
+    stats: Arc<ReadStats>,
 }
 
-impl NoticeConnects {
-    pub(super) const fn new(meter: Arc<Meter>) -> Self {
-        Self { meter }
+impl ConnectProbeLayer {
+    pub(super) const fn new(stats: Arc<ReadStats>) -> Self {
+        Self { stats }
     }
 }
 
-impl<S> tower_layer::Layer<S> for NoticeConnects {
-    type Service = Noticing<S>;
-    fn layer(&self, inner: S) -> Noticing<S> {
-        Noticing { inner, meter: Arc::clone(&self.meter) }
+impl<S> tower_layer::Layer<S> for ConnectProbeLayer {
+    type Service = ConnectProbe<S>;
+    fn layer(&self, inner: S) -> ConnectProbe<S> {
+        ConnectProbe { inner, stats: Arc::clone(&self.stats) }
     }
 }
 
 /// The connector, noticed.
 #[derive(Debug, Clone)]
-pub(super) struct Noticing<S> {
+pub(super) struct ConnectProbe<S> {
     inner: S,
-    meter: Arc<Meter>,
+    stats: Arc<ReadStats>,
 }
 
-impl<R, S: tower_service::Service<R>> tower_service::Service<R> for Noticing<S>
+impl<R, S: tower_service::Service<R>> tower_service::Service<R> for ConnectProbe<S>
 where
     S::Future: Send + 'static,
 {
@@ -82,7 +82,7 @@ where
     }
 
     fn call(&mut self, to: R) -> Self::Future {
-        self.meter.connection();
+        self.stats.connection();
         let note = |opened| {
             // Outside of a request (a connection that the pool opens on its own) there is nobody to tell.
             let _ = BEGUN.try_with(|begun| begun.set(Begun { any: true, opened }));

@@ -1,10 +1,10 @@
 //! The general transport: reqwest, for what goes through a proxy.
 //!
-//! Owns the client and whether a request is sent a second time. Called through `wire`.
+//! Owns the client and whether a request is sent a second time. Called through `transport`.
 //!
 //! A server may close a kept-alive connection just when the next request goes out on it; reqwest sends the
 //! request again by itself only where it had not begun to write it. Where it had, this module does it once, by the
-//! rules of `direct`.
+//! rules of `h1`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,35 +14,35 @@ use reqwest::{Client, ClientBuilder, Request, Response};
 use rustls::ClientConfig;
 use tokio::time::timeout;
 
-use super::connects::{NoticeConnects, noticed};
-use super::meter::Meter;
+use super::connect_probe::{ConnectProbeLayer, noticed};
 use super::pool::{LATE_END, MOST_LATE, PROMPT_END};
-use super::wire::{Outgoing, WireError};
+use super::read_stats::ReadStats;
+use super::transport::{Outgoing, TransportError};
 use crate::clock::Mono;
-use crate::load::cause;
 use crate::load::error::LoadError;
+use crate::load::http_error;
 use crate::load::request::Trail;
 use crate::plan::{Endpoint, HttpPlan};
 
 #[derive(Debug)]
-pub(super) struct General {
+pub(super) struct ReqwestClient {
     /// Uses connections again.
     keeping: Client,
     /// Opens one for each request.
     fresh: Client,
-    meter: Arc<Meter>,
+    stats: Arc<ReadStats>,
     /// Answers whose body's end is waited for beside the requests.
     late: Arc<AtomicUsize>,
 }
 
 /// An answer whose head was read.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct ReqwestResponse {
     pub(super) response: Response,
     late: Arc<AtomicUsize>,
 }
 
-impl Answer {
+impl ReqwestResponse {
     /// Reads the rest of the body, whose end makes the connection free for the next request: by the rules of `pool`.
     pub(super) async fn finish(self) {
         let Self { mut response, late } = self;
@@ -61,7 +61,7 @@ impl Answer {
     }
 }
 
-impl General {
+impl ReqwestClient {
     /// A client for `endpoint`. Proxies of the environment hold, but not for a loopback endpoint. `tls`: of an https
     /// endpoint; a plain one needs none, and machines without any certificates work.
     pub(super) fn new(
@@ -69,19 +69,19 @@ impl General {
         endpoint: &Endpoint,
         tls: Option<ClientConfig>,
         connect_timeout: Duration,
-        meter: Arc<Meter>,
+        stats: Arc<ReadStats>,
     ) -> Result<Self, LoadError> {
         let client = |builder: ClientBuilder| {
             builder.build().map_err(|e| match &plan.cacert {
-                Some(path) => LoadError::Cacert { path: path.clone(), why: cause::line(&e) },
-                None => LoadError::Client { why: cause::line(&e) },
+                Some(path) => LoadError::Cacert { path: path.clone(), why: http_error::line(&e) },
+                None => LoadError::Client { why: http_error::line(&e) },
             })
         };
-        let builder = || Self::builder(endpoint, tls.clone(), connect_timeout, &meter);
+        let builder = || Self::builder(endpoint, tls.clone(), connect_timeout, &stats);
         Ok(Self {
             keeping: client(builder().pool_max_idle_per_host(usize::MAX))?,
             fresh: client(builder().pool_max_idle_per_host(0))?,
-            meter,
+            stats,
             late: Arc::default(),
         })
     }
@@ -90,11 +90,11 @@ impl General {
         endpoint: &Endpoint,
         tls: Option<ClientConfig>,
         connect_timeout: Duration,
-        meter: &Arc<Meter>,
+        stats: &Arc<ReadStats>,
     ) -> ClientBuilder {
         let mut builder = Client::builder()
             .connect_timeout(connect_timeout)
-            .connector_layer(NoticeConnects::new(Arc::clone(meter)))
+            .connector_layer(ConnectProbeLayer::new(Arc::clone(stats)))
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
             .tcp_nodelay(true);
@@ -108,7 +108,11 @@ impl General {
         builder
     }
 
-    pub(super) async fn send(&self, outgoing: Outgoing<'_>, trail: &mut Trail) -> Result<Answer, WireError> {
+    pub(super) async fn send(
+        &self,
+        outgoing: Outgoing<'_>,
+        trail: &mut Trail,
+    ) -> Result<ReqwestResponse, TransportError> {
         let build = || {
             let mut request = Request::new(outgoing.method.clone(), outgoing.url.clone());
             request.headers_mut().clone_from(&outgoing.headers);
@@ -118,7 +122,7 @@ impl General {
             request
         };
         let from = Mono::now();
-        if !self.meter.keeps_alive() {
+        if !self.stats.keeps_alive() {
             let (result, begun) = noticed(self.fresh.execute(build())).await;
             begun.tell(trail, from);
             return self.answer(result);
@@ -127,12 +131,15 @@ impl General {
         begun.tell(trail, from);
         let opened = begun.any;
         if !opened {
-            self.meter.reuse();
+            self.stats.reuse();
         }
         let sent = match result {
-            Err(e) if !opened && cause::is_closed_before_response(&e) => {
-                self.meter.resend(from);
-                tracing::debug!(cause = cause::line(&e), "the server had ended the connection; sent again");
+            Err(e) if !opened && http_error::is_closed_before_response(&e) => {
+                self.stats.resend(from);
+                tracing::debug!(
+                    cause = http_error::line(&e),
+                    "the server had ended the connection; sent again"
+                );
                 let (result, begun) = noticed(self.fresh.execute(build())).await;
                 begun.tell(trail, from);
                 match result {
@@ -146,8 +153,8 @@ impl General {
         self.answer(sent)
     }
 
-    fn answer(&self, sent: reqwest::Result<Response>) -> Result<Answer, WireError> {
-        let response = sent.map_err(WireError::General)?;
-        Ok(Answer { response, late: Arc::clone(&self.late) })
+    fn answer(&self, sent: reqwest::Result<Response>) -> Result<ReqwestResponse, TransportError> {
+        let response = sent.map_err(TransportError::Reqwest)?;
+        Ok(ReqwestResponse { response, late: Arc::clone(&self.late) })
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Owns a socket that asks for stamps, from before the first request until the client is gone. The kernel
 //! stamps only while any socket asks, and begins some hundred microseconds after the first one did; what a
-//! quick server answers until then would have no stamp. Used by `direct`.
+//! quick server answers until then would have no stamp. Used by `h1`.
 
 use std::io::{self, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -17,11 +17,11 @@ const TRIES: usize = 100;
 const PAUSE: Duration = Duration::from_micros(200);
 
 #[derive(Debug)]
-pub(super) struct Stamping {
+pub(super) struct TimestampingGuard {
     _asks: Option<TcpStream>,
 }
 
-impl Stamping {
+impl TimestampingGuard {
     /// Returns when packets are stamped, or when that is not to be had; then reads are unstamped and counted.
     pub(super) fn begin() -> Self {
         let asks =

@@ -1,7 +1,7 @@
 //! The kernel's receive time, on the timeline.
 //!
 //! Owns the way from a CLOCK_REALTIME stamp to CLOCK_MONOTONIC, and when it can't be gone. Pure: both
-//! clocks are arguments. Used by `meter`.
+//! clocks are arguments. Used by `read_stats`.
 //!
 //! The two clocks are slewed together, so what lies between them changes only when somebody sets the clock.
 //! A stamp from before such a step can't be told from a later one by itself: all that come out before the
@@ -13,14 +13,14 @@ use crate::clock::{BothClocks, Mono};
 const STEP_NS: u64 = 4 * BothClocks::APART.0;
 
 #[derive(Debug)]
-pub(super) struct Realtime {
+pub(super) struct ClockMap {
     /// CLOCK_REALTIME minus CLOCK_MONOTONIC.
     ahead_ns: i64,
     /// When that was first seen.
     since: Mono,
 }
 
-impl Realtime {
+impl ClockMap {
     /// `None`: the clocks could not be read together. The first stamp then does it.
     pub(super) fn new(both: Option<BothClocks>) -> Self {
         let since = Mono(0);
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn a_stamp_comes_out_where_the_kernel_made_it() {
-        let mut clock = Realtime::new(Some(both(1_000, 0)));
+        let mut clock = ClockMap::new(Some(both(1_000, 0)));
         assert_eq!(clock.mono(UNIX + 5_000_000, both(7_000_000, 0)), Some(Mono(5_000_000)));
         // Twelve seconds, the client having been stopped for as long.
         assert_eq!(clock.mono(UNIX + 6_000_000, both(12_006_000_000, 300)), Some(Mono(6_000_000)));
@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn after_the_clock_was_set_no_stamp_from_before_is_taken() {
         for step in [1_000_000_000, -1_000_000_000, 100_000, -100_000] {
-            let mut clock = Realtime::new(Some(both(0, 0)));
+            let mut clock = ClockMap::new(Some(both(0, 0)));
             let set = |mono: u64| both(mono, step);
             assert_eq!(clock.mono(UNIX + 10_000_000, set(11_000_000)), None, "read after the step");
             assert_eq!(clock.mono(UNIX + 10_500_000, set(11_200_000)), None, "another connection's");
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn clocks_that_could_not_be_read_at_first_are_read_with_the_first_stamp() {
-        let mut clock = Realtime::new(None);
+        let mut clock = ClockMap::new(None);
         assert_eq!(clock.mono(UNIX + 1_000, both(2_000, 0)), None);
         assert_eq!(clock.mono(UNIX + 3_000, both(4_000, 0)), Some(Mono(3_000)));
     }

@@ -1,7 +1,7 @@
 //! What both transports give: a request on its way, an answer that arrives, what goes wrong in between.
 //!
-//! Owns the choice of the transport and the vocabulary. `direct` speaks HTTP/1 over its own sockets, with
-//! the kernel's stamps; `general` is reqwest, for proxies, with the stamps of the reading.
+//! Owns the choice of the transport and the vocabulary. `h1` speaks HTTP/1 over its own sockets, with
+//! the kernel's stamps; `reqwest_client` is reqwest, for proxies, with the stamps of the reading.
 //! Used by `http`.
 
 use std::io;
@@ -10,9 +10,9 @@ use hyper::body::Bytes;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, StatusCode, Url};
 
-use super::direct::{self, Direct};
-use super::general::{self, General};
-use super::meter::Stamp;
+use super::h1::{self, H1};
+use super::read_stats::Stamp;
+use super::reqwest_client::{self, ReqwestClient};
 use crate::load::budget::NoRoom;
 use crate::load::limit::Limit;
 use crate::load::request::Trail;
@@ -28,9 +28,9 @@ pub(super) struct Outgoing<'a> {
 
 /// What went wrong on the connection.
 #[derive(Debug, thiserror::Error)]
-pub(in crate::load) enum WireError {
+pub(in crate::load) enum TransportError {
     #[error(transparent)]
-    General(reqwest::Error),
+    Reqwest(reqwest::Error),
     /// No connection came about.
     #[error(transparent)]
     Connect(io::Error),
@@ -50,63 +50,67 @@ pub(in crate::load) enum WireError {
 
 #[derive(Debug)]
 pub(super) enum Transport {
-    Direct(Direct),
-    General(Box<General>),
+    H1(H1),
+    Reqwest(Box<ReqwestClient>),
 }
 
 impl Transport {
     /// Sends, and once more where a kept-alive connection turned out to have been closed.
-    pub(super) async fn send(&self, request: Outgoing<'_>, trail: &mut Trail) -> Result<Answer, WireError> {
+    pub(super) async fn send(
+        &self,
+        request: Outgoing<'_>,
+        trail: &mut Trail,
+    ) -> Result<TransportResponse, TransportError> {
         match self {
-            Self::Direct(direct) => direct.send(request, trail).await.map(|a| Answer::Direct(Box::new(a))),
-            Self::General(general) => general.send(request, trail).await.map(Answer::General),
+            Self::H1(h1) => h1.send(request, trail).await.map(|a| TransportResponse::H1(Box::new(a))),
+            Self::Reqwest(reqwest) => reqwest.send(request, trail).await.map(TransportResponse::Reqwest),
         }
     }
 }
 
 /// An answer whose head was read.
 #[derive(Debug)]
-pub(super) enum Answer {
-    Direct(Box<direct::Answer>),
-    General(general::Answer),
+pub(super) enum TransportResponse {
+    H1(Box<h1::H1Response>),
+    Reqwest(reqwest_client::ReqwestResponse),
 }
 
-impl Answer {
+impl TransportResponse {
     pub(super) fn status(&self) -> StatusCode {
         match self {
-            Self::Direct(answer) => answer.head().status,
-            Self::General(answer) => answer.response.status(),
+            Self::H1(answer) => answer.head().status,
+            Self::Reqwest(answer) => answer.response.status(),
         }
     }
 
     pub(super) fn headers(&self) -> &HeaderMap {
         match self {
-            Self::Direct(answer) => &answer.head().headers,
-            Self::General(answer) => answer.response.headers(),
+            Self::H1(answer) => &answer.head().headers,
+            Self::Reqwest(answer) => answer.response.headers(),
         }
     }
 
     /// When what was handed out last was received; asked for right after it was handed out.
     pub(super) fn stamp(&self) -> Stamp {
         match self {
-            Self::Direct(answer) => answer.stamp(),
-            Self::General(_) => Stamp::unstamped(),
+            Self::H1(answer) => answer.stamp(),
+            Self::Reqwest(_) => Stamp::unstamped(),
         }
     }
 
     /// The next piece of the body; `None` at its end.
-    pub(super) async fn piece(&mut self) -> Result<Option<Bytes>, WireError> {
+    pub(super) async fn piece(&mut self) -> Result<Option<Bytes>, TransportError> {
         match self {
-            Self::Direct(answer) => answer.piece().await,
-            Self::General(answer) => answer.response.chunk().await.map_err(WireError::General),
+            Self::H1(answer) => answer.piece().await,
+            Self::Reqwest(answer) => answer.response.chunk().await.map_err(TransportError::Reqwest),
         }
     }
 
     /// Everything that was wanted has come: makes the connection free for the next request.
     pub(super) async fn finish(self) {
         match self {
-            Self::Direct(answer) => answer.finish().await,
-            Self::General(answer) => answer.finish().await,
+            Self::H1(answer) => answer.finish().await,
+            Self::Reqwest(answer) => answer.finish().await,
         }
     }
 }
