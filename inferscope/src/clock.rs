@@ -1,6 +1,6 @@
 //! The one clock: CLOCK_MONOTONIC, as the kernel's `bpf_ktime_get_ns` stamps it.
 //!
-//! Owns the stamp type, the run's origin and the only call of `clock_gettime` for stamps. Never
+//! Owns the stamp type, stretches of time, the run's origin and the only call of `clock_gettime` for stamps. Never
 //! formats times. The edges (`load`, `observe`, `run`) call [`Mono::now`]; everything else is
 //! handed the time.
 
@@ -27,6 +27,31 @@ impl Mono {
     #[must_use]
     pub const fn plus(self, n: Nanos) -> Self {
         Self(self.0.saturating_add(n.0))
+    }
+}
+
+/// A stretch of time: of a load, a phase, a step, a wait at rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Window {
+    pub from: Mono,
+    pub to: Mono,
+}
+
+impl Window {
+    #[must_use]
+    pub const fn length(self) -> Nanos {
+        self.to.since(self.from)
+    }
+
+    #[must_use]
+    pub fn holds(self, t: Mono) -> bool {
+        (self.from..=self.to).contains(&t)
+    }
+
+    /// Whether any of it lies between the two.
+    #[must_use]
+    pub fn meets(self, from: Mono, to: Mono) -> bool {
+        from <= self.to && to >= self.from
     }
 }
 

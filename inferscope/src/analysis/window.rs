@@ -9,25 +9,13 @@
 //! fails later, one that Ctrl-C cuts off. The server worked for all of them.
 
 use crate::clock::Mono;
+pub(super) use crate::clock::Window;
 use crate::event::{Loaded, PhaseLog};
 use crate::report::model::TokenSource;
 use crate::units::Nanos;
 
 use super::fold::Tokens;
 use super::requests::Answer;
-
-/// A stretch of time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Window {
-    pub(super) from: Mono,
-    pub(super) to: Mono,
-}
-
-impl Window {
-    pub(super) fn length(self) -> Nanos {
-        self.to.since(self.from)
-    }
-}
 
 /// The stretches of a phase in which something was measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
