@@ -1,6 +1,6 @@
 //! inferscope: the profiler for LLM inference servers.
 //!
-//! The tree shows the data flow: [`cli`] parses, [`plan`] validates, [`run`] spawns the sources
+//! The tree shows the data flow: [`cli`] parses, [`plan`] validates, [`session`] spawns the sources
 //! ([`load`] and [`observe`]; a command to observe is started by [`launch`]), which hand over [`event`]
 //! records stamped by [`clock`]; [`analysis`] is pure and fills [`report::model`]; [`report`] turns that into
 //! bytes. ARCHITECTURE.md tells why.
@@ -26,8 +26,8 @@ pub mod plan;
 pub mod privilege;
 pub mod reason;
 pub mod report;
-pub mod run;
 pub mod secrets;
+pub mod session;
 pub mod signals;
 pub mod units;
 pub mod verdict;

@@ -1,4 +1,4 @@
-//! The `inferscope` binary: parses, calls `run`, prints the error, sets the exit code.
+//! The `inferscope` binary: parses, calls `session`, prints the error, sets the exit code.
 
 #![deny(clippy::print_stderr, clippy::print_stdout, clippy::dbg_macro)]
 
@@ -12,7 +12,7 @@ use inferscope::cli::{
 };
 use inferscope::plan::{self, Environment, PlanError};
 use inferscope::privilege::LibraryRefused;
-use inferscope::run::{self, RunError, exit};
+use inferscope::session::{self, RunError, exit};
 use inferscope::signals::Signals;
 use inferscope::{console, demo, privilege, report, secrets};
 
@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     privilege::begin();
     console::take_panics();
     // Its message is written by then.
-    run::end(catch_unwind(AssertUnwindSafe(|| started(signals))).unwrap_or(exit::INTERNAL))
+    session::end(catch_unwind(AssertUnwindSafe(|| started(signals))).unwrap_or(exit::INTERNAL))
 }
 
 fn started(signals: std::io::Result<Signals>) -> u8 {
@@ -35,7 +35,7 @@ fn started(signals: std::io::Result<Signals>) -> u8 {
             return fail(&why);
         }
     };
-    run::begin();
+    session::begin();
     console::hide(plan::known(None, secrets::Redact::Names, &environment("OPENAI_API_KEY")));
     match cli::parse() {
         Ok(cli) => command(cli, &signals).unwrap_or_else(|e| fail(&e)),
@@ -111,21 +111,21 @@ fn profile(args: &ProfileArgs, argv: &[String], signals: &Signals) -> Result<u8>
     console::start_log();
     let env = environment(&args.load.api_key_env);
     console::hide(plan::known(Some(&args.load), args.output.redact.into(), &env));
-    Ok(run::profile(&plan::profile(args, &env, argv)?, signals)?)
+    Ok(session::profile(&plan::profile(args, &env, argv)?, signals)?)
 }
 
 fn observe(args: &ObserveCommandArgs, argv: &[String], signals: &Signals) -> Result<u8> {
     console::start_log();
     let env = environment("OPENAI_API_KEY");
     console::hide(plan::known(None, args.output.redact.into(), &env));
-    Ok(run::observe(&plan::observe(args, &env, argv)?, signals)?)
+    Ok(session::observe(&plan::observe(args, &env, argv)?, signals)?)
 }
 
 fn exec(args: &ExecArgs, argv: &[String], signals: &Signals) -> Result<u8> {
     console::start_log();
     let env = environment(&args.load.api_key_env);
     console::hide(plan::known(Some(&args.load), args.output.redact.into(), &env));
-    Ok(run::exec(&plan::exec(args, &env, argv)?, signals)?)
+    Ok(session::exec(&plan::exec(args, &env, argv)?, signals)?)
 }
 
 fn run_demo(args: &DemoArgs, argv: &[String], signals: &Signals) -> Result<u8> {
@@ -133,8 +133,9 @@ fn run_demo(args: &DemoArgs, argv: &[String], signals: &Signals) -> Result<u8> {
     let env = environment("OPENAI_API_KEY");
     console::hide(plan::known(None, args.output.redact.into(), &env));
     let server = ["--workers".to_owned(), args.workers.to_string()];
-    let result: Result<_, PlanError> =
-        run::demo(&server, signals, |port, wrapper_pid| plan::demo(args, (port, wrapper_pid), &env, argv));
+    let result: Result<_, PlanError> = session::demo(&server, signals, |port, wrapper_pid| {
+        plan::demo(args, (port, wrapper_pid), &env, argv)
+    });
     Ok(result??)
 }
 
@@ -178,7 +179,7 @@ fn drawn_seed() -> u64 {
 
 /// Past std's buffer, whose failures at the end nobody would hear of.
 fn print(bytes: &[u8]) -> Result<u8> {
-    match run::print(bytes) {
+    match session::print(bytes) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
             let remedy = "send it to where there is room";
             Err(anyhow::anyhow!("can't write to stdout: {e}\n  {remedy}"))

@@ -55,7 +55,7 @@ const EVERYTHING: &[&str] = &[
     "analysis",
     "report",
     "report::model",
-    "run",
+    "session",
     "demo",
     "doctor",
     "privilege",
@@ -171,7 +171,7 @@ const LAYERS: &[Layer] = &[
         may_use: &["observe", "clean", "privilege"],
         crates: AllBut(&["anyhow", "tokio", "aya", "reqwest"]),
     },
-    Layer { module: "run", may_use: EVERYTHING, crates: AllBut(&["anyhow"]) },
+    Layer { module: "session", may_use: EVERYTHING, crates: AllBut(&["anyhow"]) },
     Layer { module: "lib", may_use: EVERYTHING, crates: AllBut(&["anyhow"]) },
     Layer { module: "main", may_use: EVERYTHING, crates: AllBut(&[]) },
 ];
@@ -344,9 +344,9 @@ mod tests {
         let files = [
             ("load/http.rs", "use crate::{event::Chunk, clock, units::Nanos, plan::Load};"),
             ("analysis/mod.rs", "use crate::report::model::Report; use super::units; use self::dist::x;"),
-            ("run.rs", "use crate::{load, observe, analysis, report}; use tokio::task;"),
+            ("session.rs", "use crate::{load, observe, analysis, report}; use tokio::task;"),
             ("main.rs", "use anyhow::Result; fn main() { std::fs::read(x) }"),
-            ("lib.rs", "pub mod run; pub use crate::run::go;"),
+            ("lib.rs", "pub mod session; pub use crate::session::go;"),
         ];
         assert_eq!(complaints(&files), [""; 0]);
     }
@@ -388,17 +388,17 @@ mod tests {
             ["units.rs:1: units must not use rustix::time"]
         );
         assert_eq!(
-            complaints(&[("run.rs", "fn f() -> anyhow::Result<()> {}")]),
-            ["run.rs:1: run must not use anyhow::Result"]
+            complaints(&[("session.rs", "fn f() -> anyhow::Result<()> {}")]),
+            ["session.rs:1: session must not use anyhow::Result"]
         );
     }
 
     #[test]
     fn tests_are_exempt_in_the_file_and_in_files_of_their_own() {
         let files = [
-            ("plan.rs", "#[cfg(test)] mod tests;\n#[cfg(test)] mod more { use crate::run; }"),
-            ("plan/tests.rs", "use crate::run::go;"),
-            ("plan/tests/deep.rs", "use crate::run::go;"),
+            ("plan.rs", "#[cfg(test)] mod tests;\n#[cfg(test)] mod more { use crate::session; }"),
+            ("plan/tests.rs", "use crate::session::go;"),
+            ("plan/tests/deep.rs", "use crate::session::go;"),
         ];
         assert_eq!(complaints(&files), [""; 0]);
     }
@@ -407,8 +407,8 @@ mod tests {
     fn new_module_has_to_find_its_layer() {
         assert_eq!(complaints(&[("utils.rs", "")]), ["utils.rs:1: the module utils is in no layer"]);
         assert_eq!(
-            complaints(&[("run.rs", "use crate::utils::x;")]),
-            ["run.rs:1: crate::utils::x is in no layer"]
+            complaints(&[("session.rs", "use crate::utils::x;")]),
+            ["session.rs:1: crate::utils::x is in no layer"]
         );
     }
 

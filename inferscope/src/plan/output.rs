@@ -1,7 +1,7 @@
 //! Where the report goes, decided.
 //!
 //! Owns the form of each file, which names mean standard output, and the mode. Pure: never looks whether a file is
-//! there. Read by `run::output`.
+//! there. Read by `session::output`.
 
 use std::path::{Path, PathBuf};
 

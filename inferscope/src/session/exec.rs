@@ -2,24 +2,22 @@
 //!
 //! Owns the order: the command is forked and waits, the observer takes it as its root, it is let run; at the
 //! end the observer looks once more before what is left is let go. Also when a run is over: the command's own
-//! end, the time, a signal, the end of a load. Called by `main`, through `run`.
-
-mod session;
+//! end, the time, a signal, the end of a load. Called by `main`, through `session`.
 
 use std::fs::File;
 use std::time::Duration;
 
-use super::apart::{Errands, apart};
+use super::main_thread::{MainThread, beside_main};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
-use super::gathered::Gathered;
+use super::drive_load::{Drive, all_failed, said_of};
+use super::finish::Gathered;
 use super::host;
 use super::output::{OutputError, Sink};
 use super::progress::{self, Progress};
-use super::sending::{Drive, all_failed, said_of};
-use super::waiting::{self, Waiting};
-use super::{RunError, enough, exit, note, panic_of, raise_file_limit};
+use super::runtime::{self, Runtime};
+use super::{RunError, exit, limits, note, panic_of};
 use crate::analysis::{self, Measured, TargetFound};
 use crate::clock::{Mono, Origin};
 use crate::event::{ExitStatus, Observation};
@@ -34,7 +32,7 @@ use crate::report::model::{Level, Mode, Validity};
 use crate::signals::Signals;
 use crate::units::Nanos;
 
-use session::{Over, Session};
+use super::supervisor::{Over, Supervisor};
 
 /// For the look whether somebody else has the endpoint.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
@@ -44,7 +42,7 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 /// # Errors
 /// [`RunError`], when there is no report to write.
 pub fn run(plan: &Plan, signals: &Signals) -> Result<u8, RunError> {
-    enough()?;
+    limits::check()?;
     let command_plan = plan.exec.as_ref().ok_or(RunError::NothingToRun)?;
     let mut sink = Sink::open(&plan.output, signals)?;
     let output = open(&command_plan.output)?;
@@ -55,8 +53,8 @@ pub fn run(plan: &Plan, signals: &Signals) -> Result<u8, RunError> {
         return Err(RunError::Interrupted);
     }
     let command = Launched::start(&command_plan.argv, output, command_plan.grace, signals)?;
-    raise_file_limit();
-    let attended = apart("load", |errands| attend(plan, command_plan, (&command, &sink), origin, errands))?;
+    limits::raise_open_files();
+    let attended = beside_main("load", |main| attend(plan, command_plan, (&command, &sink), origin, main))?;
     let Attended { driven, ended, gpu, observer, found, opened, said } = attended;
 
     let gpu = gpu.finish();
@@ -140,18 +138,18 @@ struct Attended {
     said: Vec<Validity>,
 }
 
-/// The load's thread, from the reading of the user's files to the command's end. What needs a privilege is an errand of the
+/// The load's thread, from the reading of the user's files to the command's end. What needs a privilege is a task of the
 /// main thread's.
 fn attend<'env>(
     plan: &'env Plan,
     command_plan: &CommandPlan,
     (command, sink): (&'env Launched<'env>, &Sink<'env>),
     origin: Origin,
-    errands: &Errands<'env>,
+    main: &MainThread<'env>,
 ) -> Result<Attended, RunError> {
     let signals = sink.signals();
-    let runtime = Waiting::new()?;
-    let driver = plan.load.as_ref().map(|load| waiting::driver(load, origin, signals)).transpose()?;
+    let runtime = Runtime::new()?;
+    let driver = plan.load.as_ref().map(|load| runtime::driver(load, origin, signals)).transpose()?;
     privilege::shed(Role::Load);
     if let Some(load) = &plan.load {
         runtime.block_on(async {
@@ -163,20 +161,19 @@ fn attend<'env>(
             }
         })?;
     }
-    let mut gpu =
-        errands.run(|| Poller::start(&plan.observe, &[command.pid()], || signals.is_pending()))??;
+    let mut gpu = main.run(|| Poller::start(&plan.observe, &[command.pid()], || signals.is_pending()))??;
     let mut session = runtime.block_on(async {
         let watch = command
             .watch()
             .map_err(|source| RunError::System { what: "the command can't be watched", source })?;
-        let mut session = Session::new((command, errands), watch, command_plan.grace);
+        let mut session = Supervisor::new((command, main), watch, command_plan.grace);
         // At rest is a server that waits for requests; without a load, a machine on which the command is not yet.
         if driver.is_none() {
             gpu.rest(plan.observe.gpu_baseline, session.interruption()).await;
         }
         Ok::<_, RunError>(session)
     })?;
-    let (mut observer, found) = errands.run(|| {
+    let (mut observer, found) = main.run(|| {
         let observed = observe(&plan.observe, found(command));
         privilege::shed(Role::Main);
         observed
@@ -236,7 +233,7 @@ struct Rest<'a> {
 
 /// Waits for the server, drives it, and ends it.
 async fn drive(
-    session: &mut Session<'_, '_>,
+    session: &mut Supervisor<'_, '_>,
     (driver, load): (&Driver, &LoadPlan),
     command: &CommandPlan,
     rest: Rest<'_>,
@@ -247,14 +244,14 @@ async fn drive(
     match session.ready(driver, command.ready_timeout).await {
         Ok(Some(server)) => {
             driven.ready = Some(Mono::now());
-            driven.doubt = super::sending::doubt_of(&server, sink);
+            driven.doubt = super::drive_load::doubt_of(&server, sink);
             rest.gpu.rest(rest.time, session.interruption()).await;
             driven.rest = rest.observer.rest(session.interruption()).await;
             let marker = Some(rest.observer.marker());
             let progress = if progress::has_room(command) { sink.progress(load) } else { Progress::none() };
             let edges = rest.gpu.edges();
             let drive = Drive { driver, plan: load, server: &server, origin, progress, edges, marker };
-            match super::sending::drive(drive, session.interruption()).await {
+            match super::drive_load::drive(drive, session.interruption()).await {
                 Ok((log, _)) => driven.log = Some(log),
                 Err(e) => driven.failure = Some(e),
             }
@@ -342,7 +339,7 @@ fn left_running(observation: &Observation, pid: u32) -> Option<Validity> {
     (left > 0).then(|| for_the_record("left_running", message))
 }
 
-fn in_words(exit: ExitStatus) -> String {
+pub(super) fn in_words(exit: ExitStatus) -> String {
     let core = if exit.core_dumped { ", core dumped" } else { "" };
     match (exit.code, exit.signal) {
         (_, Some(signal)) => format!("signal {signal}{core}"),

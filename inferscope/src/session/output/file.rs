@@ -3,7 +3,7 @@
 //! Owns how the bytes get there. A regular file is written beside its place and takes its name when it is complete
 //! and on the disk; it is written in place only where its directory takes no further file, or nothing can take its name,
 //! as with a file that is mounted. A pipe, a terminal or a device is
-//! written as it is. Never decides what is in it. Used by `run::output`.
+//! written as it is. Never decides what is in it. Used by `session::output`.
 //!
 //! What is written is the user's: opened, renamed and read with the rights of the thread that calls it.
 

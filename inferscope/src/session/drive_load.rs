@@ -1,7 +1,7 @@
 //! The load within a run: driven to its end, and judged as a whole.
 //!
 //! Owns the progress of the requests, the way from a stop signal to the driver, and the verdict that nothing
-//! came of it. Never sends anything itself (`load` does). Called by `run` and `run::exec`.
+//! came of it. Never sends anything itself (`load` does). Called by `session` and `session::exec`.
 
 use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;

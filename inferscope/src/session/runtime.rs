@@ -1,12 +1,12 @@
 //! The waits of a run, none of which a signal has to wait for.
 //!
 //! Owns the runtime, and what is done beside it because it blocks: files that may be pipes, the resolver. What was
-//! begun there is left alone when the run is over, as nothing can end it. Measures nothing. Called by `run`.
+//! begun there is left alone when the run is over, as nothing can end it. Measures nothing. Called by `session`.
 
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
-use super::{RunError, gathered};
+use super::{RunError, finish};
 use crate::clock::Origin;
 use crate::load::Driver;
 use crate::plan::LoadPlan;
@@ -16,9 +16,9 @@ use crate::signals::Signals;
 const LOOK: Duration = Duration::from_millis(10);
 
 /// A runtime that waits for nothing when it is dropped: the resolver of the system can take minutes.
-pub(super) struct Waiting(Option<tokio::runtime::Runtime>);
+pub(super) struct Runtime(Option<tokio::runtime::Runtime>);
 
-impl Waiting {
+impl Runtime {
     pub(super) fn new() -> Result<Self, RunError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime =
@@ -31,7 +31,7 @@ impl Waiting {
     }
 }
 
-impl Drop for Waiting {
+impl Drop for Runtime {
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
@@ -43,7 +43,7 @@ impl Drop for Waiting {
 ///
 /// # Errors
 /// [`RunError::Interrupted`], where a signal came first, which is left unread.
-pub(super) fn unless_stopped<T: Send + 'static>(
+pub(super) fn unless_interrupted<T: Send + 'static>(
     what: &'static str,
     signals: &Signals,
     work: impl FnOnce() -> T + Send + 'static,
@@ -68,6 +68,6 @@ pub(super) fn unless_stopped<T: Send + 'static>(
 
 /// The driver: prompts may come through a pipe, certificates from a slow disk.
 pub(super) fn driver(load: &LoadPlan, origin: Origin, signals: &Signals) -> Result<Driver, RunError> {
-    let (load, id) = (load.clone(), gathered::run_id(origin));
-    Ok(unless_stopped("reading the prompts", signals, move || Driver::new(&load, &id))??)
+    let (load, id) = (load.clone(), finish::run_id(origin));
+    Ok(unless_interrupted("reading the prompts", signals, move || Driver::new(&load, &id))??)
 }

@@ -1,7 +1,7 @@
 //! Bytes to where somebody has to take them: a pipe, a terminal, standard output.
 //!
 //! Owns the wait for a reader, and its end: as signals are kept back, a reader that takes nothing could keep
-//! inferscope for ever. Used by `run::output`.
+//! inferscope for ever. Used by `session::output`.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};

@@ -1,7 +1,7 @@
 //! The terminal that the bar is drawn on.
 //!
 //! Owns one drawing until it is whole, and hands it to `console`, which waits for no terminal. Never decides what is
-//! drawn. Used by `run::progress`.
+//! drawn. Used by `session::progress`.
 
 use std::fmt::Write as _;
 use std::io;

@@ -3,10 +3,10 @@ use crate::analysis::fixture::{RequestBuilder, ms};
 use crate::event::FailureKind;
 use crate::plan::{Arrival, Endpoint};
 
-fn tally(change: impl FnOnce(&mut LoadPlan)) -> Tally {
+fn stats(change: impl FnOnce(&mut LoadPlan)) -> LiveStats {
     let mut load = LoadPlan::to(Endpoint::parse("http://h").unwrap());
     change(&mut load);
-    Tally::new(Course::of(&load), ms(0))
+    LiveStats::new(Course::of(&load), ms(0))
 }
 
 /// 50 tokens, the first after 40 ms, over a second.
@@ -21,7 +21,7 @@ fn answer(id: u64, sent: u64) -> RequestLog {
 
 #[test]
 fn the_bar_tells_the_phase_the_rate_the_latencies_and_the_end() {
-    let mut t = tally(|load| {
+    let mut t = stats(|load| {
         load.steps = vec![Shape::Closed { concurrency: 2 }];
         (load.requests, load.warmup) = (Some(8), 2);
     });
@@ -54,7 +54,7 @@ fn the_bar_tells_the_phase_the_rate_the_latencies_and_the_end() {
 
 #[test]
 fn a_sweep_tells_its_step_and_a_repetition_its_run() {
-    let mut t = tally(|load| {
+    let mut t = stats(|load| {
         load.steps = [1, 8].map(|concurrency| Shape::Closed { concurrency }).to_vec();
         (load.requests, load.repeat) = (Some(4), 2);
     });
@@ -75,7 +75,7 @@ fn a_sweep_tells_its_step_and_a_repetition_its_run() {
 
 #[test]
 fn a_duration_counts_from_the_first_measured_request_and_its_end_holds_for_all_steps() {
-    let mut t = tally(|load| {
+    let mut t = stats(|load| {
         let open = |per_second| Shape::Open { per_second, arrival: Arrival::Constant };
         load.steps = vec![open(0.5), open(2.0)];
         (load.requests, load.duration) = (None, Some(Nanos::from_millis(30_000)));
@@ -90,7 +90,7 @@ fn a_duration_counts_from_the_first_measured_request_and_its_end_holds_for_all_s
 
 #[test]
 fn an_open_loops_first_token_counts_from_the_schedule() {
-    let mut t = tally(|_| {});
+    let mut t = stats(|_| {});
     let late = RequestBuilder::new(0).scheduled(0).sent(60).content([100]).usage(5, 1).done(110).build();
     t.sent(false, ms(60));
     t.ended(&late);
@@ -99,7 +99,7 @@ fn an_open_loops_first_token_counts_from_the_schedule() {
 
 #[test]
 fn long_answers_have_a_longer_window_and_memory_is_bounded_by_it() {
-    let mut t = tally(|load| load.requests = Some(1_000));
+    let mut t = stats(|load| load.requests = Some(1_000));
     for id in 0..200u64 {
         t.sent(false, ms(id * 500));
         t.ended(&RequestLog { done: ms(id * 500), ..answer(id, (id * 500).saturating_sub(5_000)) });

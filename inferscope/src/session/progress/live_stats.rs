@@ -69,7 +69,7 @@ impl Course {
 }
 
 #[derive(Debug)]
-pub(super) struct Tally {
+pub(super) struct LiveStats {
     course: Course,
     phase: usize,
     phase_began: Mono,
@@ -88,7 +88,7 @@ pub(super) struct Tally {
     ttft: Histogram<u64>,
 }
 
-impl Tally {
+impl LiveStats {
     pub(super) fn new(course: Course, now: Mono) -> Self {
         Self {
             course,

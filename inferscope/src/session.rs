@@ -5,14 +5,18 @@
 //! after it, and whatever ends the load (its own end, Ctrl-C, a dead server) the report is still written.
 //! Called by `main`.
 
-mod apart;
+mod drive_load;
+mod error;
 mod exec;
-mod gathered;
+pub mod exit;
+mod finish;
 mod host;
+mod limits;
+mod main_thread;
 mod output;
 mod progress;
-mod sending;
-mod waiting;
+mod runtime;
+mod supervisor;
 
 use std::os::fd::AsFd as _;
 
@@ -20,9 +24,8 @@ use crate::analysis::{self, Measured, TargetFound};
 use crate::clock::{Mono, Origin};
 use crate::demo::{DemoError, Wrapped};
 use crate::event::Observation;
-use crate::launch::LaunchError;
-use crate::load::{LoadError, Served};
-use crate::observe::gpu::{self, GpuError, Poller};
+use crate::load::Served;
+use crate::observe::gpu::{self, Poller};
 use crate::observe::target::{self, Found, TargetError};
 use crate::observe::{ObserveError, Observer};
 use crate::plan::{LoadPlan, Plan, TargetPlan};
@@ -31,24 +34,14 @@ use crate::report::model::{Level, Mode, Validity};
 use crate::signals::Signals;
 use crate::units::Nanos;
 
-use apart::{Errands, apart};
-use gathered::Gathered;
-use sending::{Drive, all_failed, said_of};
-use waiting::{Waiting, unless_stopped};
+use drive_load::{Drive, all_failed, said_of};
+use finish::Gathered;
+use main_thread::{MainThread, beside_main};
+use runtime::{Runtime, unless_interrupted};
 
+pub use error::RunError;
 pub use exec::run as exec;
 pub use output::{OutputError, Refused, Sink, print};
-
-/// Exit codes of CONTRACT.md.
-pub mod exit {
-    pub const OK: u8 = 0;
-    pub const INTERNAL: u8 = 1;
-    pub const USAGE: u8 = 2;
-    pub const NOTHING_MEASURED: u8 = 3;
-    pub const SLO_MISSED: u8 = 4;
-    pub const PRIVILEGE_MISSING: u8 = 5;
-    pub const INTERRUPTED: u8 = 130;
-}
 
 /// To be called first: what this process itself costs counts from here.
 pub fn begin() {
@@ -65,88 +58,12 @@ pub fn end(code: u8) -> std::process::ExitCode {
     code.into()
 }
 
-/// Why a run gave no report.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    #[error(transparent)]
-    Target(#[from] TargetError),
-    #[error(transparent)]
-    Observe(#[from] ObserveError),
-    #[error(transparent)]
-    Gpu(#[from] GpuError),
-    #[error(transparent)]
-    Output(#[from] OutputError),
-    #[error(transparent)]
-    Demo(#[from] DemoError),
-    #[error(transparent)]
-    Launch(#[from] LaunchError),
-    #[error("{url} answers before the command was started\n  end what listens there, or choose another port")]
-    EndpointTaken { url: String },
-    #[error("{0}")]
-    NotReady(String),
-    #[error("no measured request succeeded ({failed} failed): {example}\n  {remedy}")]
-    AllFailed { failed: u64, example: String, remedy: &'static str },
-    #[error(
-        "interrupted before anything was measured\n  there is no report; an older one in its place is left as it was"
-    )]
-    Interrupted,
-    #[error("{0} panicked\n  please report this as a bug")]
-    Panicked(&'static str),
-    #[error("the observing thread panicked\n  please report this as a bug")]
-    ObserverPanicked,
-    #[error("the plan has nothing to send\n  please report this as a bug")]
-    NothingToSend,
-    #[error("the plan has no command\n  please report this as a bug")]
-    NothingToRun,
-    #[error(
-        "inferscope may open only {files} files, and takes {LEAST_FILES} at least\n  raise the limit: ulimit -Hn as root, \
-         LimitNOFILE= of systemd, docker run --ulimit nofile="
-    )]
-    FewFiles { files: u64 },
-    #[error(
-        "inferscope may have only {mib} MiB of address space, and takes {} MiB at least\n  raise the limit: ulimit -v \
-         unlimited, LimitAS= of systemd; --max-memory bounds what it really takes",
-        LEAST_SPACE_BYTES >> 20
-    )]
-    LittleSpace { mib: u64 },
-    #[error("{what}: {source}\n  check the limits on processes and open files")]
-    System { what: &'static str, source: std::io::Error },
-}
-
-impl RunError {
-    #[must_use]
-    pub const fn exit_code(&self) -> u8 {
-        match self {
-            Self::Load(e) if e.is_usage() => exit::USAGE,
-            Self::Launch(e) if e.is_usage() => exit::USAGE,
-            Self::Load(_)
-            | Self::EndpointTaken { .. }
-            | Self::NotReady(_)
-            | Self::Target(_)
-            | Self::AllFailed { .. }
-            | Self::Observe(ObserveError::TargetGone(_)) => exit::NOTHING_MEASURED,
-            Self::Interrupted => exit::INTERRUPTED,
-            Self::Observe(ObserveError::Tracker(_) | ObserveError::CgroupNeedsEbpf(_)) | Self::Gpu(_) => {
-                exit::PRIVILEGE_MISSING
-            }
-            Self::Output(
-                OutputError::Unwritable { .. }
-                | OutputError::Refused { .. }
-                | OutputError::CommandOutput { .. },
-            ) => exit::USAGE,
-            _ => exit::INTERNAL,
-        }
-    }
-}
-
 /// Runs `plan` and writes its report; the exit code.
 ///
 /// # Errors
 /// [`RunError`], when there is no report to write.
 pub fn profile(plan: &Plan, signals: &Signals) -> Result<u8, RunError> {
-    enough()?;
+    limits::check()?;
     let load = plan.load.as_ref().ok_or(RunError::NothingToSend)?;
     let mut sink = Sink::open(&plan.output, signals)?;
     measure(plan, load, Mode::Profile, &mut sink)
@@ -162,7 +79,7 @@ pub fn demo<E>(
     signals: &Signals,
     plan_for: impl FnOnce(u16, u32) -> Result<Plan, E>,
 ) -> Result<Result<u8, RunError>, E> {
-    if let Err(e) = enough() {
+    if let Err(e) = limits::check() {
         return Ok(Err(e));
     }
     let exe = match std::env::current_exe() {
@@ -192,10 +109,10 @@ pub fn demo<E>(
 /// # Errors
 /// [`RunError`], when there is no report to write.
 pub fn observe(plan: &Plan, signals: &Signals) -> Result<u8, RunError> {
-    enough()?;
+    limits::check()?;
     let mut sink = Sink::open(&plan.output, signals)?;
-    raise_file_limit();
-    let runtime = Waiting::new()?;
+    limits::raise_open_files();
+    let runtime = Runtime::new()?;
     let origin = Origin::now();
     let found = find(plan, signals)?;
     if found.is_none() {
@@ -230,7 +147,7 @@ pub fn observe(plan: &Plan, signals: &Signals) -> Result<u8, RunError> {
 /// The target; to find it takes the resolver, and a look at every process.
 fn find(plan: &Plan, signals: &Signals) -> Result<Found, RunError> {
     let target = plan.observe.target.clone();
-    Ok(unless_stopped("finding the target", signals, move || target::find(&target))??)
+    Ok(unless_interrupted("finding the target", signals, move || target::find(&target))??)
 }
 
 /// Until a signal (true), the time or the target's end.
@@ -253,9 +170,9 @@ async fn watch(
 }
 
 fn measure(plan: &Plan, load: &LoadPlan, mode: Mode, sink: &mut Sink<'_>) -> Result<u8, RunError> {
-    raise_file_limit();
+    limits::raise_open_files();
     let origin = Origin::now();
-    let sent = apart("load", |errands| send(plan, load, &*sink, origin, errands))?;
+    let sent = beside_main("load", |main| send(plan, load, &*sink, origin, main))?;
     let Sent { found, server, mut notes, gpu, observer, none_reason, rest, log, failure, interrupted } = sent;
     let gpu = gpu.finish();
     let observation = observer.and_then(|o| {
@@ -314,19 +231,19 @@ struct Sent {
 }
 
 /// The load's thread, from the reading of the user's files to the last request. What it starts and looks for with a privilege is
-/// an errand of the main thread's.
+/// a task of the main thread's.
 fn send<'env>(
     plan: &'env Plan,
     load: &'env LoadPlan,
     sink: &Sink<'env>,
     origin: Origin,
-    errands: &Errands<'env>,
+    main: &MainThread<'env>,
 ) -> Result<Sent, RunError> {
     let signals = sink.signals();
-    let runtime = Waiting::new()?;
-    let driver = waiting::driver(load, origin, signals)?;
+    let runtime = Runtime::new()?;
+    let driver = runtime::driver(load, origin, signals)?;
     privilege::shed(Role::Load);
-    let found = errands.run(move || find(plan, signals))??;
+    let found = main.run(move || find(plan, signals))??;
     // Before the observer, so that finding the model is in no figure.
     let met = runtime.block_on(async {
         tokio::select! {
@@ -337,14 +254,14 @@ fn send<'env>(
     })?;
     let server = met.or_else(|e| driver.without_list(e))?;
     let mut notes = Vec::new();
-    notes.extend(sending::doubt_of(&server, sink));
+    notes.extend(drive_load::doubt_of(&server, sink));
     // Before the observer too, so that the wait at rest is in no figure of the processes.
     let roots = found.roots.clone();
-    let mut gpu = errands.run(move || Poller::start(&plan.observe, &roots, || signals.is_pending()))??;
+    let mut gpu = main.run(move || Poller::start(&plan.observe, &roots, || signals.is_pending()))??;
     // Where a signal ends it, what the devices told so far is in the report: what follows ends at once.
     runtime.block_on(gpu.rest(plan.observe.gpu_baseline, signals.recv()));
     let target = found.clone();
-    let observed = errands.run(move || {
+    let observed = main.run(move || {
         let observed = start_observer(plan, &target);
         privilege::shed(Role::Main);
         observed
@@ -360,7 +277,7 @@ fn send<'env>(
         let progress = sink.progress(load);
         let edges = gpu.edges();
         let drive = Drive { driver: &driver, plan: load, server: &server, origin, progress, edges, marker };
-        sending::drive(drive, signals.recv()).await
+        drive_load::drive(drive, signals.recv()).await
     });
     let (log, interrupted, failure) = match driven {
         Ok((log, interrupted)) => (Some(log), interrupted, None),
@@ -418,35 +335,4 @@ fn panic_of(failure: Option<&RunError>) -> Option<Validity> {
 
 fn note(code: &str, message: &str) -> Validity {
     Validity { level: Level::Warn, code: code.to_owned(), message: message.to_owned() }
-}
-
-/// Files that a run opens, whatever it does: streams, timers, a few sockets, the readings of one process.
-const LEAST_FILES: u64 = 16;
-/// Address space of the program, its threads' stacks and the least `--max-memory`.
-const LEAST_SPACE_BYTES: u64 = 128 << 20;
-
-/// What a run can't do without is there; nothing below looks for a limit like this again.
-///
-/// # Errors
-/// It is not, with what to raise.
-fn enough() -> Result<(), RunError> {
-    use rustix::process::{Resource, getrlimit};
-    // Up to the hard limit the soft one is raised.
-    let files = getrlimit(Resource::Nofile).maximum;
-    if let Some(files) = files.filter(|files| *files < LEAST_FILES) {
-        return Err(RunError::FewFiles { files });
-    }
-    let space = getrlimit(Resource::As).current;
-    match space.filter(|space| *space < LEAST_SPACE_BYTES) {
-        Some(space) => Err(RunError::LittleSpace { mib: space >> 20 }),
-        None => Ok(()),
-    }
-}
-
-/// A descriptor a process is kept: the soft limit of 1,024 is for programs that use select(2). A
-/// refusal leaves it: handles are then opened for each reading.
-fn raise_file_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }

@@ -1,15 +1,16 @@
 //! A command from its first instruction to its end, as the run sees it.
 //!
 //! Owns the waiting: for the command's end, for the server that it starts, for signals; and the decision when
-//! it has to be ended. Never measures. Called by `run::exec`.
+//! it has to be ended. Never measures. Called by `session::exec`.
 
 use std::cell::RefCell;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::super::apart::Errands;
-use super::{RunError, in_words, note};
+use super::exec::in_words;
+use super::main_thread::MainThread;
+use super::{RunError, note};
 use crate::event::ExitStatus;
 use crate::launch::{Happened, Launched, Watch};
 use crate::load::{Driver, LoadError, Served};
@@ -19,9 +20,9 @@ use crate::units::Nanos;
 /// Between two questions whether the server answers; how exactly its readiness is known.
 const ASK_INTERVAL: Duration = Duration::from_millis(100);
 
-pub(super) struct Session<'a, 'env> {
+pub(super) struct Supervisor<'a, 'env> {
     command: &'env Launched<'env>,
-    errands: &'a Errands<'env>,
+    main: &'a MainThread<'env>,
     watch: Watch<'a>,
     grace: Nanos,
     over: Over,
@@ -39,13 +40,13 @@ pub(super) struct Over {
     unkillable: u32,
 }
 
-impl<'a, 'env> Session<'a, 'env> {
+impl<'a, 'env> Supervisor<'a, 'env> {
     pub(super) fn new(
-        (command, errands): (&'env Launched<'env>, &'a Errands<'env>),
+        (command, main): (&'env Launched<'env>, &'a MainThread<'env>),
         watch: Watch<'a>,
         grace: Nanos,
     ) -> Self {
-        Self { command, errands, watch, grace, over: Over::default() }
+        Self { command, main, watch, grace, over: Over::default() }
     }
 
     pub(super) const fn over(&self) -> Over {
@@ -183,7 +184,7 @@ impl<'a, 'env> Session<'a, 'env> {
                 self.over.by_us = true;
                 let command = self.command;
                 // A panic has been told by then, and the command's end is waited for all the same.
-                let _ = self.errands.run(move || command.kill_without_janitor());
+                let _ = self.main.run(move || command.kill_without_janitor());
             }
         }
         happened

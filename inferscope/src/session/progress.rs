@@ -2,10 +2,10 @@
 //!
 //! Owns the bar on a terminal and the lines at the phases' ends, both on stderr. Fed where a request is sent and
 //! where it has ended, so that a token costs nothing, and drawn by a thread of its own, so that a slow terminal
-//! holds up no request. A phase's result is `analysis`'s; what the bar shows is in no report. Called by `sending`.
+//! holds up no request. A phase's result is `analysis`'s; what the bar shows is in no report. Called by `drive_load`.
 
+mod live_stats;
 mod screen;
-mod tally;
 
 use std::io::IsTerminal;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -23,8 +23,8 @@ use crate::event::RequestLog;
 use crate::plan::{CommandOutput, CommandPlan, LoadPlan, OutputPlan};
 use crate::report::humanize::{count, nanos, number, or_dash};
 
+use live_stats::{Course, LiveStats};
 use screen::Screen;
-use tally::{Course, Tally};
 
 /// Time between two drawings.
 const REDRAW: Duration = Duration::from_millis(250);
@@ -59,21 +59,22 @@ impl Progress {
             return Self::none();
         }
         let course = Course::of(load);
-        let bar = on_terminal(output).then(|| Bar::start(Tally::new(course.clone(), Mono::now()))).flatten();
+        let bar =
+            on_terminal(output).then(|| Bar::start(LiveStats::new(course.clone(), Mono::now()))).flatten();
         Self { course: Some(course), phases_ended: 0, bar }
     }
 
     /// A request is being sent.
     pub(super) fn sent(&self, warmup: bool) {
         if let Some(bar) = &self.bar {
-            bar.tally().sent(warmup, Mono::now());
+            bar.stats().sent(warmup, Mono::now());
         }
     }
 
     /// A request has ended.
     pub(super) fn advance(&self, request: &RequestLog) {
         if let Some(bar) = &self.bar {
-            bar.tally().ended(request);
+            bar.stats().ended(request);
         }
     }
 
@@ -83,7 +84,7 @@ impl Progress {
         let name = course.name(self.phases_ended);
         self.phases_ended += 1;
         if let Some(bar) = &self.bar {
-            bar.tally().next_phase(Mono::now());
+            bar.stats().next_phase(Mono::now());
         }
         // The end of a single phase is that of the run, and the report says it.
         if name.is_empty() {
@@ -117,7 +118,7 @@ fn result(s: &Summary) -> String {
 /// The bar and the thread that draws it, until it is dropped: nothing is written after that, unless the terminal was
 /// stopped within a drawing.
 struct Bar {
-    tally: Arc<Mutex<Tally>>,
+    stats: Arc<Mutex<LiveStats>>,
     shown: ProgressBar,
     over: Option<Sender<()>>,
     /// Cut off when the drawer has ended, however it did.
@@ -127,15 +128,15 @@ struct Bar {
 
 impl Bar {
     /// `None`: there is no thread to be had, and lines will do.
-    fn start(tally: Tally) -> Option<Self> {
+    fn start(stats: LiveStats) -> Option<Self> {
         let shown =
             ProgressBar::with_draw_target(None, ProgressDrawTarget::term_like(Box::<Screen>::default()));
         let style = ProgressStyle::with_template("{wide_msg}").ok()?;
         shown.set_style(style);
-        let tally = Arc::new(Mutex::new(tally));
+        let stats = Arc::new(Mutex::new(stats));
         let (over, ending) = channel::<()>();
         let (alive, drawing) = channel::<()>();
-        let (of_drawer, drawn) = (Arc::clone(&tally), shown.clone());
+        let (of_drawer, drawn) = (Arc::clone(&stats), shown.clone());
         let draw = move || {
             let _alive = alive;
             while ending.recv_timeout(REDRAW) == Err(RecvTimeoutError::Timeout) {
@@ -146,11 +147,11 @@ impl Bar {
             drawn.finish_and_clear();
         };
         let drawer = std::thread::Builder::new().name("progress".to_owned()).spawn(draw).ok()?;
-        Some(Self { tally, shown, over: Some(over), drawing, drawer: Some(drawer) })
+        Some(Self { stats, shown, over: Some(over), drawing, drawer: Some(drawer) })
     }
 
-    fn tally(&self) -> MutexGuard<'_, Tally> {
-        locked(&self.tally)
+    fn stats(&self) -> MutexGuard<'_, LiveStats> {
+        locked(&self.stats)
     }
 }
 
@@ -166,8 +167,8 @@ impl Drop for Bar {
 }
 
 /// What a thread that panicked left is good enough to be shown.
-fn locked(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
-    tally.lock().unwrap_or_else(PoisonError::into_inner)
+fn locked(stats: &Mutex<LiveStats>) -> MutexGuard<'_, LiveStats> {
+    stats.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

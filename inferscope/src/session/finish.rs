@@ -1,7 +1,7 @@
 //! What a run saw, on its way to the analysis.
 //!
 //! Owns the facts that only this process knows: its version, its host, what it cost itself. Derives nothing
-//! (`analysis` does). Filled by `run` and `run::exec`.
+//! (`analysis` does). Filled by `session` and `session::exec`.
 
 use super::host;
 use crate::analysis::{self, Inputs, Measured, TargetFound};
