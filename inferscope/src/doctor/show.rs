@@ -2,7 +2,10 @@
 //!
 //! Owns the layout; pure. JSON is an object with `works` and `checks[]`, of the fields of `Check`.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
+use textwrap::{Options, WordSeparator, WordSplitter, WrapAlgorithm};
 
 use super::{Check, Diagnosis, Status};
 use crate::clean::{self, one_line};
@@ -75,19 +78,13 @@ pub(super) fn text(diagnosis: &Diagnosis) -> String {
 
 /// Words are not cut: a command that is longer than a line stays in one piece.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split_whitespace() {
-        let line = lines.last_mut().expect("there is always one");
-        if line.is_empty() {
-            line.push_str(word);
-        } else if line.chars().count() + 1 + word.chars().count() <= width {
-            line.push(' ');
-            line.push_str(word);
-        } else {
-            lines.push(word.to_owned());
-        }
-    }
-    lines
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let options = Options::new(width)
+        .break_words(false)
+        .word_separator(WordSeparator::AsciiSpace)
+        .word_splitter(WordSplitter::NoHyphenation)
+        .wrap_algorithm(WrapAlgorithm::FirstFit);
+    textwrap::wrap(&text, options).into_iter().map(Cow::into_owned).collect()
 }
 
 #[cfg(test)]
@@ -132,5 +129,6 @@ mod tests {
     fn long_words_are_kept_whole_and_no_line_is_too_long() {
         assert_eq!(wrapped("a bb ccc", 4), ["a bb", "ccc"]);
         assert_eq!(wrapped("abcdef gh", 3), ["abcdef", "gh"]);
+        assert_eq!(wrapped("服务 推理", 8), ["服务", "推理"]);
     }
 }

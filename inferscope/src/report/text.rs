@@ -15,6 +15,7 @@ mod own;
 mod server;
 mod sweep;
 mod table;
+mod width;
 
 pub use layout::Style;
 
