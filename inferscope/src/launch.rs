@@ -14,14 +14,14 @@
 //!
 //! Dropped before it was released, by whatever error, the command is ended.
 
-mod enclosure;
-mod ending;
-mod gated;
+mod cgroup_dirs;
+mod command_cgroup;
+mod exec_gate;
 mod janitor;
+mod janitor_protocol;
 mod members;
-mod passing;
-mod places;
-mod wire;
+mod shutdown;
+mod signal_forwarding;
 
 use std::ffi::{CString, OsString};
 use std::fs::File;
@@ -38,13 +38,13 @@ use crate::privilege;
 use crate::signals::{Mask, Signals};
 use crate::units::Nanos;
 
-use enclosure::Enclosure;
-use gated::Program;
+use command_cgroup::CommandCgroup;
+use exec_gate::Program;
+use janitor_protocol::{Channel, Reply, Request};
 use members::Members;
-use passing::{PASSED_ON, Passing, Wish};
-use wire::{Channel, Reply, Request};
+use signal_forwarding::{PASSED_ON, SignalForwarding, Wish};
 
-pub use wire::Placed;
+pub use janitor_protocol::Placed;
 
 /// Why there is no command. Nothing of it is left then.
 #[derive(Debug, thiserror::Error)]
@@ -248,7 +248,7 @@ impl<'s> Launched<'s> {
             return Vec::new();
         }
         self.kill_without_janitor();
-        self.cgroup.as_ref().map_or_else(|_| Vec::new(), |placed| Enclosure::of(placed).remove())
+        self.cgroup.as_ref().map_or_else(|_| Vec::new(), |placed| CommandCgroup::of(placed).remove())
     }
 
     /// What happens from now on. Must be called within a runtime.
@@ -261,7 +261,7 @@ impl<'s> Launched<'s> {
         let channel = unsafe { AsyncFd::register(channel.as_fd()) }?;
         // SAFETY: as above.
         let signals = unsafe { AsyncFd::register(self.signals.as_fd()) }?;
-        Ok(Watch { launched: self, channel, signals, passing: Passing::default(), lost: false })
+        Ok(Watch { launched: self, channel, signals, forwarding: SignalForwarding::default(), lost: false })
     }
 
     fn request(&self, request: &Request) {
@@ -282,7 +282,7 @@ pub struct Watch<'a> {
     launched: &'a Launched<'a>,
     channel: AsyncFd<std::os::fd::BorrowedFd<'a>>,
     signals: AsyncFd<std::os::fd::BorrowedFd<'a>>,
-    passing: Passing,
+    forwarding: SignalForwarding,
     lost: bool,
 }
 
@@ -293,7 +293,7 @@ impl Watch<'_> {
             // A signal that ended the command comes before its end.
             let happened = tokio::select! {
                 biased;
-                wish = wished(&self.signals, self.launched, &mut self.passing) => match wish {
+                wish = wished(&self.signals, self.launched, &mut self.forwarding) => match wish {
                     Some(Wish::End) => Some(Happened::Interrupted),
                     Some(Wish::EndNow) => Some(Happened::InterruptedAgain),
                     None => None,
@@ -309,7 +309,7 @@ impl Watch<'_> {
 }
 
 async fn heard(readable: &AsyncFd<std::os::fd::BorrowedFd<'_>>, launched: &Launched<'_>) -> Option<Happened> {
-    // A runtime that is ending tells no more.
+    // A runtime that is ending reports no more.
     let mut ready = readable.readable().await.ok()?;
     let channel = launched.channel.as_ref()?;
     let Ok(reply) = ready.try_io(|_| channel.receive_now::<Reply>()) else { return None };
@@ -324,11 +324,11 @@ async fn heard(readable: &AsyncFd<std::os::fd::BorrowedFd<'_>>, launched: &Launc
 async fn wished(
     readable: &AsyncFd<std::os::fd::BorrowedFd<'_>>,
     launched: &Launched<'_>,
-    passing: &mut Passing,
+    forwarding: &mut SignalForwarding,
 ) -> Option<Wish> {
     let mut ready = readable.readable().await.ok()?;
     let signalled = ready.try_io(|_| launched.signals.next()).ok()?.ok()?;
-    let verdict = passing.verdict(signalled, Mono::now());
+    let verdict = forwarding.verdict(signalled, Mono::now());
     if let Some(signal) = verdict.pass_on {
         // By the janitor, as the command may have become another user. It may have ended.
         launched.request(&Request::Signal { signal: signal.as_raw() });

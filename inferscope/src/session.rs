@@ -26,7 +26,7 @@ use crate::demo::{DemoError, Wrapped};
 use crate::event::Observation;
 use crate::load::Served;
 use crate::observe::gpu::{self, Poller};
-use crate::observe::target::{self, Found, TargetError};
+use crate::observe::target_discovery::{self, Found, TargetError};
 use crate::observe::{ObserveError, Observer};
 use crate::plan::{LoadPlan, Plan, TargetPlan};
 use crate::privilege::{self, Role};
@@ -147,7 +147,7 @@ pub fn observe(plan: &Plan, signals: &Signals) -> Result<u8, RunError> {
 /// The target; to find it takes the resolver, and a look at every process.
 fn find(plan: &Plan, signals: &Signals) -> Result<Found, RunError> {
     let target = plan.observe.target.clone();
-    Ok(unless_interrupted("finding the target", signals, move || target::find(&target))??)
+    Ok(unless_interrupted("finding the target", signals, move || target_discovery::find(&target))??)
 }
 
 /// Until a signal (true), the time or the target's end.

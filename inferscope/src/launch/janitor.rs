@@ -14,12 +14,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, wait};
 
-use super::enclosure::Enclosure;
-use super::ending::{Act, Ending, Facts};
-use super::gated::{self, Program};
+use super::cgroup_dirs;
+use super::command_cgroup::CommandCgroup;
+use super::exec_gate::{self, Program};
+use super::janitor_protocol::{Channel, Reply, Request};
 use super::members::Members;
-use super::places::places;
-use super::wire::{Channel, Reply, Request};
+use super::shutdown::{Act, Facts, Shutdown};
 use crate::clock::Mono;
 use crate::privilege::{self, Role};
 use crate::signals::{SignalFd, default_action};
@@ -45,24 +45,24 @@ pub(super) fn run(channel: Channel, order: Order) {
     };
     let _ = rustix::thread::set_name(c"exec-janitor");
     let grace = order.grace;
-    let (mut enclosure, mut why) = enclose(order.pid);
+    let (mut cgroup, mut why) = enclose(order.pid);
     let (command, gate, failure) = match fork(&channel, order.program) {
         Ok(forked) => forked,
         Err((what, e)) => {
-            enclosure.remove();
+            cgroup.remove();
             return told(&channel, what, e);
         }
     };
     if why.is_none() {
-        why = enclosure.join(pid_number(command));
+        why = cgroup.join(pid_number(command));
     }
-    let members = match &enclosure.placed {
+    let members = match &cgroup.placed {
         Some(placed) => Members::Cgroup { dir: placed.dir.clone().into(), name: placed.name.clone() },
         None => Members::Tree { root: pid_number(getpid()) },
     };
     // Without a cgroup orphans have to come here, or they could not be found. In a container whose first
     // process inferscope is, they would come to inferscope, which waits for nobody.
-    if enclosure.placed.is_none() || rustix::process::getppid() == Pid::from_raw(1) {
+    if cgroup.placed.is_none() || rustix::process::getppid() == Pid::from_raw(1) {
         let _ = rustix::process::set_child_subreaper(Some(getpid()));
     }
     let ended = match withdraw(&[channel.as_raw_fd(), gate.as_raw_fd(), failure.as_raw_fd()]) {
@@ -70,36 +70,39 @@ pub(super) fn run(channel: Channel, order: Order) {
         Err(e) => {
             drop(gate);
             let _ = wait(WaitOptions::empty());
-            enclosure.remove();
+            cgroup.remove();
             return told(&channel, "its janitor can't be set up", e);
         }
     };
-    let cgroup = enclosure.placed.clone().ok_or_else(|| why.unwrap_or_default());
+    let placed = cgroup.placed.clone().ok_or_else(|| why.unwrap_or_default());
     // The command, a process by now, has what its caller gave it.
     let left = privilege::give_up(Role::Janitor);
-    let _ = channel.send(&Reply::Ready { pid: pid_number(command), cgroup, left });
+    let _ = channel.send(&Reply::Ready { pid: pid_number(command), cgroup: placed, left });
     let janitor = Janitor {
         channel,
         child_ended: ended,
         command,
         state: State::Gated { gate, failure },
         members,
-        enclosure,
+        cgroup,
         grace,
-        ending: None,
+        shutdown: None,
         alone: false,
     };
     janitor.work();
 }
 
 /// Named after inferscope.
-fn enclose(pid: u32) -> (Enclosure, Option<String>) {
+fn enclose(pid: u32) -> (CommandCgroup, Option<String>) {
     match (std::fs::read("/proc/self/mountinfo"), std::fs::read("/proc/self/cgroup")) {
         (Ok(mounts), Ok(own)) => {
-            let places = places(&String::from_utf8_lossy(&mounts), &String::from_utf8_lossy(&own));
-            Enclosure::make(&places, pid)
+            let parents =
+                cgroup_dirs::find(&String::from_utf8_lossy(&mounts), &String::from_utf8_lossy(&own));
+            CommandCgroup::make(&parents, pid)
         }
-        (Err(e), _) | (_, Err(e)) => (Enclosure::default(), Some(format!("/proc/self can't be read: {e}"))),
+        (Err(e), _) | (_, Err(e)) => {
+            (CommandCgroup::default(), Some(format!("/proc/self can't be read: {e}")))
+        }
     }
 }
 
@@ -116,7 +119,7 @@ fn fork(channel: &Channel, program: Program) -> Result<Forked, (&'static str, io
         // The other ends: who holds them could not see them close. The socket's is inferscope's business.
         drop((gate, failure));
         close(channel.as_raw_fd());
-        gated::run(&program, &gate_read, &failure_write);
+        exec_gate::run(&program, &gate_read, &failure_write);
     }
     match Pid::from_raw(forked.max(0)) {
         Some(command) => Ok((command, gate, failure)),
@@ -158,9 +161,9 @@ struct Janitor {
     command: Pid,
     state: State,
     members: Members,
-    enclosure: Enclosure,
+    cgroup: CommandCgroup,
     grace: Nanos,
-    ending: Option<Ending>,
+    shutdown: Option<Shutdown>,
     /// inferscope is gone without a word.
     alone: bool,
 }
@@ -190,12 +193,12 @@ impl Janitor {
             if told && !self.listen() {
                 return;
             }
-            if let Some(ending) = self.ending.take() {
-                self.ending = self.step(ending);
+            if let Some(shutdown) = self.shutdown.take() {
+                self.shutdown = self.step(shutdown);
             }
             // What the command left when it ended by itself would have outlived it without inferscope too.
-            if self.alone && self.ending.is_none() {
-                self.enclosure.remove();
+            if self.alone && self.shutdown.is_none() {
+                self.cgroup.remove();
                 return;
             }
         }
@@ -212,7 +215,7 @@ impl Janitor {
         fds.extend((!self.alone).then(|| PollFd::new(&self.channel, PollFlags::IN)));
         fds.extend(failure.map(|fd| PollFd::new(fd, PollFlags::IN)));
         let tick = Timespec { tv_sec: 0, tv_nsec: i64::from(TICK.subsec_nanos()) };
-        let tick = self.ending.is_some().then_some(&tick);
+        let tick = self.shutdown.is_some().then_some(&tick);
         // Every signal is blocked, so that nothing interrupts it.
         let _ = poll(&mut fds, tick);
         let is_ready = |i: usize| fds.get(i).is_some_and(|fd| !fd.revents().is_empty());
@@ -254,11 +257,11 @@ impl Janitor {
             Ok(Some(Request::Open)) => self.open(),
             Ok(Some(Request::End { ask })) => self.end(now, ask),
             Ok(Some(Request::Kill)) => {
-                self.ending.get_or_insert(Ending::new(now, Nanos::ZERO)).hurry(now);
+                self.shutdown.get_or_insert(Shutdown::new(now, Nanos::ZERO)).hurry(now);
             }
             Ok(Some(Request::Signal { signal })) => self.pass_on(signal),
             Ok(Some(Request::Release)) => {
-                let left = self.enclosure.remove();
+                let left = self.cgroup.remove();
                 self.tell(&Reply::Released { left });
                 return false;
             }
@@ -268,7 +271,7 @@ impl Janitor {
                     // Its gate closes with its owner.
                     State::Gated { .. } => {
                         self.state = State::Running;
-                        self.ending = Some(Ending::new(now, Nanos::ZERO));
+                        self.shutdown = Some(Shutdown::new(now, Nanos::ZERO));
                     }
                     State::Ended => {}
                     State::Starting { .. } | State::Running => self.end(now, true),
@@ -290,21 +293,21 @@ impl Janitor {
     }
 
     fn end(&mut self, now: Mono, ask: bool) {
-        if self.ending.is_none() {
-            self.ending = Some(Ending::new(now, self.grace));
+        if self.shutdown.is_none() {
+            self.shutdown = Some(Shutdown::new(now, self.grace));
             if ask && self.command_lives() {
                 self.ask_command();
             }
         }
     }
 
-    fn step(&self, mut ending: Ending) -> Option<Ending> {
+    fn step(&self, mut shutdown: Shutdown) -> Option<Shutdown> {
         let living = self.members.living();
         let facts = Facts {
             command_lives: self.command_lives(),
             members: u32::try_from(living.len()).unwrap_or(u32::MAX),
         };
-        match ending.step(Mono::now(), facts) {
+        match shutdown.step(Mono::now(), facts) {
             Act::Wait => {}
             Act::AskMembers => self.members.signal(Signal::TERM),
             Act::Kill => {
@@ -319,7 +322,7 @@ impl Janitor {
                 return None;
             }
         }
-        Some(ending)
+        Some(shutdown)
     }
 
     /// Until it is waited for, which only this process does, the number is its own.

@@ -3,22 +3,23 @@
 //! Owns every look at the kernel, /proc and NVML. Never knows of requests (`load` does) and draws
 //! no conclusions (`analysis` does). Spawned and joined by `run`.
 //!
-//! `target` finds the roots; `ebpf` or `proc` follow the set; `table` is the pure state machine that
+//! `target_discovery` finds the roots; `ebpf` or `proc` follow the set; `table` is the pure state machine that
 //! both feed; `clocks` reads what it has used; `observer` is the one thread that drains, samples and keeps time; `gpu` polls NVML.
 
+mod bounded_series;
 pub(crate) mod cgroup;
 mod clocks;
 pub(crate) mod cpus;
 mod ebpf;
 pub mod gpu;
 mod observer;
-mod pace;
 pub(crate) mod proc;
-mod pss;
+mod pss_schedule;
+mod rapl;
+mod sample_clock;
 mod sampler;
-mod series;
 mod table;
-pub mod target;
+pub mod target_discovery;
 
 pub use cgroup::CgroupError;
 pub use ebpf::{EbpfError, KernelVersion, probe as probe_tracker, too_old};

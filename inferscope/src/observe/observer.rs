@@ -14,16 +14,16 @@ use tokio::time::{sleep, timeout};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 
+use super::bounded_series::BoundedSeries;
 use super::cgroup::{self, Accounting, Hierarchies};
 use super::clocks::{self, Clocks, Kernel, Tick};
 use super::ebpf::{EbpfError, Record, Tracker, What, cpu_of};
-use super::pace::Pace;
 use super::proc::handle::{cpu_clock, is_zombie, lives};
 use super::proc::tree;
+use super::sample_clock::SampleClock;
 use super::sampler::{Look, Sampler};
-use super::series::Series;
 use super::table::Table;
-use super::target::{CgroupTarget, Found};
+use super::target_discovery::{CgroupTarget, Found};
 use crate::clock::Mono;
 use crate::event::{Birth, CgroupAccounting, CpuTime, LostRecords, Observation, SetSample, TrackerKind};
 use crate::plan::{ObservePlan, TrackerChoice};
@@ -50,7 +50,7 @@ const BUSY_PART: u64 = 100;
 const MISSED_LOOK: Nanos = Nanos::from_millis(1_000);
 /// A sample that takes longer is not waited for.
 const MARK_LIMIT: Nanos = Nanos::from_millis(200);
-/// An hour at 50 ms fits; beyond, neighbours are merged (see `series`).
+/// An hour at 50 ms fits; beyond, neighbours are merged (see `bounded_series`).
 const MAX_SAMPLES: usize = 100_000;
 
 #[derive(Debug, thiserror::Error)]
@@ -182,8 +182,8 @@ struct Worker {
     target: Found,
     table: Table,
     sampler: Sampler,
-    pace: Pace,
-    samples: Series<SetSample>,
+    sample_clock: SampleClock,
+    samples: BoundedSeries<SetSample>,
     accounting: Option<Accounting>,
     hierarchies: Hierarchies,
     started: Mono,
@@ -250,8 +250,8 @@ impl Worker {
             target: target.clone(),
             table,
             sampler,
-            pace: Pace::new(plan.sample_interval, now),
-            samples: Series::new(MAX_SAMPLES, |a, b| a.rss_bytes > b.rss_bytes),
+            sample_clock: SampleClock::new(plan.sample_interval, now),
+            samples: BoundedSeries::new(MAX_SAMPLES, |a, b| a.rss_bytes > b.rss_bytes),
             accounting,
             hierarchies,
             started: now,
@@ -335,7 +335,11 @@ impl Worker {
         let mut next_drain = self.started.plus(DRAIN_INTERVAL);
         loop {
             let now = Mono::now();
-            let due = if self.tracker.is_some() { self.pace.due().min(next_drain) } else { self.pace.due() };
+            let due = if self.tracker.is_some() {
+                self.sample_clock.due().min(next_drain)
+            } else {
+                self.sample_clock.due()
+            };
             let woken = self.wait([stop, marks], due.since(now));
             if woken == Woken::Stop {
                 break;
@@ -348,11 +352,11 @@ impl Worker {
                 let _ = rustix::io::read(marks, &mut [0; 8]);
                 let (sample, _) = self.sample();
                 self.samples.push(sample);
-            } else if now >= self.pace.due() {
+            } else if now >= self.sample_clock.due() {
                 let cpu = own_thread_cpu();
                 let (sample, _) = self.sample();
                 self.samples.push(sample);
-                self.pace.ticked(now, own_thread_cpu().saturating_sub(cpu));
+                self.sample_clock.ticked(now, own_thread_cpu().saturating_sub(cpu));
             }
         }
         self.end()
@@ -623,8 +627,8 @@ impl Worker {
             cgroups,
             accounting,
             pss_reason: self.sampler.pss_reason,
-            sample_interval: self.pace.interval(),
-            sample_overruns: self.pace.overruns(),
+            sample_interval: self.sample_clock.interval(),
+            sample_overruns: self.sample_clock.overruns(),
             samples_thinned,
             target_ended: self.target_ended,
         }

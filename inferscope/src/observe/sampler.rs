@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use super::clocks::Clocks;
 use super::proc::handle::{Handle, Reading, Units, Unread, glance};
-use super::pss::Schedule;
+use super::pss_schedule::PssSchedule;
 use super::table::Table;
 use crate::clock::Mono;
 use crate::units::Nanos;
@@ -24,7 +24,7 @@ pub(super) struct Sampler {
     max_handles: usize,
     handles: HashMap<usize, Handle>,
     pub(super) units: Units,
-    pss: Schedule,
+    pss: PssSchedule,
     /// Why no PSS could be read, the last time it was tried.
     pub(super) pss_reason: Option<String>,
 }
@@ -57,7 +57,7 @@ impl Sampler {
             max_handles: usize::try_from(left).unwrap_or(usize::MAX).min(MAX_HANDLES),
             handles: HashMap::new(),
             units: Units::of_this_machine(),
-            pss: Schedule::default(),
+            pss: PssSchedule::default(),
             pss_reason: None,
         }
     }

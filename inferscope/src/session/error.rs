@@ -10,7 +10,7 @@ use crate::launch::LaunchError;
 use crate::load::LoadError;
 use crate::observe::ObserveError;
 use crate::observe::gpu::GpuError;
-use crate::observe::target::TargetError;
+use crate::observe::target_discovery::TargetError;
 
 /// Why a run gave no report.
 #[derive(Debug, thiserror::Error)]

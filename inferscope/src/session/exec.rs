@@ -24,7 +24,7 @@ use crate::event::{ExitStatus, Observation};
 use crate::launch::Launched;
 use crate::load::Driver;
 use crate::observe::gpu::Poller;
-use crate::observe::target::{CgroupTarget, Found};
+use crate::observe::target_discovery::{CgroupTarget, Found};
 use crate::observe::{ObserveError, Observer};
 use crate::plan::{CommandOutput, CommandPlan, Endpoint, LoadPlan, ObservePlan, Plan, TrackerChoice};
 use crate::privilege::{self, Role};

@@ -10,7 +10,7 @@ use super::hierarchies::{Hierarchies, existing, v1_path};
 use super::processes_below;
 use crate::event::CgroupAccounting;
 use crate::observe::proc::text;
-use crate::observe::target::CgroupTarget;
+use crate::observe::target_discovery::CgroupTarget;
 use crate::units::Nanos;
 
 /// One target's accounting, over one window.

@@ -2,7 +2,7 @@
 //!
 //! Owns every look at a cgroup's directory. `hierarchies` is pure (the text of /proc in, paths out), `resolve`
 //! finds the target, `accounting` reads what the kernel itself sums up. Membership of processes is the
-//! kernel tracker's business. Called by `target` and `observer`.
+//! kernel tracker's business. Called by `target_discovery` and `observer`.
 
 mod accounting;
 mod hierarchies;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::hierarchies::{Hierarchies, existing, v2_path};
 use super::{id_of, processes_below};
 use crate::observe::proc::text;
-use crate::observe::target::CgroupTarget;
+use crate::observe::target_discovery::CgroupTarget;
 
 /// Why a cgroup can't be the target, each with what would help.
 #[derive(Debug, thiserror::Error)]

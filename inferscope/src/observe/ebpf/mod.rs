@@ -6,9 +6,9 @@
 mod btf;
 mod decode;
 mod kernel;
+mod loader;
 mod log;
 mod misses;
-mod object;
 mod offsets;
 mod on_cpu;
 mod syscall;
@@ -24,13 +24,13 @@ use inferscope_common::{Control, MAX_ROOTS, Settings, TaskRecord, Totals, mode};
 
 use self::btf::{Btf, Named};
 use self::kernel::{ForkHook, Hooks, Version};
+use self::loader::{Object, ObjectError, Patch};
 use self::log::KernelLog;
-use self::object::{Object, ObjectError, Patch};
 use self::offsets::Resolved;
 use self::on_cpu::OnCpus;
 use self::syscall::Kind;
 use super::clocks::Look;
-use super::target::Found;
+use super::target_discovery::Found;
 use crate::event::MissedRuns;
 use crate::units;
 

@@ -1,7 +1,7 @@
 //! bpf(2): the calls that load a program and attach it.
 //!
 //! Owns the arguments' layout (include/uapi/linux/bpf.h, `union bpf_attr`) up to the last field that is set here;
-//! the kernel takes what is beyond for zero. Decides nothing and keeps nothing. Used by `object` and the tracker.
+//! the kernel takes what is beyond for zero. Decides nothing and keeps nothing. Used by `loader` and the tracker.
 
 use std::fs::File;
 use std::io;

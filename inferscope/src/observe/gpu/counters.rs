@@ -3,7 +3,7 @@
 //! Owns the difference of two readings. A counter that fell, or is so narrow that it may have gone round between two
 //! readings, gives no rate. Pure. Used by `device`.
 
-use super::raw::Field;
+use super::nvml_ffi::Field;
 use crate::clock::Mono;
 
 #[derive(Debug, Default)]

@@ -1,6 +1,6 @@
 //! One device, or one MIG instance: what is asked of it at a tick.
 //!
-//! Owns the list of queries and their order; how a refusal or a slow call is treated is `ask`'s, and the log is `known`'s.
+//! Owns the list of queries and their order; how a refusal or a slow call is treated is `query_policy`'s, and the log is `log`'s.
 //! Never concludes anything. Driven by the poll.
 
 use std::mem::take;
@@ -10,14 +10,14 @@ use nvml_wrapper::enum_wrappers::device::{Clock, PcieUtilCounter, Sampling, Temp
 use nvml_wrapper::enums::device::{DeviceArchitecture, SampleValue};
 use nvml_wrapper::error::NvmlError;
 
-use super::ask::Search;
 use super::bracket::Bracket;
-use super::buffered::{Buffered, Fetch};
 use super::counters::Counted;
+use super::driver_samples::{DriverSamples, Fetch};
 use super::gpm::Gpm;
-use super::known::{Shared, Told};
+use super::log::{DeviceLog, SharedLog};
+use super::nvml_ffi;
 use super::processes::{Pids, decode};
-use super::raw;
+use super::query_policy::Search;
 use crate::clock::{Mono, Origin};
 use crate::event::{
     EnergyReading, GpuDevice, GpuProcess, GpuReading, MigInstance, PowerPoint, PowerSource, ProcessLook,
@@ -41,14 +41,14 @@ pub(super) struct Watched<'n> {
     uuid: Option<String>,
     /// In the log.
     place: usize,
-    shared: Shared,
+    shared: SharedLog,
     /// The second version of the memory query is missing.
     memory_v1: bool,
     memory_total: Option<u64>,
     wide_processes: bool,
-    power_buffer: Buffered,
-    sm_buffer: Buffered,
-    use_buffer: Buffered,
+    power_buffer: DriverSamples,
+    sm_buffer: DriverSamples,
+    use_buffer: DriverSamples,
     gpm: Gpm<'n>,
     /// There was a look.
     is_known: bool,
@@ -65,10 +65,10 @@ impl<'n> Watched<'n> {
         index: u32,
         is_mig: bool,
         driver: Option<String>,
-        shared: &Shared,
+        shared: &SharedLog,
     ) -> Self {
         let mig = is_mig.then(|| {
-            let (gpu_instance, compute_instance) = raw::instances(&device);
+            let (gpu_instance, compute_instance) = nvml_ffi::instances(&device);
             MigInstance { gpu_instance, compute_instance }
         });
         let gpu_instance = mig.and_then(|m| m.gpu_instance);
@@ -83,9 +83,9 @@ impl<'n> Watched<'n> {
             memory_v1: false,
             memory_total: None,
             wide_processes: false,
-            power_buffer: Buffered::default(),
-            sm_buffer: Buffered::default(),
-            use_buffer: Buffered::default(),
+            power_buffer: DriverSamples::default(),
+            sm_buffer: DriverSamples::default(),
+            use_buffer: DriverSamples::default(),
             gpm: Gpm::new(gpu_instance),
             is_known: false,
             bracket: Bracket::default(),
@@ -116,18 +116,18 @@ impl<'n> Watched<'n> {
         self.shared.ask(self.place, query, call)
     }
 
-    fn told(&self, keep: impl FnOnce(&mut Told)) {
+    fn told(&self, keep: impl FnOnce(&mut DeviceLog)) {
         // Once the log was taken there is nobody to tell.
         let _ = self.shared.with(self.place, keep);
     }
 
     fn refuses(&self, query: &str) -> bool {
-        self.shared.with(self.place, |told| told.asker.refuses(query)).unwrap_or(true)
+        self.shared.with(self.place, |told| told.policy.refuses(query)).unwrap_or(true)
     }
 
     /// What an answer that came with others says of its own query.
     fn noted<T>(&self, query: &'static str, answer: Result<T, NvmlError>, t: Mono) -> Option<T> {
-        self.shared.with(self.place, |told| told.asker.noted(query, answer, t))?
+        self.shared.with(self.place, |told| told.policy.noted(query, answer, t))?
     }
 
     pub(super) fn cut_into_instances(&self) {
@@ -140,22 +140,22 @@ impl<'n> Watched<'n> {
     }
 
     pub(super) fn is_away(&self) -> bool {
-        self.shared.with(self.place, |told| told.asker.lost().is_some()).unwrap_or(true)
+        self.shared.with(self.place, |told| told.policy.lost().is_some()).unwrap_or(true)
     }
 
     /// It went with its driver, which another device told: its handle is void.
     pub(super) fn goes_with(&self, since: Mono, words: &str) {
-        self.told(|told| told.asker.goes(since, words.to_owned(), true));
+        self.told(|told| told.policy.goes(since, words.to_owned(), true));
     }
 
     /// Why it was not found again.
     pub(super) fn stays(&self, error: &NvmlError) {
-        self.told(|told| told.asker.stays(error));
+        self.told(|told| told.policy.stays(error));
     }
 
     /// Whether it is away and due to be looked for.
     pub(super) fn search(&self) -> Option<Search> {
-        self.shared.with(self.place, |told| told.asker.search(Mono::now()))?
+        self.shared.with(self.place, |told| told.policy.search(Mono::now()))?
     }
 
     /// The same device under another handle: only if it answers it is back.
@@ -169,13 +169,13 @@ impl<'n> Watched<'n> {
             let now = Mono::now();
             self.since = now;
             self.pcie.iter_mut().for_each(Counted::forget);
-            self.told(|told| told.asker.found(now));
+            self.told(|told| told.policy.found(now));
         }
     }
 
     /// One look. `last`: how slow a query is doesn't matter any more.
     pub(super) fn tick(&mut self, pids: &Pids, last: bool) {
-        self.told(|told| told.asker.last = last);
+        self.told(|told| told.policy.last = last);
         // First what is measured against time, then the rest. The first look and the last are followed by an edge.
         if !last
             && self.is_known
@@ -198,7 +198,7 @@ impl<'n> Watched<'n> {
         let device = &self.device;
         reading.temperature_c = self.ask("temperature_c", || device.temperature(TemperatureSensor::Gpu));
         reading.sm_clock_mhz = self.ask("sm_clock_mhz", || device.clock_info(Clock::SM));
-        reading.throttle = self.ask("throttle", || raw::throttle_reasons(device));
+        reading.throttle = self.ask("throttle", || nvml_ffi::throttle_reasons(device));
         self.read_counters(&mut reading);
         if reading != GpuReading::empty(reading.t) {
             self.told(|told| told.readings.push(reading));
@@ -214,7 +214,7 @@ impl<'n> Watched<'n> {
             Some(mj) => self.bracket.begin(mj, Mono::now()),
             None => self.bracket.give_up(),
         }
-        self.told(|told| told.asker.soon(&AT_EDGES));
+        self.told(|told| told.policy.soon(&AT_EDGES));
         // No rate lies across it.
         self.pcie.iter_mut().for_each(Counted::forget);
     }
@@ -252,7 +252,8 @@ impl<'n> Watched<'n> {
     fn read_power(&self, reading: &mut GpuReading) {
         let device = &self.device;
         let mut before = Mono::now();
-        if let [Some(power)] = self.read_fields("fields", [("power_instant_mw", raw::POWER_INSTANT, 0)]) {
+        if let [Some(power)] = self.read_fields("fields", [("power_instant_mw", nvml_ffi::POWER_INSTANT, 0)])
+        {
             reading.power_mw = Some(power.value);
         }
         if self.refuses("power_instant_mw") || self.refuses("fields") {
@@ -267,25 +268,28 @@ impl<'n> Watched<'n> {
 
     /// What a device counts of the bytes that it moved.
     fn read_counters(&mut self, reading: &mut GpuReading) {
-        let all = raw::ALL_LINKS;
+        let all = nvml_ffi::ALL_LINKS;
         let [tx, rx] = self.read_fields(
             "nvlink_counters",
-            [("nvlink_tx_kib", raw::NVLINK_DATA_TX, all), ("nvlink_rx_kib", raw::NVLINK_DATA_RX, all)],
+            [
+                ("nvlink_tx_kib", nvml_ffi::NVLINK_DATA_TX, all),
+                ("nvlink_rx_kib", nvml_ffi::NVLINK_DATA_RX, all),
+            ],
         );
         (reading.nvlink_tx_kib, reading.nvlink_rx_kib) = (tx.map(|f| f.value), rx.map(|f| f.value));
         let t = Mono::now();
         let [tx, rx] = self.read_fields(
             "pcie_counters",
-            [("pcie_tx_bytes", raw::PCIE_TX_BYTES, 0), ("pcie_rx_bytes", raw::PCIE_RX_BYTES, 0)],
+            [("pcie_tx_bytes", nvml_ffi::PCIE_TX_BYTES, 0), ("pcie_rx_bytes", nvml_ffi::PCIE_RX_BYTES, 0)],
         );
         for (name, field) in [("pcie_tx_bytes", tx), ("pcie_rx_bytes", rx)] {
             if field.is_some_and(|field| !field.is_wide) {
                 self.told(|told| {
-                    told.asker.give_up(name, "of 32 bits: it may go round between two readings")
+                    told.policy.give_up(name, "of 32 bits: it may go round between two readings")
                 });
             }
         }
-        let mut rate = |place: usize, field: Option<raw::Field>| {
+        let mut rate = |place: usize, field: Option<nvml_ffi::Field>| {
             self.pcie[place].rate(t, field.filter(|field| field.is_wide)?)
         };
         (reading.pcie_tx_kb_per_s, reading.pcie_rx_kb_per_s) = (rate(0, tx), rate(1, rx));
@@ -306,7 +310,7 @@ impl<'n> Watched<'n> {
         &self,
         query: &'static str,
         fields: [(&'static str, u32, u32); N],
-    ) -> [Option<raw::Field>; N] {
+    ) -> [Option<nvml_ffi::Field>; N] {
         let device = &self.device;
         let mut values = [None; N];
         let asked: Vec<usize> = (0..N).filter(|i| !self.refuses(fields[*i].0)).collect();
@@ -315,7 +319,7 @@ impl<'n> Watched<'n> {
         }
         let wanted: Vec<_> = asked.iter().map(|i| (fields[*i].1, fields[*i].2)).collect();
         let t = Mono::now();
-        let answers = self.ask(query, || raw::fields(device, &wanted)).unwrap_or_default();
+        let answers = self.ask(query, || nvml_ffi::fields(device, &wanted)).unwrap_or_default();
         for (i, answer) in asked.into_iter().zip(answers) {
             values[i] = self.noted(fields[i].0, answer, t);
         }
@@ -325,7 +329,7 @@ impl<'n> Watched<'n> {
     fn read_memory(&mut self) -> Option<u64> {
         let device = &self.device;
         let first_version =
-            |device: &Device<'_>| raw::memory_v1(device).map(|(total, used)| (total, used, None));
+            |device: &Device<'_>| nvml_ffi::memory_v1(device).map(|(total, used)| (total, used, None));
         let mut memory_v1 = self.memory_v1;
         let answer = self.ask("memory_used_bytes", || {
             if memory_v1 {
@@ -361,8 +365,8 @@ impl<'n> Watched<'n> {
         let t = Mono::now();
         let queries = [("compute_processes", false), ("graphics_processes", true)];
         // A list without a part of it would look like an end, so both are asked together.
-        let put_off = |told: &mut Told| {
-            queries.iter().any(|(query, _)| !told.asker.refuses(query) && !told.asker.is_due(query, t))
+        let put_off = |told: &mut DeviceLog| {
+            queries.iter().any(|(query, _)| !told.policy.refuses(query) && !told.policy.is_due(query, t))
         };
         if self.shared.with(self.place, put_off).unwrap_or(true) {
             return;
@@ -371,7 +375,7 @@ impl<'n> Watched<'n> {
         let mut insane = std::collections::BTreeMap::new();
         let mut any = false;
         for (query, graphics) in queries {
-            let Some(list) = self.ask(query, || raw::processes(device, graphics)) else {
+            let Some(list) = self.ask(query, || nvml_ffi::processes(device, graphics)) else {
                 if self.refuses(query) {
                     continue;
                 }
@@ -409,7 +413,7 @@ impl<'n> Watched<'n> {
             SampleValue::F64(_) => None,
         };
         let (device, shared, place) = (&self.device, &self.shared, self.place);
-        let samples = |query, kind, buffer: &mut Buffered| {
+        let samples = |query, kind, buffer: &mut DriverSamples| {
             let seen = buffer.last_seen_us;
             let before = Mono::now();
             let all = shared.ask(place, query, || device.samples(kind, seen)).unwrap_or_default();
@@ -418,7 +422,7 @@ impl<'n> Watched<'n> {
             if let (0, Some(from), Some(to)) = (seen, stamps().min(), stamps().max()) {
                 let kept = Nanos((to - from).saturating_mul(1_000));
                 let kept = kept.clamp(*KEPT.start(), *KEPT.end());
-                let _ = shared.with(place, |told| told.asker.keeps(query, kept, before));
+                let _ = shared.with(place, |told| told.policy.keeps(query, kept, before));
             }
             let fetch = Fetch { before, clocks: Origin::now() };
             buffer.take(all.into_iter().filter_map(|s| Some((s.timestamp, unsigned(s.value)?))), fetch)
@@ -465,7 +469,7 @@ impl<'n> Watched<'n> {
     /// (nvml.h, nvmlDeviceGetPowerUsage), which is not told apart here.
     fn power_source(&self) -> Option<PowerSource> {
         let device = &self.device;
-        let instant = self.ask("fields", || raw::fields(device, &[(raw::POWER_INSTANT, 0)]));
+        let instant = self.ask("fields", || nvml_ffi::fields(device, &[(nvml_ffi::POWER_INSTANT, 0)]));
         if let Some(answer) = instant.and_then(|all| all.into_iter().next())
             && self.noted("power_instant_mw", answer, Mono::now()).is_some()
         {

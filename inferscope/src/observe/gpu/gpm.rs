@@ -9,7 +9,7 @@ use std::ptr::null_mut;
 use nvml_wrapper::error::{NvmlError, nvml_sym, nvml_try};
 use nvml_wrapper::{Device, Nvml};
 
-use super::known::Shared;
+use super::log::SharedLog;
 use crate::clock::Mono;
 use crate::event::{GpmMetric, GpmWindow};
 use crate::units::Nanos;
@@ -102,15 +102,16 @@ impl<'n> Gpm<'n> {
     }
 
     /// Ends the present window, where it is long enough, and begins the next.
-    pub(super) fn tick(&mut self, device: &Device<'n>, shared: &Shared, place: usize, last: bool) {
+    pub(super) fn tick(&mut self, device: &Device<'n>, shared: &SharedLog, place: usize, last: bool) {
         let now = Mono::now();
         let least = if last { SHORTEST } else { WINDOW.saturating_sub(EARLY) };
         if self.begin.as_ref().is_some_and(|(_, from)| now.since(*from) < least) {
             return;
         }
         // Both calls or none: a sample without its comparison would lose the window, one that waits makes it longer.
-        let is_due =
-            |told: &mut super::known::Told| told.asker.is_due(SAMPLE, now) && told.asker.is_due(METRICS, now);
+        let is_due = |told: &mut super::log::DeviceLog| {
+            told.policy.is_due(SAMPLE, now) && told.policy.is_due(METRICS, now)
+        };
         if !shared.with(place, is_due).unwrap_or(false) {
             return;
         }
@@ -164,12 +165,12 @@ impl<'n> Gpm<'n> {
 /// What was between two samples.
 fn compare(
     nvml: &Nvml,
-    shared: &Shared,
+    shared: &SharedLog,
     place: usize,
     samples: [&Sample<'_>; 2],
 ) -> Option<[Option<f64>; GpmMetric::ALL.len()]> {
     let refused =
-        shared.with(place, |told| GpmMetric::ALL.map(|metric| told.asker.refuses(metric.name())))?;
+        shared.with(place, |told| GpmMetric::ALL.map(|metric| told.policy.refuses(metric.name())))?;
     let wanted: Vec<GpmMetric> =
         GpmMetric::ALL.into_iter().zip(refused).filter(|(_, refused)| !refused).map(|(m, _)| m).collect();
     let t = Mono::now();
@@ -177,7 +178,7 @@ fn compare(
     let mut values = [None; GpmMetric::ALL.len()];
     shared.with(place, |told| {
         for (metric, answer) in wanted.into_iter().zip(answers) {
-            let value = told.asker.noted(metric.name(), answer, t);
+            let value = told.policy.noted(metric.name(), answer, t);
             let sane = value.and_then(|value| sane(metric, value));
             if value.is_some() && sane.is_none() {
                 told.insane("gpm_value_beyond_range", 1);

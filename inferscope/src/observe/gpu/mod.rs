@@ -4,23 +4,22 @@
 //! with NVML's reason and is `None` in every reading, never 0. Started and stopped by `run`. Proved against a stand-in
 //! for the driver (`tests/nvml-standin`), on no hardware yet (README).
 //!
-//! `worker` is the thread, `chosen` the devices that it polls, `known` the log that it adds to. `device` is one device's
-//! queries, `schedule` when they are made, `bracket` how an energy counter is read at a window's ends, `ask` what they answer
-//! at all, `processes`, `buffered` and `counters` make sense of three of them, `gpm` reads the device's own counters, `raw`
-//! holds the other unsafe calls, `packages` reads RAPL.
+//! `worker` is the thread, `selection` the devices that it polls, `log` the log that it adds to. `device` is one device's
+//! queries, `schedule` when they are made, `bracket` how an energy counter is read at a window's ends, `query_policy` what they answer
+//! at all, `processes`, `driver_samples` and `counters` make sense of three of them, `gpm` reads the device's own counters, `nvml_ffi`
+//! holds the other unsafe calls. The packages' energy is read by `observe::rapl`.
 
-mod ask;
 mod bracket;
-mod buffered;
-mod chosen;
 mod counters;
 mod device;
+mod driver_samples;
 mod gpm;
-mod known;
-mod packages;
+mod log;
+mod nvml_ffi;
 mod processes;
-mod raw;
+mod query_policy;
 mod schedule;
+mod selection;
 mod worker;
 
 use std::path::Path;
@@ -35,12 +34,12 @@ use tokio::time::{sleep, timeout};
 
 use crate::clock::Mono;
 use crate::event::{CpuPackages, GpuLog};
+use crate::observe::rapl::{self, Packages};
 use crate::plan::{GpuChoice, ObservePlan};
 use crate::privilege::{self, Role};
 use crate::units::Nanos;
 
-use known::Shared;
-use packages::Packages;
+use log::SharedLog;
 use worker::Worker;
 
 /// A driver that has not answered a look by then is left to itself.
@@ -86,7 +85,7 @@ struct Poll {
     /// After the first look at all devices.
     looked: Option<oneshot::Receiver<()>>,
     ended: Receiver<()>,
-    shared: Shared,
+    shared: SharedLog,
     has_devices: bool,
 }
 
@@ -97,7 +96,7 @@ struct Opening {
     stop: Arc<AtomicBool>,
     edge: Arc<Edge>,
     roots: Vec<u32>,
-    shared: Shared,
+    shared: SharedLog,
     /// Opened before the library had its say.
     packages: Result<Packages, String>,
 }
@@ -148,7 +147,7 @@ impl Opened {
 impl Opening {
     /// What polls, if there is anything to poll.
     fn open(self) -> (Option<Worker>, Opened) {
-        let devices = chosen::devices(&self.plan);
+        let devices = selection::devices(&self.plan);
         let outcome = Opened {
             no_devices: devices.as_ref().err().cloned(),
             no_packages: self.packages.as_ref().err().cloned(),
@@ -243,14 +242,14 @@ impl Poller {
         let (tell_look, looked) = oneshot::channel();
         let (tell_end, ended) = channel();
         let (tell_opened, opened) = channel();
-        let shared = Shared::default();
+        let shared = SharedLog::default();
         let opening = Opening {
             plan: plan.clone(),
             stop: Arc::clone(&stop),
             edge: Arc::clone(&edge),
             roots: roots.to_vec(),
             shared: shared.clone(),
-            packages: Packages::open(Path::new(packages::POWERCAP)),
+            packages: Packages::open(Path::new(rapl::POWERCAP)),
         };
         let spawned = std::thread::Builder::new().name("nvml".into()).spawn(move || {
             privilege::before_library();

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::raw::{ListVersion, RawList};
+use super::nvml_ffi::{ListVersion, RawList};
 use crate::event::GpuProcess;
 use crate::observe::proc::handle;
 

@@ -1,7 +1,7 @@
 //! When the devices are asked what.
 //!
 //! Owns how often each query is made, by what its answer is worth and what it costs on real hardware, and at which moment of
-//! its interval a look is taken. Pure. Used by `ask` and `worker`.
+//! its interval a look is taken. Pure. Used by `query_policy` and `worker`.
 
 use crate::clock::Mono;
 use crate::units::Nanos;

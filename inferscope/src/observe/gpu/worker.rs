@@ -10,35 +10,35 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::oneshot;
 
 use super::Edge;
-use super::ask::Search;
-use super::chosen::Chosen;
 use super::device::Watched;
-use super::known::Shared;
-use super::packages::Packages;
+use super::log::SharedLog;
 use super::processes::Pids;
+use super::query_policy::Search;
 use super::schedule::Looks;
+use super::selection::Selection;
 use crate::clock::Mono;
 use crate::observe::observer::own_thread_cpu;
-use crate::observe::target;
+use crate::observe::rapl::Packages;
+use crate::observe::target_discovery;
 use crate::units::Nanos;
 
 /// The variable by which CUDA hides devices from a process.
 const VISIBLE_DEVICES: &[u8] = b"CUDA_VISIBLE_DEVICES=";
 
 pub(super) struct Worker {
-    pub(super) devices: Option<Chosen>,
+    pub(super) devices: Option<Selection>,
     pub(super) packages: Result<Packages, String>,
     pub(super) interval: Nanos,
     pub(super) stop: Arc<AtomicBool>,
     /// A window began or ended.
     pub(super) edge: Arc<Edge>,
     pub(super) roots: Vec<u32>,
-    pub(super) shared: Shared,
+    pub(super) shared: SharedLog,
 }
 
 impl Worker {
     pub(super) fn run(self, tell_look: oneshot::Sender<()>) {
-        let pids = Pids { are_ours: !target::in_inner_namespace() };
+        let pids = Pids { are_ours: !target_discovery::in_inner_namespace() };
         let began_cpu = own_thread_cpu();
         let mut devices =
             self.devices.as_ref().map(|chosen| chosen.watched(&self.shared)).unwrap_or_default();
@@ -115,7 +115,7 @@ impl Worker {
     }
 }
 
-fn read_packages(shared: &Shared, packages: &mut Result<Packages, String>) {
+fn read_packages(shared: &SharedLog, packages: &mut Result<Packages, String>) {
     if let Some(reading) = packages.as_mut().ok().and_then(Packages::read) {
         shared.lock().packages.push(reading);
     }
@@ -142,7 +142,7 @@ struct Library {
 
 impl Library {
     /// Devices that are away are looked for, after their driver, where that is away as a whole and was not found since.
-    fn bring_back<'n>(&mut self, chosen: &'n Chosen, devices: &mut [Watched<'n>], shared: &Shared) {
+    fn bring_back<'n>(&mut self, chosen: &'n Selection, devices: &mut [Watched<'n>], shared: &SharedLog) {
         let searches: Vec<Option<Search>> = devices.iter().map(Watched::search).collect();
         let driver = searches.iter().flatten().find_map(|search| match search {
             Search::Driver { since, words } if !self.begun || self.since <= *since => Some((*since, words)),
@@ -174,7 +174,7 @@ impl Library {
 }
 
 /// What the environment of each shows CUDA; nothing else of it is kept.
-fn note_visible(shared: &Shared, pids: &[u32]) {
+fn note_visible(shared: &SharedLog, pids: &[u32]) {
     for &pid in pids {
         // What ended stays as it was.
         let Ok(environment) = std::fs::read(format!("/proc/{pid}/environ")) else { continue };

@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use super::*;
 
 const INTERRUPTED: i32 = 130;
-/// Signals of one wish come closer together (`inferscope/src/launch/passing.rs`).
+/// Signals of one wish come closer together (`inferscope/src/launch/signal_forwarding.rs`).
 const SECOND_WISH: Duration = Duration::from_millis(500);
 
 /// Notes each signal in its first argument and goes on, but for those that end a run.

@@ -1,7 +1,7 @@
 //! One device's queries: which it answers, which it refuses and in what words, which are slow, and when it was away.
 //!
 //! Owns the capabilities and the counting of failures; how often a query is made is `schedule`'s. Pure: the calls are made
-//! by `known`, which gives `None` to whoever asks in vain. Used by `known` and `device`.
+//! by `log`, which gives `None` to whoever asks in vain. Used by `log` and `device`.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ const LAST_PAUSE: Nanos = Nanos::from_millis(8_000);
 const MAX_INTERRUPTIONS: usize = 1_000;
 
 #[derive(Debug, Default)]
-pub(super) struct Asker {
+pub(super) struct QueryPolicy {
     queries: BTreeMap<&'static str, Query>,
     away: Option<Away>,
     pub(super) interruptions: Vec<Interruption>,
@@ -94,7 +94,7 @@ impl Verdict {
     }
 }
 
-impl Asker {
+impl QueryPolicy {
     pub(super) fn is_due(&self, query: &str, now: Mono) -> bool {
         if self.away.is_some() {
             return false;
@@ -245,21 +245,21 @@ pub(super) struct Capabilities {
 mod tests {
     use super::*;
 
-    /// As `known` does it.
+    /// As `log` does it.
     fn ask<T>(
-        asker: &mut Asker,
+        policy: &mut QueryPolicy,
         query: &'static str,
         call: impl FnOnce() -> Result<T, NvmlError>,
     ) -> Option<T> {
-        asker.is_due(query, Mono(1)).then(call).and_then(|answer| asker.noted(query, answer, Mono(1)))
+        policy.is_due(query, Mono(1)).then(call).and_then(|answer| policy.noted(query, answer, Mono(1)))
     }
 
     #[test]
     fn a_refused_query_is_asked_once_and_keeps_nvmls_words() {
-        let mut asker = Asker::default();
+        let mut policy = QueryPolicy::default();
         let mut asked = 0;
         for _ in 0..3 {
-            let answer: Option<u32> = ask(&mut asker, "power_mw", || {
+            let answer: Option<u32> = ask(&mut policy, "power_mw", || {
                 asked += 1;
                 Err(NvmlError::NotSupported)
             });
@@ -267,74 +267,74 @@ mod tests {
         }
         assert_eq!(asked, 1);
         assert_eq!(
-            asker.capabilities().refused["power_mw"],
+            policy.capabilities().refused["power_mw"],
             "the requested operation is not available on the target device"
         );
     }
 
     #[test]
     fn a_query_that_fails_is_asked_again_and_counted() {
-        let mut asker = Asker::default();
-        assert_eq!(ask(&mut asker, "power_mw", || Err::<u32, _>(NvmlError::Unknown)), None);
-        assert_eq!(ask(&mut asker, "power_mw", || Ok(7)), Some(7));
+        let mut policy = QueryPolicy::default();
+        assert_eq!(ask(&mut policy, "power_mw", || Err::<u32, _>(NvmlError::Unknown)), None);
+        assert_eq!(ask(&mut policy, "power_mw", || Ok(7)), Some(7));
         // What it once answered it can: a refusal later on is only a failure.
-        assert_eq!(ask(&mut asker, "power_mw", || Err::<u32, _>(NvmlError::NotSupported)), None);
-        assert_eq!(ask(&mut asker, "power_mw", || Ok(8)), Some(8));
-        let told = asker.capabilities();
+        assert_eq!(ask(&mut policy, "power_mw", || Err::<u32, _>(NvmlError::NotSupported)), None);
+        assert_eq!(ask(&mut policy, "power_mw", || Ok(8)), Some(8));
+        let told = policy.capabilities();
         assert_eq!((told.answered, told.failed["power_mw"].0), (vec!["power_mw"], 2));
     }
 
     #[test]
     fn nothing_new_is_no_failure() {
-        let mut asker = Asker::default();
-        assert_eq!(ask(&mut asker, "process_sm_percent", || Err::<u32, _>(NvmlError::NotFound)), None);
-        assert_eq!(asker.capabilities().answered, ["process_sm_percent"]);
+        let mut policy = QueryPolicy::default();
+        assert_eq!(ask(&mut policy, "process_sm_percent", || Err::<u32, _>(NvmlError::NotFound)), None);
+        assert_eq!(policy.capabilities().answered, ["process_sm_percent"]);
     }
 
     #[test]
     fn a_slow_query_waits_and_no_other_does() {
-        let mut asker = Asker::default();
+        let mut policy = QueryPolicy::default();
         let cost = Cost { wall: Nanos::from_millis(80), cpu: Nanos::ZERO };
-        asker.took("power_mw", Mono(0), cost);
-        assert!(!asker.is_due("power_mw", Mono(799_000_000)));
-        assert!(asker.is_due("power_mw", Mono(800_000_000)));
-        assert!(asker.is_due("energy_mj", Mono(1)));
-        asker.last = true;
-        assert!(asker.is_due("power_mw", Mono(1)));
+        policy.took("power_mw", Mono(0), cost);
+        assert!(!policy.is_due("power_mw", Mono(799_000_000)));
+        assert!(policy.is_due("power_mw", Mono(800_000_000)));
+        assert!(policy.is_due("energy_mj", Mono(1)));
+        policy.last = true;
+        assert!(policy.is_due("power_mw", Mono(1)));
     }
 
     #[test]
     fn a_device_that_is_away_is_asked_nothing_and_looked_for_less_and_less_often() {
-        let mut asker = Asker::default();
-        assert_eq!(ask(&mut asker, "power_mw", || Err::<u32, _>(NvmlError::GpuLost)), None);
-        assert_eq!(ask(&mut asker, "energy_mj", || Ok(7)), None);
-        assert_eq!(asker.lost().map(|lost| (lost.from, lost.to)), Some((Mono(1), None)));
+        let mut policy = QueryPolicy::default();
+        assert_eq!(ask(&mut policy, "power_mw", || Err::<u32, _>(NvmlError::GpuLost)), None);
+        assert_eq!(ask(&mut policy, "energy_mj", || Ok(7)), None);
+        assert_eq!(policy.lost().map(|lost| (lost.from, lost.to)), Some((Mono(1), None)));
         let ms = |t: u64| Mono(1 + t * 1_000_000);
         let looks: Vec<u64> =
-            (0..40_000).step_by(100).filter(|t| asker.search(ms(*t)) == Some(Search::Device)).collect();
+            (0..40_000).step_by(100).filter(|t| policy.search(ms(*t)) == Some(Search::Device)).collect();
         assert_eq!(looks, [500, 1_500, 3_500, 7_500, 15_500, 23_500, 31_500, 39_500]);
-        asker.found(ms(39_500));
-        assert_eq!(ask(&mut asker, "energy_mj", || Ok(7)), Some(7));
-        assert_eq!((asker.lost(), asker.interruptions[0].to), (None, Some(ms(39_500))));
+        policy.found(ms(39_500));
+        assert_eq!(ask(&mut policy, "energy_mj", || Ok(7)), Some(7));
+        assert_eq!((policy.lost(), policy.interruptions[0].to), (None, Some(ms(39_500))));
     }
 
     #[test]
     fn a_driver_that_is_away_has_to_be_initialised_again() {
-        let mut asker = Asker::default();
-        assert_eq!(ask(&mut asker, "power_mw", || Err::<u32, _>(NvmlError::Uninitialized)), None);
+        let mut policy = QueryPolicy::default();
+        assert_eq!(ask(&mut policy, "power_mw", || Err::<u32, _>(NvmlError::Uninitialized)), None);
         let words = NvmlError::Uninitialized.to_string();
-        assert_eq!(asker.search(Mono(600_000_000)), Some(Search::Driver { since: Mono(1), words }));
+        assert_eq!(policy.search(Mono(600_000_000)), Some(Search::Driver { since: Mono(1), words }));
     }
 
     #[test]
     fn of_a_device_that_stays_away_the_first_moment_counts_and_the_last_words() {
-        let mut asker = Asker::default();
-        asker.goes(Mono(5), NvmlError::DriverNotLoaded.to_string(), true);
-        asker.goes(Mono(6), "later".into(), false);
-        asker.stays(&NvmlError::Unknown);
-        assert_eq!(asker.lost().map(|l| l.words), Some(NvmlError::DriverNotLoaded.to_string()));
-        asker.stays(&NvmlError::LibRmVersionMismatch);
-        let lost = asker.lost().expect("it is away");
+        let mut policy = QueryPolicy::default();
+        policy.goes(Mono(5), NvmlError::DriverNotLoaded.to_string(), true);
+        policy.goes(Mono(6), "later".into(), false);
+        policy.stays(&NvmlError::Unknown);
+        assert_eq!(policy.lost().map(|l| l.words), Some(NvmlError::DriverNotLoaded.to_string()));
+        policy.stays(&NvmlError::LibRmVersionMismatch);
+        let lost = policy.lost().expect("it is away");
         assert_eq!((lost.from, lost.words), (Mono(5), NvmlError::LibRmVersionMismatch.to_string()));
     }
 }

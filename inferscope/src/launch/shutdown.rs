@@ -30,13 +30,13 @@ pub(super) enum Act {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ending {
+pub(super) struct Shutdown {
     kill_at: Mono,
     members_asked: bool,
     killed: Option<Mono>,
 }
 
-impl Ending {
+impl Shutdown {
     pub(super) const fn new(now: Mono, grace: Nanos) -> Self {
         Self { kill_at: now.plus(grace), members_asked: false, killed: None }
     }
@@ -78,39 +78,39 @@ mod tests {
 
     #[test]
     fn a_command_that_ends_with_all_of_its_own_is_done() {
-        let mut ending = Ending::new(ms(0), GRACE);
-        assert_eq!(ending.step(ms(20), facts(true, 3)), Act::Wait);
-        assert_eq!(ending.step(ms(40), facts(false, 0)), Act::Done { left: 0 });
+        let mut shutdown = Shutdown::new(ms(0), GRACE);
+        assert_eq!(shutdown.step(ms(20), facts(true, 3)), Act::Wait);
+        assert_eq!(shutdown.step(ms(40), facts(false, 0)), Act::Done { left: 0 });
     }
 
     #[test]
     fn what_a_wrapper_leaves_is_asked_once_and_has_the_rest_of_the_grace() {
-        let mut ending = Ending::new(ms(0), GRACE);
-        assert_eq!(ending.step(ms(20), facts(false, 2)), Act::AskMembers);
-        assert_eq!(ending.step(ms(40), facts(false, 2)), Act::Wait);
-        assert_eq!(ending.step(ms(9_999), facts(false, 1)), Act::Wait);
-        assert_eq!(ending.step(ms(10_000), facts(false, 1)), Act::Kill);
-        assert_eq!(ending.step(ms(10_020), facts(false, 0)), Act::Done { left: 0 });
+        let mut shutdown = Shutdown::new(ms(0), GRACE);
+        assert_eq!(shutdown.step(ms(20), facts(false, 2)), Act::AskMembers);
+        assert_eq!(shutdown.step(ms(40), facts(false, 2)), Act::Wait);
+        assert_eq!(shutdown.step(ms(9_999), facts(false, 1)), Act::Wait);
+        assert_eq!(shutdown.step(ms(10_000), facts(false, 1)), Act::Kill);
+        assert_eq!(shutdown.step(ms(10_020), facts(false, 0)), Act::Done { left: 0 });
     }
 
     #[test]
     fn who_does_not_listen_is_killed_after_the_grace_or_when_it_is_taken_back() {
-        let mut ending = Ending::new(ms(0), GRACE);
-        assert_eq!(ending.step(ms(9_999), facts(true, 1)), Act::Wait);
-        assert_eq!(ending.step(ms(10_000), facts(true, 1)), Act::Kill);
-        let mut hurried = Ending::new(ms(0), GRACE);
+        let mut shutdown = Shutdown::new(ms(0), GRACE);
+        assert_eq!(shutdown.step(ms(9_999), facts(true, 1)), Act::Wait);
+        assert_eq!(shutdown.step(ms(10_000), facts(true, 1)), Act::Kill);
+        let mut hurried = Shutdown::new(ms(0), GRACE);
         hurried.hurry(ms(5));
         assert_eq!(hurried.step(ms(5), facts(true, 1)), Act::Kill);
     }
 
     #[test]
     fn what_can_not_be_killed_is_counted_and_not_waited_for() {
-        let mut ending = Ending::new(ms(0), GRACE);
-        ending.hurry(ms(0));
-        assert_eq!(ending.step(ms(0), facts(true, 2)), Act::Kill);
-        assert_eq!(ending.step(ms(4_999), facts(true, 2)), Act::Kill);
-        assert_eq!(ending.step(ms(5_000), facts(true, 2)), Act::Done { left: 2 });
+        let mut shutdown = Shutdown::new(ms(0), GRACE);
+        shutdown.hurry(ms(0));
+        assert_eq!(shutdown.step(ms(0), facts(true, 2)), Act::Kill);
+        assert_eq!(shutdown.step(ms(4_999), facts(true, 2)), Act::Kill);
+        assert_eq!(shutdown.step(ms(5_000), facts(true, 2)), Act::Done { left: 2 });
         // It moved to another cgroup and hangs there.
-        assert_eq!(ending.step(ms(5_000), facts(true, 0)), Act::Done { left: 1 });
+        assert_eq!(shutdown.step(ms(5_000), facts(true, 0)), Act::Done { left: 1 });
     }
 }

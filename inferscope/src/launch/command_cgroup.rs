@@ -9,9 +9,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::cgroup_dirs::{CgroupDir, CgroupDirs};
+use super::janitor_protocol::Placed;
 use super::members::{directories, listed};
-use super::places::{Place, Places};
-use super::wire::Placed;
 use crate::observe::cgroup::id_of;
 
 /// For what is being forked while it is moved, and for the kernel to let go of what ended.
@@ -20,7 +20,7 @@ const REMOVAL_LIMIT: Duration = Duration::from_secs(2);
 const MOST_NAMES: u32 = 8;
 
 #[derive(Debug, Default)]
-pub(super) struct Enclosure {
+pub(super) struct CommandCgroup {
     dirs: Vec<Dir>,
     pub(super) placed: Option<Placed>,
 }
@@ -31,42 +31,42 @@ struct Dir {
     parent: PathBuf,
 }
 
-impl Enclosure {
+impl CommandCgroup {
     /// Makes every directory that can be made; the one of the v2 hierarchy, or why there is none.
-    pub(super) fn make(places: &Places, pid: u32) -> (Self, Option<String>) {
-        let place = match &places.v2 {
-            Ok(place) => place,
+    pub(super) fn make(parents: &CgroupDirs, pid: u32) -> (Self, Option<String>) {
+        let parent = match &parents.v2 {
+            Ok(parent) => parent,
             Err(why) => return (Self::default(), Some(why.clone())),
         };
-        if divides_cpus(&place.dir) {
+        if divides_cpus(&parent.dir) {
             // Without inferscope the command would share the CPUs with its neighbours, one by one.
-            let why = format!("{} gives each cgroup below it a share of the CPUs", place.path);
+            let why = format!("{} gives each cgroup below it a share of the CPUs", parent.path);
             return (Self::default(), Some(why));
         }
-        let (name, dir) = match make_first(place, pid) {
+        let (name, dir) = match make_first(parent, pid) {
             Ok(made) => made,
             Err(e) => {
-                return (Self::default(), Some(format!("none can be made in {}: {e}", place.dir.display())));
+                return (Self::default(), Some(format!("none can be made in {}: {e}", parent.dir.display())));
             }
         };
-        let mut enclosure = Self { dirs: Vec::new(), placed: None };
+        let mut cgroup = Self { dirs: Vec::new(), placed: None };
         let id = id_of(&dir);
-        enclosure.dirs.push(Dir { dir: dir.clone(), parent: place.dir.clone() });
+        cgroup.dirs.push(Dir { dir: dir.clone(), parent: parent.dir.clone() });
         let Some(id) = id else {
-            enclosure.remove();
+            cgroup.remove();
             return (Self::default(), Some(format!("{} can't be read", dir.display())));
         };
-        for place in &places.accounting {
-            let dir = place.dir.join(&name);
+        for parent in &parents.accounting {
+            let dir = parent.dir.join(&name);
             // Without it the figures of the v2 hierarchy have to do, and the report names its sources.
             if fs::create_dir(&dir).is_ok() {
-                enclosure.dirs.push(Dir { dir, parent: place.dir.clone() });
+                cgroup.dirs.push(Dir { dir, parent: parent.dir.clone() });
             }
         }
-        let name = format!("{}/{name}", place.path.trim_end_matches('/'));
+        let name = format!("{}/{name}", parent.path.trim_end_matches('/'));
         let dir = dir.to_string_lossy().into_owned();
-        enclosure.placed = Some(Placed { dir, name, id, accounting: Vec::new() });
-        (enclosure, None)
+        cgroup.placed = Some(Placed { dir, name, id, accounting: Vec::new() });
+        (cgroup, None)
     }
 
     /// What somebody else made and can't remove any more.
@@ -112,11 +112,11 @@ impl Dir {
 }
 
 /// Under the first name that is free.
-fn make_first(place: &Place, pid: u32) -> io::Result<(String, PathBuf)> {
+fn make_first(parent: &CgroupDir, pid: u32) -> io::Result<(String, PathBuf)> {
     let mut taken = io::Error::from(io::ErrorKind::AlreadyExists);
     for n in 1..=MOST_NAMES {
         let name = if n == 1 { format!("inferscope-{pid}") } else { format!("inferscope-{pid}.{n}") };
-        let dir = place.dir.join(&name);
+        let dir = parent.dir.join(&name);
         match fs::create_dir(&dir) {
             Ok(()) => return Ok((name, dir)),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => taken = e,
@@ -162,25 +162,25 @@ mod tests {
     use super::*;
 
     /// Directories of an ordinary file system behave alike as far as names and removal go.
-    fn places(dir: &Path) -> Places {
-        let place = |name: &str| Place { dir: dir.join(name), path: "/".into() };
+    fn parents(dir: &Path) -> CgroupDirs {
+        let parent = |name: &str| CgroupDir { dir: dir.join(name), path: "/".into() };
         for name in ["v2", "memory"] {
             fs::create_dir(dir.join(name)).unwrap();
         }
-        Places { v2: Ok(place("v2")), accounting: vec![place("memory"), place("missing")] }
+        CgroupDirs { v2: Ok(parent("v2")), accounting: vec![parent("memory"), parent("missing")] }
     }
 
     #[test]
     fn all_that_was_made_is_removed_and_a_missing_hierarchy_does_not_matter() {
         let dir = tempfile::tempdir().unwrap();
-        let (mut enclosure, why) = Enclosure::make(&places(dir.path()), 7);
+        let (mut cgroup, why) = CommandCgroup::make(&parents(dir.path()), 7);
         assert_eq!(why, None);
-        let placed = enclosure.placed.clone().unwrap();
+        let placed = cgroup.placed.clone().unwrap();
         assert_eq!(placed.name, "/inferscope-7");
         assert_eq!(id_of(Path::new(&placed.dir)), Some(placed.id));
         assert!(dir.path().join("memory/inferscope-7").is_dir());
         fs::create_dir(dir.path().join("v2/inferscope-7/below")).unwrap();
-        assert_eq!(enclosure.remove(), [""; 0]);
+        assert_eq!(cgroup.remove(), [""; 0]);
         for name in ["v2", "memory"] {
             assert_eq!(fs::read_dir(dir.path().join(name)).unwrap().count(), 0, "{name}");
         }
@@ -189,29 +189,29 @@ mod tests {
     #[test]
     fn somebody_elses_cgroup_of_that_name_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
-        let places = places(dir.path());
+        let parents = parents(dir.path());
         let theirs = dir.path().join("v2/inferscope-7");
         fs::create_dir(&theirs).unwrap();
-        let (mut enclosure, _) = Enclosure::make(&places, 7);
-        assert_eq!(enclosure.placed.clone().unwrap().name, "/inferscope-7.2");
-        enclosure.remove();
+        let (mut cgroup, _) = CommandCgroup::make(&parents, 7);
+        assert_eq!(cgroup.placed.clone().unwrap().name, "/inferscope-7.2");
+        cgroup.remove();
         assert!(theirs.is_dir());
     }
 
     #[test]
     fn no_place_no_permission_and_a_cgroup_that_divides_cpus_each_have_their_reason() {
         let dir = tempfile::tempdir().unwrap();
-        let mut places = places(dir.path());
+        let mut parents = parents(dir.path());
         fs::write(dir.path().join("v2/cgroup.subtree_control"), "memory cpu\n").unwrap();
-        let why = |places: &Places| {
-            let (enclosure, why) = Enclosure::make(places, 7);
-            assert!(enclosure.placed.is_none() && enclosure.dirs.is_empty());
+        let why = |parents: &CgroupDirs| {
+            let (cgroup, why) = CommandCgroup::make(parents, 7);
+            assert!(cgroup.placed.is_none() && cgroup.dirs.is_empty());
             why.unwrap()
         };
-        assert!(why(&places).contains("share of the CPUs"));
-        places.v2 = Ok(Place { dir: "/proc/self".into(), path: "/".into() });
-        assert!(why(&places).contains("/proc/self"));
-        places.v2 = Err("nothing there".into());
-        assert_eq!(why(&places), "nothing there");
+        assert!(why(&parents).contains("share of the CPUs"));
+        parents.v2 = Ok(CgroupDir { dir: "/proc/self".into(), path: "/".into() });
+        assert!(why(&parents).contains("/proc/self"));
+        parents.v2 = Err("nothing there".into());
+        assert_eq!(why(&parents), "nothing there");
     }
 }

@@ -32,11 +32,11 @@ pub(super) enum Wish {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Passing {
+pub(super) struct SignalForwarding {
     asked: Option<Mono>,
 }
 
-impl Passing {
+impl SignalForwarding {
     /// A terminal's keys reach the command by themselves, as it is in the same process group; what somebody
     /// sent to inferscope alone has to be passed on.
     pub(super) fn verdict(&mut self, signalled: Signalled, now: Mono) -> Verdict {
@@ -69,16 +69,16 @@ mod tests {
         Mono(n * 1_000_000)
     }
 
-    fn verdict(passing: &mut Passing, signal: Signal, by_kernel: bool, at: u64) -> Verdict {
-        passing.verdict(Signalled { signal: signal.as_raw(), by_kernel }, ms(at))
+    fn verdict(forwarding: &mut SignalForwarding, signal: Signal, by_kernel: bool, at: u64) -> Verdict {
+        forwarding.verdict(Signalled { signal: signal.as_raw(), by_kernel }, ms(at))
     }
 
     #[test]
     fn what_was_sent_is_passed_on_and_what_was_typed_is_not() {
         for signal in PASSED_ON {
-            let sent = verdict(&mut Passing::default(), signal, false, 0);
+            let sent = verdict(&mut SignalForwarding::default(), signal, false, 0);
             assert_eq!(sent.pass_on, Some(signal));
-            let typed = verdict(&mut Passing::default(), signal, true, 0);
+            let typed = verdict(&mut SignalForwarding::default(), signal, true, 0);
             assert_eq!(typed.pass_on, None);
             let ends = !matches!(signal, Signal::USR1 | Signal::USR2 | Signal::WINCH);
             for verdict in [sent, typed] {
@@ -89,31 +89,31 @@ mod tests {
 
     #[test]
     fn the_second_wish_is_for_a_kill() {
-        let mut passing = Passing::default();
-        assert_eq!(verdict(&mut passing, Signal::INT, true, 0).wish, Some(Wish::End));
+        let mut forwarding = SignalForwarding::default();
+        assert_eq!(verdict(&mut forwarding, Signal::INT, true, 0).wish, Some(Wish::End));
         let again = Verdict { pass_on: None, wish: Some(Wish::EndNow) };
-        assert_eq!(verdict(&mut passing, Signal::INT, true, 400), again);
-        assert_eq!(verdict(&mut passing, Signal::TERM, false, 500), again);
+        assert_eq!(verdict(&mut forwarding, Signal::INT, true, 400), again);
+        assert_eq!(verdict(&mut forwarding, Signal::TERM, false, 500), again);
     }
 
     #[test]
     fn one_wish_that_comes_twice_is_one() {
-        let mut passing = Passing::default();
-        assert_eq!(verdict(&mut passing, Signal::TERM, false, 0).wish, Some(Wish::End));
+        let mut forwarding = SignalForwarding::default();
+        assert_eq!(verdict(&mut forwarding, Signal::TERM, false, 0).wish, Some(Wish::End));
         let nothing = Verdict { pass_on: None, wish: None };
-        assert_eq!(verdict(&mut passing, Signal::TERM, false, 299), nothing);
-        assert_eq!(verdict(&mut passing, Signal::TERM, false, 300).wish, Some(Wish::EndNow));
+        assert_eq!(verdict(&mut forwarding, Signal::TERM, false, 299), nothing);
+        assert_eq!(verdict(&mut forwarding, Signal::TERM, false, 300).wish, Some(Wish::EndNow));
     }
 
     #[test]
     fn other_signals_end_nothing_however_often() {
-        let mut passing = Passing::default();
+        let mut forwarding = SignalForwarding::default();
         for at in [0, 1_000, 2_000] {
             let passed = Verdict { pass_on: Some(Signal::USR1), wish: None };
-            assert_eq!(verdict(&mut passing, Signal::USR1, false, at), passed);
+            assert_eq!(verdict(&mut forwarding, Signal::USR1, false, at), passed);
         }
-        assert_eq!(verdict(&mut passing, Signal::INT, true, 3_000).wish, Some(Wish::End));
-        let unknown = passing.verdict(Signalled { signal: 0, by_kernel: false }, ms(9_000));
+        assert_eq!(verdict(&mut forwarding, Signal::INT, true, 3_000).wish, Some(Wish::End));
+        let unknown = forwarding.verdict(Signalled { signal: 0, by_kernel: false }, ms(9_000));
         assert_eq!(unknown, Verdict { pass_on: None, wish: None });
     }
 }

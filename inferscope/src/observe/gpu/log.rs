@@ -9,18 +9,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nvml_wrapper::error::NvmlError;
 
-use super::ask::Asker;
+use super::query_policy::QueryPolicy;
 use super::schedule::Cost;
 use crate::clock::Mono;
 use crate::event::{
     CpuPackages, EnergyReading, GpmWindow, GpuDevice, GpuLog, GpuReading, PollCost, PowerPoint, ProcessLook,
     ProcessUse,
 };
+use crate::observe::bounded_series::BoundedSeries;
 use crate::observe::observer::own_thread_cpu;
-use crate::observe::series::Series;
 use crate::units::Nanos;
 
-/// An hour at 50 ms; beyond, neighbours are merged (see `series`).
+/// An hour at 50 ms; beyond, neighbours are merged (see `bounded_series`).
 const MAX_READINGS: usize = 72_000;
 /// An hour and more of GPM's windows, 4.5 MB.
 const MAX_WINDOWS: usize = 20_000;
@@ -28,35 +28,35 @@ const MAX_WINDOWS: usize = 20_000;
 const MAX_LOOKS: usize = 20_000;
 
 /// One device's part.
-pub(super) struct Told {
+pub(super) struct DeviceLog {
     pub(super) log: GpuDevice,
-    pub(super) asker: Asker,
-    pub(super) readings: Series<GpuReading>,
-    pub(super) power: Series<PowerPoint>,
-    pub(super) power_sampled: Series<PowerPoint>,
-    pub(super) sm_samples: Series<(Mono, u32)>,
-    pub(super) energy: Series<EnergyReading>,
-    pub(super) process_use: Series<ProcessUse>,
-    pub(super) gpm: Series<GpmWindow>,
+    pub(super) policy: QueryPolicy,
+    pub(super) readings: BoundedSeries<GpuReading>,
+    pub(super) power: BoundedSeries<PowerPoint>,
+    pub(super) power_sampled: BoundedSeries<PowerPoint>,
+    pub(super) sm_samples: BoundedSeries<(Mono, u32)>,
+    pub(super) energy: BoundedSeries<EnergyReading>,
+    pub(super) process_use: BoundedSeries<ProcessUse>,
+    pub(super) gpm: BoundedSeries<GpmWindow>,
     looks: Vec<ProcessLook>,
 }
 
-impl Told {
+impl DeviceLog {
     fn new(log: GpuDevice) -> Self {
         Self {
             log,
-            asker: Asker::default(),
-            readings: Series::new(MAX_READINGS, |a, b| {
+            policy: QueryPolicy::default(),
+            readings: BoundedSeries::new(MAX_READINGS, |a, b| {
                 (a.memory_used_bytes, a.power_mw) > (b.memory_used_bytes, b.power_mw)
             }),
-            power: Series::new(MAX_READINGS, |a, b| a.mw > b.mw),
-            power_sampled: Series::new(MAX_READINGS, |a, b| a.mw > b.mw),
-            sm_samples: Series::new(MAX_READINGS, |a, b| a.1 > b.1),
+            power: BoundedSeries::new(MAX_READINGS, |a, b| a.mw > b.mw),
+            power_sampled: BoundedSeries::new(MAX_READINGS, |a, b| a.mw > b.mw),
+            sm_samples: BoundedSeries::new(MAX_READINGS, |a, b| a.1 > b.1),
             // Any two of them tell the same, so the later is kept.
-            energy: Series::new(MAX_READINGS, |a, b| a.before > b.before),
-            process_use: Series::new(MAX_READINGS, |a, b| a.sm_percent > b.sm_percent),
+            energy: BoundedSeries::new(MAX_READINGS, |a, b| a.before > b.before),
+            process_use: BoundedSeries::new(MAX_READINGS, |a, b| a.sm_percent > b.sm_percent),
             // Whatever they say, so that what is kept stands for all.
-            gpm: Series::new(MAX_WINDOWS, |a, b| a.from > b.from),
+            gpm: BoundedSeries::new(MAX_WINDOWS, |a, b| a.from > b.from),
             looks: Vec::new(),
         }
     }
@@ -84,7 +84,7 @@ impl Told {
     }
 
     fn into_log(self) -> (GpuDevice, PollCost) {
-        let told = self.asker.capabilities();
+        let told = self.policy.capabilities();
         let (power, power_dropped) = self.power.finish(None);
         let (power_sampled, sampled_dropped) = self.power_sampled.finish(None);
         let (gpm, gpm_dropped) = self.gpm.finish(None);
@@ -92,8 +92,8 @@ impl Told {
             answered: told.answered,
             refused: told.refused,
             failed: told.failed,
-            lost: self.asker.lost(),
-            interruptions: self.asker.interruptions,
+            lost: self.policy.lost(),
+            interruptions: self.policy.interruptions,
             readings: self.readings.finish(None).0,
             power,
             power_sampled,
@@ -107,16 +107,16 @@ impl Told {
             processes: self.looks,
             ..self.log
         };
-        (log, self.asker.cost)
+        (log, self.policy.cost)
     }
 }
 
 /// The log as it stands.
-pub(super) struct Known {
-    devices: Vec<Told>,
+pub(super) struct PollLog {
+    devices: Vec<DeviceLog>,
     /// Devices that can't be had.
     pub(super) missing: Vec<GpuDevice>,
-    pub(super) packages: Series<EnergyReading>,
+    pub(super) packages: BoundedSeries<EnergyReading>,
     pub(super) packages_unavailable: Option<String>,
     pub(super) visible_devices: BTreeMap<u32, String>,
     pub(super) pids_are_ours: bool,
@@ -128,12 +128,12 @@ pub(super) struct Known {
     call: Option<(&'static str, Mono)>,
 }
 
-impl Default for Known {
+impl Default for PollLog {
     fn default() -> Self {
         Self {
             devices: Vec::new(),
             missing: Vec::new(),
-            packages: Series::new(MAX_READINGS, |a, b| a.before > b.before),
+            packages: BoundedSeries::new(MAX_READINGS, |a, b| a.before > b.before),
             packages_unavailable: None,
             visible_devices: BTreeMap::new(),
             pids_are_ours: false,
@@ -145,12 +145,12 @@ impl Default for Known {
     }
 }
 
-impl Known {
+impl PollLog {
     fn into_log(self) -> GpuLog {
         let mut cost = PollCost { ticks: self.ticks, cpu: self.cpu, ..PollCost::default() };
         let mut devices = self.missing;
-        for told in self.devices {
-            let (log, theirs) = told.into_log();
+        for device in self.devices {
+            let (log, theirs) = device.into_log();
             cost.calls += theirs.calls;
             cost.in_calls += theirs.in_calls;
             cost.slowest = [cost.slowest.take(), theirs.slowest].into_iter().flatten().max_by_key(|s| s.1);
@@ -175,10 +175,10 @@ impl Known {
 
 /// The log between the polling thread and whoever waits for it.
 #[derive(Clone, Default)]
-pub(super) struct Shared(Arc<Mutex<Known>>);
+pub(super) struct SharedLog(Arc<Mutex<PollLog>>);
 
-impl Shared {
-    pub(super) fn lock(&self) -> MutexGuard<'_, Known> {
+impl SharedLog {
+    pub(super) fn lock(&self) -> MutexGuard<'_, PollLog> {
         // What a panic left is still what was told.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -186,12 +186,12 @@ impl Shared {
     /// A new device's place.
     pub(super) fn add(&self, log: GpuDevice) -> usize {
         let mut known = self.lock();
-        known.devices.push(Told::new(log));
+        known.devices.push(DeviceLog::new(log));
         known.devices.len() - 1
     }
 
     /// `None` once the log was taken.
-    pub(super) fn with<T>(&self, place: usize, f: impl FnOnce(&mut Told) -> T) -> Option<T> {
+    pub(super) fn with<T>(&self, place: usize, f: impl FnOnce(&mut DeviceLog) -> T) -> Option<T> {
         self.lock().devices.get_mut(place).map(f)
     }
 
@@ -203,7 +203,7 @@ impl Shared {
         call: impl FnOnce() -> Result<T, NvmlError>,
     ) -> Option<T> {
         let began = Mono::now();
-        if !self.with(place, |told| told.asker.is_due(query, began))? {
+        if !self.with(place, |device| device.policy.is_due(query, began))? {
             return None;
         }
         self.made(place, query, call)
@@ -216,7 +216,7 @@ impl Shared {
         query: &'static str,
         call: impl FnOnce() -> Result<T, NvmlError>,
     ) -> Option<T> {
-        if !self.with(place, |told| told.asker.is_there() && !told.asker.refuses(query))? {
+        if !self.with(place, |device| device.policy.is_there() && !device.policy.refuses(query))? {
             return None;
         }
         self.made(place, query, call)
@@ -231,9 +231,9 @@ impl Shared {
         let (began, cpu) = (Mono::now(), own_thread_cpu());
         let answer = self.waiting(query, call);
         let cost = Cost { wall: Mono::now().since(began), cpu: own_thread_cpu().saturating_sub(cpu) };
-        self.with(place, |told| {
-            told.asker.took(query, began, cost);
-            told.asker.noted(query, answer, began)
+        self.with(place, |device| {
+            device.policy.took(query, began, cost);
+            device.policy.noted(query, answer, began)
         })?
     }
 

@@ -14,7 +14,7 @@ const PATIENCE: u32 = 3;
 const LONGEST: Nanos = Nanos::from_millis(60_000);
 
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct SampleClock {
     interval: Nanos,
     next: Mono,
     overruns: u64,
@@ -22,7 +22,7 @@ pub(super) struct Pace {
     late: u32,
 }
 
-impl Pace {
+impl SampleClock {
     pub(super) fn new(interval: Nanos, now: Mono) -> Self {
         Self { interval, next: now.plus(interval), overruns: 0, dear: 0, late: 0 }
     }
@@ -70,45 +70,45 @@ mod tests {
 
     #[test]
     fn cheap_and_punctual_ticks_stay_on_the_grid() {
-        let mut pace = Pace::new(TICK, at(0));
+        let mut clock = SampleClock::new(TICK, at(0));
         for n in 1..100 {
-            assert_eq!(pace.due(), at(n * 50));
-            pace.ticked(at(n * 50 + 1), Nanos::from_millis(2));
+            assert_eq!(clock.due(), at(n * 50));
+            clock.ticked(at(n * 50 + 1), Nanos::from_millis(2));
         }
-        assert_eq!((pace.interval(), pace.overruns()), (TICK, 0));
+        assert_eq!((clock.interval(), clock.overruns()), (TICK, 0));
     }
 
     #[test]
     fn one_late_tick_is_counted_and_stretches_nothing() {
-        let mut pace = Pace::new(TICK, at(0));
-        pace.ticked(at(175), Nanos::from_millis(1));
-        assert_eq!((pace.due(), pace.overruns(), pace.interval()), (at(200), 1, TICK));
+        let mut clock = SampleClock::new(TICK, at(0));
+        clock.ticked(at(175), Nanos::from_millis(1));
+        assert_eq!((clock.due(), clock.overruns(), clock.interval()), (at(200), 1, TICK));
     }
 
     #[test]
     fn ticks_that_cost_too_much_stretch_the_interval_to_what_they_cost() {
-        let mut pace = Pace::new(TICK, at(0));
+        let mut clock = SampleClock::new(TICK, at(0));
         for n in 1..=3 {
-            pace.ticked(at(n * 50), Nanos::from_millis(40));
+            clock.ticked(at(n * 50), Nanos::from_millis(40));
         }
-        assert_eq!((pace.interval(), pace.overruns()), (Nanos::from_millis(160), 0));
-        assert_eq!(pace.due(), at(310));
+        assert_eq!((clock.interval(), clock.overruns()), (Nanos::from_millis(160), 0));
+        assert_eq!(clock.due(), at(310));
     }
 
     #[test]
     fn ticks_that_keep_coming_late_stretch_the_interval() {
-        let mut pace = Pace::new(TICK, at(0));
+        let mut clock = SampleClock::new(TICK, at(0));
         let mut now = 0;
         for _ in 0..3 {
             now += 120;
-            pace.ticked(at(now), Nanos::from_millis(1));
+            clock.ticked(at(now), Nanos::from_millis(1));
         }
-        assert!(pace.overruns() >= 2);
-        let before = pace.interval();
+        assert!(clock.overruns() >= 2);
+        let before = clock.interval();
         for _ in 0..9 {
             now += 400;
-            pace.ticked(at(now), Nanos::from_millis(1));
+            clock.ticked(at(now), Nanos::from_millis(1));
         }
-        assert!(pace.interval() > before && pace.interval() <= LONGEST);
+        assert!(clock.interval() > before && clock.interval() <= LONGEST);
     }
 }

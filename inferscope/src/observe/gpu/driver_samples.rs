@@ -27,7 +27,7 @@ pub(super) struct Fetch {
 
 /// One buffer's state: what was seen of it, and how its stamps are read.
 #[derive(Debug, Default)]
-pub(super) struct Buffered {
+pub(super) struct DriverSamples {
     stamps: Option<Stamps>,
     /// CLOCK_REALTIME minus CLOCK_MONOTONIC at the first fetch: a step of the clock moves samples.
     first_ahead: Option<u64>,
@@ -37,7 +37,7 @@ pub(super) struct Buffered {
     pub(super) unmapped: u64,
 }
 
-impl Buffered {
+impl DriverSamples {
     /// The samples that are new, on the one clock.
     pub(super) fn take<T>(
         &mut self,
@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn stamps_of_either_clock_are_mapped_and_none_is_taken_twice() {
         for ahead in [UNIX, 0] {
-            let mut buffered = Buffered::default();
+            let mut buffered = DriverSamples::default();
             let stamp = |ms: u64| (ms * 1_000_000 + ahead) / 1_000;
             let first = buffered.take([(stamp(980), 1), (stamp(990), 2)], fetch(1_000, ahead.max(UNIX)));
             assert_eq!(first, [(Mono(980_000_000), 1), (Mono(990_000_000), 2)]);
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_step_of_the_wall_clock_widens_the_error() {
-        let mut buffered = Buffered::default();
+        let mut buffered = DriverSamples::default();
         let stamp = |ms: u64, ahead: u64| (ms * 1_000_000 + ahead) / 1_000;
         buffered.take([(stamp(990, UNIX), 1)], fetch(1_000, UNIX));
         let moved = UNIX + 5_000_000;
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn stamps_of_no_known_clock_are_dropped_and_counted() {
-        let mut buffered = Buffered::default();
+        let mut buffered = DriverSamples::default();
         assert_eq!(buffered.take([(77, 1)], fetch(100_000_000, UNIX)), []);
         assert_eq!(buffered.unmapped, 1);
     }

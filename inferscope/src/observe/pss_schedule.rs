@@ -15,14 +15,14 @@ const MOST_TIME: u64 = 20;
 const NEWS: u64 = 50;
 
 #[derive(Debug, Default)]
-pub(super) struct Schedule {
+pub(super) struct PssSchedule {
     last: Option<Mono>,
     cost: Nanos,
     /// The set's RSS when it was read at its highest.
     highest_rss: u64,
 }
 
-impl Schedule {
+impl PssSchedule {
     pub(super) fn is_due(&self, now: Mono, rss_bytes: u64) -> bool {
         let Some(last) = self.last else { return true };
         let passed = now.since(last);
@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn it_is_read_at_once_then_every_second_and_at_new_peaks() {
-        let mut s = Schedule::default();
+        let mut s = PssSchedule::default();
         assert!(s.is_due(at(0), 1));
         s.was_read(at(0), Nanos::from_millis(1), 1_000);
         assert!(!s.is_due(at(500), 1_000));
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn a_dear_reading_is_rare() {
-        let mut s = Schedule::default();
+        let mut s = PssSchedule::default();
         s.was_read(at(0), Nanos::from_millis(300), 1_000);
         assert!(!s.is_due(at(5_999), 9_000));
         assert!(s.is_due(at(6_000), 1_000));

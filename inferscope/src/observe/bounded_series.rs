@@ -3,7 +3,7 @@
 //! Owns what is dropped when a run outgrows the list: neighbours are merged into the heavier of them,
 //! so that a peak is never lost, only the moments around it. Pure. Used by `observer` and `gpu`.
 
-pub(super) struct Series<T> {
+pub(super) struct BoundedSeries<T> {
     kept: Vec<T>,
     /// The heaviest of the `waiting` readings that make the next kept one.
     next: Option<T>,
@@ -15,7 +15,7 @@ pub(super) struct Series<T> {
     heavier: fn(&T, &T) -> bool,
 }
 
-impl<T: Copy> Series<T> {
+impl<T: Copy> BoundedSeries<T> {
     /// Keeps at most `limit` readings; `heavier(a, b)` says that `a` is worth more than `b`.
     pub(super) fn new(limit: usize, heavier: fn(&T, &T) -> bool) -> Self {
         Self { kept: Vec::new(), next: None, waiting: 0, stride: 1, limit: limit.max(2), dropped: 0, heavier }
@@ -66,13 +66,13 @@ impl<T: Copy> Series<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::Series;
+    use super::BoundedSeries;
     use proptest::prelude::*;
 
     proptest! {
         #[test]
         fn the_peak_and_the_order_survive_any_thinning(values in proptest::collection::vec(0_u32..1_000, 1..400), limit in 2_usize..20) {
-            let mut series = Series::new(limit, |a: &(usize, u32), b| a.1 > b.1);
+            let mut series = BoundedSeries::new(limit, |a: &(usize, u32), b| a.1 > b.1);
             for reading in values.iter().copied().enumerate() {
                 series.push(reading);
             }

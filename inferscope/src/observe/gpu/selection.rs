@@ -10,13 +10,13 @@ use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, Nvml};
 
 use super::device::Watched;
-use super::known::Shared;
-use super::raw;
+use super::log::SharedLog;
+use super::nvml_ffi;
 use crate::event::GpuDevice;
 use crate::plan::{GpuChoice, ObservePlan};
 
 /// NVML with the devices that are to be polled.
-pub(super) struct Chosen {
+pub(super) struct Selection {
     nvml: Nvml,
     /// By UUID or index.
     these: Vec<Which>,
@@ -28,7 +28,7 @@ enum Which {
     Uuid(String),
 }
 
-pub(super) fn devices(plan: &ObservePlan) -> Result<Chosen, String> {
+pub(super) fn devices(plan: &ObservePlan) -> Result<Selection, String> {
     if plan.gpu == GpuChoice::Off {
         return Err("--gpu off".to_owned());
     }
@@ -51,7 +51,7 @@ pub(super) fn devices(plan: &ObservePlan) -> Result<Chosen, String> {
     if these.is_empty() {
         return Err("NVML lists no device".into());
     }
-    Ok(Chosen { nvml, these })
+    Ok(Selection { nvml, these })
 }
 
 fn open(library: Option<&Path>) -> Result<Nvml, String> {
@@ -68,9 +68,9 @@ fn open(library: Option<&Path>) -> Result<Nvml, String> {
     })
 }
 
-impl Chosen {
+impl Selection {
     /// Every chosen device, and after a device that is cut into MIG instances those. What can't be had is only noted.
-    pub(super) fn watched(&self, shared: &Shared) -> Vec<Watched<'_>> {
+    pub(super) fn watched(&self, shared: &SharedLog) -> Vec<Watched<'_>> {
         let driver = self.nvml.sys_driver_version().ok();
         let mut all = Vec::new();
         for which in &self.these {
@@ -106,7 +106,7 @@ impl Chosen {
     }
 }
 
-impl Chosen {
+impl Selection {
     /// The device of that name as it is now, which may be another handle than before.
     pub(super) fn again(&self, name: (Option<u32>, Option<&str>)) -> Result<Device<'_>, NvmlError> {
         match name {
@@ -120,12 +120,12 @@ impl Chosen {
     /// wrapper ends the library too, and an end too many does nothing (nvml.h).
     pub(super) fn begin_anew(&self, begun: &mut bool) -> Result<(), NvmlError> {
         if *begun {
-            match raw::shut_down(&self.nvml) {
+            match nvml_ffi::shut_down(&self.nvml) {
                 Ok(()) | Err(NvmlError::Uninitialized) => *begun = false,
                 Err(error) => return Err(error),
             }
         }
-        raw::initialise(&self.nvml)?;
+        nvml_ffi::initialise(&self.nvml)?;
         *begun = true;
         Ok(())
     }
