@@ -15,7 +15,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::{plan, secrets};
 
 pub use load::{ApiArg, ArrivalArg, LoadArgs};
-pub use usage::{Answer, manual, parse};
+pub use usage::{EarlyExit, manual, parse};
 
 const NOTES: &str = "\
 `inferscope --help` has every flag, and examples.";

@@ -1,14 +1,14 @@
 //! `inferscope doctor`: what works on this machine, for this user, and what would help where it does not.
 //!
-//! Owns the examination: `probe` looks (all effects are there), `facts` is what was seen, `judge` is pure
-//! and turns facts into checks with remedies, `show` prints them. Loads the kernel program to know
+//! Owns the examination: `probe` looks (all effects are there), `facts` is what was seen, `rules` is pure
+//! and turns facts into checks with remedies, `render` prints them. Loads the kernel program to know
 //! whether it loads, and makes and removes an empty cgroup; leaves nothing behind. Never observes a
 //! process. Called by `main`.
 
 mod facts;
-mod judge;
 mod probe;
-mod show;
+mod render;
+mod rules;
 
 use std::path::Path;
 
@@ -56,12 +56,12 @@ impl Diagnosis {
 
     #[must_use]
     pub fn to_text(&self) -> String {
-        show::text(self)
+        render::text(self)
     }
 
     #[must_use]
     pub fn to_json(&self) -> String {
-        show::json(self)
+        render::json(self)
     }
 }
 
@@ -69,5 +69,5 @@ impl Diagnosis {
 #[must_use]
 pub fn examine(nvml_library: Option<&Path>) -> Diagnosis {
     let facts = probe::Probe::of_this_machine().facts(nvml_library);
-    Diagnosis { checks: judge::checks(&facts) }
+    Diagnosis { checks: rules::checks(&facts) }
 }

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::CommandFactory;
 use inferscope::cli::{
-    self, Answer, Cli, Command, DemoArgs, DoctorArgs, ExecArgs, ObserveCommandArgs, ProfileArgs,
+    self, Cli, Command, DemoArgs, DoctorArgs, EarlyExit, ExecArgs, ObserveCommandArgs, ProfileArgs,
 };
 use inferscope::plan::{self, Environment, PlanError};
 use inferscope::privilege::LibraryRefused;
@@ -42,8 +42,8 @@ fn started(signals: std::io::Result<Signals>) -> u8 {
         Err(answer) => {
             signals.restore();
             match answer {
-                Answer::Asked(text) => print(text.as_bytes()).unwrap_or_else(|e| fail(&e)),
-                Answer::Mistake(text) => {
+                EarlyExit::Help(text) => print(text.as_bytes()).unwrap_or_else(|e| fail(&e)),
+                EarlyExit::Mistake(text) => {
                     console::say(&text);
                     exit::USAGE
                 }

@@ -2,11 +2,11 @@
 //!
 //! Owns the judgement whether the gaps between chunks are a server's pace. A server that drafts several tokens a step, and a
 //! proxy that buffers, send several chunks at once: the gaps within such a burst are the network's and the reading's, and
-//! percentiles over them tell nothing. Never looks at what is in a chunk. Called by `fold`, `timing` and `validity`.
+//! percentiles over them tell nothing. Never looks at what is in a chunk. Called by `load_totals`, `timing` and `validity`.
 
 use crate::units::Nanos;
 
-use super::requests::Answer;
+use super::requests::RequestFigures;
 
 /// Chunks that are nearer to each other came together.
 pub(super) const TOGETHER: Nanos = Nanos(100_000);
@@ -34,7 +34,7 @@ pub(super) struct Bursts {
 }
 
 impl Bursts {
-    pub(super) fn add(&mut self, answer: &Answer<'_>) {
+    pub(super) fn add(&mut self, answer: &RequestFigures<'_>) {
         let (mut one, mut at_once) = (Self::default(), true);
         for gap in answer.gaps() {
             one.gaps += 1;
@@ -133,7 +133,7 @@ mod tests {
 
     fn of(requests: &[RequestLog]) -> Bursts {
         let mut all = Bursts::default();
-        requests.iter().for_each(|r| all.add(&Answer::of(r)));
+        requests.iter().for_each(|r| all.add(&RequestFigures::of(r)));
         all
     }
 

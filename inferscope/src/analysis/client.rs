@@ -9,8 +9,8 @@ use crate::plan::Shape;
 use crate::report::model::{self, Level};
 use crate::units::Nanos;
 
-use super::dist::Distribution;
-use super::measured::Measured;
+use super::histogram::Distribution;
+use super::load_aggregate::Measured;
 
 /// How late 1% of something may be before it is a doubt, and before the run is not the server's alone any more.
 struct Limits {
@@ -31,12 +31,12 @@ const LEAST_VALUES: u64 = 100;
 const LEAST_TIME: Nanos = Nanos::from_millis(200);
 
 /// What `self` says of the client.
-pub(super) fn own(measured: Option<&Measured>, own: model::Own) -> model::Own {
+pub(super) fn own(measured: Option<&Measured>, own: model::SelfCost) -> model::SelfCost {
     let Some(measured) = measured else { return own };
     let (cpu, time) = measured.thread_cpu();
     let timer = timer_lag(measured);
     let read = measured.client.read_lag.as_ref().filter(|h| !h.is_empty());
-    model::Own {
+    model::SelfCost {
         load_cpu_ns: Some(cpu.0),
         load_cpu_percent: busy_percent(cpu, time),
         read_lag_ns: read.map(|h| Distribution::of_histogram(h).report("")),

@@ -1,13 +1,13 @@
 //! How far repeated runs agree.
 //!
 //! Owns the confidence intervals over the runs of one load. The runs are the sample: requests within a run
-//! share its conditions and say nothing of another run's. Called by `measured`.
+//! share its conditions and say nothing of another run's. Called by `load_aggregate`.
 
 use std::collections::BTreeMap;
 
 use crate::report::model;
 
-use super::fold::Fold;
+use super::load_totals::Fold;
 use super::timing::rate;
 
 /// The figures of one run.

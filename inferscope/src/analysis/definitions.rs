@@ -1,6 +1,6 @@
 //! What each figure of `timing` means, in words, with the name that other tools give it, and each of energy.
 //!
-//! Owns the wording; the arithmetic is in `timing`, `joules` and `split`. Called by `timing` and `analysis`.
+//! Owns the wording; the arithmetic is in `timing`, `joules` and `phase_energy`. Called by `timing` and `analysis`.
 
 use std::collections::BTreeMap;
 

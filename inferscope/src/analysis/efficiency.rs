@@ -9,8 +9,8 @@ use crate::report::model;
 use crate::units::Nanos;
 
 use super::Inputs;
-use super::fold::Sums;
-use super::measured::Measured;
+use super::load_aggregate::Measured;
+use super::load_totals::Sums;
 use super::window::Window;
 
 /// A figure that may be off by more than this part of itself is withheld.

@@ -2,7 +2,7 @@
 //!
 //! Owns the two ways: the difference of a counter that moves on only now and then, and the area under readings of power
 //! (`fluctuation`: how wrong that is). Never gives a figure for a time that the readings do not cover. Called by `gpus`,
-//! `joules` and `split`.
+//! `joules` and `phase_energy`.
 
 mod counter;
 mod fluctuation;

@@ -591,7 +591,7 @@ impl Fixture {
             observation: self.observation.as_ref(),
             gpu: &self.gpu,
             notes: self.notes.clone(),
-            own: model::Own {
+            own: model::SelfCost {
                 cpu_ns: Some(41_000_000),
                 max_rss_bytes: Some(12 << 20),
                 bpf_run_ns: Some(1_200_000),
@@ -599,7 +599,7 @@ impl Fixture {
                 bpf_reason: None,
                 ring_lost: Some(0),
                 sample_overruns: Some(0),
-                ..model::Own::default()
+                ..model::SelfCost::default()
             },
         }
     }

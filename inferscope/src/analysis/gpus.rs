@@ -29,7 +29,7 @@ use rest::{Rest, rest};
 pub(super) use spent::{ACCURACY, Readings, power};
 use spent::{energy_of, idle_power};
 pub(super) use usage::Members;
-use usage::{Usage, usage};
+use usage::{DeviceUse, usage};
 
 /// When the figures are of: the load's windows, else the whole time of polling but for a wait at rest and what followed
 /// until a command ran.
@@ -162,7 +162,7 @@ fn why_not<'a>(device: &'a GpuDevice, query: &str) -> &'a str {
     refused.map_or("it was not told within the window", String::as_str)
 }
 
-fn of_usage(usage: Usage) -> model::Gpu {
+fn of_usage(usage: DeviceUse) -> model::Gpu {
     let untold = usage.reason.as_deref().unwrap_or("the driver tells no process's share of the device");
     model::Gpu {
         target_sm_percent: match usage.used {

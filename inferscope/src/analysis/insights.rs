@@ -3,7 +3,7 @@
 //! Owns the rules; each fires on evidence in the report alone and carries it. Never guesses a cause.
 //! Called by `analysis`.
 
-mod set;
+mod processes;
 
 use std::collections::BTreeMap;
 
@@ -20,14 +20,14 @@ const SHORT_LIVED_PERCENT: f64 = 5.0;
 const LEAST_CPU_NS: u64 = 10_000_000;
 
 pub(super) fn insights(inputs: &Inputs<'_>, processes: &Processes, resources: &Resources) -> Vec<Insight> {
-    let mut all: Vec<Insight> = set::oom_kill(processes, resources).into_iter().collect();
+    let mut all: Vec<Insight> = processes::oom_kill(processes, resources).into_iter().collect();
     // Only of a pid that somebody gave: the shells within a container mislead nobody.
     let given = |p: &&Process| p.role == Role::Wrapper && inputs.target.roots.contains(&p.pid);
     all.extend(processes.list.iter().filter(given).map(|w| wrapper_pid(w, processes, resources)));
     let interval = inputs.observation.map_or(inputs.plan.observe.sample_interval, |o| o.sample_interval);
     all.extend(short_lived_cpu(interval, processes, resources));
-    all.extend(set::worker_churn(processes));
-    all.extend(set::moved_out(processes));
+    all.extend(processes::worker_churn(processes));
+    all.extend(processes::moved_out(processes));
     all
 }
 

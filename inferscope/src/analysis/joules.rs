@@ -2,16 +2,16 @@
 //!
 //! Owns the division of the devices' energy over the load's window, or a step's, its error, and when it is withheld: what
 //! another process used as well, or what is known too roughly, is no figure of the target's. Called by `analysis`,
-//! `load` and `split`.
+//! `load` and `phase_energy`.
 
 use crate::report::model;
 
 use super::Inputs;
 use super::energy::{Counter, Energy};
-use super::fold::Sums;
 use super::gpus::Counted;
-use super::measured::StepDone;
-use super::split::{self, Requests};
+use super::load_aggregate::StepDone;
+use super::load_totals::Sums;
+use super::phase_energy::{self, Requests};
 use super::window::Window;
 
 /// A figure that may be off by more than this part of itself is withheld.
@@ -84,7 +84,7 @@ pub(super) fn of_step(counted: &Counted<'_>, requests: &Requests<'_>, done: &Ste
         None if done.sums.ok == 0 => Err("no measured request succeeded".to_owned()),
         None => Err(NO_TOKENS.to_owned()),
     });
-    let apart = energy.clone().and_then(|_| split::prefill_decode(requests, &done.sums, counted));
+    let apart = energy.clone().and_then(|_| phase_energy::prefill_decode(requests, &done.sums, counted));
     model::StepEnergy {
         energy_mj: energy.as_ref().ok().map(|e| e.whole_mj()),
         energy_error_mj: energy.as_ref().ok().map(|e| e.whole_error_mj()),

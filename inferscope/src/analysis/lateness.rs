@@ -2,7 +2,7 @@
 //!
 //! Owns the rule. While the client does not look, what comes is read together and has one time, that of the last of it: the
 //! times of the others are too late by an unknown part of the stall, and so is everything that is measured from or to them.
-//! A chunk that was alone in its read has its own time, however late it was read. Called by `requests` and `fold`.
+//! A chunk that was alone in its read has its own time, however late it was read. Called by `requests` and `load_totals`.
 
 use crate::clock::Mono;
 use crate::event::RequestLog;

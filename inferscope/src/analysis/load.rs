@@ -12,9 +12,9 @@ use crate::report::model;
 use crate::units::Nanos;
 
 use super::Inputs;
-use super::dist;
 use super::efficiency;
-use super::measured::{Measured, StepDone};
+use super::histogram;
+use super::load_aggregate::{Measured, StepDone};
 use super::saturation::{self, Height};
 use super::window::PhaseWindows;
 
@@ -72,7 +72,7 @@ pub(super) fn load(inputs: &Inputs<'_>, plan: &LoadPlan, measured: &Measured) ->
         in_flight: in_flight(inputs.origin, phases()),
         schedule_lag_ns: match only {
             Some(only) => only.lag.clone(),
-            None => dist::empty(if measured.is_sweep() {
+            None => histogram::empty(if measured.is_sweep() {
                 "see the sweep's steps"
             } else {
                 "no measured request was sent"

@@ -4,34 +4,33 @@
 //! a socket, and never formats text for a terminal. Called once by `run`, when the sources have
 //! ended; `run` also asks [`idle_target`] for the warning that it prints on stderr.
 
-mod accounting;
+mod bottleneck;
 mod bursts;
+mod cgroup_reconciliation;
 mod client;
 mod commands;
 mod confidence;
 mod definitions;
-mod dist;
 mod efficiency;
 mod energy;
 #[cfg(test)]
 pub(crate) mod fixture;
-mod fold;
 mod gpus;
-mod hardware;
-mod idle;
+mod histogram;
 mod insights;
 mod joules;
 mod lateness;
 mod lineage;
 mod load;
-mod measured;
+mod load_aggregate;
+mod load_totals;
+mod phase_energy;
 mod processes;
 mod requests;
 mod resources;
 mod roles;
 mod saturation;
 mod slots;
-mod split;
 mod stat;
 mod streams;
 mod summary;
@@ -40,18 +39,19 @@ mod tokens;
 mod usage;
 mod validity;
 mod window;
+mod wrapper_warning;
 
 use crate::clock::{Mono, Origin};
 use crate::event::{ExitStatus, GpuLog, Observation};
 use crate::plan::Plan;
 use crate::report::model;
 
-pub use idle::idle_target;
-pub use measured::Measured;
+pub use load_aggregate::Measured;
 pub use summary::Summary;
 pub use tokens::output_tokens;
+pub use wrapper_warning::idle_target;
 
-use fold::Fold;
+use load_totals::Fold;
 
 /// What became of the plan's target.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -92,7 +92,7 @@ pub struct Inputs<'a> {
     pub gpu: &'a GpuLog,
     /// What `run` itself has to say.
     pub notes: Vec<model::Validity>,
-    pub own: model::Own,
+    pub own: model::SelfCost,
 }
 
 impl Inputs<'_> {
@@ -121,15 +121,17 @@ pub fn report(inputs: Inputs<'_>) -> model::Report {
     let counted = gpus::Counted::of(&inputs, &members, gpu_summary.as_ref());
     let planned = || measured.zip(inputs.plan.load.as_ref());
     let load = planned().map(|(measured, plan)| load::load(&inputs, plan, measured));
-    let requests = measured.map(|m| split::Requests::of(m, inputs.origin));
+    let requests = measured.map(|m| phase_energy::Requests::of(m, inputs.origin));
     let mut sweep = planned().zip(requests.as_ref()).and_then(|((measured, plan), requests)| {
         load::sweep(&inputs, plan, measured, |done| joules::of_step(&counted, requests, done))
     });
     let efficiency = efficiency::efficiency(&inputs, measured);
     let efficiency = joules::beside(efficiency, &inputs, &gpus, gpu_summary.as_ref(), &counted);
     let apart = match (measured, &requests, &sweep) {
-        (Some(measured), Some(requests), None) => split::prefill_decode(requests, &measured.sums, &counted),
-        (.., Some(sweep)) => Err(split::of_a_sweep(sweep)),
+        (Some(measured), Some(requests), None) => {
+            phase_energy::prefill_decode(requests, &measured.sums, &counted)
+        }
+        (.., Some(sweep)) => Err(phase_energy::of_a_sweep(sweep)),
         _ => Err(inputs.unsent().to_owned()),
     };
     let efficiency = model::Efficiency {
@@ -139,11 +141,11 @@ pub fn report(inputs: Inputs<'_>) -> model::Report {
         ..efficiency
     };
     let mut validity = validity::validity(&inputs, &processes);
-    hardware::Judge::of(&inputs, &gpus, gpu_summary.as_ref(), &validity).judge(&mut gpus, sweep.as_mut());
+    bottleneck::Judge::of(&inputs, &gpus, gpu_summary.as_ref(), &validity).judge(&mut gpus, sweep.as_mut());
     validity.extend(gpus::doubts(&gpus, gpu_summary.as_ref()));
     validity.sort_by_key(|v| std::cmp::Reverse(v.level));
     let mut insights = insights::insights(&inputs, &processes, &resources);
-    insights.extend(hardware::insights(&gpus, sweep.as_ref()));
+    insights.extend(bottleneck::insights(&gpus, sweep.as_ref()));
     model::Report {
         schema_version: model::SCHEMA_VERSION,
         validity,
@@ -185,7 +187,7 @@ pub fn report(inputs: Inputs<'_>) -> model::Report {
         },
         tool: inputs.tool,
         host: inputs.host,
-        own: model::Own {
+        own: model::SelfCost {
             sample_interval_ns: inputs.observation.map(|o| o.sample_interval.0),
             sample_interval_asked_ns: inputs.observation.map(|_| inputs.plan.observe.sample_interval.0),
             ..client::own(measured, inputs.own)

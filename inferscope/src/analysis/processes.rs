@@ -10,7 +10,7 @@ use crate::event::{
 use crate::plan::OutputPlan;
 use crate::report::model;
 
-use super::accounting;
+use super::cgroup_reconciliation;
 use super::commands::commands;
 use super::roles::{Part, parts};
 use super::{Inputs, TargetFound};
@@ -45,7 +45,7 @@ pub(super) fn processes(inputs: &Inputs<'_>) -> model::Processes {
         complete_reason: incomplete,
         counts: Some(counts(inputs, observation)),
         counts_reason: None,
-        cpu: accounting::cpu(observation, inputs.target.descendants),
+        cpu: cgroup_reconciliation::cpu(observation, inputs.target.descendants),
         commands: commands(&list, observation.tracker == TrackerKind::Ebpf),
         list,
         events,
@@ -313,7 +313,7 @@ fn none(why: &str) -> model::Processes {
         complete_reason: Some(why.to_owned()),
         counts: None,
         counts_reason: Some(why.to_owned()),
-        cpu: accounting::unknown(why),
+        cpu: cgroup_reconciliation::unknown(why),
         commands: Vec::new(),
         list: Vec::new(),
         events: Vec::new(),

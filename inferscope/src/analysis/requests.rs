@@ -1,7 +1,7 @@
 //! The requests, as the report lists them.
 //!
 //! Owns which requests count (measured and successful), what is read off one of them, and its place on the run's
-//! timeline. Called by `measured`, `fold` and `timing`.
+//! timeline. Called by `load_aggregate`, `load_totals` and `timing`.
 
 use crate::clock::{Mono, Origin};
 use crate::event::{Choice, Chunk, ChunkKind, FailureKind, RequestLog};
@@ -12,21 +12,21 @@ use crate::units::Nanos;
 use super::lateness::{Lateness, LeftOut};
 use super::streams::{Pace, Stream, streams};
 use super::tokens::Tokens;
-use super::usage::{BEYOND_LIMIT, Usage};
+use super::usage::{BEYOND_LIMIT, CheckedUsage};
 
 /// One request with what is known of its tokens.
-pub(super) struct Answer<'a> {
+pub(super) struct RequestFigures<'a> {
     pub(super) request: &'a RequestLog,
     pub(super) tokens: Tokens,
-    pub(super) usage: Usage,
+    pub(super) usage: CheckedUsage,
     pub(super) late: Lateness,
     /// Of each choice.
     pub(super) streams: Vec<Stream<'a>>,
 }
 
-impl<'a> Answer<'a> {
+impl<'a> RequestFigures<'a> {
     pub(super) fn of(request: &'a RequestLog) -> Self {
-        let usage = Usage::of(request);
+        let usage = CheckedUsage::of(request);
         Self {
             request,
             tokens: Tokens::of(request, &usage),
@@ -132,13 +132,18 @@ impl<'a> Answer<'a> {
 
 /// The phase that a request is of.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct PhaseIndex {
     pub(super) step: usize,
     pub(super) repetition: usize,
 }
 
 /// As the report lists it; without its chunks where there is no room for them.
-pub(super) fn listed(origin: Origin, place: Place, answer: &Answer<'_>, chunks: bool) -> model::Request {
+pub(super) fn listed(
+    origin: Origin,
+    place: PhaseIndex,
+    answer: &RequestFigures<'_>,
+    chunks: bool,
+) -> model::Request {
     let r = answer.request;
     let at = |t: Mono| origin.at(t).0;
     let choices = u32::try_from(answer.streams.len()).unwrap_or(u32::MAX);

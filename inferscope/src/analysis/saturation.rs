@@ -2,13 +2,13 @@
 //!
 //! Owns the judgement over a step of load: of an open loop by itself (does the backlog grow?), of a closed one
 //! against the steps below it (does more concurrency give more tokens?); and the knee of a sweep. Called by
-//! `measured` and `sweep`.
+//! `load_aggregate` and `sweep`.
 
 use crate::clock::Mono;
 use crate::event::{InFlight, PhaseLog};
 use crate::plan::Shape;
 
-use super::measured::StepDone;
+use super::load_aggregate::StepDone;
 
 /// Of what was asked for in more slots, at least this share has to come as throughput.
 const LEAST_GAIN: f64 = 0.1;

@@ -1,10 +1,10 @@
 //! A phase in a line, for who watches the run.
 //!
-//! Owns which figures these are; their arithmetic is that of the report. Made by `measured`, shown by `run`.
+//! Owns which figures these are; their arithmetic is that of the report. Made by `load_aggregate`, shown by `run`.
 
 use crate::units::Nanos;
 
-use super::fold::Fold;
+use super::load_totals::Fold;
 use super::timing::rate;
 
 /// What a phase came to.

@@ -2,7 +2,7 @@
 //!
 //! Owns what each figure means, in arithmetic here and in words in `definitions`. Failed and warm-up
 //! requests enter no distribution and no token sum. Never tells tokens from chunks (`tokens` does).
-//! Fed by `fold`, asked by `analysis`.
+//! Fed by `load_totals`, asked by `analysis`.
 
 use crate::clock::{Mono, Origin};
 use crate::event::ChunkKind;
@@ -12,9 +12,9 @@ use crate::units::Nanos;
 
 use super::bursts::TOGETHER;
 use super::definitions::definitions;
-use super::dist::Distribution;
-use super::fold::{Fold, Sums};
-use super::requests::Answer;
+use super::histogram::Distribution;
+use super::load_totals::{Fold, Sums};
+use super::requests::RequestFigures;
 use super::streams::Stream;
 use super::window::Stretch;
 
@@ -151,7 +151,7 @@ impl Distributions {
     }
 
     /// A measured request that worked.
-    pub(super) fn record(&mut self, answer: &Answer<'_>) {
+    pub(super) fn record(&mut self, answer: &RequestFigures<'_>) {
         let r = answer.request;
         let asked = r.waited_from();
         let known = |t: Mono| !answer.late.sent && !answer.late.is_late(t);
@@ -205,7 +205,7 @@ impl Distributions {
     /// A gap before a chunk of k tokens counts k times as a k-th of it, so that the distribution is
     /// over tokens. Tokens that came without text (withheld by the server's detokeniser) belong to
     /// the next chunk with text, and so does the time before text that held no token of its own.
-    fn record_inter_token(&mut self, answer: &Answer<'_>, stream: &Stream<'_>) {
+    fn record_inter_token(&mut self, answer: &RequestFigures<'_>, stream: &Stream<'_>) {
         let mut from: Option<Mono> = None;
         let mut withheld = 0u64;
         for chunk in stream.chunks() {

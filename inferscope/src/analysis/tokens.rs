@@ -16,7 +16,7 @@
 use crate::event::{Chunk, ChunkKind, RequestLog};
 use crate::report::model::TokenSource;
 
-use super::usage::Usage;
+use super::usage::CheckedUsage;
 
 /// Which of the rules applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub(super) struct Tokens {
 }
 
 impl Tokens {
-    pub(super) fn of(request: &RequestLog, usage: &Usage) -> Self {
+    pub(super) fn of(request: &RequestLog, usage: &CheckedUsage) -> Self {
         let hidden = usage.hidden;
         let chunks = request.chunks.iter().filter(|c| c.kind.has_tokens()).count() as u64;
         // Zero tokens beside text is a server that does not count.
@@ -110,7 +110,7 @@ impl Tokens {
 /// What a request's answer counts, as the report has it.
 #[must_use]
 pub fn output_tokens(request: &RequestLog) -> Option<u64> {
-    Tokens::of(request, &Usage::of(request)).total
+    Tokens::of(request, &CheckedUsage::of(request)).total
 }
 
 /// The sum of what the server said chunk by chunk, where it did for every chunk with text.
@@ -130,7 +130,7 @@ mod tests {
     }
 
     fn of(r: &RequestLog) -> Tokens {
-        Tokens::of(r, &Usage::of(r))
+        Tokens::of(r, &CheckedUsage::of(r))
     }
 
     fn per_chunk(r: &RequestLog) -> Vec<Option<u32>> {

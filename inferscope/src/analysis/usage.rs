@@ -25,7 +25,7 @@ const ATTACHMENT: u64 = 1 << 20;
 
 /// What is believed of a request's usage.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Usage {
+pub(super) struct CheckedUsage {
     pub(super) prompt: Option<u64>,
     pub(super) completion: Option<u64>,
     /// Of the completion: reasoning that was not sent.
@@ -44,7 +44,7 @@ struct Text {
     visible_chunks: u64,
 }
 
-impl Usage {
+impl CheckedUsage {
     pub(super) fn of(request: &RequestLog) -> Self {
         let mut all = Self::default();
         let mut text = Text::default();
@@ -123,7 +123,7 @@ pub(super) struct Impossible {
 }
 
 impl Impossible {
-    pub(super) fn add(&mut self, usage: &Usage) {
+    pub(super) fn add(&mut self, usage: &CheckedUsage) {
         self.completions += u64::from(usage.impossible_completion.is_some());
         self.prompts += u64::from(usage.impossible_prompt.is_some());
         let told = usage.impossible_completion.as_ref().or(usage.impossible_prompt.as_ref());
@@ -148,7 +148,7 @@ mod tests {
     }
 
     fn completion(r: RequestBuilder, count: u64) -> Option<u64> {
-        let usage = Usage::of(&r.usage(5, count).build());
+        let usage = CheckedUsage::of(&r.usage(5, count).build());
         assert_eq!(usage.completion.is_none(), usage.impossible_completion.is_some());
         assert_eq!(usage.prompt, Some(5), "one count that can't be true says nothing of the other");
         usage.completion
@@ -165,7 +165,7 @@ mod tests {
         }
         let three = || four().asked(|asked| asked.choices = 3);
         assert_eq!((completion(three(), 384), completion(three(), 433)), (Some(384), None));
-        let why = Usage::of(&three().usage(5, 433).build()).impossible_completion;
+        let why = CheckedUsage::of(&three().usage(5, 433).build()).impossible_completion;
         assert_eq!(why.as_deref(), Some("433 completion tokens for max_tokens 128 x 3 choices"));
     }
 
@@ -198,7 +198,7 @@ mod tests {
         let thought = |told: Option<u64>, count: u64| {
             let mut r = four().done(10_000).usage(5, count).build();
             r.usage.as_mut().unwrap().reasoning_tokens = told;
-            let usage = Usage::of(&r);
+            let usage = CheckedUsage::of(&r);
             usage.completion.map(|n| (n, usage.hidden))
         };
         assert_eq!(thought(Some(996), 1_000), Some((1_000, 996)));
@@ -207,14 +207,14 @@ mod tests {
         assert_eq!(thought(Some(5_000), 100), Some((100, 0)), "more reasoning than tokens is none");
         let shown = RequestBuilder::new(0).reasoning(0..100).content([101]).done(10_000);
         let shown = shown.asked(|asked| asked.max_tokens = Some(10)).usage(5, 101).build();
-        assert_eq!(Usage::of(&shown).completion, Some(101));
+        assert_eq!(CheckedUsage::of(&shown).completion, Some(101));
     }
 
     #[test]
     fn a_prompt_has_at_least_a_byte_a_token_beside_what_a_server_adds() {
         let prompt = |count, attachments| {
             let r = four().asked(|asked| (asked.body_bytes, asked.attachments) = (500, attachments));
-            Usage::of(&r.usage(count, 4).build())
+            CheckedUsage::of(&r.usage(count, 4).build())
         };
         assert_eq!(prompt(131_000, 0).prompt, Some(131_000), "a long system prompt");
         let absurd = prompt(u64::MAX, 0);
@@ -226,6 +226,6 @@ mod tests {
     #[test]
     fn counts_chunk_by_chunk_are_bounded_as_well() {
         let r = RequestBuilder::new(0).content_with_tokens([(10, 1), (20, u32::MAX)]).build();
-        assert!(Usage::of(&r).impossible_completion.is_some());
+        assert!(CheckedUsage::of(&r).impossible_completion.is_some());
     }
 }

@@ -3,7 +3,7 @@
 //! Owns the codes, levels and words: `invalid` means that no figure of the load holds, `warn` names
 //! the figures to doubt, `ok` is for the record. Never changes a figure. Called by `analysis`.
 
-mod set;
+mod processes;
 
 use crate::event::GpuLog;
 use crate::plan::{PromptPlan, Shape};
@@ -11,8 +11,8 @@ use crate::report::model::{self, Level, Validity};
 
 use super::Inputs;
 use super::client::{self, InTheWay};
-use super::fold::Sums;
-use super::measured::Measured;
+use super::load_aggregate::Measured;
+use super::load_totals::Sums;
 use super::usage::Impossible;
 
 /// Share by which made prompts may miss the tokens that were asked for.
@@ -76,7 +76,7 @@ pub(super) fn validity(inputs: &Inputs<'_>, processes: &model::Processes) -> Vec
         }
     }
     match inputs.observation {
-        Some(observation) => set::observed(&mut all, inputs, observation, processes),
+        Some(observation) => processes::observed(&mut all, inputs, observation, processes),
         None => all.warn(
             "no_target",
             format!(

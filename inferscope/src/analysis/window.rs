@@ -2,7 +2,7 @@
 //!
 //! Owns which time of a phase the figures are of that divide by time, tokens or requests, so that both sides of each are of
 //! the same time: the loaded part where the load ended by the clock (what came after it is the tail), the whole one
-//! where it ended by a number of requests. Never formats. Called by `fold`; its windows are used wherever something is told
+//! where it ended by a number of requests. Never formats. Called by `load_totals`; its windows are used wherever something is told
 //! of the load.
 //!
 //! A token counts where its chunk arrived, whoever asked for it: a ramp's request that runs into the window, one that
@@ -14,8 +14,8 @@ use crate::event::{Loaded, PhaseLog};
 use crate::report::model::TokenSource;
 use crate::units::Nanos;
 
-use super::fold::Tokens;
-use super::requests::Answer;
+use super::load_totals::Tokens;
+use super::requests::RequestFigures;
 
 /// The stretches of a phase in which something was measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +72,7 @@ pub(super) struct Delivered {
 
 impl Delivered {
     /// What of an answer arrived between the two; `to`: `None` where that is not before the answer's end.
-    fn add(&mut self, answer: &Answer<'_>, from: Mono, to: Option<Mono>, good: bool) {
+    fn add(&mut self, answer: &RequestFigures<'_>, from: Mono, to: Option<Mono>, good: bool) {
         let r = answer.request;
         let within = |t: Mono| t >= from && to.is_none_or(|to| t <= to);
         let failed = r.failure.is_some();
@@ -164,7 +164,7 @@ pub(super) struct Work {
 
 impl Work {
     /// An answer of whatever kind; `loaded` as it was known when it ended.
-    pub(super) fn add(&mut self, answer: &Answer<'_>, loaded: Loaded, good: bool) {
+    pub(super) fn add(&mut self, answer: &RequestFigures<'_>, loaded: Loaded, good: bool) {
         let Some(from) = loaded.from.filter(|from| answer.request.done >= *from) else { return };
         self.loaded.add(answer, from, loaded.to, good);
         if let Some(to) = loaded.to.filter(|to| answer.request.done > *to) {
@@ -199,7 +199,7 @@ impl Work {
 
 /// Tokens and chunks with text between the two. Where the tokens of each chunk are unknown they are shared out by the
 /// chunks' bytes; what the server counted beyond the text arrives with the last of it.
-fn arrived(answer: &Answer<'_>, from: Mono, to: Option<Mono>) -> (u64, u64) {
+fn arrived(answer: &RequestFigures<'_>, from: Mono, to: Option<Mono>) -> (u64, u64) {
     let (chunks, total) = (&answer.request.chunks, answer.tokens.total.unwrap_or(0));
     let within = |t: Mono| t >= from && to.is_none_or(|to| t <= to);
     let Some((first, last)) = chunks.first().zip(chunks.last()) else {

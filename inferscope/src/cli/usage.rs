@@ -14,9 +14,9 @@ use crate::secrets::{MASK, looks_secret};
 
 /// What there is to say instead of a run.
 #[derive(Debug)]
-pub enum Answer {
+pub enum EarlyExit {
     /// Help or version, for stdout.
-    Asked(String),
+    Help(String),
     /// The arguments make no sense: for stderr.
     Mistake(String),
 }
@@ -25,17 +25,17 @@ pub enum Answer {
 ///
 /// # Errors
 /// The answer to them, where there is nothing to run.
-pub fn parse() -> Result<Cli, Answer> {
+pub fn parse() -> Result<Cli, EarlyExit> {
     let parsed = command().try_get_matches().and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
     parsed.map_err(|e| {
         if e.use_stderr() {
-            return Answer::Mistake(refused(e));
+            return EarlyExit::Mistake(refused(e));
         }
         let text = e.render();
         if std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()) {
-            Answer::Asked(text.ansi().to_string())
+            EarlyExit::Help(text.ansi().to_string())
         } else {
-            Answer::Asked(text.to_string())
+            EarlyExit::Help(text.to_string())
         }
     })
 }

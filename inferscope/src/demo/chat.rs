@@ -95,13 +95,13 @@ impl Ask {
 }
 
 /// The parts of one answer.
-pub(super) struct Answer<'a> {
+pub(super) struct ChatCompletion<'a> {
     ask: &'a Ask,
     id: String,
     created_unix_s: u64,
 }
 
-impl<'a> Answer<'a> {
+impl<'a> ChatCompletion<'a> {
     pub(super) fn new(ask: &'a Ask, id: String, created_unix_s: u64) -> Self {
         Self { ask, id, created_unix_s }
     }
@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn an_answer_has_its_tokens_and_its_usage() {
         let ask = Ask { tokens: 14, stream: true, include_usage: true, prompt_tokens: 2 };
-        let answer = Answer::new(&ask, "id".into(), 1);
+        let answer = ChatCompletion::new(&ask, "id".into(), 1);
         assert_eq!(answer.role()["choices"][0]["delta"]["content"], Value::Null);
         assert_eq!(answer.token(12)["choices"][0]["delta"]["content"], "These");
         assert_eq!(answer.finish()["choices"][0]["finish_reason"], "length");

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
 
-use super::chat::{self, Answer, ApiError, Ask};
+use super::chat::{self, ApiError, Ask, ChatCompletion};
 use super::{HELPER_COMMAND, http, work};
 use crate::console;
 
@@ -162,7 +162,7 @@ impl Server<'_> {
     fn complete(&self, stream: &mut TcpStream, ask: &Ask, arrived: Instant) -> io::Result<()> {
         let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs());
         let id = format!("chatcmpl-{}-{}", getpid().as_raw_nonzero(), self.answered);
-        let answer = Answer::new(ask, id, created);
+        let answer = ChatCompletion::new(ask, id, created);
         let tokens = self.start(ask, arrived)?;
         if !ask.stream {
             tokens.iter().for_each(drop);

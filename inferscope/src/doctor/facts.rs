@@ -1,6 +1,6 @@
 //! What was seen of the machine, before anything is concluded.
 //!
-//! Owns plain data: filled by `probe`, read by `judge`. What could not be known is `None`, what was tried
+//! Owns plain data: filled by `probe`, read by `rules`. What could not be known is `None`, what was tried
 //! and failed is an `Err` in words.
 
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ pub(super) struct Facts {
     pub(super) btf: Tried<()>,
     /// The kernel program was loaded, and unloaded again.
     pub(super) tracker: Tried<()>,
-    pub(super) own: Own,
+    pub(super) own: OwnProcess,
     pub(super) restrictions: Restrictions,
     pub(super) namespaces: Namespaces,
     pub(super) cgroups: Cgroups,
@@ -29,7 +29,7 @@ pub(super) struct Facts {
 
 /// This process.
 #[derive(Debug, Clone)]
-pub(super) struct Own {
+pub(super) struct OwnProcess {
     pub(super) uid: u32,
     pub(super) exe: Option<PathBuf>,
     /// That it can bring into effect, as bits; `None` where the kernel does not tell.

@@ -13,7 +13,9 @@ use std::path::{Path, PathBuf};
 use nvml_wrapper::Nvml as Library;
 use nvml_wrapper::error::NvmlError;
 
-use super::facts::{Clock, Cpus, Facts, Limit, Namespace, Namespaces, Nvml, Own, Proc, Restrictions, Tried};
+use super::facts::{
+    Clock, Cpus, Facts, Limit, Namespace, Namespaces, Nvml, OwnProcess, Proc, Restrictions, Tried,
+};
 use crate::observe;
 use crate::observe::proc::mount::hidepid;
 use crate::privilege::{self, Role};
@@ -183,8 +185,8 @@ impl Probe {
     }
 }
 
-fn own(status: &str) -> Own {
-    Own {
+fn own(status: &str) -> OwnProcess {
+    OwnProcess {
         uid: rustix::process::geteuid().as_raw(),
         exe: std::env::current_exe().ok(),
         capabilities: rustix::thread::capabilities(None).ok().map(|_| privilege::available()),

@@ -69,7 +69,7 @@ pub struct Report {
     pub stalls_reason: Option<String>,
     pub insights: Vec<Insight>,
     #[serde(rename = "self")]
-    pub own: Own,
+    pub own: SelfCost,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -297,7 +297,7 @@ pub struct ThreadPrivileges {
 
 /// What this program itself cost.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-pub struct Own {
+pub struct SelfCost {
     /// CPU time of all its threads from its first instructions on, without what its launcher used under the same pid.
     pub cpu_ns: Option<u64>,
     /// The most threads that it had where it looked: when the load began, and when the measuring ended, before any was

@@ -5,14 +5,14 @@
 //! computes a figure beyond sums of what it folds into one line, and never looks whether it writes
 //! to a terminal: colour is an argument. The same model gives the same text. Called through `report`.
 
-mod client;
 mod failures;
 mod gpus;
+mod headline;
 pub(crate) mod humanize;
 mod latencies;
 mod layout;
-mod own;
-mod server;
+mod overhead;
+mod processes;
 mod sweep;
 mod table;
 mod width;
@@ -32,16 +32,16 @@ pub fn to_text(report: &Report, style: Style, known: &Known) -> String {
     let mut page = Page::new(style, known.clone());
     head(&mut page, report);
     verdict(&mut page, report);
-    client::answer(&mut page, report);
+    headline::headline(&mut page, report);
     latencies::latencies(&mut page, report);
     doubts(&mut page, report);
     if let Some(load) = &report.load {
         failures::failures(&mut page, load);
     }
-    server::processes(&mut page, report);
+    processes::processes(&mut page, report);
     gpus::gpus(&mut page, report);
     insights(&mut page, &report.insights);
-    own::own(&mut page, report);
+    overhead::overhead(&mut page, report);
     page.finish()
 }
 

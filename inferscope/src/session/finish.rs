@@ -9,7 +9,7 @@ use crate::clock::{Mono, Origin};
 use crate::event::{GpuLog, Observation, TrackerKind};
 use crate::plan::Plan;
 use crate::privilege::{self, InForce};
-use crate::report::model::{Mode, Own, Privileges, Report, ThreadPrivileges, Tool, Validity};
+use crate::report::model::{Mode, Privileges, Report, SelfCost, ThreadPrivileges, Tool, Validity};
 
 /// Everything that one run saw.
 pub(super) struct Gathered {
@@ -55,9 +55,9 @@ impl Gathered {
         })
     }
 
-    fn own(&self) -> Own {
+    fn own(&self) -> SelfCost {
         let kernel = self.observation.as_ref().filter(|o| o.tracker == TrackerKind::Ebpf);
-        Own {
+        SelfCost {
             cpu_ns: Some(host::own_cpu_ns()),
             max_rss_bytes: host::own_peak_rss_bytes(),
             threads: host::most_threads(),
@@ -68,7 +68,7 @@ impl Gathered {
             sample_overruns: self.observation.as_ref().map(|o| o.sample_overruns),
             privileges: Some(privileges()),
             // The rest is the analysis's.
-            ..Own::default()
+            ..SelfCost::default()
         }
     }
 }

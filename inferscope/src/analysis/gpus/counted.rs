@@ -1,7 +1,7 @@
 //! The devices that count, together, over any part of the load.
 //!
 //! Owns which devices are summed and when their energy is the target's. Never divides the energy of a device that
-//! others used as well. A part of `gpus`; `joules` and `split` ask it.
+//! others used as well. A part of `gpus`; `joules` and `phase_energy` ask it.
 
 use crate::clock::Origin;
 use crate::event::GpuDevice;

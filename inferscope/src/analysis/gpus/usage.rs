@@ -57,7 +57,7 @@ impl Members {
 
 /// What is known of a device's use.
 #[derive(Debug, Default)]
-pub(super) struct Usage {
+pub(super) struct DeviceUse {
     pub(super) used: Option<bool>,
     pub(super) reason: Option<String>,
     pub(super) target_bytes: Option<u64>,
@@ -70,14 +70,14 @@ pub(super) struct Usage {
     pub(super) target_sm: Vec<f64>,
 }
 
-pub(super) fn usage(origin: Origin, device: &GpuDevice, members: &Members, span: &Span) -> Usage {
-    let unknown = |why: &str| Usage { reason: Some(why.to_owned()), ..Usage::default() };
+pub(super) fn usage(origin: Origin, device: &GpuDevice, members: &Members, span: &Span) -> DeviceUse {
+    let unknown = |why: &str| DeviceUse { reason: Some(why.to_owned()), ..DeviceUse::default() };
     if !device.processes_known {
         return unknown("the device does not tell which processes use it");
     }
     let at = |t: Mono| origin.at(t).0;
     let all = listed(origin, device, members);
-    let mut usage = Usage { processes: all.into_values().collect(), ..Usage::default() };
+    let mut usage = DeviceUse { processes: all.into_values().collect(), ..DeviceUse::default() };
     usage.shared_with = shared_with(origin, device, members, span);
     if members.none {
         usage.reason = Some("there is no target".to_owned());
@@ -138,7 +138,7 @@ fn memory<'a>(processes: impl Iterator<Item = &'a GpuProcess>) -> Option<u64> {
 }
 
 /// Of one moment, so that the parts add up: that at which the target held most.
-fn divide(origin: Origin, device: &GpuDevice, members: &Members, usage: &mut Usage) {
+fn divide(origin: Origin, device: &GpuDevice, members: &Members, usage: &mut DeviceUse) {
     let sum = |look: &ProcessLook, ours: bool| {
         let t = origin.at(look.t).0;
         let part = look.all.iter().filter(|p| (members.has(p.pid, t) == Some(true)) == ours);

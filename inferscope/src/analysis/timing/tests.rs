@@ -1,6 +1,6 @@
 use super::*;
 use crate::analysis::fixture::{self, ORIGIN, RequestBuilder};
-use crate::analysis::fold::Terms;
+use crate::analysis::load_totals::Terms;
 use crate::event::{FailureKind, Loaded, RequestLog};
 use crate::report::model::TokenSource;
 
@@ -13,7 +13,7 @@ fn of(requests: Vec<RequestLog>) -> model::Timing {
     let to = all().map(|r| r.done).max().unwrap_or(ORIGIN.mono);
     for request in &requests {
         let loaded = Loaded { from: Some(from), to: None };
-        fold.add(&Answer::of(request), &Terms::default(), loaded);
+        fold.add(&RequestFigures::of(request), &Terms::default(), loaded);
     }
     fold.close(&fixture::phase(all().count() as u64, from, to));
     timing(ORIGIN, &fold, None, None)
@@ -249,7 +249,7 @@ fn a_count_of_all_choices_with_each_chunk_is_no_choices_own() {
 fn a_level_for_gaps_is_of_each_choice() {
     let slo = |itl| Slo { itl: Some(Nanos::from_millis(itl)), ..Slo::default() };
     let r = two_choices().usage(1, 20).build();
-    let answer = Answer::of(&r);
+    let answer = RequestFigures::of(&r);
     assert!(answer.meets(&slo(20)) && !answer.meets(&slo(19)), "the gap between two choices' chunks is 1 ms");
     let tpot = Slo { tpot: Some(Nanos::from_millis(15)), ..Slo::default() };
     assert!(!answer.meets(&tpot));

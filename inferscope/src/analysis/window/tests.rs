@@ -1,7 +1,7 @@
 use super::*;
 use crate::analysis::fixture::{self, Fixture, ORIGIN, RequestBuilder, ms};
-use crate::analysis::fold::Fold;
-use crate::analysis::fold::Terms;
+use crate::analysis::load_totals::Fold;
+use crate::analysis::load_totals::Terms;
 use crate::event::{FailureKind, InFlight, RequestLog};
 use crate::report::model::Timing;
 
@@ -13,7 +13,7 @@ fn between(from: u64, to: Option<u64>) -> Loaded {
 fn fold(requests: &[(RequestLog, Loaded)], phase: &PhaseLog) -> Fold {
     let mut fold = Fold::new();
     for (request, loaded) in requests {
-        fold.add(&Answer::of(request), &Terms::default(), *loaded);
+        fold.add(&RequestFigures::of(request), &Terms::default(), *loaded);
     }
     fold.close(phase);
     fold
@@ -174,7 +174,7 @@ proptest::proptest! {
         }
         let builder = if let Some(usage) = usage { builder.usage(1, usage) } else { builder };
         let request = builder.done(t + 5).build();
-        let answer = Answer::of(&request);
+        let answer = RequestFigures::of(&request);
         let (from, to) = (ms(cut.0.min(cut.1)), ms(cut.0.max(cut.1)));
         let after = to.plus(Nanos(1));
         let before = arrived(&answer, Mono(0), Some(Mono(from.0 - 1)));

@@ -1,8 +1,8 @@
 //! The answer of a sweep: one row a step, and where the server has no more to give.
 //!
-//! Owns the table of the steps and what is said of it. Called by `client`.
+//! Owns the table of the steps and what is said of it. Called by `headline`.
 
-use super::client::{levels, no_tokens, prompts, requests, set_up};
+use super::headline::{levels, no_tokens, prompts, requests, set_up};
 use super::humanize::{UNKNOWN, count, counted, nanos, number, or_dash, plain};
 use super::latencies::p99;
 use super::layout::{Align, Ink, Page};

@@ -1,7 +1,7 @@
 //! The table of processes.
 //!
 //! Owns which process gets a line and what is folded into one: the recycled workers of a slot where there
-//! are many, everything else that used little by its command. Called by `server`.
+//! are many, everything else that used little by its command. Called by `processes`.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -1,6 +1,6 @@
 use super::*;
 use crate::doctor::facts::{
-    Cgroups, Clock, Cpus, Hierarchy, Layout, Limit, Namespace, Namespaces, Nvml, Others, Own, Proc,
+    Cgroups, Clock, Cpus, Hierarchy, Layout, Limit, Namespace, Namespaces, Nvml, Others, OwnProcess, Proc,
     Restrictions,
 };
 use crate::doctor::{Diagnosis, Status};
@@ -20,7 +20,7 @@ fn machine() -> Facts {
         kernel_release: "6.18.44".into(),
         btf: Ok(()),
         tracker: Ok(()),
-        own: Own {
+        own: OwnProcess {
             uid: 0,
             exe: Some("/usr/bin/inferscope".into()),
             capabilities: Some(ALL),
@@ -165,7 +165,7 @@ fn either_capability_of_the_tracker_that_is_missing_is_named_alone() {
 fn root_is_not_told_to_become_root_and_setcap_is_not_advised_where_it_has_no_effect() {
     let ways = |uid, no_new_privs| {
         let checks = with(|f| {
-            f.own = Own { uid, no_new_privs, capabilities: Some(0), ..f.own.clone() };
+            f.own = OwnProcess { uid, no_new_privs, capabilities: Some(0), ..f.own.clone() };
             f.tracker = refused();
         });
         find(&checks, "tracker").remedies.join("\n")

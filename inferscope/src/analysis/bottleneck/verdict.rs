@@ -1,7 +1,7 @@
 //! The rule: what limits a run on a device, by what was told of it.
 //!
 //! Owns the thresholds. Between "near its limit" and "far from it" lies a band in which nothing is said, so that runs
-//! alike are not told opposite things. Pure. A part of `hardware`.
+//! alike are not told opposite things. Pure. A part of `bottleneck`.
 //!
 //! Where they lie: NVIDIA's guide to the same counters (DCGM, *profiling metrics*) says that DRAM reaches about 80% at most,
 //! that SMs active for 80% of the time are needed for good use, and that under 50% is hardly good use. A unit is called near

@@ -1,6 +1,6 @@
 //! What is known of a device's memory bandwidth without its counters.
 //!
-//! Owns the table of peak bandwidths and the bound that it gives for decoding. A part of `hardware`.
+//! Owns the table of peak bandwidths and the bound that it gives for decoding. A part of `bottleneck`.
 
 /// Bytes a second by NVML's name of the device, from NVIDIA's data sheets of these products.
 const PEAKS: [(&str, f64); 18] = [

@@ -1,13 +1,13 @@
 //! A sweep's verdicts against what the next step measured.
 //!
 //! Owns the contradictions: a step of which the next one gave much more was not at a limit that more requests can't move,
-//! and one of which the next gave no more had none to gain by them. A part of `hardware`.
+//! and one of which the next gave no more had none to gain by them. A part of `bottleneck`.
 
 use serde_json::json;
 
 use crate::report::model::LimitedBy;
 
-use super::super::measured::StepDone;
+use super::super::load_aggregate::StepDone;
 use super::super::saturation::Height;
 use super::verdict::Verdict;
 

@@ -2,8 +2,8 @@
 //!
 //! Owns the entries of `validity` that the observation gives rise to. A part of `validity`.
 
-use super::super::accounting::{Mismatch, mismatch};
-use super::super::idle::idle_target;
+use super::super::cgroup_reconciliation::{Mismatch, mismatch};
+use super::super::wrapper_warning::idle_target;
 use super::Entries;
 use crate::analysis::Inputs;
 use crate::event::{Loss, LostRecords, MissedRuns, Observation, ProcessRecord, TrackerKind};

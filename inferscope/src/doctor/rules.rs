@@ -3,15 +3,15 @@
 //! Owns what is needed for what; pure. Which privilege is needed for what was found by removing them
 //! one at a time (`tests/it/privileges.rs`). Used by `doctor::examine`.
 
+mod environment;
 mod privileges;
-mod surroundings;
 
 use super::facts::Facts;
 use super::{Check, Status};
 
 pub(super) fn checks(facts: &Facts) -> Vec<Check> {
     let mut checks = privileges::checks(facts);
-    checks.extend(surroundings::checks(facts));
+    checks.extend(environment::checks(facts));
     checks
 }
 

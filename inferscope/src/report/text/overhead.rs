@@ -5,9 +5,9 @@
 use super::humanize::{bytes, count, counted, duration, nanos, number, or_dash};
 use super::latencies::p99;
 use super::layout::Page;
-use crate::report::model::{Dist, Own, Privileges, Report};
+use crate::report::model::{Dist, Privileges, Report, SelfCost};
 
-pub(super) fn own(page: &mut Page, report: &Report) {
+pub(super) fn overhead(page: &mut Page, report: &Report) {
     let own = &report.own;
     page.heading("inferscope itself");
     let unknown = || "unknown".to_owned();
@@ -55,7 +55,7 @@ fn in_force(privileges: &Privileges) -> String {
 }
 
 /// The thread that sends and reads.
-fn client(page: &mut Page, own: &Own) {
+fn client(page: &mut Page, own: &SelfCost) {
     let busy = match (own.load_cpu_ns, own.load_cpu_percent) {
         (Some(cpu), Some(percent)) => format!("{} of CPU, {}% of its time", nanos(cpu), number(percent)),
         (Some(cpu), None) => format!("{} of CPU", nanos(cpu)),

@@ -1,13 +1,13 @@
 //! Which stretch of a request is prefill and which decode, where no other was in flight.
 //!
 //! Owns the look at all requests, failed and warm-up ones too: any that reaches into a stretch shares the device with
-//! those in it. What other clients send is not seen. A part of `split`.
+//! those in it. What other clients send is not seen. A part of `phase_energy`.
 
 use crate::clock::{Mono, Origin};
 use crate::report::model::{ErrorKind, Request};
 use crate::units::Nanos;
 
-use super::super::measured::Measured;
+use super::super::load_aggregate::Measured;
 use super::super::window::Window;
 
 /// All requests of a run, by when they were sent.

@@ -9,7 +9,7 @@ use super::layout::{Align, Ink, Page};
 use super::sweep;
 use crate::report::model::{Dist, ErrorKind, InFlight, Interval, Load, Repeat, Report, Timing, TokenSource};
 
-pub(super) fn answer(page: &mut Page, report: &Report) {
+pub(super) fn headline(page: &mut Page, report: &Report) {
     page.blank();
     let Some(load) = &report.load else {
         page.note(Ink::Plain, &format!("nothing was sent; observed for {}", nanos(report.run.duration_ns)));

@@ -1,7 +1,7 @@
 //! Whether the server's own CPU time may be what a device waits for.
 //!
 //! Owns the rule. It goes by whole processes, as no thread's CPU is known: one that used a CPU's worth may hold a thread
-//! that never waits. A part of `hardware`.
+//! that never waits. A part of `bottleneck`.
 
 use serde_json::{Value, json};
 

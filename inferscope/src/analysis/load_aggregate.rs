@@ -13,9 +13,9 @@ use crate::report::model;
 use crate::units::Nanos;
 
 use super::confidence::{self, Run};
-use super::dist::Distribution;
-use super::fold::{Fold, Sums, Terms};
-use super::requests::{Answer, Place, listed};
+use super::histogram::Distribution;
+use super::load_totals::{Fold, Sums, Terms};
+use super::requests::{PhaseIndex, RequestFigures, listed};
 use super::saturation::{self, Height};
 use super::summary::Summary;
 
@@ -116,7 +116,7 @@ impl Measured {
 
     /// A request has ended; `loaded` as far as it is known then.
     pub fn request(&mut self, log: &RequestLog, loaded: Loaded) {
-        let answer = Answer::of(log);
+        let answer = RequestFigures::of(log);
         let terms = Terms { slo: self.slo.as_ref(), model: self.asked_model.as_deref() };
         self.phase.add(&answer, &terms, loaded);
         if self.requests.len() >= MOST_REQUESTS {
@@ -129,7 +129,7 @@ impl Measured {
         } else {
             self.without_chunks += 1;
         }
-        let place = Place { step: self.done.len(), repetition: self.phases.len() };
+        let place = PhaseIndex { step: self.done.len(), repetition: self.phases.len() };
         self.requests.push(listed(self.origin, place, &answer, room));
     }
 

@@ -1,7 +1,7 @@
 //! What was told of one device over one load.
 //!
 //! Owns the gathering: which figure is of the counters, which of the driver's time shares, and in which part of the load
-//! there was a request to work on. Concludes nothing. A part of `hardware`.
+//! there was a request to work on. Concludes nothing. A part of `bottleneck`.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::report::model::{self, Gpu};
 use super::super::Inputs;
 use super::super::gpus::{Told, told};
 use super::super::load;
-use super::super::measured::{Measured, StepDone};
+use super::super::load_aggregate::{Measured, StepDone};
 use super::super::window::Window;
 use super::bandwidth;
 
@@ -108,7 +108,7 @@ pub(super) struct Evidence {
     pub(super) was_sent: bool,
     pub(super) shared: bool,
     pub(super) client: bool,
-    /// The sum over all devices that are judged; filled in by `hardware`.
+    /// The sum over all devices that are judged; filled in by `bottleneck`.
     pub(super) busy_together: Option<f64>,
     /// MiB a second, the busier direction.
     pub(super) pcie: Option<f64>,

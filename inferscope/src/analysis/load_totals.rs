@@ -1,7 +1,7 @@
 //! What a load came to, request by request as they end.
 //!
 //! Owns the sums and distributions of a stretch of load, so that memory does not grow with the run: a request
-//! is folded in when it has ended and may be forgotten then. Never formats and never judges. Fed by `measured`.
+//! is folded in when it has ended and may be forgotten then. Never formats and never judges. Fed by `load_aggregate`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,9 +12,9 @@ use crate::report::model::{self, TokenSource};
 use crate::units::Nanos;
 
 use super::bursts::Bursts;
-use super::dist::Distribution;
+use super::histogram::Distribution;
 use super::lateness::LeftOut;
-use super::requests::{Answer, error_kind};
+use super::requests::{RequestFigures, error_kind};
 use super::timing::Distributions;
 use super::usage::Impossible;
 use super::window::{Window, Work};
@@ -45,7 +45,7 @@ impl Fold {
         }
     }
 
-    pub(super) fn add(&mut self, answer: &Answer<'_>, of: &Terms<'_>, loaded: Loaded) {
+    pub(super) fn add(&mut self, answer: &RequestFigures<'_>, of: &Terms<'_>, loaded: Loaded) {
         self.sums.add(answer, of, loaded);
         if answer.request.warmup {
             return;
@@ -160,7 +160,7 @@ pub(super) struct Differing {
 }
 
 impl Sums {
-    fn add(&mut self, answer: &Answer<'_>, of: &Terms<'_>, loaded: Loaded) {
+    fn add(&mut self, answer: &RequestFigures<'_>, of: &Terms<'_>, loaded: Loaded) {
         let r = answer.request;
         let good = r.failure.is_none() && of.slo.is_some_and(|slo| answer.meets(slo));
         self.work.add(answer, loaded, good);

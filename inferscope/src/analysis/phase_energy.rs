@@ -14,9 +14,9 @@ use crate::report::model;
 use crate::units::Nanos;
 
 use super::energy::{Counter, Energy, Fluctuation};
-use super::fold::Sums;
 use super::gpus::{ACCURACY, Counted, Readings, power};
 use super::joules::Joules;
+use super::load_totals::Sums;
 use super::window::Window;
 
 pub(super) use parts::Requests;

@@ -1,7 +1,7 @@
 //! What a reader is told of a verdict, with the figures that it rests on.
 //!
 //! Owns headlines and advice. Each piece of advice is what the evidence carries, and names what would show it wrong. A part
-//! of `hardware`.
+//! of `bottleneck`.
 
 use std::collections::BTreeMap;
 

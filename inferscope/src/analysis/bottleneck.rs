@@ -15,7 +15,7 @@ use crate::event::GpuDevice;
 use crate::report::model::{Gpu, GpuSummary, Insight, Level, Sweep, Validity};
 
 use super::Inputs;
-use super::measured::Measured;
+use super::load_aggregate::Measured;
 
 use evidence::{Evidence, Load};
 use verdict::Verdict;
