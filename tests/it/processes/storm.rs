@@ -25,7 +25,7 @@ fn observe(args: &[&str]) -> Running {
     observe_with(&[], args)
 }
 
-/// With variables that only tests set (`inferscope/src/observe/ebpf/mod.rs`).
+/// With variables that only tests set (`inferscope/src/observe/ebpf.rs`).
 fn observe_with(variables: &[(&str, &str)], args: &[&str]) -> Running {
     let mut command = Command::new(binary::inferscope_bin());
     command.args(["observe", "--json", "--tracker", "ebpf"]).args(args).envs(variables.iter().copied());
