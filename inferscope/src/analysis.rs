@@ -10,7 +10,6 @@ mod cgroup_reconciliation;
 mod client;
 mod commands;
 mod confidence;
-mod definitions;
 mod efficiency;
 mod energy;
 #[cfg(test)]
@@ -44,7 +43,7 @@ mod wrapper_warning;
 use crate::clock::{Mono, Origin};
 use crate::event::{ExitStatus, GpuLog, Observation};
 use crate::plan::Plan;
-use crate::report::model;
+use crate::report::{catalogue, model};
 
 pub use load_aggregate::Measured;
 pub use summary::Summary;
@@ -137,7 +136,7 @@ pub fn report(inputs: Inputs<'_>) -> model::Report {
     let efficiency = model::Efficiency {
         prefill_decode_reason: apart.as_ref().err().cloned(),
         prefill_decode: apart.ok(),
-        definitions: definitions::costs(),
+        definitions: catalogue::cost_definitions(),
         ..efficiency
     };
     let mut validity = validity::validity(&inputs, &processes);

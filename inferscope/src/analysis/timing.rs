@@ -1,17 +1,16 @@
 //! Latencies and rates of the load.
 //!
-//! Owns what each figure means, in arithmetic here and in words in `definitions`. Failed and warm-up
+//! Owns what each figure means, in arithmetic here and in words in the catalogue. Failed and warm-up
 //! requests enter no distribution and no token sum. Never tells tokens from chunks (`tokens` does).
 //! Fed by `load_totals`, asked by `analysis`.
 
 use crate::clock::{Mono, Origin};
 use crate::event::ChunkKind;
 use crate::plan::Slo;
-use crate::report::model;
+use crate::report::{catalogue, model};
 use crate::units::Nanos;
 
 use super::bursts::TOGETHER;
-use super::definitions::definitions;
 use super::histogram::Distribution;
 use super::load_totals::{Fold, Sums};
 use super::requests::RequestFigures;
@@ -91,7 +90,7 @@ pub(super) fn timing(
         token_source: sums.source(),
         token_chunks: sums.token_chunks,
         repeat,
-        definitions: definitions(sums.source()),
+        definitions: catalogue::timing_definitions(sums.source()),
     }
 }
 

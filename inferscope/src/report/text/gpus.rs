@@ -5,7 +5,8 @@
 use super::humanize::{bytes, counted, duration, number, watts};
 use super::layout::{Ink, Page};
 use super::sweep::value;
-use crate::report::model::{Counters, Gpu, GpuSummary, LimitedBy, PrefillDecode, Report, Stat};
+use crate::report::catalogue::{self, Value};
+use crate::report::model::{Gpu, GpuSummary, LimitedBy, PrefillDecode, Report, Stat};
 
 pub(super) fn gpus(page: &mut Page, report: &Report) {
     page.heading("GPUs");
@@ -73,7 +74,7 @@ fn device(page: &mut Page, gpu: &Gpu) {
     }
     page.pair("memory", &memory(gpu));
     page.pair("kernels ran", &of_time(&gpu.sm_percent, &gpu.target_sm_percent));
-    if let Some(units) = units(&gpu.counters) {
+    if let Some(units) = units(gpu) {
         page.pair("its counters", &units);
     }
     page.pair("power", &power(gpu));
@@ -90,17 +91,14 @@ fn device(page: &mut Page, gpu: &Gpu) {
 }
 
 /// What the device itself counted (GPM).
-fn units(counters: &Counters) -> Option<String> {
-    let told = [
-        ("SMs active", &counters.sm_active_percent),
-        ("occupancy", &counters.sm_occupancy_percent),
-        ("tensor", &counters.tensor_percent),
-        ("integer", &counters.integer_percent),
-        ("FP32", &counters.fp32_percent),
-        ("DRAM bandwidth", &counters.dram_percent),
-    ];
-    let told: Vec<String> =
-        told.iter().filter_map(|(name, stat)| Some(format!("{name} {}", percent(stat.mean?)))).collect();
+fn units(gpu: &Gpu) -> Option<String> {
+    let shown = catalogue::COUNTERS.iter().filter(|figure| figure.about.in_text);
+    let told: Vec<String> = shown
+        .filter_map(|figure| match (figure.get)(gpu) {
+            Value::Stat(stat) => Some(format!("{} {}", figure.about.label, percent(stat.mean?))),
+            _ => None,
+        })
+        .collect();
     (!told.is_empty()).then(|| told.join(", "))
 }
 

@@ -7,6 +7,7 @@ use super::humanize::{UNKNOWN, count, counted, duration, nanos, number, or_dash,
 use super::latencies::{LEAST_P99, p99};
 use super::layout::{Align, Ink, Page};
 use super::sweep;
+use crate::report::catalogue::{self, Figure, Value};
 use crate::report::model::{Dist, ErrorKind, InFlight, Interval, Load, Repeat, Report, Timing, TokenSource};
 
 pub(super) fn headline(page: &mut Page, report: &Report) {
@@ -206,27 +207,30 @@ fn schedule(lag: &Dist) -> String {
     format!("sent late by {} (p50), {p99} (p99), {} at most; {FROM}", nanos(p50), nanos(max))
 }
 
-/// The figures that are repeated, in the order of a reader's interest.
-const REPEATED: [(&str, &str); 9] = [
-    ("output_tokens_per_s", "output tokens/s"),
-    ("requests_per_s", "requests/s"),
-    ("ttft_ns.mean", "TTFT, mean"),
-    ("ttft_ns.p50", "TTFT, p50"),
-    ("ttft_ns.p99", "TTFT, p99"),
-    ("inter_chunk_ns.p50", "inter-chunk, p50"),
-    ("inter_chunk_ns.p99", "inter-chunk, p99"),
-    ("e2e_ns.mean", "end to end, mean"),
-    ("e2e_ns.p99", "end to end, p99"),
+/// The figures that are repeated, in the order of a reader's interest: keys in `repeat.figures`.
+const REPEATED: [&str; 9] = [
+    "output_tokens_per_s",
+    "requests_per_s",
+    "ttft_ns.mean",
+    "ttft_ns.p50",
+    "ttft_ns.p99",
+    "inter_chunk_ns.p50",
+    "inter_chunk_ns.p99",
+    "e2e_ns.mean",
+    "e2e_ns.p99",
 ];
 
+/// The figure that a key of `repeat.figures` is of, and what of its distribution.
+fn repeated_figure(key: &str) -> Option<(&'static Figure<Timing>, Option<&str>)> {
+    let (name, part) = key.split_once('.').map_or((key, None), |(name, part)| (name, Some(part)));
+    let mut figures = [catalogue::LATENCIES, catalogue::RATES].into_iter().flatten();
+    Some((figures.find(|figure| figure.about.name() == name)?, part))
+}
+
 /// Of a percentile that each run has too few values for, nothing is shown.
-fn is_of_few(name: &str, timing: &Timing, runs: u32) -> bool {
-    let dist = match name {
-        "ttft_ns.p99" => &timing.ttft_ns,
-        "inter_chunk_ns.p99" => &timing.inter_chunk_ns,
-        "e2e_ns.p99" => &timing.e2e_ns,
-        _ => return false,
-    };
+fn is_of_few(key: &str, timing: &Timing, runs: u32) -> bool {
+    let Some((figure, Some("p99"))) = repeated_figure(key) else { return false };
+    let Value::Dist(dist) = (figure.get)(timing) else { return false };
     dist.count < LEAST_P99.saturating_mul(runs.into())
 }
 
@@ -236,12 +240,11 @@ fn repetitions(page: &mut Page, timing: &Timing, repeat: &Repeat) {
     let right = |title| (title, Align::Right);
     let header =
         [(title.as_str(), Align::Left), right("mean"), right(&interval), right("lowest"), right("highest")];
-    let named = |name: &str| REPEATED.iter().find(|(known, _)| *known == name).map(|(_, label)| *label);
-    let known = REPEATED.iter().filter_map(|(name, label)| Some((*name, *label, repeat.figures.get(*name)?)));
-    let further = repeat.figures.iter().filter(|(name, _)| named(name).is_none());
-    let all = known.chain(further.map(|(name, interval)| (name.as_str(), name.as_str(), interval)));
-    let all = all.filter(|(name, ..)| !is_of_few(name, timing, repeat.runs));
-    let rows: Vec<Vec<String>> = all.map(|(name, label, i)| repeated(name, label, i, repeat.runs)).collect();
+    let first = REPEATED.into_iter().filter_map(|key| Some((key, repeat.figures.get(key)?)));
+    let further = repeat.figures.iter().map(|(key, interval)| (key.as_str(), interval));
+    let all = first.chain(further.filter(|(key, _)| !REPEATED.contains(key)));
+    let all = all.filter(|(key, _)| !is_of_few(key, timing, repeat.runs));
+    let rows: Vec<Vec<String>> = all.map(|(key, interval)| repeated(key, interval, repeat.runs)).collect();
     page.table(&header, &rows);
     if repeat.runs < 2 {
         page.note(Ink::Dim, &format!("{UNKNOWN} one run says nothing of how far runs agree"));
@@ -252,12 +255,19 @@ fn repetitions(page: &mut Page, timing: &Timing, repeat: &Repeat) {
     );
 }
 
-fn repeated(name: &str, label: &str, interval: &Interval, runs: u32) -> Vec<String> {
-    let show = if name.contains("_ns") { duration } else { number };
+fn repeated(key: &str, interval: &Interval, runs: u32) -> Vec<String> {
+    let (label, is_time) = match repeated_figure(key) {
+        Some((figure, part)) => {
+            let part = part.map(|part| format!(", {part}")).unwrap_or_default();
+            (format!("{}{part}", figure.about.short), figure.about.unit.is_time())
+        }
+        None => (key.to_owned(), key.contains("_ns")),
+    };
+    let show = if is_time { duration } else { number };
     let least = interval.values.iter().copied().reduce(f64::min);
     let most = interval.values.iter().copied().reduce(f64::max);
     let with = interval.values.len();
-    let label = if with == runs as usize { label.to_owned() } else { format!("{label} (of {with})") };
+    let label = if with == runs as usize { label } else { format!("{label} (of {with})") };
     vec![
         label,
         show(interval.mean),

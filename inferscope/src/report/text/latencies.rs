@@ -4,6 +4,7 @@
 
 use super::humanize::{UNKNOWN, count, duration, nanos, or_dash, plain};
 use super::layout::{Align, Ink, Page};
+use crate::report::catalogue::{self, About, Figure, Value};
 use crate::report::model::{Dist, Report, Timing, TokenSource};
 
 /// Of the load; of a sweep, those of the step that it was to find.
@@ -26,27 +27,7 @@ fn table(page: &mut Page, timing: &Timing) {
         page.note(Ink::Bad, &format!("no latencies: {why}"));
         return;
     }
-    let mut shown: Vec<(&str, &Dist)> = vec![("time to first token", &timing.ttft_ns)];
-    // Without reasoning the two are one.
-    if timing.ttfo_ns != timing.ttft_ns {
-        shown.push(("… that is no reasoning", &timing.ttfo_ns));
-    }
-    // With one token in each chunk these are one, too.
-    let same = timing.inter_chunk_ns == timing.inter_token_ns;
-    let inter_token = match timing.token_source {
-        Some(TokenSource::Chunks) => "inter-token (assumed)",
-        _ if same => "inter-token and -chunk",
-        _ => "inter-token",
-    };
-    shown.push((inter_token, &timing.inter_token_ns));
-    if !same {
-        shown.push(("inter-chunk", &timing.inter_chunk_ns));
-    }
-    if let Some(bursts) = &timing.inter_burst_ns {
-        shown.push(("between bursts", bursts));
-    }
-    shown.push(("TPOT (a request's mean)", &timing.tpot_ns));
-    shown.push(("end to end", &timing.e2e_ns));
+    let shown = shown(timing);
     let right = |title| (title, Align::Right);
     let header = [
         ("latency", Align::Left),
@@ -70,6 +51,25 @@ fn table(page: &mut Page, timing: &Timing) {
             page.note(Ink::Dim, &format!("{UNKNOWN} {name}: {reason}"));
         }
     }
+}
+
+/// Every latency of the catalogue that this load has, under its name; two that are one and the same are one row.
+fn shown(timing: &Timing) -> Vec<(&'static str, &Dist)> {
+    let mut shown: Vec<(&About, &str, &Dist)> = Vec::new();
+    for Figure { about, get } in catalogue::LATENCIES {
+        let Value::Dist(dist) = get(timing) else { continue };
+        let same = shown.iter_mut().find(|(other, _, of)| about.same_as == Some(other.key) && *of == dist);
+        match same {
+            Some((other, label, _)) => *label = other.label_of_both.unwrap_or(label),
+            None => shown.push((about, about.label, dist)),
+        }
+    }
+    for (about, label, _) in &mut shown {
+        if timing.token_source == Some(TokenSource::Chunks) {
+            *label = about.label_assumed.unwrap_or(label);
+        }
+    }
+    shown.into_iter().map(|(_, label, dist)| (label, dist)).collect()
 }
 
 /// Of fewer values the percentile is their maximum, or next to it, and says nothing of one in a hundred.
