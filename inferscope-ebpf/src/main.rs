@@ -104,8 +104,9 @@ fn born(parent: Task, child: Task) -> i32 {
             // SAFETY: as above.
             unsafe { (*record)._pad = 0 };
             // SAFETY: as above.
-            unsafe { (*record).cgroup_id = child.cgroup_id() };
-            emit::comm(record_field!(record, comm), child);
+            unsafe { (*record).cgroup_id = task::cgroup_id(child.cgroup()) };
+            // SAFETY: as above.
+            unsafe { (*record).comm = child.comm() };
         },
     );
     0
@@ -362,7 +363,8 @@ fn tell_end(mark: &Mark, leader: Task, signal: Signal, usage: Usage, is_final: b
             unsafe { (*record).usage = usage };
             // SAFETY: as above.
             unsafe { (*record).base = mark.base };
-            emit::comm(record_field!(record, comm), leader);
+            // SAFETY: as above.
+            unsafe { (*record).comm = leader.comm() };
         },
     );
 }

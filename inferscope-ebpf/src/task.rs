@@ -10,6 +10,7 @@ use aya_ebpf::{
     helpers::{bpf_probe_read_kernel, generated::bpf_probe_read_kernel as bpf_probe_read_kernel_raw},
 };
 use bytemuck::Pod;
+use inferscope_common::COMM_LEN;
 
 /// A field offset of the running kernel. Volatile, so that the compiler does not fold in the
 /// placeholder that is patched before loading.
@@ -132,6 +133,13 @@ impl Task {
     #[inline(always)]
     pub(crate) fn comm_ptr(self) -> *const u8 {
         at(self.0, layout!(task_comm))
+    }
+
+    /// Two loads; the helper that copies bytes takes as long as ten.
+    #[inline(always)]
+    pub(crate) fn comm(self) -> [u8; COMM_LEN] {
+        let halves = [0, 8].map(|more| read_u64(self.0, layout!(task_comm).wrapping_add(more)));
+        bytemuck::cast(halves)
     }
 
     #[inline(always)]

@@ -20,6 +20,9 @@ const SIZES: [(&str, u32); 2] = [("fork", 10_000), ("exec", 2_000)];
 /// What is still to be worked off after a storm counts as its cost.
 const AFTERMATH: Duration = Duration::from_millis(50);
 
+/// Before each storm, traced or not: what was starved by the one before has its turn first.
+const REST: Duration = Duration::from_millis(500);
+
 /// How a storm went: children a second, and CPU time that it took itself for each. The second is the steadier,
 /// and says nothing about a tracer that takes a core away.
 #[derive(Clone, Copy)]
@@ -69,6 +72,7 @@ pub(crate) fn run(rounds: u32) {
     bare(&mut storm);
     let mut none = vec![bare(&mut storm)];
     let mut rows: Vec<Vec<Round>> = tracers.iter().map(|_| Vec::new()).collect();
+    let mut control = Vec::new();
     for round in 0..rounds {
         requirements::say(&format!("bench: round {} of {rounds}", round + 1));
         for place in 0..tracers.len() {
@@ -77,16 +81,25 @@ pub(crate) fn run(rounds: u32) {
             let before = none[none.len() - 1];
             let mut measured = traced(&mut storm, tracers[which], unrelated.root());
             let after = bare(&mut storm);
-            for (kind, pace) in measured.pace.iter_mut().enumerate() {
-                *pace = pace.over(before[kind].mean(after[kind]));
-            }
+            measured.pace = between(before, measured.pace, after);
             rows[which].push(measured);
             none.push(after);
         }
+        let (before, measured, after) = (none[none.len() - 1], bare(&mut storm), bare(&mut storm));
+        control.push(between(before, measured, after));
+        none.push(after);
     }
-    table(rounds, &none, &tracers, &rows);
+    table(rounds, &none, &control);
+    for (tracer, rounds) in tracers.iter().zip(&rows) {
+        row(*tracer, rounds);
+    }
     let cpu_us = [0, 1].map(|kind| median(&none.iter().map(|kinds| kinds[kind].cpu_us).collect::<Vec<_>>()));
     program(&mut storm, unrelated.root(), cpu_us);
+}
+
+/// Of both kinds of storm, the one in the middle against the two around it.
+fn between(before: [Pace; 2], measured: [Pace; 2], after: [Pace; 2]) -> [Pace; 2] {
+    [0, 1].map(|kind| measured[kind].over(before[kind].mean(after[kind])))
 }
 
 fn is_there(tracer: Tracer) -> bool {
@@ -98,7 +111,10 @@ fn is_there(tracer: Tracer) -> bool {
 }
 
 fn bare(storm: &mut Storm) -> [Pace; 2] {
-    SIZES.map(|(kind, children)| Pace::of(&storm.make(kind, children)))
+    SIZES.map(|(kind, children)| {
+        std::thread::sleep(REST);
+        Pace::of(&storm.make(kind, children))
+    })
 }
 
 /// A round that is not yet compared with anything.
@@ -109,6 +125,7 @@ fn traced(storm: &mut Storm, tracer: Tracer, unrelated: u32) -> Round {
     // Whose children count: the root's children are the parents, and theirs are the rest.
     let mut parents = vec![storm.root()];
     let pace = SIZES.map(|(kind, children)| {
+        std::thread::sleep(REST);
         let before = used();
         let told = storm.make(kind, children);
         std::thread::sleep(AFTERMATH);
@@ -122,7 +139,8 @@ fn traced(storm: &mut Storm, tracer: Tracer, unrelated: u32) -> Round {
     Round { pace, tracer_us, share_seen: seen.forks as f64 / truth as f64, lost: seen.lost }
 }
 
-fn table(rounds: u32, none: &[[Pace; 2]], tracers: &[Tracer], rows: &[Vec<Round>]) {
+/// Its head, and the rows without a tracer: `control` shows what the machine's own changes look like.
+fn table(rounds: u32, none: &[[Pace; 2]], control: &[[Pace; 2]]) {
     let [(_, forks), (_, execs)] = SIZES;
     println!(
         "\n### Tracker: {PARENTS} parents, {forks} forks and {execs} fork+execs a storm, medians of {rounds} rounds\n"
@@ -139,22 +157,31 @@ fn table(rounds: u32, none: &[[Pace; 2]], tracers: &[Tracer], rows: &[Vec<Round>
         of_none(&|kinds| kinds[0].cpu_us),
         of_none(&|kinds| kinds[1].cpu_us),
     );
-    for (tracer, rounds) in tracers.iter().zip(rows) {
-        let over = |value: &dyn Fn(&Round) -> f64| rounds.iter().map(value).collect::<Vec<_>>();
-        let lost: Option<u64> = rounds.iter().map(|round| round.lost).sum();
-        println!(
-            "| {} | {} | {} | {} | {} | {:.2} µs | {:.2} µs | {:.1}% | {} |",
-            tracer.shown(),
-            change(&over(&|round| round.pace[0].rate)),
-            change(&over(&|round| round.pace[1].rate)),
-            change(&over(&|round| round.pace[0].cpu_us)),
-            change(&over(&|round| round.pace[1].cpu_us)),
-            median(&over(&|round| round.tracer_us[0])),
-            median(&over(&|round| round.tracer_us[1])),
-            median(&over(&|round| round.share_seen)) * 100.0,
-            lost.map_or("unknown".to_owned(), |lost| lost.to_string()),
-        );
-    }
+    let over = |value: &dyn Fn(&[Pace; 2]) -> f64| change(&control.iter().map(value).collect::<Vec<_>>());
+    println!(
+        "| none, against itself | {} | {} | {} | {} | | | | |",
+        over(&|kinds| kinds[0].rate),
+        over(&|kinds| kinds[1].rate),
+        over(&|kinds| kinds[0].cpu_us),
+        over(&|kinds| kinds[1].cpu_us),
+    );
+}
+
+fn row(tracer: Tracer, rounds: &[Round]) {
+    let over = |value: &dyn Fn(&Round) -> f64| rounds.iter().map(value).collect::<Vec<_>>();
+    let lost: Option<u64> = rounds.iter().map(|round| round.lost).sum();
+    println!(
+        "| {} | {} | {} | {} | {} | {:.2} µs | {:.2} µs | {:.1}% | {} |",
+        tracer.shown(),
+        change(&over(&|round| round.pace[0].rate)),
+        change(&over(&|round| round.pace[1].rate)),
+        change(&over(&|round| round.pace[0].cpu_us)),
+        change(&over(&|round| round.pace[1].cpu_us)),
+        median(&over(&|round| round.tracer_us[0])),
+        median(&over(&|round| round.tracer_us[1])),
+        median(&over(&|round| round.share_seen)) * 100.0,
+        lost.map_or("unknown".to_owned(), |lost| lost.to_string()),
+    );
 }
 
 /// The median, and the middle half of the rounds.
