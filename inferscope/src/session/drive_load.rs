@@ -1,7 +1,7 @@
 //! The load within a run: driven to its end, and judged as a whole.
 //!
 //! Owns the progress of the requests, the way from a stop signal to the driver, and the verdict that nothing
-//! came of it. Never sends anything itself (`load` does). Called by `session` and `session::exec`.
+//! came of it. Never sends anything itself (`load` does). Called by `session::drive`.
 
 use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
@@ -159,14 +159,11 @@ impl Receiver for Intake<'_> {
     }
 }
 
-/// Sends the load until it is done or `stop` says so; what it gave, and whether it was stopped.
+/// Sends the load until it is done or `stop` says so; what it gave.
 ///
 /// # Errors
 /// The load could not begin, or it panicked: what it had measured by then may be half of a request, and is dropped.
-pub(super) async fn drive(
-    drive: Drive<'_>,
-    stop: impl Future<Output = ()>,
-) -> Result<(Measured, bool), RunError> {
+pub(super) async fn drive(drive: Drive<'_>, stop: impl Future<Output = ()>) -> Result<Measured, RunError> {
     let Drive { driver, plan, server, origin, mut progress, edges, marker } = drive;
     host::look_at_threads();
     let (tell, stopped) = tokio::sync::watch::channel(false);
@@ -198,7 +195,7 @@ pub(super) async fn drive(
     drop(progress);
     result??;
     measured.end(driver.client_log(), driver.resent().requests);
-    Ok((measured, interrupted))
+    Ok(measured)
 }
 
 /// What panics in it has been told on standard error, and the rest of the run goes on.

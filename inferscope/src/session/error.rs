@@ -43,10 +43,6 @@ pub enum RunError {
     Panicked(&'static str),
     #[error("the observing thread panicked\n  please report this as a bug")]
     ObserverPanicked,
-    #[error("the plan has nothing to send\n  please report this as a bug")]
-    NothingToSend,
-    #[error("the plan has no command\n  please report this as a bug")]
-    NothingToRun,
     #[error(
         "inferscope may open only {files} files, and takes {LEAST_FILES} at least\n  raise the limit: ulimit -Hn as root, \
          LimitNOFILE= of systemd, docker run --ulimit nofile="

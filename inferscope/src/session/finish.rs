@@ -1,38 +1,71 @@
-//! What a run saw, on its way to the analysis.
+//! The end of a run: the sources are ended, the report is built and written.
 //!
-//! Owns the facts that only this process knows: its version, its host, what it cost itself. Derives nothing
-//! (`analysis` does). Filled by `session` and `session::exec`.
+//! Owns the order at the end, what a run has failed in, and the exit code. Derives no figure (`analysis` does). Called by
+//! `session`.
 
-use super::host;
+use super::command::{self, Ended, Facts};
+use super::drive_load::all_failed;
+use super::output::Sink;
+use super::start::Outcome;
+use super::{RunError, Session, exit, host, note, run_id, self_cost};
 use crate::analysis::{self, Inputs, Measured, TargetFound};
-use crate::clock::{Mono, Origin};
-use crate::event::{GpuLog, Observation, TrackerKind};
-use crate::plan::Plan;
-use crate::privilege::{self, InForce};
-use crate::report::model::{Mode, Privileges, Report, SelfCost, ThreadPrivileges, Tool, Validity};
+use crate::clock::Mono;
+use crate::event::Observation;
+use crate::launch::Launched;
+use crate::report::model::{Mode, Tool};
 
-/// Everything that one run saw.
-pub(super) struct Gathered {
-    pub(super) origin: Origin,
-    pub(super) interrupted: bool,
-    pub(super) found: TargetFound,
-    pub(super) log: Option<Measured>,
-    pub(super) model: Option<String>,
-    pub(super) observation: Option<Observation>,
-    pub(super) gpu: GpuLog,
-    pub(super) notes: Vec<Validity>,
-    pub(super) mode: Mode,
-}
-
-/// What tells this run from others, on this machine and any other.
-pub(super) fn run_id(origin: Origin) -> String {
-    format!("{:x}-{:x}", origin.unix_ns / 1_000_000, std::process::id())
-}
-
-impl Gathered {
-    pub(super) fn report(self, plan: &Plan) -> Report {
-        let own = self.own();
-        analysis::report(Inputs {
+impl Session<'_> {
+    /// # Errors
+    /// No measured request succeeded, the load could not begin, or nothing takes the report.
+    pub(super) fn finish(
+        &self,
+        outcome: Outcome,
+        command: Option<Launched<'_>>,
+        sink: &mut Sink<'_>,
+    ) -> Result<u8, RunError> {
+        let Outcome { found, gpu, observer, none_reason, began, driven, interrupted, over, mut notes } =
+            outcome;
+        let plan = self.plan;
+        let gpu = gpu.finish();
+        let was_observed = observer.is_some();
+        let observation = observer.and_then(|o| Some(Observation { rest: driven.rest, ..o.finish()? }));
+        if was_observed && observation.is_none() {
+            if self.mode == Mode::Observe {
+                return Err(RunError::ObserverPanicked);
+            }
+            notes.push(note("observer_panicked", "the observing thread panicked: what it saw is lost"));
+        }
+        notes.extend(driven.doubt);
+        if matches!(driven.failure, Some(RunError::Panicked(_))) {
+            notes.push(note("load_panicked", "the load panicked: its requests are lost"));
+        }
+        let mut status = None;
+        if let Some((command, over)) = command.zip(over) {
+            let ended = Ended { over, began, ready: driven.ready, is_load_measured: driven.log.is_some() };
+            let facts = command::release(command, &ended, observation.as_ref());
+            let Facts { exit, notes: more, message } = facts;
+            status = exit;
+            notes.extend(more);
+            message.iter().for_each(|message| sink.tell(message));
+        }
+        let none = none_reason.is_some();
+        let target = TargetFound {
+            roots: if none { Vec::new() } else { found.roots },
+            cgroup: found.cgroup.filter(|_| !none).map(|c| c.name),
+            exit: status,
+            ready: driven.ready,
+            how_found: found.how,
+            descendants: found.descendants,
+            none_reason,
+        };
+        if let Some(warning) = observation.as_ref().and_then(|o| analysis::idle_target(o, &target)) {
+            sink.warn(&warning);
+        }
+        let log = driven.log.as_ref();
+        let failure = driven.failure.or_else(|| log.filter(|_| !interrupted).and_then(all_failed));
+        let misses_slo =
+            plan.load.as_ref().is_some_and(|load| load.fail_on_slo) && log.is_some_and(Measured::misses_slo);
+        let report = analysis::report(Inputs {
             tool: Tool {
                 name: "inferscope".to_owned(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -44,51 +77,30 @@ impl Gathered {
             plan,
             origin: self.origin,
             ended: Mono::now(),
-            interrupted: self.interrupted,
-            target: self.found,
-            load: self.log.as_ref(),
-            model: self.model,
-            observation: self.observation.as_ref(),
-            gpu: &self.gpu,
-            notes: self.notes,
-            own,
-        })
-    }
-
-    fn own(&self) -> SelfCost {
-        let kernel = self.observation.as_ref().filter(|o| o.tracker == TrackerKind::Ebpf);
-        SelfCost {
-            cpu_ns: Some(host::own_cpu_ns()),
-            max_rss_bytes: host::own_peak_rss_bytes(),
-            threads: host::most_threads(),
-            bpf_run_ns: None,
-            bpf_run_count: None,
-            bpf_reason: Some("not read: the kernel's bpf_stats cost more than the program".to_owned()),
-            ring_lost: kernel.map(|o| o.loss.ring_full),
-            sample_overruns: self.observation.as_ref().map(|o| o.sample_overruns),
-            privileges: Some(privileges()),
-            // The rest is the analysis's.
-            ..SelfCost::default()
+            interrupted,
+            target,
+            load: log,
+            model: driven.model,
+            observation: observation.as_ref(),
+            gpu: &gpu,
+            notes,
+            own: self_cost::own(observation.as_ref()),
+        });
+        match failure {
+            // What was measured of the server is in the document, for whom it was asked; a text report
+            // without an answer would only hide the error.
+            Some(error) if log.is_some_and(Measured::any_text) => {
+                sink.write(&report).map_err(RunError::from).and(Err(error))
+            }
+            Some(error) => sink.write_document(&report).map_err(RunError::from).and(Err(error)),
+            None => {
+                sink.write(&report)?;
+                Ok(match (interrupted, misses_slo) {
+                    (true, _) => exit::INTERRUPTED,
+                    (false, true) => exit::SLO_MISSED,
+                    (false, false) => exit::OK,
+                })
+            }
         }
-    }
-}
-
-fn privileges() -> Privileges {
-    let of_thread = |left: InForce| {
-        let name = serde_json::to_value(left.role).ok().and_then(|name| name.as_str().map(str::to_owned));
-        let thread = ThreadPrivileges {
-            effective: left.effective,
-            permitted: left.permitted,
-            no_new_privs: left.no_new_privs,
-            seccomp: left.seccomp,
-            seccomp_reason: left.seccomp_reason,
-            files_as_uid: left.files_as_uid,
-            files_as_uid_reason: left.files_as_uid_reason,
-        };
-        (name.unwrap_or_default(), thread)
-    };
-    Privileges {
-        elevated: privilege::is_elevated(),
-        threads: privilege::in_force().into_iter().map(of_thread).collect(),
     }
 }

@@ -2,20 +2,25 @@
 //!
 //! Owns the division of a run: the thread that meets a server's bytes is one of its own and gives up every privilege first. What
 //! needs a privilege is a task that it hands to the main thread and waits for. A panic of either is an error of the run. Knows
-//! nothing of loads. Called by `session` and `session::exec`.
+//! nothing of loads. Called by `session`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::RunError;
 
-type Task<'env> = Box<dyn FnOnce() + Send + 'env>;
+pub(super) type Task<'env> = Box<dyn FnOnce() + Send + 'env>;
 
 /// As much as the main thread has on most systems.
 const STACK_BYTES: usize = 8 << 20;
 
 /// The way to the main thread.
-pub(super) struct MainThread<'env>(Sender<Task<'env>>);
+pub(super) enum MainThread<'env> {
+    /// It is this one.
+    Here,
+    /// It takes tasks beside this one.
+    Apart(Sender<Task<'env>>),
+}
 
 impl<'env> MainThread<'env> {
     /// Done by the main thread, with what it may do; waits for it.
@@ -23,10 +28,19 @@ impl<'env> MainThread<'env> {
     /// # Errors
     /// It panicked.
     pub(super) fn run<T: Send + 'env>(&self, task: impl FnOnce() -> T + Send + 'env) -> Result<T, RunError> {
+        let tasks = match self {
+            Self::Here => return Ok(task()),
+            Self::Apart(tasks) => tasks,
+        };
         let (result, done) = channel();
         // The main thread takes tasks for as long as this one lives.
-        let _ = self.0.send(Box::new(move || drop(result.send(task()))));
+        let _ = tasks.send(Box::new(move || drop(result.send(task()))));
         done.recv().map_err(|_| RunError::Panicked("the main thread"))
+    }
+
+    /// Whether this thread is another than the main one.
+    pub(super) const fn is_apart(&self) -> bool {
+        matches!(self, Self::Apart(_))
     }
 }
 
@@ -43,7 +57,7 @@ pub(super) fn beside_main<'env, T: Send + 'env>(
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
             .stack_size(STACK_BYTES)
-            .spawn_scoped(scope, move || work(&MainThread(to_main)))
+            .spawn_scoped(scope, move || work(&MainThread::Apart(to_main)))
             .map_err(|source| RunError::System { what: "the load's thread can't be started", source })?;
         // Until the thread ends, which holds the sending end.
         for task in tasks {

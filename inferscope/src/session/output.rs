@@ -89,10 +89,6 @@ impl<'s> Sink<'s> {
         Ok(sink)
     }
 
-    pub(super) const fn signals(&self) -> &'s Signals {
-        self.signals
-    }
-
     /// # Errors
     /// A full disk, a closed pipe: the error says where the report is instead.
     pub fn write(&mut self, report: &Report) -> Result<(), OutputError> {

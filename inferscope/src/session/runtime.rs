@@ -6,7 +6,7 @@
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
-use super::{RunError, finish};
+use super::{RunError, run_id};
 use crate::clock::Origin;
 use crate::load::Driver;
 use crate::plan::LoadPlan;
@@ -68,6 +68,6 @@ pub(super) fn unless_interrupted<T: Send + 'static>(
 
 /// The driver: prompts may come through a pipe, certificates from a slow disk.
 pub(super) fn driver(load: &LoadPlan, origin: Origin, signals: &Signals) -> Result<Driver, RunError> {
-    let (load, id) = (load.clone(), finish::run_id(origin));
+    let (load, id) = (load.clone(), run_id(origin));
     Ok(unless_interrupted("reading the prompts", signals, move || Driver::new(&load, &id))??)
 }

@@ -1,19 +1,19 @@
 //! A command from its first instruction to its end, as the run sees it.
 //!
 //! Owns the waiting: for the command's end, for the server that it starts, for signals; and the decision when
-//! it has to be ended. Never measures. Called by `session::exec`.
+//! it has to be ended. Never measures. Called by `session::lifetime`.
 
 use std::cell::RefCell;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::exec::in_words;
 use super::main_thread::MainThread;
 use super::{RunError, note};
 use crate::event::ExitStatus;
 use crate::launch::{Happened, Launched, Watch};
 use crate::load::{Driver, LoadError, Served};
+use crate::plan::CommandPlan;
 use crate::report::model::Validity;
 use crate::units::Nanos;
 
@@ -25,6 +25,7 @@ pub(super) struct Supervisor<'a, 'env> {
     main: &'a MainThread<'env>,
     watch: Watch<'a>,
     grace: Nanos,
+    ready_timeout: Nanos,
     over: Over,
 }
 
@@ -41,12 +42,22 @@ pub(super) struct Over {
 }
 
 impl<'a, 'env> Supervisor<'a, 'env> {
+    /// Must be called within a runtime.
     pub(super) fn new(
-        (command, main): (&'env Launched<'env>, &'a MainThread<'env>),
-        watch: Watch<'a>,
-        grace: Nanos,
-    ) -> Self {
-        Self { command, main, watch, grace, over: Over::default() }
+        command: &'env Launched<'env>,
+        plan: &CommandPlan,
+        main: &'a MainThread<'env>,
+    ) -> Result<Self, RunError> {
+        let watch = command
+            .watch()
+            .map_err(|source| RunError::System { what: "the command can't be watched", source })?;
+        let CommandPlan { grace, ready_timeout, .. } = *plan;
+        Ok(Self { command, main, watch, grace, ready_timeout, over: Over::default() })
+    }
+
+    /// Returns when the command is the program.
+    pub(super) fn let_run(&self) -> Result<(), RunError> {
+        Ok(self.command.open_gate()?)
     }
 
     pub(super) const fn over(&self) -> Over {
@@ -54,7 +65,7 @@ impl<'a, 'env> Supervisor<'a, 'env> {
     }
 
     /// Until the command's end, at the latest after `time`.
-    pub(super) async fn observe(&mut self, time: Option<Nanos>) {
+    pub(super) async fn wait(&mut self, time: Option<Nanos>) {
         // What overflows is never.
         let after = |time: Nanos| Instant::now().checked_add(time.to_duration());
         let mut deadline = time.and_then(after);
@@ -86,7 +97,8 @@ impl<'a, 'env> Supervisor<'a, 'env> {
     ///
     /// # Errors
     /// The time is up, the command ended, or the server answers that it can't be driven.
-    pub(super) async fn ready(&mut self, driver: &Driver, limit: Nanos) -> Result<Option<Served>, RunError> {
+    pub(super) async fn ready(&mut self, driver: &Driver) -> Result<Option<Served>, RunError> {
+        let limit = self.ready_timeout;
         let last: RefCell<Option<LoadError>> = RefCell::new(None);
         let asking = async {
             loop {
@@ -215,5 +227,14 @@ impl Over {
             notes.push(note("cgroup_left", &message));
         }
         notes
+    }
+}
+
+pub(super) fn in_words(exit: ExitStatus) -> String {
+    let core = if exit.core_dumped { ", core dumped" } else { "" };
+    match (exit.code, exit.signal) {
+        (_, Some(signal)) => format!("signal {signal}{core}"),
+        (Some(code), None) => format!("exit code {code}"),
+        (None, None) => "an unknown status".to_owned(),
     }
 }

@@ -1,0 +1,113 @@
+//! What is driven: a load that is sent to the server, or nothing until an end.
+//!
+//! Owns the wait for a command's server, the rest before the load, and what counts as a failure of the run. Called by
+//! `session::start` when the sources run.
+
+use super::drive_load::{self, Drive};
+use super::lifetime::Lifetime;
+use super::output::Sink;
+use super::progress::{self, Progress};
+use super::{RunError, Session};
+use crate::analysis::Measured;
+use crate::clock::Mono;
+use crate::load::{Driver, Served};
+use crate::observe::Observer;
+use crate::observe::gpu::Poller;
+use crate::plan::LoadPlan;
+use crate::report::model::Validity;
+
+/// What came of it.
+#[derive(Default)]
+pub(super) struct Driven {
+    /// When the server of a command answered.
+    pub(super) ready: Option<Mono>,
+    /// The model asked for.
+    pub(super) model: Option<String>,
+    pub(super) log: Option<Measured>,
+    /// Why there is no log.
+    pub(super) failure: Option<RunError>,
+    /// The processes at rest, before the load.
+    pub(super) rest: Option<(Mono, Mono)>,
+    pub(super) doubt: Option<Validity>,
+}
+
+/// What runs beside a load.
+pub(super) struct Sources<'a> {
+    pub(super) gpu: &'a mut Poller,
+    pub(super) observer: Option<&'a mut Observer>,
+}
+
+/// The load, and its server where that is there already.
+pub(super) struct Load<'a> {
+    pub(super) driver: &'a Driver,
+    pub(super) plan: &'a LoadPlan,
+    pub(super) server: Option<Served>,
+}
+
+impl Session<'_> {
+    /// Sends the load and ends the command after it; without a load, waits for an end.
+    ///
+    /// # Errors
+    /// The load could not begin.
+    pub(super) async fn drive(
+        &self,
+        load: Option<Load<'_>>,
+        sources: Sources<'_>,
+        lifetime: &mut Lifetime<'_, '_>,
+        sink: &Sink<'_>,
+    ) -> Result<Driven, RunError> {
+        let Some(load) = load else {
+            lifetime.wait(self.plan.observe_for, sources.observer.map(|o| o.target_ended())).await;
+            return Ok(Driven::default());
+        };
+        let mut driven = Driven::default();
+        let sent = self.send(load, sources, lifetime, sink, &mut driven).await;
+        lifetime.end().await;
+        match sent {
+            Ok(()) => {}
+            // What was observed of a command is worth having, and is whole after a panic.
+            Err(e) if self.plan.exec.is_some() || matches!(e, RunError::Panicked(_)) => {
+                driven.failure = Some(e);
+            }
+            Err(e) => return Err(e),
+        }
+        Ok(driven)
+    }
+
+    async fn send(
+        &self,
+        Load { driver, plan, server }: Load<'_>,
+        Sources { gpu, mut observer }: Sources<'_>,
+        lifetime: &mut Lifetime<'_, '_>,
+        sink: &Sink<'_>,
+        driven: &mut Driven,
+    ) -> Result<(), RunError> {
+        let server = match server {
+            Some(server) => server,
+            None => {
+                let Some(server) = lifetime.ready(driver).await? else { return Ok(()) };
+                driven.ready = Some(Mono::now());
+                driven.doubt = drive_load::doubt_of(&server, sink);
+                gpu.rest(self.plan.observe.gpu_baseline, lifetime.interruption()).await;
+                server
+            }
+        };
+        if let Some(observer) = &mut observer {
+            driven.rest = observer.rest(lifetime.interruption()).await;
+        }
+        let has_room = self.plan.exec.as_ref().is_none_or(progress::has_room);
+        let drive = Drive {
+            driver,
+            plan,
+            server: &server,
+            origin: self.origin,
+            progress: if has_room { sink.progress(plan) } else { Progress::none() },
+            edges: gpu.edges(),
+            marker: observer.map(|observer| observer.marker()),
+        };
+        let log = drive_load::drive(drive, lifetime.interruption()).await;
+        driven.model = server.model;
+        driven.log = Some(log?);
+        Ok(())
+    }
+}
