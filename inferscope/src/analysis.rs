@@ -4,26 +4,22 @@
 //! a socket, and never formats text for a terminal. Called once by `run`, when the sources have
 //! ended; `run` also asks [`idle_target`] for the warning that it prints on stderr.
 
-mod bottleneck;
 mod bursts;
 mod cgroup_reconciliation;
 mod client;
 mod commands;
 mod confidence;
+mod device_report;
 mod efficiency;
-mod energy;
 #[cfg(test)]
 pub(crate) mod fixture;
-mod gpus;
 mod histogram;
 mod insights;
-mod joules;
 mod lateness;
 mod lineage;
 mod load;
 mod load_aggregate;
 mod load_totals;
-mod phase_energy;
 mod processes;
 mod requests;
 mod resources;
@@ -42,8 +38,10 @@ mod wrapper_warning;
 
 use crate::clock::{Mono, Origin};
 use crate::event::{ExitStatus, GpuLog, Observation};
+use crate::figures::cost::no_device;
 use crate::plan::Plan;
-use crate::report::{catalogue, model};
+use crate::reason::LoadReason;
+use crate::report::{build, catalogue, model};
 
 pub use load_aggregate::Measured;
 pub use summary::Summary;
@@ -101,8 +99,12 @@ impl Inputs<'_> {
     }
 
     /// Why there is no load: one that was planned may have been sent in part, and lost.
-    const fn unsent(&self) -> &'static str {
-        if self.plan.load.is_some() { "no load was measured" } else { "nothing was sent" }
+    const fn unsent_reason(&self) -> LoadReason {
+        if self.plan.load.is_some() { LoadReason::NotMeasured } else { LoadReason::NothingSent }
+    }
+
+    fn unsent(&self) -> String {
+        self.unsent_reason().to_string()
     }
 }
 
@@ -113,38 +115,25 @@ pub fn report(inputs: Inputs<'_>) -> model::Report {
     let only = measured.and_then(Measured::only);
     let processes = processes::processes(&inputs);
     let resources = resources::resources(&inputs);
-    let windows = measured.map(|m| m.sums.windows()).unwrap_or_default();
-    let members = gpus::Members::of(inputs.gpu, &processes);
-    let mut gpus = gpus::gpus(&inputs, windows, &members);
-    let gpu_summary = gpus::summary(&inputs, &gpus, &members);
-    let counted = gpus::Counted::of(&inputs, &members, gpu_summary.as_ref());
+    let mut validity = validity::validity(&inputs, &processes);
+    // The codes of `client`.
+    let client_limits =
+        validity.iter().any(|v| v.level == model::Level::Invalid && v.code.starts_with("client_"));
+    let device_report = device_report::device_report(&inputs, processes.complete, client_limits);
     let planned = || measured.zip(inputs.plan.load.as_ref());
     let load = planned().map(|(measured, plan)| load::load(&inputs, plan, measured));
-    let requests = measured.map(|m| phase_energy::Requests::of(m, inputs.origin));
-    let mut sweep = planned().zip(requests.as_ref()).and_then(|((measured, plan), requests)| {
-        load::sweep(&inputs, plan, measured, |done| joules::of_step(&counted, requests, done))
-    });
-    let efficiency = efficiency::efficiency(&inputs, measured);
-    let efficiency = joules::beside(efficiency, &inputs, &gpus, gpu_summary.as_ref(), &counted);
-    let apart = match (measured, &requests, &sweep) {
-        (Some(measured), Some(requests), None) => {
-            phase_energy::prefill_decode(requests, &measured.sums, &counted)
-        }
-        (.., Some(sweep)) => Err(phase_energy::of_a_sweep(sweep)),
-        _ => Err(inputs.unsent().to_owned()),
-    };
-    let efficiency = model::Efficiency {
-        prefill_decode_reason: apart.as_ref().err().cloned(),
-        prefill_decode: apart.ok(),
-        definitions: catalogue::cost_definitions(),
-        ..efficiency
-    };
-    let mut validity = validity::validity(&inputs, &processes);
-    bottleneck::Judge::of(&inputs, &gpus, gpu_summary.as_ref(), &validity).judge(&mut gpus, sweep.as_mut());
-    validity.extend(gpus::doubts(&gpus, gpu_summary.as_ref()));
+    let sweep =
+        planned().and_then(|(measured, plan)| load::sweep(&inputs, plan, measured, device_report.steps));
+    let efficiency = build::energy::efficiency(
+        efficiency::efficiency(&inputs, measured),
+        device_report.costs,
+        device_report.phases,
+    );
+    let efficiency = model::Efficiency { definitions: catalogue::cost_definitions(), ..efficiency };
+    validity.extend(device_report.doubts);
     validity.sort_by_key(|v| std::cmp::Reverse(v.level));
     let mut insights = insights::insights(&inputs, &processes, &resources);
-    insights.extend(bottleneck::insights(&gpus, sweep.as_ref()));
+    insights.extend(device_report.insights);
     model::Report {
         schema_version: model::SCHEMA_VERSION,
         validity,
@@ -159,16 +148,16 @@ pub fn report(inputs: Inputs<'_>) -> model::Report {
             )
         }),
         timing_reason: match measured {
-            None => Some(inputs.unsent().to_owned()),
+            None => Some(inputs.unsent()),
             Some(m) if m.is_sweep() => Some("a sweep's steps have one each: see sweep.steps".to_owned()),
             Some(_) => None,
         },
         sweep,
-        gpus_reason: gpus.is_empty().then(|| no_gpu(inputs.gpu)),
+        gpus_reason: device_report.gpus.is_empty().then(|| no_device(inputs.gpu).to_string()),
         processes,
         resources,
-        gpus,
-        gpu_summary,
+        gpus: device_report.gpus,
+        gpu_summary: device_report.summary,
         efficiency,
         stalls: None,
         stalls_reason: Some("this version does not explain slow tokens".to_owned()),
@@ -218,10 +207,6 @@ fn target(inputs: &Inputs<'_>) -> model::Target {
             .then(|| "neither the command's parent nor the tracker could tell".to_owned()),
         ready_ns: found.ready.map(|t| inputs.origin.at(t).0),
     }
-}
-
-fn no_gpu(gpu: &GpuLog) -> String {
-    gpu.unavailable.clone().unwrap_or_else(|| "NVML lists no device".to_owned())
 }
 
 #[cfg(test)]

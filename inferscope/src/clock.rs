@@ -96,6 +96,12 @@ impl Origin {
         t.since(self.mono)
     }
 
+    /// A CLOCK_BOOTTIME stamp on the one clock, as if the machine had not slept since; zero before its boot.
+    #[must_use]
+    pub const fn of_boottime(self, boottime_ns: u64) -> Mono {
+        Mono(boottime_ns.saturating_sub(self.boottime_ahead_ns))
+    }
+
     /// A CLOCK_BOOTTIME stamp on the run's timeline; negative before the origin.
     #[must_use]
     pub fn at_boottime(self, boottime_ns: u64) -> i64 {

@@ -9,7 +9,7 @@ mod load;
 mod set;
 
 pub use device::DeviceReason;
-pub use energy::EnergyReason;
+pub use energy::{Computing, EnergyReason};
 pub use load::LoadReason;
 pub use set::SetReason;
 

@@ -4,6 +4,7 @@
 //! computes a figure (`analysis` does) and never writes anywhere: each function returns a string.
 //! Called by `run`.
 
+pub(crate) mod build;
 pub mod catalogue;
 mod json;
 pub mod model;

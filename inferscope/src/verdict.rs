@@ -2,3 +2,6 @@
 //!
 //! Owns the rules with their thresholds and words. Pure functions of [`figures`](crate::figures). Never computes a figure that a
 //! reader may want to see, and never names a type of the report.
+
+pub(crate) mod bottleneck;
+pub(crate) mod devices;

@@ -29,7 +29,7 @@ const NO_REST: &str = "the processes were not observed at rest before the load";
 pub(super) fn efficiency(inputs: &Inputs<'_>, measured: Option<&Measured>) -> model::Efficiency {
     let Some(sums) = measured.map(|m| &m.sums) else {
         return unknown(
-            inputs.observation.map_or_else(|| inputs.unobserved().to_owned(), |_| inputs.unsent().to_owned()),
+            inputs.observation.map_or_else(|| inputs.unobserved().to_owned(), |_| inputs.unsent()),
         );
     };
     let per_token = match a_token(inputs, sums) {

@@ -88,11 +88,17 @@ fn slo(slo: Slo) -> BTreeMap<String, u64> {
     levels.into_iter().filter_map(|(name, level)| Some((name.to_owned(), level?.0))).collect()
 }
 
+/// What the devices did in one step of a sweep.
+pub(super) struct StepDevices {
+    pub(super) energy: model::StepEnergy,
+    pub(super) devices: Vec<model::StepDevice>,
+}
+
 pub(super) fn sweep(
     inputs: &Inputs<'_>,
     plan: &LoadPlan,
     measured: &Measured,
-    energy: impl Fn(&StepDone) -> model::StepEnergy,
+    devices: Vec<StepDevices>,
 ) -> Option<model::Sweep> {
     let Sweep { over, .. } = plan.sweep?;
     let heights: Vec<Height> = measured.done.iter().map(Height::of).collect();
@@ -104,7 +110,7 @@ pub(super) fn sweep(
             SweepOver::Rate => "rate",
         }
         .to_owned(),
-        steps: measured.done.iter().map(|done| step(inputs, done, energy(done))).collect(),
+        steps: measured.done.iter().zip(devices).map(|(done, devices)| step(inputs, done, devices)).collect(),
         knee: knee.map(|k| model::Knee {
             step: k as u64,
             value: measured.done[k].shape.height(),
@@ -124,7 +130,7 @@ pub(super) fn sweep(
     })
 }
 
-fn step(inputs: &Inputs<'_>, done: &StepDone, energy: model::StepEnergy) -> model::Step {
+fn step(inputs: &Inputs<'_>, done: &StepDone, devices: StepDevices) -> model::Step {
     let (concurrency, rate_per_s) = heights(done.shape);
     let cpu = efficiency::a_token(inputs, &done.sums);
     model::Step {
@@ -140,13 +146,13 @@ fn step(inputs: &Inputs<'_>, done: &StepDone, energy: model::StepEnergy) -> mode
         cpu_ns_per_token: cpu.as_ref().ok().map(|cpu| cpu.ns),
         cpu_ns_per_token_error: cpu.as_ref().ok().map(|cpu| cpu.error),
         cpu_reason: cpu.err(),
-        energy,
-        devices: Vec::new(),
+        energy: devices.energy,
+        devices: devices.devices,
         saturated: done.saturated.clone(),
     }
 }
 
-fn heights(shape: Shape) -> (Option<u32>, Option<f64>) {
+pub(super) fn heights(shape: Shape) -> (Option<u32>, Option<f64>) {
     match shape {
         Shape::Closed { concurrency } => (Some(concurrency), None),
         Shape::Open { per_second, .. } => (None, Some(per_second)),

@@ -313,7 +313,7 @@ fn listed(all: &mut Entries, measured: &Measured) {
 /// No GPU makes nothing doubtful: what it would tell is null.
 fn gpu(all: &mut Entries, gpu: &GpuLog) {
     if gpu.devices.is_empty() {
-        all.ok("gpu_none", format!("no GPU was observed: {}", super::no_gpu(gpu)));
+        all.ok("gpu_none", format!("no GPU was observed: {}", crate::figures::cost::no_device(gpu)));
     }
 }
 

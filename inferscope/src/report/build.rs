@@ -1,0 +1,10 @@
+//! From figures and findings to the model.
+//!
+//! Owns the rounding, which happens here once, and the words beside a `null`. One file a part of the model. Never computes a
+//! figure. Called by `analysis`.
+
+pub(crate) mod bottleneck;
+pub(crate) mod energy;
+pub(crate) mod gpu_samples;
+pub(crate) mod gpus;
+mod stat;
