@@ -4,66 +4,22 @@
 //! Parsed by `main`.
 
 mod load;
+mod notes;
+mod observe;
+mod output;
 mod usage;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-
-use crate::{plan, secrets};
+use clap::{Args, Parser, Subcommand};
 
 pub use load::{ApiArg, ArrivalArg, LoadArgs};
+use notes::{EXAMPLES, EXEC_NOTES, NOTES};
+pub use observe::{ObserveArgs, TargetArgs, TrackerArg};
+pub use output::{ColorArg, OutputArgs, RedactArg};
 pub use usage::{EarlyExit, manual, parse};
-
-const NOTES: &str = "\
-`inferscope --help` has every flag, and examples.";
-
-const EXAMPLES: &str = "\
-Each flag is an environment variable, too: --max-tokens is INFERSCOPE_MAX_TOKENS. The flag wins.
-
-Examples:
-  See it work, on a built-in server
-    inferscope demo
-  One request; the process that listens there is found, and observed with all below it
-    inferscope --endpoint http://127.0.0.1:8000
-  Closed loop: 8 requests under way at any time, 200 in all, 8 before them as warm-up
-    inferscope --endpoint http://127.0.0.1:8000 --concurrency 8 --requests 200 --warmup 8 -o run.json
-  Open loop: 5 requests a second for a minute, whether or not the server keeps up
-    inferscope --endpoint http://127.0.0.1:8000 --rate 5 --duration 60s
-  Sweep: up to where more concurrency gives no more tokens; prompts of 512 tokens, none beginning alike
-    inferscope --endpoint http://127.0.0.1:8000 --sweep concurrency=1,2,4,8,16 --duration 30s --input-tokens 512
-  Data set: each of its prompts once, 4 at a time
-    inferscope --endpoint http://127.0.0.1:8000 --dataset sharegpt.jsonl --concurrency 4
-  Service level: exit 4 where a request misses it
-    inferscope --endpoint http://127.0.0.1:8000 --rate 5 --duration 60s --slo ttft=200ms,itl=30ms --fail-on-slo
-  How far runs agree: five of them, with 95% intervals
-    inferscope --endpoint http://127.0.0.1:8000 --concurrency 8 --requests 100 --repeat 5
-
-Exit codes:
-  0 ok · 1 internal failure · 2 usage · 3 nothing measured · 4 service level missed (--fail-on-slo)
-  5 a privilege asked for by name is missing · 130 interrupted (SIGINT, SIGTERM, SIGHUP, SIGQUIT), the report of what
-  was measured still written; where nothing was, an older report in its place is left as it was";
-
-const EXEC_NOTES: &str = "\
-Without --endpoint the command is observed until it ends, or for --duration. With it, the load begins when the
-endpoint answers and the command is ended after it: SIGTERM, --grace, SIGKILL, for all that it started.
-
-The command runs in a cgroup of its own where one can be made, which is removed afterwards. What it leaves
-running when it ends by itself is left running. Signals sent to inferscope reach it; SIGINT, SIGTERM, SIGHUP and
-SIGQUIT end the run too, with all that the command left, and a second one kills it. Where inferscope itself is
-killed, the command is ended.
-
-Standard output is the report's alone: the command's goes to standard error, or where --command-output says.
-
-Exit codes: 0 when the run was measured, however the command ended (see target.exit in the report, and stderr);
-2 when it can't be run; 3 when it ended, or the time was up, before the endpoint answered; 4 where --fail-on-slo was
-missed; 130 after a signal, the report still written.
-
-Examples:
-  inferscope exec -- make -j8
-  inferscope exec --endpoint http://127.0.0.1:8000 --requests 20 --warmup 2 -o run.json -- vllm serve MODEL";
 
 /// Profile an LLM inference server: every token, the whole process tree and the GPUs on one clock.
 #[derive(Debug, Parser)]
@@ -181,166 +137,6 @@ pub struct ExecArgs {
 }
 
 #[derive(Debug, Clone, Args)]
-pub struct TargetArgs {
-    /// Watch the process tree rooted at N [default: what listens at --endpoint]
-    #[arg(long, value_name = "N", env = "INFERSCOPE_PID", help_heading = "Target")]
-    pub pid: Option<u32>,
-    /// Watch every process in this cgroup and below
-    ///
-    /// A path, absolute or relative to the cgroup mount.
-    #[arg(
-        long,
-        value_name = "PATH",
-        env = "INFERSCOPE_CGROUP",
-        conflicts_with_all = ["pid", "cgroup_of"],
-        help_heading = "Target"
-    )]
-    pub cgroup: Option<PathBuf>,
-    /// Watch the cgroup that process PID is in
-    #[arg(
-        long,
-        value_name = "PID",
-        env = "INFERSCOPE_CGROUP_OF",
-        conflicts_with = "pid",
-        help_heading = "Target"
-    )]
-    pub cgroup_of: Option<u32>,
-    /// Leave processes that are moved out of the cgroup, with all that they fork from then on
-    #[arg(long, env = "INFERSCOPE_STRICT_CGROUP", hide_short_help = true, help_heading = "Target")]
-    pub strict_cgroup: bool,
-    /// Accepted for users of the older flag: the whole tree is the default
-    #[arg(long, conflicts_with = "no_descendants", hide_short_help = true, help_heading = "Target")]
-    pub include_descendants: bool,
-    /// Watch --pid alone
-    #[arg(long, env = "INFERSCOPE_NO_DESCENDANTS", hide_short_help = true, help_heading = "Target")]
-    pub no_descendants: bool,
-}
-
-#[derive(Debug, Clone, Args)]
-pub struct ObserveArgs {
-    /// How to follow the processes
-    #[arg(long, value_enum, default_value = "auto", env = "INFERSCOPE_TRACKER", help_heading = "Target")]
-    pub tracker: TrackerArg,
-    /// Time between two looks at /proc and NVML
-    #[arg(long, value_name = "T", value_parser = humantime::parse_duration, default_value = "50ms", env = "INFERSCOPE_SAMPLE_INTERVAL", hide_short_help = true, help_heading = "Target")]
-    pub sample_interval: Duration,
-    /// Size of the kernel's event ring; raise it when the report says that records were lost
-    #[arg(
-        long,
-        value_name = "SIZE",
-        default_value = "2M",
-        env = "INFERSCOPE_RING_SIZE",
-        hide_short_help = true,
-        help_heading = "Target"
-    )]
-    pub ring_size: String,
-    /// Processes to list one by one; more are counted and summed
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 200_000,
-        env = "INFERSCOPE_MAX_PROCESSES",
-        hide_short_help = true,
-        help_heading = "Target"
-    )]
-    pub max_processes: usize,
-    /// Most memory of inferscope itself; what a server sends beyond fails its request
-    #[arg(
-        long,
-        value_name = "SIZE",
-        default_value = "512M",
-        env = "INFERSCOPE_MAX_MEMORY",
-        hide_short_help = true,
-        help_heading = "Target"
-    )]
-    pub max_memory: String,
-    /// GPUs: auto, off, all, indices (0,2) or UUIDs
-    #[arg(
-        long,
-        value_name = "WHICH",
-        default_value = "auto",
-        env = "INFERSCOPE_GPU",
-        help_heading = "Target"
-    )]
-    pub gpu: String,
-    /// Load NVML from this file
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "INFERSCOPE_NVML_LIB",
-        hide_short_help = true,
-        help_heading = "Target"
-    )]
-    pub nvml_lib: Option<PathBuf>,
-    /// Where there are GPUs, wait so long before the load: what they use at rest
-    ///
-    /// With `exec` and no load: before the command is let run.
-    #[arg(long, value_name = "T", value_parser = humantime::parse_duration, default_value = "1s", env = "INFERSCOPE_GPU_BASELINE", hide_short_help = true, help_heading = "Target")]
-    pub gpu_baseline: Duration,
-    /// What a GPU costs an hour: 2.5, or by a part of its name H100=2.5,L4=0.8 (repeatable)
-    #[arg(
-        long,
-        value_name = "[NAME=]PRICE",
-        value_delimiter = ',',
-        env = "INFERSCOPE_PRICE_PER_HOUR",
-        hide_short_help = true,
-        help_heading = "Target"
-    )]
-    pub price_per_hour: Vec<String>,
-}
-
-#[derive(Debug, Clone, Args)]
-pub struct OutputArgs {
-    /// Print the JSON report instead of the text
-    #[arg(long, env = "INFERSCOPE_JSON", help_heading = "Output")]
-    pub json: bool,
-    /// Write the JSON report to FILE as well, the text where it ends in .txt
-    ///
-    /// Can be given several times.
-    /// A file is replaced by a whole new one when the report is complete: until then, and where the disk is full, an
-    /// older report stays. A symbolic link is kept, and what it leads to is replaced. - is standard output, for the
-    /// JSON. A FIFO needs its reader first.
-    #[arg(short, long, value_name = "FILE", env = "INFERSCOPE_OUTPUT", help_heading = "Output")]
-    pub output: Vec<PathBuf>,
-    /// Who may read and write the files of -o, as chmod(1) takes it in octal
-    ///
-    /// A report names processes, paths and arguments.
-    #[arg(
-        long,
-        value_name = "MODE",
-        default_value = "0600",
-        value_parser = plan::parse_mode,
-        env = "INFERSCOPE_REPORT_MODE",
-        hide_short_help = true,
-        help_heading = "Output"
-    )]
-    pub report_mode: u32,
-    /// Print no progress and no hints
-    #[arg(long, env = "INFERSCOPE_QUIET", help_heading = "Output")]
-    pub quiet: bool,
-    /// Colours; auto: on a terminal, unless NO_COLOR is set
-    #[arg(
-        long,
-        value_enum,
-        default_value = "auto",
-        env = "INFERSCOPE_COLOR",
-        hide_short_help = true,
-        help_heading = "Output"
-    )]
-    pub color: ColorArg,
-    /// What the report holds of command lines and prompts; a known API key it never does
-    #[arg(
-        long,
-        value_enum,
-        default_value = "names",
-        env = "INFERSCOPE_REDACT",
-        hide_short_help = true,
-        help_heading = "Output"
-    )]
-    pub redact: RedactArg,
-}
-
-#[derive(Debug, Clone, Args)]
 pub struct DemoArgs {
     /// Requests to measure
     #[arg(long, value_name = "N", default_value_t = 12)]
@@ -383,61 +179,4 @@ pub struct DemoServerArgs {
     /// The server ends itself after this long
     #[arg(long, value_parser = humantime::parse_duration, default_value = "300s")]
     pub lifetime: Duration,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum TrackerArg {
-    /// eBPF where it can be loaded, else /proc
-    Auto,
-    /// eBPF, or exit 5
-    Ebpf,
-    /// /proc polling: misses what lives between two ticks
-    Proc,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum ColorArg {
-    Auto,
-    Always,
-    Never,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum RedactArg {
-    /// The names of flags, and values that are known to be harmless
-    Names,
-    /// Neither
-    Full,
-    /// Command lines as they are
-    Off,
-}
-
-impl From<RedactArg> for secrets::Redact {
-    fn from(a: RedactArg) -> Self {
-        match a {
-            RedactArg::Names => Self::Names,
-            RedactArg::Full => Self::Full,
-            RedactArg::Off => Self::Off,
-        }
-    }
-}
-
-impl From<TrackerArg> for plan::TrackerChoice {
-    fn from(a: TrackerArg) -> Self {
-        match a {
-            TrackerArg::Auto => Self::Auto,
-            TrackerArg::Ebpf => Self::Ebpf,
-            TrackerArg::Proc => Self::Proc,
-        }
-    }
-}
-
-impl From<ColorArg> for plan::ColorChoice {
-    fn from(a: ColorArg) -> Self {
-        match a {
-            ColorArg::Auto => Self::Auto,
-            ColorArg::Always => Self::Always,
-            ColorArg::Never => Self::Never,
-        }
-    }
 }

@@ -17,20 +17,19 @@ mod pipe;
 mod pool;
 mod read_stats;
 mod reqwest_client;
+mod response;
+mod route;
 mod socket;
 mod stall_detector;
 mod timestamping_guard;
 mod tls;
 mod transport;
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper_util::client::proxy::matcher::Matcher;
-use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Url};
-use rustls::pki_types::ServerName;
 use tokio::sync::watch;
 use tokio::task::coop::unconstrained;
 
@@ -38,19 +37,16 @@ use super::budget::{self, Budget, Charge, NoRoom};
 use super::error::LoadError;
 use super::http_error;
 use super::request::{End, RequestState, Slot, Trail, Wanted};
-use super::server_message;
 use crate::clock::Mono;
 use crate::event::{Asked, ClientLog, Failure, FailureKind, RequestLog};
 use crate::plan::{Endpoint, HttpPlan};
 use crate::units::Nanos;
 
-use decode::Decoder;
-use h1::{H1, Secure};
 use read_stats::ReadStats;
-use reqwest_client::ReqwestClient;
+use response::{ERROR_BODY_BYTES, body, decoder, location, read, status_failure};
 pub(super) use tls::refused;
 pub(super) use transport::TransportError;
-use transport::{Outgoing, Transport, TransportResponse};
+use transport::{Outgoing, Transport};
 
 /// Requests that were sent twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,8 +58,6 @@ pub struct Resent {
     pub kept_alive: bool,
 }
 
-/// Most of an error answer's body that is looked at.
-const ERROR_BODY_BYTES: usize = 64 << 10;
 /// What undoing a coding takes: a window of 32 KiB with its tables, and what swells at once.
 const DECODER_BYTES: u64 = 320 << 10;
 /// Longest time for a connection, TLS included; the request's own limit where that is shorter.
@@ -113,7 +107,7 @@ impl Http {
         });
         let secrets = key.chain(values).filter(|s| s.len() >= SECRET_BYTES).collect();
         let headers = headers::of(plan)?;
-        let (transport, proxy) = transport(plan, endpoint, timeout.min(CONNECT_TIMEOUT), &stats)?;
+        let (transport, proxy) = route::transport(plan, endpoint, timeout.min(CONNECT_TIMEOUT), &stats)?;
         Ok(Self {
             transport,
             proxy,
@@ -321,136 +315,6 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     if stop.wait_for(|stop| *stop).await.is_err() {
         std::future::pending::<()>().await;
     }
-}
-
-async fn status_failure(answer: TransportResponse, url: &Url) -> Failure {
-    let status = answer.status();
-    let location = location(&answer, url);
-    // A body that breaks off is as good as its beginning.
-    let said = match body(answer, ERROR_BODY_BYTES).await {
-        Ok(body) => server_message::in_body(&body),
-        Err(_) => None,
-    };
-    let name = status.canonical_reason().unwrap_or("no reason given");
-    let message = match (location, said) {
-        (Some(to), _) if status.is_redirection() => format!("HTTP {}: redirects to {to}", status.as_u16()),
-        (_, Some(said)) => format!("HTTP {}: {said}", status.as_u16()),
-        (_, None) => format!("HTTP {} ({name})", status.as_u16()),
-    };
-    Failure { kind: FailureKind::Status, message }
-}
-
-/// What undoes the answer's coding.
-fn decoder(answer: &TransportResponse) -> Result<Option<Decoder>, Failure> {
-    let Some(coding) = answer.headers().get(header::CONTENT_ENCODING) else { return Ok(None) };
-    Decoder::of(coding.as_bytes()).map_err(|_| {
-        let coding = server_message::excerpt(coding.as_bytes());
-        let message = format!("the answer is encoded ({coding}), which was not asked for");
-        Failure { kind: FailureKind::Malformed, message }
-    })
-}
-
-/// Hands a piece of the body, received at `t`, to the state.
-fn read(
-    decoder: &mut Option<Decoder>,
-    t: Mono,
-    bytes: &[u8],
-    state: &mut RequestState,
-) -> Result<Wanted, Failure> {
-    let Some(decoder) = decoder else { return Ok(state.read(t, bytes)) };
-    let mut wanted = Wanted::More;
-    let fed = decoder.feed(bytes, |plain| {
-        wanted = state.read(t, plain);
-        if wanted == Wanted::More { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    });
-    fed.map(|()| wanted).map_err(|e| {
-        let message = format!("the answer is not encoded as it says: {e}");
-        Failure { kind: FailureKind::Malformed, message }
-    })
-}
-
-/// The first `most` bytes of the body.
-async fn body(mut answer: TransportResponse, most: usize) -> Result<Vec<u8>, TransportError> {
-    // A coding that is not understood is told by what the body then looks like.
-    let mut decoder = decoder(&answer).ok().flatten();
-    let mut body = Vec::new();
-    let mut take = |bytes: &[u8]| {
-        body.extend_from_slice(&bytes[..bytes.len().min(most - body.len())]);
-        if body.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    };
-    while let Some(bytes) = answer.piece().await? {
-        let mut enough = false;
-        match &mut decoder {
-            None => enough = take(&bytes).is_break(),
-            Some(decoder) => {
-                let fed = decoder.feed(&bytes, |plain| {
-                    let flow = take(plain);
-                    enough = flow.is_break();
-                    flow
-                });
-                enough |= fed.is_err();
-            }
-        }
-        if enough {
-            return Ok(body);
-        }
-    }
-    answer.finish().await;
-    Ok(body)
-}
-
-/// Where the answer to `url` redirects to; what may hold a secret (user, query) is left out.
-fn location(answer: &TransportResponse, url: &Url) -> Option<String> {
-    let to = answer.headers().get(header::LOCATION)?.to_str().ok()?;
-    let mut url = url.join(to).ok()?;
-    url.set_query(None);
-    url.set_fragment(None);
-    // Both fail only for URLs that can have neither.
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    Some(server_message::one_line(url.as_str()))
-}
-
-/// HTTP/1 is spoken directly, unless a proxy of the environment stands between, by reqwest's own rules; then which.
-fn transport(
-    plan: &HttpPlan,
-    endpoint: &Endpoint,
-    connect_timeout: Duration,
-    stats: &Arc<ReadStats>,
-) -> Result<(Transport, Option<String>), LoadError> {
-    let url = endpoint.url();
-    let client = |why: String| LoadError::Client { why };
-    let tls = if url.scheme() == "https" {
-        Some(tls::config(plan)?)
-    } else {
-        // Whether it can be used is told although nobody asks for it.
-        tls::certificates(plan)?;
-        None
-    };
-    let stats = Arc::clone(stats);
-    if let Some(proxy) = proxy(endpoint) {
-        let client = ReqwestClient::new(plan, endpoint, tls, connect_timeout, stats)?;
-        return Ok((Transport::Reqwest(Box::new(client)), Some(proxy)));
-    }
-    let address = endpoint.address().ok_or_else(|| client("the endpoint has no host and port".to_owned()))?;
-    let tls = tls.map(|mut config| {
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let name = ServerName::try_from(address.0.clone()).map_err(|e| client(http_error::line(&e)))?;
-        Ok(Secure { config: Arc::new(config), name })
-    });
-    Ok((Transport::H1(H1::new(address, tls.transpose()?, connect_timeout, stats)), None))
-}
-
-/// The proxy that requests to `endpoint` go through, without what may be a secret.
-fn proxy(endpoint: &Endpoint) -> Option<String> {
-    if endpoint.loopback_port().is_some() {
-        return None;
-    }
-    let uri = endpoint.url().as_str().parse().ok()?;
-    let by = Matcher::from_system().intercept(&uri)?;
-    let by = by.uri();
-    let port = by.port().map(|port| format!(":{port}")).unwrap_or_default();
-    Some(format!("{}://{}{port}", by.scheme_str().unwrap_or("http"), by.host().unwrap_or("?")))
 }
 
 #[cfg(test)]

@@ -3,13 +3,14 @@
 //! Owns the reading of a line argument by argument: which is a flag, which a flag's value, which stands by itself. The
 //! program, the names of flags and what is known to be harmless stay; all else is `***`. Pure.
 
+mod values;
+
+use super::MASK;
 use super::flags::{Kind, Program, in_tables, long, short_elsewhere};
-use super::harmless::{
-    is_address, is_application, is_host, is_mode, is_number, is_path, is_pattern, is_short_number,
-    is_variable, is_word, looks_like_path, url,
-};
-use super::shape::{begins_like_a_key, is_secret_name};
-use super::{MASK, looks_secret};
+use super::harmless::{is_application, is_number, is_path, is_word, looks_like_path, url};
+use super::shape::is_secret_name;
+
+use values::{ROLES, is_assignment, is_command, is_flag_name, shown, variable};
 
 /// The command line of any program.
 #[must_use]
@@ -40,35 +41,6 @@ fn program(name: &str) -> String {
 
 /// `nginx: worker process`, `gunicorn: master [app:app]`, or a whole command line.
 fn title(text: &str) -> String {
-    const ROLES: [&str; 27] = [
-        "master",
-        "worker",
-        "process",
-        "cache",
-        "manager",
-        "loader",
-        "checkpointer",
-        "background",
-        "writer",
-        "walwriter",
-        "autovacuum",
-        "launcher",
-        "logical",
-        "replication",
-        "logger",
-        "archiver",
-        "stats",
-        "collector",
-        "startup",
-        "pool",
-        "arbiter",
-        "idle",
-        "listener",
-        "engine",
-        "scheduler",
-        "detokenizer",
-        "router",
-    ];
     let mut words = text.split_whitespace();
     let first = words.next().unwrap_or_default();
     let mut reader = Reader::of(Program::of(first));
@@ -298,123 +270,4 @@ impl Reader {
             _ => secret,
         }
     }
-}
-
-fn shown(kind: Kind, value: &str) -> String {
-    let kept = match kind {
-        Kind::Secret => false,
-        Kind::Header => {
-            // A name without a colon may be the whole secret.
-            let name = value.split_once(':').map(|(name, _)| name).filter(|name| is_header_name(name));
-            return name.map_or_else(|| MASK.to_owned(), |name| format!("{name}: {MASK}"));
-        }
-        _ if value.contains("://") => return url(value).unwrap_or_else(|| MASK.to_owned()),
-        Kind::Switch | Kind::Number => is_number(value),
-        Kind::Word | Kind::Words | Kind::Module => is_word(value) || looks_like_path(value),
-        Kind::Path => is_path(value),
-        Kind::Pattern => is_pattern(value),
-        Kind::Host => is_host(value) || looks_like_path(value),
-        Kind::New => is_short_number(value) || is_mode(value) || looks_like_path(value) || is_address(value),
-        Kind::Variable => is_variable(value),
-        Kind::Unknown => looks_like_path(value) || is_address(value),
-    };
-    if kept { value.to_owned() } else { MASK.to_owned() }
-}
-
-fn is_header_name(name: &str) -> bool {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
-    !name.is_empty() && name.len() <= 64 && name.bytes().all(plain) && !begins_like_a_key(name)
-}
-
-/// Base64 ends in `=`, too, and has letters of both kinds.
-fn is_assignment(name: &str, value: &str) -> bool {
-    let both =
-        name.contains(|c: char| c.is_ascii_lowercase()) && name.contains(|c: char| c.is_ascii_uppercase());
-    is_variable(name) && !both && !value.trim_matches('=').is_empty()
-}
-
-/// The value of an assignment in the line: a number or a path of a variable that holds no secret.
-fn variable(name: &str, value: &str) -> String {
-    const FAMILIES: [&str; 22] = [
-        "CUDA_",
-        "NVIDIA_",
-        "VLLM_",
-        "SGLANG_",
-        "LLAMA_",
-        "GGML_",
-        "OLLAMA_",
-        "HF_HUB_",
-        "TRANSFORMERS_",
-        "TOKENIZERS_",
-        "OMP_",
-        "MKL_",
-        "OPENBLAS_",
-        "NCCL_",
-        "TORCH_",
-        "PYTORCH_",
-        "PYTHON",
-        "RAY_",
-        "UCX_",
-        "ROCM_",
-        "HIP_",
-        "MALLOC_",
-    ];
-    let secret = is_secret_name(name) && name != "TOKENIZERS_PARALLELISM";
-    let number = || FAMILIES.iter().any(|family| name.starts_with(family)) && is_number(value);
-    if !secret && (number() || looks_like_path(value)) { value.to_owned() } else { MASK.to_owned() }
-}
-
-/// Words of which each is found in a dictionary's or a program's list of flags, and not in a generator's output.
-fn is_flag_name(name: &str) -> bool {
-    let word = |word: &str| {
-        let upper = word.chars().filter(char::is_ascii_uppercase).count();
-        let digits = word.chars().filter(char::is_ascii_digit).count();
-        !word.is_empty()
-            && word.chars().all(|c| c.is_ascii_alphanumeric())
-            && word.len() <= 24
-            && (digits == 0 || word.len() <= 5)
-            && upper * 3 <= word.len()
-    };
-    name.len() <= 64 && name.split(['-', '_', '.']).all(word) && !begins_like_a_key(name)
-}
-
-/// What programs call their subcommands.
-fn is_command(arg: &str) -> bool {
-    const COMMANDS: [&str; 34] = [
-        "serve",
-        "server",
-        "serving",
-        "run",
-        "runner",
-        "start",
-        "launch",
-        "launch-server",
-        "worker",
-        "master",
-        "chat",
-        "complete",
-        "completions",
-        "bench",
-        "api_server",
-        "exec",
-        "profile",
-        "observe",
-        "demo",
-        "demo-server",
-        "demo-helper",
-        "doctor",
-        "schema",
-        "man",
-        "show",
-        "compare",
-        "export",
-        "live",
-        "top",
-        "all",
-        "test",
-        "build",
-        "install",
-        "dev",
-    ];
-    COMMANDS.contains(&arg) && !looks_secret(arg)
 }

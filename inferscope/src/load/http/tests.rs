@@ -11,6 +11,7 @@ use hyper::body::Bytes;
 
 use super::channel::Channel;
 use super::conn::Conn;
+use super::reqwest_client::ReqwestClient;
 use super::socket::Socket;
 use super::*;
 use crate::event::ChunkKind;

@@ -1,7 +1,10 @@
+use serde_json::{Value, json};
+
+use super::delivered::{CHUNKS_BESIDE_LIMIT, MOST_CHUNKS_A_TOKEN};
 use super::*;
 use crate::event::Choice;
 use crate::event::ChunkKind::{Content, Other};
-use crate::plan::Endpoint;
+use crate::plan::{Api, Endpoint, LoadPlan};
 
 fn plan() -> LoadPlan {
     LoadPlan::to(Endpoint::parse("http://127.0.0.1:1").unwrap())
