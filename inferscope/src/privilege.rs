@@ -66,6 +66,8 @@ pub enum Role {
     Observer,
     /// Asks the driver's library.
     Gpu,
+    /// Applies the events of the others; computes and does nothing else.
+    Collector,
     /// Ends the command of `exec`.
     Janitor,
 }
@@ -168,7 +170,9 @@ impl Role {
     fn keeps(self, standing: Standing) -> CapabilitySet {
         let has = standing.permitted;
         let wanted = match (self, standing.elevated) {
-            (Self::Load, _) | (Self::Main | Self::Gpu | Self::Janitor, true) => CapabilitySet::empty(),
+            (Self::Load | Self::Collector, _) | (Self::Main | Self::Gpu | Self::Janitor, true) => {
+                CapabilitySet::empty()
+            }
             (Self::Observer, _) => observing(standing),
             // As the caller: into a directory of another user's, and over a file of another's in a sticky one. KILL: for a
             // command whose janitor was killed.
@@ -194,6 +198,7 @@ impl Role {
         match self {
             Self::Load => Ok(Filter::Load),
             Self::Observer => Ok(Filter::Observer),
+            Self::Collector => Ok(Filter::Collector),
             Self::Main => Err("it writes the report wherever its caller may"),
             Self::Gpu => Err("what the driver's library calls is not known"),
             Self::Janitor => Err("it reads nothing but inferscope's word"),

@@ -1,10 +1,13 @@
 //! Seccomp filters: the system calls that a thread may still make.
 //!
-//! Owns the two lists. The load's thread, which parses what a server sends, may do what is on its list; anything else answers
-//! ENOSYS, as an older kernel would, so that no run is killed by a library that tries something new. The observer's may do
-//! anything but what is on its own, with EPERM. A thread that is started later has the filter of the one that started it.
+//! Owns what a filter is made of, and how it is installed; each list is a module of its own. The load's thread, which parses what
+//! a server sends, and the collector's, which only computes, may do what is on their lists; anything else answers ENOSYS, as an
+//! older kernel would, so that no run is killed by a library that tries something new. The observer's may do anything but what is
+//! on its own, with EPERM. A thread that is started later has the filter of the one that started it.
 
-mod system_calls;
+mod collector;
+mod load;
+mod observer;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,20 +17,17 @@ use seccompiler::{
     TargetArch, sock_filter,
 };
 
-use system_calls::{ALLOWED, ALLOWED_HERE, REFUSED, REFUSED_HERE};
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Filter {
     Load,
     Observer,
+    Collector,
 }
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// A bit of a system call's number on x86_64: that of another ABI (x32), which no list names.
 const X32: u32 = 0x4000_0000;
-/// What a file is opened with to be written to.
-const WRITING: libc::c_int = libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC;
 /// Requests that put words into a terminal's input, or change what a terminal is.
 const TERMINAL: [u64; 3] = [libc::TIOCSTI, libc::TIOCLINUX, libc::TIOCSETD];
 
@@ -41,9 +41,13 @@ impl Filter {
     fn program(self) -> Result<BpfProgram, Box<dyn std::error::Error>> {
         let arch = TargetArch::try_from(std::env::consts::ARCH)?;
         let errno = |errno: libc::c_int| SeccompAction::Errno(errno.unsigned_abs());
+        let only = |rules| SeccompFilter::new(rules, errno(libc::ENOSYS), SeccompAction::Allow, arch);
         let filter = match self {
-            Self::Load => SeccompFilter::new(allowed()?, errno(libc::ENOSYS), SeccompAction::Allow, arch)?,
-            Self::Observer => SeccompFilter::new(refused()?, SeccompAction::Allow, errno(libc::EPERM), arch)?,
+            Self::Load => only(load::allowed()?)?,
+            Self::Collector => only(collector::allowed()?)?,
+            Self::Observer => {
+                SeccompFilter::new(observer::refused()?, SeccompAction::Allow, errno(libc::EPERM), arch)?
+            }
         };
         let program: BpfProgram = filter.try_into()?;
         Ok(preceded(program))
@@ -114,48 +118,18 @@ fn bits(
     argument(index, SeccompCmpOp::MaskedEq(u64::from(mask.unsigned_abs())), u64::from(value.unsigned_abs()))
 }
 
-/// What tokio, hyper, rustls, glibc's resolver and a thread's life take.
-fn allowed() -> Result<Rules, seccompiler::BackendError> {
-    let mut rules: Rules = ALLOWED.iter().chain(ALLOWED_HERE).map(|call| (*call, Vec::new())).collect();
-    // Files are read and never written.
-    rules.insert(libc::SYS_openat, vec![when(vec![bits(2, WRITING, 0)?])?]);
-    #[cfg(target_arch = "x86_64")]
-    rules.insert(libc::SYS_open, vec![when(vec![bits(1, WRITING, 0)?])?]);
-    // Threads and no processes.
-    rules.insert(libc::SYS_clone, vec![when(vec![bits(0, libc::CLONE_THREAD, libc::CLONE_THREAD)?])?]);
-    let ne = |request: &u64| argument(1, SeccompCmpOp::Ne, *request);
-    rules.insert(libc::SYS_ioctl, vec![when(TERMINAL.iter().map(ne).collect::<Result<_, _>>()?)?]);
-    let prctl = [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_GET_NO_NEW_PRIVS, PR_SET_VMA];
+/// The options of prctl(2) that any thread takes.
+fn naming() -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
+    let options = [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_GET_NO_NEW_PRIVS, PR_SET_VMA];
     let is =
         |option: &libc::c_int| when(vec![argument(0, SeccompCmpOp::Eq, u64::from(option.unsigned_abs()))?]);
-    rules.insert(libc::SYS_prctl, prctl.iter().map(is).collect::<Result<_, _>>()?);
-    // Its own limits, and signals to its own process (abort).
-    rules.insert(libc::SYS_prlimit64, vec![when(vec![argument(0, SeccompCmpOp::Eq, 0)?])?]);
-    let own = u64::from(std::process::id());
-    rules.insert(libc::SYS_tgkill, vec![when(vec![argument(0, SeccompCmpOp::Eq, own)?])?]);
-    Ok(rules)
+    options.iter().map(is).collect()
+}
+
+/// A signal to this process (abort).
+fn to_own_process(index: u8, is: SeccompCmpOp) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
+    Ok(vec![when(vec![argument(index, is, u64::from(std::process::id()))?])?])
 }
 
 /// glibc names the memory of its allocator.
 const PR_SET_VMA: libc::c_int = 0x5356_4d41;
-
-/// What a thread with CAP_SYS_PTRACE and CAP_BPF must not be talked into, and has no use for.
-fn refused() -> Result<Rules, seccompiler::BackendError> {
-    let mut rules: Rules = REFUSED.iter().chain(REFUSED_HERE).map(|call| (*call, Vec::new())).collect();
-    let writes = |index: u8| {
-        let any = [libc::O_WRONLY, libc::O_RDWR, libc::O_CREAT, libc::O_TRUNC];
-        any.iter().map(|flag| when(vec![bits(index, *flag, *flag)?])).collect::<Result<Vec<_>, _>>()
-    };
-    rules.insert(libc::SYS_openat, writes(2)?);
-    #[cfg(target_arch = "x86_64")]
-    rules.insert(libc::SYS_open, writes(1)?);
-    rules.insert(libc::SYS_clone, vec![when(vec![bits(0, libc::CLONE_THREAD, 0)?])?]);
-    // Whether a process lives may be asked.
-    rules.insert(libc::SYS_kill, vec![when(vec![argument(1, SeccompCmpOp::Ne, 0)?])?]);
-    rules.insert(libc::SYS_prlimit64, vec![when(vec![argument(0, SeccompCmpOp::Ne, 0)?])?]);
-    let own = u64::from(std::process::id());
-    rules.insert(libc::SYS_tgkill, vec![when(vec![argument(0, SeccompCmpOp::Ne, own)?])?]);
-    let eq = |request: &u64| when(vec![argument(1, SeccompCmpOp::Eq, *request)?]);
-    rules.insert(libc::SYS_ioctl, TERMINAL.iter().map(eq).collect::<Result<_, _>>()?);
-    Ok(rules)
-}

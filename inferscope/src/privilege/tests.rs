@@ -25,6 +25,7 @@ fn kept(role: Role, standing: Standing) -> Vec<String> {
 fn the_load_keeps_nothing_and_the_observer_what_it_goes_on_needing() {
     let root = has(CapabilitySet::all());
     assert_eq!(kept(Role::Load, root), [""; 0]);
+    assert_eq!(kept(Role::Collector, root), [""; 0]);
     assert_eq!(kept(Role::Observer, root), ["CAP_DAC_READ_SEARCH", "CAP_SYS_PTRACE", "CAP_BPF"]);
     let newer = Standing { asks_each_time: false, ..root };
     assert_eq!(kept(Role::Observer, newer), ["CAP_DAC_READ_SEARCH", "CAP_SYS_PTRACE"]);
@@ -39,7 +40,7 @@ fn the_load_keeps_nothing_and_the_observer_what_it_goes_on_needing() {
 #[test]
 fn what_only_the_file_had_is_the_observers_alone() {
     let elevated = Standing { secure: true, elevated: true, ..has(OBSERVING) };
-    for role in [Role::Main, Role::Load, Role::Gpu, Role::Janitor] {
+    for role in [Role::Main, Role::Load, Role::Gpu, Role::Janitor, Role::Collector] {
         assert_eq!(kept(role, elevated), [""; 0], "{role:?}");
     }
     assert_eq!(kept(Role::Observer, elevated), ["CAP_DAC_READ_SEARCH", "CAP_SYS_PTRACE", "CAP_BPF"]);
@@ -131,6 +132,35 @@ fn the_observers_thread_reads_and_asks_and_changes_nothing() {
         assert_eq!(std::thread::spawn(|| 7).join().ok(), Some(7));
     });
     assert!(file.path().exists());
+}
+
+#[test]
+fn the_collectors_thread_computes_and_opens_nothing() {
+    let (wake, woken) = std::sync::mpsc::channel();
+    let (asks, asked) = std::sync::mpsc::channel::<()>();
+    as_role(Role::Collector, move |left| {
+        assert_eq!((left.no_new_privs, left.seccomp), (Some(true), true), "{left:?}");
+        assert_eq!((left.effective, left.permitted), (Some(vec![]), Some(vec![])));
+        let refused = |error: std::io::Error| assert_eq!(error.raw_os_error(), Some(libc::ENOSYS), "{error}");
+        refused(File::open("/proc/self/stat").unwrap_err());
+        refused(std::fs::create_dir("/nowhere/at/all").unwrap_err());
+        refused(Command::new("/bin/true").status().unwrap_err());
+        refused(std::net::TcpStream::connect("127.0.0.1:9").unwrap_err());
+        assert!(std::thread::Builder::new().spawn(|| ()).is_err(), "it starts no thread");
+        // What it is there for: memory of any size, hashing, the clock, waiting and waking.
+        let many: std::collections::HashMap<u64, Vec<u8>> = (0..200).map(|n| (n, vec![1; 1 << 16])).collect();
+        assert_eq!(many.values().map(Vec::len).sum::<usize>(), 200 << 16);
+        let timeout = std::time::Duration::from_millis(5);
+        assert!(
+            asked.recv_timeout(timeout).is_err() && std::time::Instant::now().elapsed() < timeout * 1_000
+        );
+        wake.send(()).unwrap();
+        // A panic is printed and caught, and ends nothing else.
+        let panicked = std::panic::catch_unwind(|| panic!("as a test wants it"));
+        assert!(panicked.is_err());
+    });
+    drop(asks);
+    assert_eq!(woken.try_recv(), Ok(()));
 }
 
 #[test]
