@@ -5,9 +5,7 @@
 //! ended; `run` also asks [`idle_target`] for the warning that it prints on stderr.
 
 mod bursts;
-mod cgroup_reconciliation;
 mod client;
-mod commands;
 mod confidence;
 mod device_report;
 mod efficiency;
@@ -16,17 +14,11 @@ pub(crate) mod fixture;
 mod histogram;
 mod insights;
 mod lateness;
-mod lineage;
 mod load;
 mod load_aggregate;
 mod load_totals;
-mod processes;
 mod requests;
-mod resources;
-mod roles;
 mod saturation;
-mod slots;
-mod stat;
 mod streams;
 mod summary;
 mod timing;
@@ -39,8 +31,9 @@ mod wrapper_warning;
 use crate::clock::{Mono, Origin};
 use crate::event::{ExitStatus, GpuLog, Observation};
 use crate::figures::cost::no_device;
+use crate::figures::set::{MemberExit, Scope, SetFigures};
 use crate::plan::Plan;
-use crate::reason::LoadReason;
+use crate::reason::{LoadReason, SetReason};
 use crate::report::{build, catalogue, model};
 
 pub use load_aggregate::Measured;
@@ -93,6 +86,18 @@ pub struct Inputs<'a> {
 }
 
 impl Inputs<'_> {
+    /// What the figures of the set depend on.
+    fn scope(&self) -> Scope<'_> {
+        Scope {
+            origin: self.origin,
+            roots: &self.target.roots,
+            whole_cgroup: self.target.cgroup.is_some(),
+            cgroup_of_run: self.mode == model::Mode::Exec,
+            descendants: self.target.descendants,
+            sample_interval: self.plan.observe.sample_interval,
+        }
+    }
+
     /// Why there is nothing to say of any process.
     fn unobserved(&self) -> &str {
         self.target.none_reason.as_deref().unwrap_or("the target was not observed")
@@ -113,13 +118,15 @@ impl Inputs<'_> {
 pub fn report(inputs: Inputs<'_>) -> model::Report {
     let measured = inputs.load;
     let only = measured.and_then(Measured::only);
-    let processes = processes::processes(&inputs);
-    let resources = resources::resources(&inputs);
-    let mut validity = validity::validity(&inputs, &processes);
+    let set = inputs.observation.map(|o| SetFigures::of(&inputs.scope(), o));
+    let set = set.as_ref().ok_or_else(|| SetReason::Unobserved(inputs.unobserved().to_owned()));
+    let set = set.as_ref().copied();
+    let mut validity = validity::validity(&inputs, set.ok());
     // The codes of `client`.
     let client_limits =
         validity.iter().any(|v| v.level == model::Level::Invalid && v.code.starts_with("client_"));
-    let device_report = device_report::device_report(&inputs, processes.complete, client_limits);
+    let is_complete = set.is_ok_and(|set| set.complete.is_ok());
+    let device_report = device_report::device_report(&inputs, is_complete, client_limits);
     let planned = || measured.zip(inputs.plan.load.as_ref());
     let load = planned().map(|(measured, plan)| load::load(&inputs, plan, measured));
     let sweep =
@@ -132,7 +139,7 @@ pub fn report(inputs: Inputs<'_>) -> model::Report {
     let efficiency = model::Efficiency { definitions: catalogue::cost_definitions(), ..efficiency };
     validity.extend(device_report.doubts);
     validity.sort_by_key(|v| std::cmp::Reverse(v.level));
-    let mut insights = insights::insights(&inputs, &processes, &resources);
+    let mut insights = insights::insights(&inputs, set.ok());
     insights.extend(device_report.insights);
     model::Report {
         schema_version: model::SCHEMA_VERSION,
@@ -154,8 +161,8 @@ pub fn report(inputs: Inputs<'_>) -> model::Report {
         },
         sweep,
         gpus_reason: device_report.gpus.is_empty().then(|| no_device(inputs.gpu).to_string()),
-        processes,
-        resources,
+        processes: build::processes::processes(inputs.origin, &inputs.plan.output, set),
+        resources: build::resources::resources(inputs.origin, set),
         gpus: device_report.gpus,
         gpu_summary: device_report.summary,
         efficiency,
@@ -202,7 +209,7 @@ fn target(inputs: &Inputs<'_>) -> model::Target {
             _ => found.how_found.clone(),
         },
         descendants: found.descendants,
-        exit: found.exit.map(|e| processes::exit(e, None)),
+        exit: found.exit.map(|status| build::processes::exit(MemberExit { status: Some(status), oom: None })),
         exit_reason: (kind == model::TargetKind::Exec && found.exit.is_none())
             .then(|| "neither the command's parent nor the tracker could tell".to_owned()),
         ready_ns: found.ready.map(|t| inputs.origin.at(t).0),

@@ -7,4 +7,5 @@
 pub(crate) mod cost;
 pub(crate) mod devices;
 pub(crate) mod energy;
+pub(crate) mod set;
 pub(crate) mod stat;

@@ -166,6 +166,7 @@ const LAYERS: &[Layer] = &[
             "clock",
             "plan",
             "reason",
+            "secrets",
         ],
         crates: Only(&["serde_json"]),
     },

@@ -13,6 +13,7 @@ use crate::event::{
     Failure, FailureKind, GpuLog, InFlight, Loaded, Loss, Observation, PhaseLog, ProcessRecord, RequestLog,
     SetSample, TrackerKind, Usage,
 };
+use crate::figures::set::Scope;
 use crate::plan::{
     ColorChoice, Endpoint, GpuChoice, LoadPlan, ObservePlan, OutputPlan, Plan, TargetPlan, TrackerChoice,
 };
@@ -31,6 +32,14 @@ pub(crate) const ORIGIN: Origin = Origin {
     mono: Mono(7_000_000_000_000),
     unix_ns: 1_760_000_000_000_000_000,
     boottime_ahead_ns: 5_000_000_000,
+};
+pub(crate) const SCOPE: Scope<'_> = Scope {
+    origin: ORIGIN,
+    roots: &[],
+    whole_cgroup: false,
+    cgroup_of_run: false,
+    descendants: true,
+    sample_interval: Nanos::from_millis(50),
 };
 const BOOTTIME_ZERO_NS: u64 = ORIGIN.mono.0 + ORIGIN.boottime_ahead_ns;
 /// A process alive at start began a minute before.
@@ -544,10 +553,6 @@ impl Fixture {
             gpu: GpuLog { unavailable: Some("no NVML library".to_owned()), ..GpuLog::default() },
             notes: Vec::new(),
         }
-    }
-
-    pub(crate) fn with<T>(&self, f: impl FnOnce(&Inputs<'_>) -> T) -> T {
-        f(&self.inputs(self.measured().as_ref()))
     }
 
     pub(crate) fn report(&self) -> model::Report {

@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use crate::report::model::{Insight, Process, Processes, Resources, Role, Severity};
+use crate::figures::set::{Member, MemberRole, SetFigures};
+use crate::report::model::{Insight, Severity};
 use crate::units::Nanos;
 
 use super::Inputs;
@@ -17,32 +18,34 @@ use super::Inputs;
 /// Share of the set's CPU, in percent, from which unsampled processes are worth a word.
 const SHORT_LIVED_PERCENT: f64 = 5.0;
 /// A share of nothing is noise.
-const LEAST_CPU_NS: u64 = 10_000_000;
+const LEAST_CPU: Nanos = Nanos::from_millis(10);
 
-pub(super) fn insights(inputs: &Inputs<'_>, processes: &Processes, resources: &Resources) -> Vec<Insight> {
-    let mut all: Vec<Insight> = processes::oom_kill(processes, resources).into_iter().collect();
+pub(super) fn insights(inputs: &Inputs<'_>, figures: Option<&SetFigures<'_>>) -> Vec<Insight> {
+    let Some(figures) = figures else { return Vec::new() };
+    let mut all: Vec<Insight> = processes::oom_kill(figures).into_iter().collect();
     // Only of a pid that somebody gave: the shells within a container mislead nobody.
-    let given = |p: &&Process| p.role == Role::Wrapper && inputs.target.roots.contains(&p.pid);
-    all.extend(processes.list.iter().filter(given).map(|w| wrapper_pid(w, processes, resources)));
-    let interval = inputs.observation.map_or(inputs.plan.observe.sample_interval, |o| o.sample_interval);
-    all.extend(short_lived_cpu(interval, processes, resources));
-    all.extend(processes::worker_churn(processes));
-    all.extend(processes::moved_out(processes));
+    let given =
+        |m: &&Member<'_>| m.role == MemberRole::Wrapper && inputs.target.roots.contains(&m.record.pid);
+    all.extend(figures.members.iter().filter(given).map(|w| wrapper_pid(w, figures)));
+    all.extend(short_lived_cpu(figures));
+    all.extend(processes::worker_churn(figures));
+    all.extend(processes::moved_out(figures));
     all
 }
 
 /// The given pid is a shell around the server: whoever watches it alone sees nothing.
-fn wrapper_pid(wrapper: &Process, processes: &Processes, resources: &Resources) -> Insight {
+fn wrapper_pid(wrapper: &Member<'_>, figures: &SetFigures<'_>) -> Insight {
+    let (pid, comm) = (wrapper.record.pid, &wrapper.record.comm);
     Insight {
         code: "wrapper_pid".to_owned(),
         severity: Severity::Info,
-        headline: format!("pid {} ({}) is a wrapper: the work is in its children", wrapper.pid, wrapper.comm),
+        headline: format!("pid {pid} ({comm}) is a wrapper: the work is in its children"),
         evidence: evidence([
-            ("pid", json!(wrapper.pid)),
-            ("pid_max_rss_bytes", json!(wrapper.max_rss_bytes)),
-            ("pid_cpu_ns", json!(cpu_ns(wrapper))),
-            ("tree_peak_rss_bytes", json!(resources.peak_rss_bytes)),
-            ("tree_cpu_ns", json!(processes.cpu.total_ns)),
+            ("pid", json!(pid)),
+            ("pid_max_rss_bytes", json!(wrapper.record.max_rss_bytes)),
+            ("pid_cpu_ns", json!(wrapper.cpu())),
+            ("tree_peak_rss_bytes", json!(figures.resources.peak_rss_bytes())),
+            ("tree_cpu_ns", json!(figures.cpu.used.total())),
         ]),
         advice: "figures of this pid alone say nothing about the server; keep the whole tree as the target"
             .to_owned(),
@@ -50,15 +53,16 @@ fn wrapper_pid(wrapper: &Process, processes: &Processes, resources: &Resources) 
 }
 
 /// CPU in processes that lived between two looks at /proc.
-fn short_lived_cpu(interval: Nanos, processes: &Processes, resources: &Resources) -> Option<Insight> {
-    let total = processes.cpu.total_ns.filter(|t| *t >= LEAST_CPU_NS)?;
+fn short_lived_cpu(figures: &SetFigures<'_>) -> Option<Insight> {
+    let (o, total) = (figures.observation, figures.cpu.used.total());
     // Without samples to miss them, "never sampled" means nothing.
-    if resources.samples.len() < 2 {
+    if total < LEAST_CPU || o.samples.len() < 2 {
         return None;
     }
-    let unsampled = || processes.list.iter().filter(|p| !p.sampled);
-    let cpu = unsampled().filter_map(cpu_ns).fold(0u64, u64::saturating_add);
-    let percent = cpu as f64 / total as f64 * 100.0;
+    let interval = o.sample_interval;
+    let unsampled = || figures.members.iter().filter(|m| !m.was_sampled());
+    let cpu: Nanos = unsampled().filter_map(Member::cpu).sum();
+    let percent = cpu.0 as f64 / total.0 as f64 * 100.0;
     if percent < SHORT_LIVED_PERCENT {
         return None;
     }
@@ -80,11 +84,6 @@ fn short_lived_cpu(interval: Nanos, processes: &Processes, resources: &Resources
             "a profiler that polls /proc every {interval_ms:.0} ms misses this share; it is counted here"
         ),
     })
-}
-
-/// User and system time; `None` where either is unknown.
-fn cpu_ns(p: &Process) -> Option<u64> {
-    Some(p.cpu_user_ns?.saturating_add(p.cpu_system_ns?))
 }
 
 fn evidence<const N: usize>(figures: [(&str, serde_json::Value); N]) -> BTreeMap<String, serde_json::Value> {

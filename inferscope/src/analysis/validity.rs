@@ -6,6 +6,7 @@
 mod processes;
 
 use crate::event::GpuLog;
+use crate::figures::set::SetFigures;
 use crate::plan::{PromptPlan, Shape};
 use crate::report::model::{self, Level, Validity};
 
@@ -22,7 +23,7 @@ const INPUT_TOLERANCE: f64 = 0.1;
 const RATE_TOLERANCE: f64 = 0.03;
 
 /// The worst first.
-pub(super) fn validity(inputs: &Inputs<'_>, processes: &model::Processes) -> Vec<Validity> {
+pub(super) fn validity(inputs: &Inputs<'_>, set: Option<&SetFigures<'_>>) -> Vec<Validity> {
     let mut all = Entries::default();
     if inputs.mode == model::Mode::Demo {
         all.warn(
@@ -75,8 +76,8 @@ pub(super) fn validity(inputs: &Inputs<'_>, processes: &model::Processes) -> Vec
             );
         }
     }
-    match inputs.observation {
-        Some(observation) => processes::observed(&mut all, inputs, observation, processes),
+    match set {
+        Some(set) => processes::observed(&mut all, inputs, set),
         None => all.warn(
             "no_target",
             format!(

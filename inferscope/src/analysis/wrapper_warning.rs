@@ -4,10 +4,10 @@
 //! the report). Called by `run` and `validity`.
 
 use crate::event::Observation;
+use crate::figures::set::WRAPPER_RSS_BYTES;
 use crate::units::Nanos;
 
 use super::TargetFound;
-use super::roles::WRAPPER_RSS_BYTES;
 
 /// The fewest samples to judge by.
 const ENOUGH_SAMPLES: usize = 2;

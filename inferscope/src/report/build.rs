@@ -7,4 +7,6 @@ pub(crate) mod bottleneck;
 pub(crate) mod energy;
 pub(crate) mod gpu_samples;
 pub(crate) mod gpus;
+pub(crate) mod processes;
+pub(crate) mod resources;
 mod stat;

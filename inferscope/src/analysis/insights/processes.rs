@@ -6,17 +6,19 @@ use std::collections::HashMap;
 
 use serde_json::json;
 
-use super::{cpu_ns, evidence};
-use crate::report::model::{Exit, Insight, Process, Processes, Resources, Severity};
+use super::evidence;
+use crate::figures::set::{Member, SetFigures};
+use crate::report::model::{Insight, Severity};
+use crate::units::Nanos;
 
 /// Fewer replaced workers than this are worth no word, and fewer than there are slots neither.
 const LEAST_REPLACED: u64 = 3;
 
-pub(super) fn oom_kill(processes: &Processes, resources: &Resources) -> Option<Insight> {
-    let by_oom = |p: &&Process| p.exit.as_ref().is_some_and(|e| e.oom == Some(true));
-    let mut killed: Vec<&Process> = processes.list.iter().filter(by_oom).collect();
-    killed.sort_by_key(|p| (p.exited_ns, p.pid));
-    let first = killed.first()?;
+pub(super) fn oom_kill(figures: &SetFigures<'_>) -> Option<Insight> {
+    let mut killed: Vec<&Member<'_>> = figures.members.iter().filter(|m| m.is_oom_killed()).collect();
+    killed.sort_by_key(|m| (m.exited, m.record.pid));
+    let first = killed.first()?.record;
+    let resources = &figures.resources;
     let headline = match killed.len() {
         1 => format!("the kernel's OOM killer ended pid {} ({})", first.pid, first.comm),
         n => {
@@ -34,9 +36,9 @@ pub(super) fn oom_kill(processes: &Processes, resources: &Resources) -> Option<I
             ("pid", json!(first.pid)),
             ("pid_max_rss_bytes", json!(first.max_rss_bytes)),
             ("killed_processes", json!(killed.len())),
-            ("peak_rss_bytes", json!(resources.peak_rss_bytes)),
-            ("peak_pss_bytes", json!(resources.pss_bytes.max)),
-            ("cgroup_peak_bytes", json!(resources.memory_peak_bytes)),
+            ("peak_rss_bytes", json!(resources.peak_rss_bytes())),
+            ("peak_pss_bytes", json!(resources.peak_pss_bytes())),
+            ("cgroup_peak_bytes", json!(resources.cgroup_peak.bytes)),
         ]),
         advice:
             "which limit it met is in the kernel's log, and in memory.events of its cgroup and those above; \
@@ -46,26 +48,25 @@ pub(super) fn oom_kill(processes: &Processes, resources: &Resources) -> Option<I
 }
 
 /// Workers that took over from others, of all arbiters.
-pub(super) fn worker_churn(processes: &Processes) -> Option<Insight> {
+pub(super) fn worker_churn(figures: &SetFigures<'_>) -> Option<Insight> {
     type Slot = (u32, u32);
-    let place = |p: &Process| Some(((p.ppid, p.slot?), p.generation?));
+    let place = |m: &Member<'_>| m.place.map(|p| ((m.record.ppid, p.slot), p.generation));
     let mut newest: HashMap<Slot, u32> = HashMap::new();
-    for (slot, generation) in processes.list.iter().filter_map(place) {
+    for (slot, generation) in figures.members.iter().filter_map(place) {
         let newest = newest.entry(slot).or_default();
         *newest = generation.max(*newest);
     }
     let slots = newest.len() as u64;
-    let was_replaced = |p: &&Process| place(p).is_some_and(|(slot, generation)| generation < newest[&slot]);
-    let replaced: Vec<&Process> = processes.list.iter().filter(was_replaced).collect();
+    let was_replaced =
+        |m: &&Member<'_>| place(m).is_some_and(|(slot, generation)| generation < newest[&slot]);
+    let replaced: Vec<&Member<'_>> = figures.members.iter().filter(was_replaced).collect();
     let n = replaced.len() as u64;
     if n < slots.max(LEAST_REPLACED) {
         return None;
     }
-    let failed = |e: &Exit| e.signal.is_some() || e.code.is_some_and(|code| code != 0);
-    let failed = replaced.iter().filter(|p| p.exit.as_ref().is_some_and(failed)).count();
+    let failed = replaced.iter().filter(|m| m.exit.is_some_and(|exit| exit.is_failure())).count();
     // A worker from before the run has no whole life in it.
-    let life = |p: &&Process| p.exited_ns?.checked_sub(u64::try_from(p.started_ns?).ok()?);
-    let lives: Vec<u64> = replaced.iter().filter_map(life).collect();
+    let lives: Vec<u64> = replaced.iter().filter_map(|m| m.life()).map(|life| life.0).collect();
     let mean = lives.iter().sum::<u64>().checked_div(lives.len() as u64);
     let advice = if failed > 0 {
         format!("{failed} of them ended by a signal or with an error: the server's log says why")
@@ -94,13 +95,13 @@ pub(super) fn worker_churn(processes: &Processes) -> Option<Insight> {
 }
 
 /// `None` where that of any is unknown.
-fn sum(processes: &[&Process]) -> Option<u64> {
-    processes.iter().try_fold(0u64, |sum, p| Some(sum.saturating_add(cpu_ns(p)?)))
+fn sum(members: &[&Member<'_>]) -> Option<Nanos> {
+    members.iter().map(|m| m.cpu()).sum()
 }
 
-pub(super) fn moved_out(processes: &Processes) -> Option<Insight> {
-    let n = processes.counts.as_ref()?.moved_out.filter(|n| *n > 0)?;
-    let left = processes.list.iter().filter(|p| p.left_ns.is_some()).count();
+pub(super) fn moved_out(figures: &SetFigures<'_>) -> Option<Insight> {
+    let n = figures.counts.moved_out.filter(|n| *n > 0)?;
+    let left = figures.members.iter().filter(|m| m.record.left.is_some()).count();
     let advice = if left > 0 {
         "they left the set: what they used since is in no figure; without --strict-cgroup they stay in it"
     } else {

@@ -2,23 +2,19 @@
 //!
 //! Owns the entries of `validity` that the observation gives rise to. A part of `validity`.
 
-use super::super::cgroup_reconciliation::{Mismatch, mismatch};
 use super::super::wrapper_warning::idle_target;
 use super::Entries;
 use crate::analysis::Inputs;
 use crate::event::{Loss, LostRecords, MissedRuns, Observation, ProcessRecord, TrackerKind};
+use crate::figures::set::{Mismatch, SetCpu, SetFigures};
 use crate::report::model;
 use crate::units::Nanos;
 
 /// Killed processes that are named.
 const NAMED: usize = 4;
 
-pub(super) fn observed(
-    all: &mut Entries,
-    inputs: &Inputs<'_>,
-    o: &Observation,
-    processes: &model::Processes,
-) {
+pub(super) fn observed(all: &mut Entries, inputs: &Inputs<'_>, set: &SetFigures<'_>) {
+    let o = set.observation;
     if let Some(message) = idle_target(o, &inputs.target) {
         all.warn("idle_target", message);
     }
@@ -29,7 +25,7 @@ pub(super) fn observed(
     killed(all, o);
     losses(all, inputs, o);
     provisional(all, o);
-    reconciliation(all, o, &processes.cpu);
+    reconciliation(all, o, &set.cpu);
     moves(all, o);
     sampling(all, inputs, o);
     if o.target_ended.is_some() {
@@ -229,10 +225,10 @@ fn listed(kinds: &[(u64, &str)]) -> String {
     if told.is_empty() { told } else { format!(" ({told})") }
 }
 
-fn reconciliation(all: &mut Entries, o: &Observation, cpu: &model::ProcessesCpu) {
-    let Some(mismatch) = mismatch(cpu) else { return };
-    let apart = cpu.reconciliation_error_pct.unwrap_or(0.0).abs();
-    let file = cpu.cgroup_file.as_deref().unwrap_or("its file");
+fn reconciliation(all: &mut Entries, o: &Observation, cpu: &SetCpu<'_>) {
+    let Some(mismatch) = cpu.mismatch() else { return };
+    let apart = cpu.apart.as_ref().map_or(0.0, |part| part * 100.0).abs();
+    let file = cpu.cgroup_file.unwrap_or("its file");
     let means = match mismatch {
         Mismatch::SetHasMore if o.counts.moved_out > 0 => format!(
             "less CPU than its processes used: the {} that were moved out are charged elsewhere since, or threads \
@@ -246,7 +242,7 @@ fn reconciliation(all: &mut Entries, o: &Observation, cpu: &model::ProcessesCpu)
         Mismatch::CgroupHasMore => format!(
             "more CPU than the set, beyond the {} that the kernel charges for ends and threads: processes that the \
              set does not hold ran in it, or figures of its own are missing",
-            ms(Nanos(cpu.cgroup_overhead_ns.unwrap_or(0)))
+            ms(cpu.cgroup.map(|c| c.overhead).unwrap_or_default())
         ),
     };
     all.warn("cgroup_mismatch", format!("the cgroup ({file}) has {means}; they are {apart:.1}% apart"));

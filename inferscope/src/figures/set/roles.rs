@@ -3,7 +3,7 @@
 //! Owns the rules that name a process root, wrapper, arbiter, worker, helper or service, and which workers fill the
 //! same slot one after another. They look at who forked and executed what, and at a process's life beside its
 //! parent's, never at the length of the run; a role is a label for a reader and changes no figure. Called by
-//! `processes`.
+//! `members`.
 
 mod programs;
 
@@ -11,15 +11,14 @@ use std::collections::{HashMap, HashSet};
 
 use crate::clock::Origin;
 use crate::event::{Birth, Observation, ProcessRecord, TrackerKind};
-use crate::report::model::Role;
 use crate::units::Nanos;
 
-use super::TargetFound;
+use super::Scope;
 use super::lineage::Lineage;
-use super::slots::{Life, Place, places};
+use super::worker_slots::{Life, Place, places};
 
 /// A process smaller than this, with one thread and no CPU use to speak of, serves nothing itself.
-pub(super) const WRAPPER_RSS_BYTES: u64 = 10 << 20;
+pub(crate) const WRAPPER_RSS_BYTES: u64 = 10 << 20;
 /// A process that ended sooner is a helper, whether a sample happened to catch it or not.
 const HELPER_LIFE: Nanos = Nanos::from_millis(200);
 /// What took this part of its parent's whole life, or more, is what the parent was there for: no helper.
@@ -27,27 +26,47 @@ const MAIN_PART: i128 = 2;
 /// Children of its own program that last, from which a process counts as the workers' arbiter.
 const ARBITER_CHILDREN: usize = 2;
 
+/// What a process is there for. The order breaks ties where commands are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum MemberRole {
+    /// The target's root that is none of the others; in a cgroup, what came into it from outside.
+    Root,
+    /// A root, or what such a wrapper started, that only waits for its child.
+    Wrapper,
+    /// It forked two or more workers, which go on with its own program, or is there to: Python's forkserver.
+    Arbiter,
+    /// It does the work, for all that can be told.
+    Worker,
+    /// It ended within 200 ms, or executed another program and ended by itself while its parent worked on; and what such a
+    /// process runs.
+    Helper,
+    /// A runtime keeps it for itself beside the workers.
+    Service,
+    /// It is younger than 200 ms at the end of the observation: a worker or a helper.
+    Unknown,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Part {
-    pub(super) role: Role,
+    pub(super) role: MemberRole,
     /// Of the workers of an arbiter, where every birth and death is known.
     pub(super) place: Option<Place>,
 }
 
 /// The part of each record, in their order.
-pub(super) fn parts(origin: Origin, target: &TargetFound, o: &Observation) -> Vec<Part> {
-    let lineage = Lineage::of(origin, &o.processes);
+pub(super) fn parts(scope: &Scope<'_>, o: &Observation) -> Vec<Part> {
+    let lineage = Lineage::of(scope.origin, &o.processes);
     let cast = Cast {
-        origin,
+        origin: scope.origin,
         o,
-        given: root_records(&target.roots, &o.processes),
-        whole_cgroup: target.cgroup.is_some(),
+        given: root_records(scope.roots, &o.processes),
+        whole_cgroup: scope.whole_cgroup,
         set_cpu: o.cpu_exited.total() + o.cpu_living.total(),
         lineage,
     };
     let roles = cast.roles();
     let mut parts: Vec<Part> = roles.iter().map(|&role| Part { role, place: None }).collect();
-    for (arbiter, _) in roles.iter().enumerate().filter(|(_, role)| **role == Role::Arbiter) {
+    for (arbiter, _) in roles.iter().enumerate().filter(|(_, role)| **role == MemberRole::Arbiter) {
         for (worker, place) in cast.places_below(arbiter, &roles) {
             parts[worker].place = Some(place);
         }
@@ -77,11 +96,11 @@ struct Cast<'a> {
 }
 
 impl Cast<'_> {
-    fn roles(&self) -> Vec<Role> {
+    fn roles(&self) -> Vec<MemberRole> {
         let ended_briefly =
             (0..self.o.processes.len()).filter(|i| !self.given.contains(i) && self.is_brief(*i));
         let helpers: HashSet<&str> = ended_briefly.map(|i| self.record(i).comm.as_str()).collect();
-        let mut roles = vec![Role::Worker; self.o.processes.len()];
+        let mut roles = vec![MemberRole::Worker; self.o.processes.len()];
         for i in self.lineage.downwards() {
             let parent = self.lineage.parent(i).map(|p| roles[p]);
             roles[i] = self.role(i, parent, &helpers);
@@ -92,7 +111,7 @@ impl Cast<'_> {
 
     /// Jobs of one program below one kind of parent are of one kind, some of them brief and some not: the compilers of a
     /// build. They get the role that most of them have; what a helper runs helps.
-    fn make_alike(&self, roles: &mut [Role]) {
+    fn make_alike(&self, roles: &mut [MemberRole]) {
         let order = self.lineage.downwards();
         let mut names: HashMap<(usize, &str), usize> = HashMap::new();
         // Numbers of kinds begin where those of records, each root's own, end.
@@ -107,49 +126,55 @@ impl Cast<'_> {
             kinds[i] = *names.entry((kinds[parent], self.record(i).comm.as_str())).or_insert(next);
             if is_job(i, parent) {
                 let (helpers, others) = votes.entry(kinds[i]).or_default();
-                *(if roles[i] == Role::Helper { helpers } else { others }) += 1;
+                *(if roles[i] == MemberRole::Helper { helpers } else { others }) += 1;
             }
         }
         for i in order {
             let Some(parent) = self.lineage.parent(i) else { continue };
             let (helpers, others) = votes.get(&kinds[i]).copied().unwrap_or_default();
-            let may_change = matches!(roles[i], Role::Helper | Role::Worker | Role::Wrapper);
+            let may_change =
+                matches!(roles[i], MemberRole::Helper | MemberRole::Worker | MemberRole::Wrapper);
             if may_change && is_job(i, parent) && helpers > 0 && others > 0 {
-                roles[i] = if helpers >= others { Role::Helper } else { Role::Worker };
+                roles[i] = if helpers >= others { MemberRole::Helper } else { MemberRole::Worker };
             }
-            if roles[parent] == Role::Helper && roles[i] != Role::Service && !self.given.contains(&i) {
-                roles[i] = Role::Helper;
+            if roles[parent] == MemberRole::Helper
+                && roles[i] != MemberRole::Service
+                && !self.given.contains(&i)
+            {
+                roles[i] = MemberRole::Helper;
             }
         }
     }
 
-    fn role(&self, i: usize, parent: Option<Role>, helpers: &HashSet<&str>) -> Role {
+    fn role(&self, i: usize, parent: Option<MemberRole>, helpers: &HashSet<&str>) -> MemberRole {
         let given = self.given.contains(&i);
         if self.is_forkserver(i) {
-            return Role::Arbiter;
+            return MemberRole::Arbiter;
         }
         if !given && self.is_service(i) {
-            return Role::Service;
+            return MemberRole::Service;
         }
-        if !given && (parent == Some(Role::Helper) || self.is_brief(i) || self.is_unfinished(i, helpers)) {
-            return Role::Helper;
+        if !given
+            && (parent == Some(MemberRole::Helper) || self.is_brief(i) || self.is_unfinished(i, helpers))
+        {
+            return MemberRole::Helper;
         }
         // What a shell's subshells do is a pipeline's work, whoever else is a subshell.
         if !programs::is_shell(&self.record(i).comm) && self.workers(i).count() >= ARBITER_CHILDREN {
-            return Role::Arbiter;
+            return MemberRole::Arbiter;
         }
         if given || (parent.is_none() && self.may_come_from_outside(i)) {
-            return if self.only_waits(i) { Role::Wrapper } else { Role::Root };
+            return if self.only_waits(i) { MemberRole::Wrapper } else { MemberRole::Root };
         }
         let lasting_child = || self.lineage.children(i).iter().any(|c| self.lasts(*c));
         match parent {
-            Some(Role::Wrapper) if self.only_waits(i) && lasting_child() => Role::Wrapper,
+            Some(MemberRole::Wrapper) if self.only_waits(i) && lasting_child() => MemberRole::Wrapper,
             // Under a shell or an arbiter the workers may be recycled as often as that.
-            Some(Role::Wrapper) | None => Role::Worker,
-            Some(Role::Arbiter) if self.is_of_its_parents_program(i) => Role::Worker,
-            Some(_) if self.is_too_young(i) => Role::Unknown,
-            Some(_) if !self.is_of_its_parents_program(i) && self.is_job(i) => Role::Helper,
-            Some(_) => Role::Worker,
+            Some(MemberRole::Wrapper) | None => MemberRole::Worker,
+            Some(MemberRole::Arbiter) if self.is_of_its_parents_program(i) => MemberRole::Worker,
+            Some(_) if self.is_too_young(i) => MemberRole::Unknown,
+            Some(_) if !self.is_of_its_parents_program(i) && self.is_job(i) => MemberRole::Helper,
+            Some(_) => MemberRole::Worker,
         }
     }
 
@@ -277,7 +302,7 @@ impl Cast<'_> {
 
     /// The slots of an arbiter's workers. A birth or a death that was missed would put all later ones into
     /// wrong slots, so there are none where any may have been.
-    fn places_below(&self, arbiter: usize, roles: &[Role]) -> Vec<(usize, Place)> {
+    fn places_below(&self, arbiter: usize, roles: &[MemberRole]) -> Vec<(usize, Place)> {
         if self.o.tracker != TrackerKind::Ebpf || !self.o.tracker_is_complete || misses_lives(self.o) {
             return Vec::new();
         }
@@ -287,7 +312,7 @@ impl Cast<'_> {
             let end = record.exited.map(|t| i64::try_from(self.origin.at(t).0).unwrap_or(i64::MAX));
             Some((i, Life { birth, end }))
         };
-        let is_worker = |&c: &usize| roles[c] == Role::Worker && self.is_kin(arbiter, c);
+        let is_worker = |&c: &usize| roles[c] == MemberRole::Worker && self.is_kin(arbiter, c);
         let children = self.lineage.children(arbiter).iter().copied();
         let mut workers: Vec<(usize, Life)> = children.filter(is_worker).filter_map(life).collect();
         // Of the same birth the lower pid first, as the list has it.

@@ -17,9 +17,9 @@ pub(super) struct Life {
 
 /// Where a worker stands among its siblings; both count from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) slot: u32,
-    pub(super) generation: u32,
+pub(crate) struct Place {
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
 }
 
 /// The place of each life, in their order. Takes n log n steps.

@@ -1,27 +1,27 @@
 use super::*;
-use crate::analysis::fixture::{ORIGIN, ObservationBuilder, ProcessBuilder, ms};
+use crate::analysis::fixture::{ObservationBuilder, ProcessBuilder, SCOPE, ms};
 use crate::event::{Loss, LostRecords};
-use Role::{Arbiter, Helper, Root, Service, Unknown, Worker, Wrapper};
+use MemberRole::{Arbiter, Helper, Root, Service, Unknown, Worker, Wrapper};
 
-fn tree(roots: &[u32]) -> TargetFound {
-    TargetFound { roots: roots.to_vec(), descendants: true, ..TargetFound::default() }
+fn tree(roots: &[u32]) -> Scope<'_> {
+    Scope { roots, whole_cgroup: false, ..SCOPE }
 }
 
-fn cgroup() -> TargetFound {
-    TargetFound { cgroup: Some("/srv".into()), descendants: true, ..TargetFound::default() }
+fn cgroup() -> Scope<'static> {
+    Scope { roots: &[], whole_cgroup: true, ..SCOPE }
 }
 
-fn of_observation(target: &TargetFound, o: &Observation) -> Vec<Role> {
-    parts(ORIGIN, target, o).iter().map(|p| p.role).collect()
+fn of_observation(scope: &Scope<'_>, o: &Observation) -> Vec<MemberRole> {
+    parts(scope, o).iter().map(|p| p.role).collect()
 }
 
-fn of(processes: Vec<ProcessBuilder>, roots: &[u32]) -> Vec<Role> {
+fn of(processes: Vec<ProcessBuilder>, roots: &[u32]) -> Vec<MemberRole> {
     of_observation(&tree(roots), &ObservationBuilder::new().processes(processes).build())
 }
 
 /// Slot and generation of each.
 fn places_of(o: &Observation) -> Vec<Option<(u32, u32)>> {
-    parts(ORIGIN, &tree(&[10]), o).iter().map(|p| p.place.map(|p| (p.slot, p.generation))).collect()
+    parts(&tree(&[10]), o).iter().map(|p| p.place.map(|p| (p.slot, p.generation))).collect()
 }
 
 fn bash() -> ProcessBuilder {
@@ -319,10 +319,10 @@ fn two_hundred_thousand_processes_of_reused_pids_take_no_time() {
 struct Tree {
     name: &'static str,
     roots: &'static [u32],
-    processes: Vec<(ProcessBuilder, Role)>,
+    processes: Vec<(ProcessBuilder, MemberRole)>,
 }
 
-fn row(name: &'static str, processes: Vec<(ProcessBuilder, Role)>) -> Tree {
+fn row(name: &'static str, processes: Vec<(ProcessBuilder, MemberRole)>) -> Tree {
     Tree { name, roots: &[10], processes }
 }
 
@@ -506,21 +506,18 @@ fn servers() -> Vec<Tree> {
 }
 
 /// The roles of a tree that was watched up to then.
-fn watched(tree: &Tree, until: u64) -> Vec<Role> {
+fn watched(tree: &Tree, until: u64) -> Vec<MemberRole> {
     let processes = tree.processes.iter().map(|(p, _)| p.clone()).collect();
     let mut o = ObservationBuilder::new().processes(processes).build();
     o.ended = ms(until);
-    of_observation(
-        &TargetFound { roots: tree.roots.to_vec(), descendants: true, ..TargetFound::default() },
-        &o,
-    )
+    of_observation(&self::tree(tree.roots), &o)
 }
 
 /// What has ended is what it is, however long the observation goes on; what lives is not judged by the run's length.
 #[test]
 fn each_tree_has_its_roles_whatever_the_length_of_the_run() {
     for tree in shells_and_builds().into_iter().chain(python_trees()).chain(servers()) {
-        let expected: Vec<Role> = tree.processes.iter().map(|(_, role)| *role).collect();
+        let expected: Vec<MemberRole> = tree.processes.iter().map(|(_, role)| *role).collect();
         for until in [5_100, 10_000, 100_000, 100_000_000] {
             assert_eq!(watched(&tree, until), expected, "{} up to {until} ms", tree.name);
         }

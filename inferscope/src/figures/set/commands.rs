@@ -1,55 +1,80 @@
 //! The processes folded by command.
 //!
 //! Owns the sums of processes that a reader tells apart by role and command alone: thousands of helpers are a
-//! line each. Never shows a sum of some for a sum of all. Called by `processes`.
+//! line each. Never shows a sum of some for a sum of all. A part of `set`.
 
 use std::collections::HashMap;
 use std::path::Path;
 
-use crate::report::model::{Command, Process, Role};
+use crate::event::{Observation, TrackerKind};
+use crate::units::Nanos;
+
+use super::members::Member;
+use super::roles::MemberRole;
+
+/// Listed processes of one role and command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CommandTotals {
+    pub(crate) comm: String,
+    /// The executed file's name, where all of them that told have the same.
+    pub(crate) exe: Option<String>,
+    pub(crate) role: MemberRole,
+    pub(crate) count: u64,
+    /// Those that no sample caught; `None` where only what a sample catches is known.
+    pub(crate) short_lived: Option<u64>,
+    /// `None` where that of any of them is unknown.
+    pub(crate) cpu: Option<Nanos>,
+    /// The sum of those that are known.
+    pub(crate) cpu_at_least: Nanos,
+    /// The largest that is known of one process.
+    pub(crate) max_rss_bytes: Option<u64>,
+    /// No process of them was larger; `None` where that can't be told.
+    pub(crate) max_rss_at_most_bytes: Option<u64>,
+}
 
 /// What used most CPU comes first.
-/// `tells_short`: processes that no sample caught are in the list, too.
-pub(super) fn commands(list: &[Process], tells_short: bool) -> Vec<Command> {
-    let mut at: HashMap<(Role, &str), usize> = HashMap::new();
-    let mut commands: Vec<(Command, Exe)> = Vec::new();
-    for p in list {
+pub(super) fn commands(members: &[Member<'_>], o: &Observation) -> Vec<CommandTotals> {
+    // Only where processes that no sample caught are in the list, too.
+    let tells_short = o.tracker == TrackerKind::Ebpf;
+    let mut at: HashMap<(MemberRole, &str), usize> = HashMap::new();
+    let mut commands: Vec<(CommandTotals, Exe)> = Vec::new();
+    for m in members {
         let next = commands.len();
-        let i = *at.entry((p.role, p.comm.as_str())).or_insert(next);
+        let i = *at.entry((m.role, m.record.comm.as_str())).or_insert(next);
         if i == next {
-            commands.push(empty(p));
+            commands.push(empty(m));
         }
         let (command, exe) = &mut commands[i];
         command.count += 1;
-        command.short_lived = command.short_lived.filter(|_| tells_short).map(|n| n + u64::from(!p.sampled));
-        let cpu = p.cpu_user_ns.zip(p.cpu_system_ns).map(|(user, system)| user.saturating_add(system));
-        let sum = |sum: u64, cpu: u64| sum.saturating_add(cpu);
-        command.cpu_ns = command.cpu_ns.zip(cpu).map(|(all, cpu)| sum(all, cpu));
-        command.cpu_at_least_ns = sum(command.cpu_at_least_ns, cpu.unwrap_or(0));
-        command.max_rss_bytes = command.max_rss_bytes.max(p.max_rss_bytes);
-        let at_most = p.max_rss_at_most_bytes.or(p.max_rss_bytes.filter(|_| !p.max_rss_at_least));
+        command.short_lived =
+            command.short_lived.filter(|_| tells_short).map(|n| n + u64::from(!m.was_sampled()));
+        command.cpu = command.cpu.zip(m.cpu()).map(|(all, cpu)| all + cpu);
+        command.cpu_at_least += m.cpu().unwrap_or_default();
+        let (max, at_most) = (m.record.max_rss_bytes, m.record.max_rss_at_most_bytes);
+        command.max_rss_bytes = command.max_rss_bytes.max(max);
+        let at_most = at_most.or(max.filter(|_| !m.max_rss_is_lower_bound()));
         command.max_rss_at_most_bytes =
             command.max_rss_at_most_bytes.zip(at_most).map(|(all, one)| all.max(one));
-        exe.add(p.exe.as_deref());
+        exe.add(m.record.exe.as_deref());
     }
-    let mut commands: Vec<Command> =
-        commands.into_iter().map(|(command, exe)| Command { exe: exe.one(), ..command }).collect();
+    let mut commands: Vec<CommandTotals> =
+        commands.into_iter().map(|(command, exe)| CommandTotals { exe: exe.one(), ..command }).collect();
     commands.sort_by(|a, b| {
-        let most = |c: &Command| std::cmp::Reverse((c.cpu_at_least_ns, c.count));
+        let most = |c: &CommandTotals| std::cmp::Reverse((c.cpu_at_least, c.count));
         most(a).cmp(&most(b)).then_with(|| (&a.comm, a.role).cmp(&(&b.comm, b.role)))
     });
     commands
 }
 
-fn empty(p: &Process) -> (Command, Exe) {
-    let command = Command {
-        comm: p.comm.clone(),
+fn empty(m: &Member<'_>) -> (CommandTotals, Exe) {
+    let command = CommandTotals {
+        comm: m.record.comm.clone(),
         exe: None,
-        role: p.role,
+        role: m.role,
         count: 0,
         short_lived: Some(0),
-        cpu_ns: Some(0),
-        cpu_at_least_ns: 0,
+        cpu: Some(Nanos::ZERO),
+        cpu_at_least: Nanos::ZERO,
         max_rss_bytes: None,
         max_rss_at_most_bytes: Some(0),
     };
