@@ -1,18 +1,18 @@
-//! A command of the user's, started so that nothing of it goes unseen, and ended with the run.
+//! The command of `exec`: started so that the observer sees all of it, and ended with the run.
 //!
-//! Owns the command's process, its cgroup, what signals mean for it, and its end; a process of its own does
-//! that (`janitor`), as inferscope may be killed. Never observes (`observe` does) and decides nothing about
-//! the run. Called by `run`:
+//! Owns the command's process, its cgroup, the forwarding of signals, and its end. A process of its own does this work
+//! (`janitor`), because inferscope may be killed. Never observes (`observe` does) and decides nothing about the run.
+//! Called by `session`:
 //!
 //! ```text
 //! Launched::start   the command is forked and waits (gated); the observer can start
 //!     open_gate     it becomes the program
-//!     watch         its end, and the signals that the run has to heed
-//!     end, kill     where it should not go on
-//!     release       what outlives the run on purpose is let go; the cgroup is removed
+//!     watch         its end, and the signals that concern the run
+//!     end, kill     ends it early
+//!     release       lets go of what outlives the run on purpose; removes the cgroup
 //! ```
 //!
-//! Dropped before it was released, by whatever error, the command is ended.
+//! A `Launched` that is dropped before its release, by whatever error, ends the command.
 
 mod cgroup_dirs;
 mod command_cgroup;
@@ -62,7 +62,7 @@ pub enum LaunchError {
 }
 
 impl LaunchError {
-    /// Whether the command line is at fault.
+    /// The command line is at fault.
     #[must_use]
     pub const fn is_usage(&self) -> bool {
         matches!(self, Self::NotRunnable { .. })
@@ -82,27 +82,27 @@ pub struct Launched<'s> {
     cgroup: Result<Placed, String>,
 }
 
-/// What there is to know of a command that runs.
+/// The events of a running command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Happened {
-    /// The command ended; others that it started may live.
+    /// The command ended. Others that it started may live.
     Ended(ExitStatus),
-    /// The answer to [`Launched::end`] and [`Launched::kill`]: all is gone but this many processes, which
-    /// could not be killed.
+    /// The reply to [`Launched::end`] and [`Launched::kill`]: all is gone except for this many processes, which could
+    /// not be killed.
     Cleared { left: u32 },
-    /// SIGINT, SIGTERM, SIGHUP or SIGQUIT: the run is over. The command has been told.
+    /// SIGINT, SIGTERM, SIGHUP or SIGQUIT: the run is over. The command has the signal, too.
     Interrupted,
     /// The same once more.
     InterruptedAgain,
-    /// The janitor was killed: how the command ends will not be known.
+    /// The janitor was killed. The end of the command stays unknown.
     JanitorLost,
 }
 
 impl<'s> Launched<'s> {
-    /// Forks the command, which waits for [`Self::open_gate`], in a cgroup of its own where one can be made.
-    /// Both its output streams go to `output`; without one its standard output goes to standard error.
+    /// Forks the command, in a cgroup of its own if one can be made. It waits for [`Self::open_gate`]. Both its output
+    /// streams go to `output`; without one its standard output goes to standard error.
     ///
-    /// From here on what `signals` keeps back, and SIGUSR1, SIGUSR2 and SIGWINCH, only reach [`Watch::next`].
+    /// From here on the signals of `signals`, and SIGUSR1, SIGUSR2 and SIGWINCH, only reach [`Watch::next`].
     ///
     /// # Errors
     /// [`LaunchError`]. The calling process must have a single thread.
@@ -123,13 +123,13 @@ impl<'s> Launched<'s> {
         let argv =
             argv.collect::<Result<Vec<_>, _>>().map_err(|e| system("an argument holds a NUL", e.into()))?;
         let (channel, theirs) = Channel::pair().map_err(|e| system("there is no socket for it", e))?;
-        // Before the command can be there: what comes now is for it too.
+        // Before the command can exist: a signal from now on is for it, too.
         signals
             .add(&PASSED_ON.map(rustix::process::Signal::as_raw))
             .map_err(|e| system("signals can't be read", e))?;
         let program = Program { argv, output, mask: signals.before() };
         let order = janitor::Order { program, grace, pid: std::process::id() };
-        // The janitor hears of none.
+        // The janitor gets none.
         let mask = Mask::block_all();
         // SAFETY: this process has a single thread, so no lock can be held by a thread that the child does
         // not have, and the child may run any code.
@@ -137,7 +137,7 @@ impl<'s> Launched<'s> {
         if forked == 0 {
             drop(channel);
             janitor::run(theirs, order);
-            // SAFETY: ends this process without running what the parent, of which it is a copy, left to be run.
+            // SAFETY: ends this process without running the destructors of the parent, of which it is a copy.
             unsafe { libc::_exit(0) };
         }
         let failed = io::Error::last_os_error();
@@ -146,7 +146,7 @@ impl<'s> Launched<'s> {
         let janitor =
             Pid::from_raw(forked.max(0)).ok_or_else(|| system("its janitor can't be forked", failed))?;
         let ready = channel.receive();
-        // From here on every way out but the last closes the socket, at which the janitor ends.
+        // Every exit from here but the last closes the socket. The janitor ends then.
         let result = (|| match ready {
             Ok(Some(Reply::Ready { pid, cgroup, left })) => {
                 privilege::note(left);
@@ -189,7 +189,7 @@ impl<'s> Launched<'s> {
         self.cgroup.as_ref()
     }
 
-    /// Lets it become the program; returns when it has.
+    /// Lets the command become the program. Returns once it has.
     ///
     /// # Errors
     /// There is no such program, or it can't be run; nothing is left then.
@@ -210,22 +210,22 @@ impl<'s> Launched<'s> {
         }
     }
 
-    /// Asks for the end of the command and all that is left of it: SIGTERM, the time of grace, SIGKILL.
-    /// Without `ask` it was asked before. [`Happened::Cleared`] answers.
+    /// Ends the command and all that is left of it: SIGTERM, the grace period, SIGKILL. Without `ask`, the SIGTERM was
+    /// already sent. [`Happened::Cleared`] is the reply.
     pub fn end(&self, ask: bool) {
         self.request(&Request::End { ask });
     }
 
-    /// The same without grace, also while it is being ended.
+    /// Ends the command at once, also during the grace period.
     pub fn kill(&self) {
         self.request(&Request::Kill);
     }
 
-    /// Lets go of what still lives and removes the cgroup; the directories that could not be removed.
+    /// Lets go of what still lives and removes the cgroup. Returns the directories that could not be removed.
     #[must_use]
     pub fn release(mut self) -> Vec<String> {
         self.request(&Request::Release);
-        // What else it had to say nobody waits for any more.
+        // Nobody waits for its other messages any more.
         while let Some(Ok(Some(reply))) = self.channel.as_ref().map(Channel::receive) {
             if let Reply::Released { left } = reply {
                 return left;
@@ -234,7 +234,7 @@ impl<'s> Launched<'s> {
         self.leave()
     }
 
-    /// Kills the command, and its cgroup where it has one: for when the janitor was killed.
+    /// Kills the command, and its cgroup if it has one: for a janitor that was killed.
     pub fn kill_without_janitor(&self) {
         let _ = pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
         if let Ok(placed) = &self.cgroup {
@@ -242,7 +242,7 @@ impl<'s> Launched<'s> {
         }
     }
 
-    /// Closes the socket, at which the janitor tidies up. Where it can't any more, that is done here.
+    /// Closes the socket, so that the janitor cleans up. If the janitor is gone, this process cleans up.
     fn leave(&mut self) -> Vec<String> {
         if self.channel.take().is_none() || wait_for(self.janitor) {
             return Vec::new();
@@ -251,13 +251,13 @@ impl<'s> Launched<'s> {
         self.cgroup.as_ref().map_or_else(|_| Vec::new(), |placed| CommandCgroup::of(placed).remove())
     }
 
-    /// What happens from now on. Must be called within a runtime.
+    /// The events from now on. Must be called within a runtime.
     ///
     /// # Errors
     /// The runtime takes no further descriptor.
     pub fn watch(&self) -> io::Result<Watch<'_>> {
         let channel = self.channel.as_ref().ok_or(io::ErrorKind::NotConnected)?;
-        // SAFETY: it is borrowed from `self`, which stays open for as long.
+        // SAFETY: the descriptor is borrowed from `self`, which stays open as long.
         let channel = unsafe { AsyncFd::register(channel.as_fd()) }?;
         // SAFETY: as above.
         let signals = unsafe { AsyncFd::register(self.signals.as_fd()) }?;
@@ -265,7 +265,7 @@ impl<'s> Launched<'s> {
     }
 
     fn request(&self, request: &Request) {
-        // A janitor that is gone is told of by the next read.
+        // The next read reports a janitor that is gone.
         let _ = self.channel.as_ref().map(|channel| channel.send(request));
     }
 }
@@ -276,7 +276,7 @@ impl Drop for Launched<'_> {
     }
 }
 
-/// The command and the signals, in the order of their coming.
+/// The events of the command and the signals, in order.
 #[derive(Debug)]
 pub struct Watch<'a> {
     launched: &'a Launched<'a>,
@@ -287,7 +287,7 @@ pub struct Watch<'a> {
 }
 
 impl Watch<'_> {
-    /// What happens next. Passes signals on by itself. Can be dropped in mid-wait without losing anything.
+    /// The next event. Forwards signals by itself. A wait can be dropped without losing an event.
     pub async fn next(&mut self) -> Happened {
         loop {
             // A signal that ended the command comes before its end.
@@ -330,13 +330,13 @@ async fn wished(
     let signalled = ready.try_io(|_| launched.signals.next()).ok()?.ok()?;
     let verdict = forwarding.verdict(signalled, Mono::now());
     if let Some(signal) = verdict.pass_on {
-        // By the janitor, as the command may have become another user. It may have ended.
+        // The janitor sends it, as the command may have become another user. The command may have ended.
         launched.request(&Request::Signal { signal: signal.as_raw() });
     }
     verdict.wish
 }
 
-/// What to do where the command itself is at fault.
+/// The remedy for a fault of the command line.
 const fn remedy(errno: i32) -> Option<&'static str> {
     match errno {
         libc::ENOENT | libc::ENOTDIR => {
@@ -351,20 +351,20 @@ const fn remedy(errno: i32) -> Option<&'static str> {
     }
 }
 
-/// Whether it ended by itself.
+/// The process ended by itself.
 fn wait_for(janitor: Pid) -> bool {
     loop {
         match waitpid(Some(janitor), WaitOptions::empty()) {
             Ok(Some((_, status))) => return status.exited(),
             Err(rustix::io::Errno::INTR) => {}
-            // Where SIGCHLD is ignored there is nobody left to wait for when it ended.
+            // If SIGCHLD is ignored, there is nobody left to wait for.
             Ok(None) | Err(_) => return true,
         }
     }
 }
 
 fn check_single_thread() -> Result<(), LaunchError> {
-    // Unreadable: taken on trust, as `run` calls this before it starts any thread.
+    // Unreadable: assume one thread, as `session` calls this before it starts any.
     let threads = std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
     if threads == 1 { Ok(()) } else { Err(LaunchError::Threads { threads }) }
 }

@@ -1,30 +1,30 @@
-//! Where a cgroup of the command's own can be.
+//! The candidates for the parent of the command's cgroup.
 //!
-//! Pure: from the texts of /proc/self/mountinfo and /proc/self/cgroup. Never looks whether a place can be
-//! written to (`command_cgroup` finds out). Called by the janitor.
+//! Pure: reads the texts of /proc/self/mountinfo and /proc/self/cgroup. Never checks whether a directory can be written
+//! to (`command_cgroup` does). Called by the janitor.
 
 use std::path::PathBuf;
 
 use crate::observe::cgroup::{Hierarchies, Mount, v1_path, v2_path};
 
-/// The cgroup that inferscope itself is in, of one hierarchy: what is made goes below it.
+/// The cgroup of inferscope itself in one hierarchy. New cgroups go below it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct CgroupDir {
     pub(super) dir: PathBuf,
-    /// Within the hierarchy, as /proc/self/cgroup shows it.
+    /// Its path within the hierarchy, as in /proc/self/cgroup.
     pub(super) path: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct CgroupDirs {
-    /// Of the v2 hierarchy, or why there is none.
+    /// The cgroup in the v2 hierarchy, or why there is none.
     pub(super) v2: Result<CgroupDir, String>,
-    /// Of v1 hierarchies that account CPU or memory.
+    /// The cgroups in v1 hierarchies that account CPU or memory.
     pub(super) accounting: Vec<CgroupDir>,
 }
 
-/// v1 controllers that only count. One that comes together with `cpu` is left out: a group of its own would
-/// get a share of the CPUs of its own, and the run would not be what it is without inferscope.
+/// v1 controllers that only count. A hierarchy that also has `cpu` is left out: a group of its own would get its own
+/// share of the CPUs, and the run would differ from one without inferscope.
 const COUNTING: [&str; 2] = ["cpuacct", "memory"];
 const DISTURBING: &str = "cpu";
 

@@ -1,8 +1,8 @@
-//! The command's own cgroup: made, joined, removed.
+//! The command's own cgroup: created, joined, removed.
 //!
-//! Owns the directories, one of the v2 hierarchy and on older hosts one more for each v1 hierarchy that
-//! accounts. Never touches a cgroup that it did not make, but to give processes back to the one above. Used by
-//! the janitor, which outlives whoever could forget them.
+//! Owns the directories: one in the v2 hierarchy, and on older hosts one in each v1 hierarchy that accounts. Never
+//! touches a cgroup that it did not create, except to give processes back to the parent. Used by the janitor, which
+//! outlives inferscope.
 
 use std::fs;
 use std::io;
@@ -14,9 +14,9 @@ use super::janitor_protocol::Placed;
 use super::members::{directories, listed};
 use crate::observe::cgroup::id_of;
 
-/// For what is being forked while it is moved, and for the kernel to let go of what ended.
+/// Time limit of a removal: forks during a move must settle, and the kernel must let go of ended processes.
 const REMOVAL_LIMIT: Duration = Duration::from_secs(2);
-/// Other pid namespaces have the same pids, and may share the hierarchy.
+/// Most names to try. Other pid namespaces have the same pids and may share the hierarchy.
 const MOST_NAMES: u32 = 8;
 
 #[derive(Debug, Default)]
@@ -32,14 +32,14 @@ struct Dir {
 }
 
 impl CommandCgroup {
-    /// Makes every directory that can be made; the one of the v2 hierarchy, or why there is none.
+    /// Creates every directory that can be created. Also returns why there is none in the v2 hierarchy.
     pub(super) fn make(parents: &CgroupDirs, pid: u32) -> (Self, Option<String>) {
         let parent = match &parents.v2 {
             Ok(parent) => parent,
             Err(why) => return (Self::default(), Some(why.clone())),
         };
         if divides_cpus(&parent.dir) {
-            // Without inferscope the command would share the CPUs with its neighbours, one by one.
+            // The command would get a share of the CPUs that it would not have without inferscope.
             let why = format!("{} gives each cgroup below it a share of the CPUs", parent.path);
             return (Self::default(), Some(why));
         }
@@ -58,7 +58,7 @@ impl CommandCgroup {
         };
         for parent in &parents.accounting {
             let dir = parent.dir.join(&name);
-            // Without it the figures of the v2 hierarchy have to do, and the report names its sources.
+            // Without it the figures of the v2 hierarchy must do, and the report names its sources.
             if fs::create_dir(&dir).is_ok() {
                 cgroup.dirs.push(Dir { dir, parent: parent.dir.clone() });
             }
@@ -69,7 +69,7 @@ impl CommandCgroup {
         (cgroup, None)
     }
 
-    /// What somebody else made and can't remove any more.
+    /// The cgroup that another process created and can't remove any more.
     pub(super) fn of(placed: &Placed) -> Self {
         let dirs = std::iter::once(&placed.dir).chain(&placed.accounting).filter_map(|dir| {
             let dir = PathBuf::from(dir);
@@ -78,7 +78,7 @@ impl CommandCgroup {
         Self { dirs: dirs.collect(), placed: Some(placed.clone()) }
     }
 
-    /// Moves a process in. What can't be joined is removed; why, where that is the v2 hierarchy.
+    /// Moves a process in. Removes a directory that can't be joined. Returns why, if it is that of the v2 hierarchy.
     pub(super) fn join(&mut self, pid: u32) -> Option<String> {
         let failed: Vec<(usize, io::Error)> = (self.dirs.iter().enumerate())
             .filter_map(|(i, d)| Some((i, enter(&d.dir, pid).err()?)))
@@ -97,7 +97,7 @@ impl CommandCgroup {
         None
     }
 
-    /// Gives what still lives to the cgroup above and removes the directories; those that are left.
+    /// Moves living processes to the parent and removes the directories. Returns those that are left.
     pub(super) fn remove(&mut self) -> Vec<String> {
         self.placed = None;
         let dirs = std::mem::take(&mut self.dirs);
@@ -111,7 +111,7 @@ impl Dir {
     }
 }
 
-/// Under the first name that is free.
+/// Creates a directory under the first free name.
 fn make_first(parent: &CgroupDir, pid: u32) -> io::Result<(String, PathBuf)> {
     let mut taken = io::Error::from(io::ErrorKind::AlreadyExists);
     for n in 1..=MOST_NAMES {
@@ -135,14 +135,14 @@ fn enter(dir: &Path, pid: u32) -> io::Result<()> {
     fs::write(dir.join("cgroup.procs"), pid.to_string())
 }
 
-/// False where it is still there.
+/// Removes a directory. False: it is still there.
 fn remove(d: &Dir) -> bool {
     let deadline = Instant::now() + REMOVAL_LIMIT;
     loop {
-        // The command may have made some of its own in it.
+        // The command may have created cgroups of its own in it.
         for dir in directories(&d.dir) {
             for pid in listed(&dir) {
-                // One that ended meanwhile is not there to be moved.
+                // A process that has ended meanwhile can't be moved.
                 let _ = enter(&d.parent, pid);
             }
             let _ = fs::remove_dir(dir);

@@ -1,10 +1,9 @@
-//! The janitor: the process between inferscope and the command, which tidies up whatever happens to
-//! inferscope.
+//! The janitor: the process between inferscope and the command, which cleans up whatever happens to inferscope.
 //!
-//! Owns the command's process (it is its parent), its cgroup, and the end of both. Hears of inferscope's end
-//! from the socket, also when that was killed, and then ends the command. In a session of its own, so that no
-//! terminal reaches it; holds nothing open but the socket. In no figure of the report: it is no member of the
-//! set. Forked by `launch`, before inferscope has a second thread.
+//! Owns the command's process (it is its parent), its cgroup, and the end of both. The socket reports the end of
+//! inferscope, also after a SIGKILL; the janitor then ends the command. It runs in a session of its own, so no terminal
+//! reaches it, and holds nothing open but the socket. It is no member of the process set, so no figure includes it.
+//! Forked by `launch` before inferscope has a second thread.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -25,20 +24,20 @@ use crate::privilege::{self, Role};
 use crate::signals::{SignalFd, default_action};
 use crate::units::Nanos;
 
-/// How often the members are looked at while they are being ended.
+/// Interval of the looks at the members while they are being ended.
 const TICK: Duration = Duration::from_millis(20);
 
 pub(super) struct Order {
     pub(super) program: Program,
-    /// Between SIGTERM and SIGKILL.
+    /// The grace period between SIGTERM and SIGKILL.
     pub(super) grace: Nanos,
-    /// inferscope's: the cgroup is named after it.
+    /// inferscope's pid, which the cgroup is named after.
     pub(super) pid: u32,
 }
 
-/// Until inferscope releases it or ends. Every signal has to be blocked, and the process to have one thread.
+/// Works until inferscope releases it or ends. All signals must be blocked, and the process must have one thread.
 pub(super) fn run(channel: Channel, order: Order) {
-    let told = |channel: &Channel, what: &str, e: io::Error| {
+    let failed = |channel: &Channel, what: &str, e: io::Error| {
         let errno = e.raw_os_error().unwrap_or(libc::EIO);
         // inferscope may be gone.
         let _ = channel.send(&Reply::NotForked { what: what.to_owned(), errno });
@@ -50,7 +49,7 @@ pub(super) fn run(channel: Channel, order: Order) {
         Ok(forked) => forked,
         Err((what, e)) => {
             cgroup.remove();
-            return told(&channel, what, e);
+            return failed(&channel, what, e);
         }
     };
     if why.is_none() {
@@ -60,8 +59,8 @@ pub(super) fn run(channel: Channel, order: Order) {
         Some(placed) => Members::Cgroup { dir: placed.dir.clone().into(), name: placed.name.clone() },
         None => Members::Tree { root: pid_number(getpid()) },
     };
-    // Without a cgroup orphans have to come here, or they could not be found. In a container whose first
-    // process inferscope is, they would come to inferscope, which waits for nobody.
+    // Without a cgroup, orphans must be reparented to the janitor to be found. If inferscope is the first process of a
+    // container, they would go to inferscope, which waits for nobody.
     if cgroup.placed.is_none() || rustix::process::getppid() == Pid::from_raw(1) {
         let _ = rustix::process::set_child_subreaper(Some(getpid()));
     }
@@ -71,11 +70,11 @@ pub(super) fn run(channel: Channel, order: Order) {
             drop(gate);
             let _ = wait(WaitOptions::empty());
             cgroup.remove();
-            return told(&channel, "its janitor can't be set up", e);
+            return failed(&channel, "its janitor can't be set up", e);
         }
     };
     let placed = cgroup.placed.clone().ok_or_else(|| why.unwrap_or_default());
-    // The command, a process by now, has what its caller gave it.
+    // The command is a process of its own by now and keeps its caller's privileges.
     let left = privilege::give_up(Role::Janitor);
     let _ = channel.send(&Reply::Ready { pid: pid_number(command), cgroup: placed, left });
     let janitor = Janitor {
@@ -92,7 +91,7 @@ pub(super) fn run(channel: Channel, order: Order) {
     janitor.work();
 }
 
-/// Named after inferscope.
+/// Creates the cgroup, named after inferscope.
 fn enclose(pid: u32) -> (CommandCgroup, Option<String>) {
     match (std::fs::read("/proc/self/mountinfo"), std::fs::read("/proc/self/cgroup")) {
         (Ok(mounts), Ok(own)) => {
@@ -116,7 +115,7 @@ fn fork(channel: &Channel, program: Program) -> Result<Forked, (&'static str, io
     // the child does not have, and the child may run any code.
     let forked = unsafe { libc::fork() };
     if forked == 0 {
-        // The other ends: who holds them could not see them close. The socket's is inferscope's business.
+        // Drop the other ends: a process that holds them never sees them close. The socket's other end is inferscope's.
         drop((gate, failure));
         close(channel.as_raw_fd());
         exec_gate::run(&program, &gate_read, &failure_write);
@@ -127,10 +126,10 @@ fn fork(channel: &Channel, program: Program) -> Result<Forked, (&'static str, io
     }
 }
 
-/// Leaves the terminal, the working directory and every open file but these; where the end of a child can be
-/// read.
+/// Leaves the terminal, the working directory and all open files but these. Returns the descriptor that reports the end
+/// of a child.
 fn withdraw(keep: &[i32]) -> io::Result<SignalFd> {
-    // After the fork: the command's actions are the user's. Where SIGCHLD is ignored nobody can be waited for.
+    // This comes after the fork: the command keeps the user's actions. With SIGCHLD ignored nobody could be waited for.
     default_action(libc::SIGCHLD);
     rustix::process::setsid()?;
     rustix::process::chdir("/")?;
@@ -148,10 +147,10 @@ fn withdraw(keep: &[i32]) -> io::Result<SignalFd> {
     SignalFd::new(&[libc::SIGCHLD])
 }
 
-/// Of a descriptor whose owner, in this copy of inferscope, is never used or dropped.
+/// Closes a descriptor whose owner, in this copy of inferscope, is never used or dropped.
 fn close(fd: i32) {
-    // SAFETY: nothing uses the number any more: this process ends in `_exit`, without running any destructor
-    // but those of what it made itself. Where it is not open, nothing happens.
+    // SAFETY: nothing uses the number any more: this process ends in `_exit`, which runs no destructor but those of
+    // what it created itself. Closing a number that is not open does nothing.
     unsafe { libc::close(fd) };
 }
 
@@ -164,7 +163,7 @@ struct Janitor {
     cgroup: CommandCgroup,
     grace: Nanos,
     shutdown: Option<Shutdown>,
-    /// inferscope is gone without a word.
+    /// inferscope ended without a message.
     alone: bool,
 }
 
@@ -173,7 +172,7 @@ enum State {
         gate: OwnedFd,
         failure: OwnedFd,
     },
-    /// Let run; the exec closes this.
+    /// The command may run. The exec closes this pipe.
     Starting {
         failure: OwnedFd,
     },
@@ -184,19 +183,19 @@ enum State {
 impl Janitor {
     fn work(mut self) {
         loop {
-            let [told, child] = self.next();
-            // First, as its failure closes before the child's end is told.
+            let [message, child] = self.next();
+            // This comes first: the pipe closes before the child's end is reported.
             self.look_at_exec();
             if child {
                 self.reap();
             }
-            if told && !self.listen() {
+            if message && !self.listen() {
                 return;
             }
             if let Some(shutdown) = self.shutdown.take() {
                 self.shutdown = self.step(shutdown);
             }
-            // What the command left when it ended by itself would have outlived it without inferscope too.
+            // Processes that the command left when it ended by itself would have outlived it without inferscope, too.
             if self.alone && self.shutdown.is_none() {
                 self.cgroup.remove();
                 return;
@@ -204,25 +203,25 @@ impl Janitor {
         }
     }
 
-    /// Whether there is word from inferscope, and whether a child ended.
+    /// Waits. Returns whether inferscope sent a message, and whether a child ended.
     fn next(&self) -> [bool; 2] {
         let failure = match &self.state {
             State::Starting { failure } => Some(failure),
             _ => None,
         };
         let mut fds = vec![PollFd::new(&self.child_ended, PollFlags::IN)];
-        // A closed socket would be readable for ever.
+        // A closed socket would stay readable for ever.
         fds.extend((!self.alone).then(|| PollFd::new(&self.channel, PollFlags::IN)));
         fds.extend(failure.map(|fd| PollFd::new(fd, PollFlags::IN)));
         let tick = Timespec { tv_sec: 0, tv_nsec: i64::from(TICK.subsec_nanos()) };
         let tick = self.shutdown.is_some().then_some(&tick);
-        // Every signal is blocked, so that nothing interrupts it.
+        // All signals are blocked, so nothing interrupts the wait.
         let _ = poll(&mut fds, tick);
         let is_ready = |i: usize| fds.get(i).is_some_and(|fd| !fd.revents().is_empty());
         [!self.alone && is_ready(1), is_ready(0)]
     }
 
-    /// Tells how the exec went, when that is decided.
+    /// Reports how the exec went, once that is decided.
     fn look_at_exec(&mut self) {
         let State::Starting { failure } = &self.state else { return };
         if !is_readable(failure) {
@@ -230,27 +229,27 @@ impl Janitor {
         }
         let mut errno = [0; 4];
         if matches!(rustix::io::read(failure, &mut errno), Ok(4)) {
-            self.tell(&Reply::NotStarted { errno: i32::from_ne_bytes(errno) });
+            self.report(&Reply::NotStarted { errno: i32::from_ne_bytes(errno) });
         } else {
-            self.tell(&Reply::Started);
+            self.report(&Reply::Started);
         }
         self.state = State::Running;
     }
 
     fn reap(&mut self) {
-        // Several ends make one signal.
+        // Several ends may cause one signal.
         let _ = self.child_ended.read();
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             if pid == self.command {
-                // It can't have been told before: a dead process has closed its end.
+                // The exec was not reported before: a dead process has closed its end.
                 self.look_at_exec();
                 self.state = State::Ended;
-                self.tell(&Reply::Ended { status: status.as_raw().cast_unsigned() });
+                self.report(&Reply::Ended { status: status.as_raw().cast_unsigned() });
             }
         }
     }
 
-    /// False when the work is done.
+    /// False: the work is done.
     fn listen(&mut self) -> bool {
         let now = Mono::now();
         match self.channel.receive_now::<Request>() {
@@ -262,13 +261,13 @@ impl Janitor {
             Ok(Some(Request::Signal { signal })) => self.pass_on(signal),
             Ok(Some(Request::Release)) => {
                 let left = self.cgroup.remove();
-                self.tell(&Reply::Released { left });
+                self.report(&Reply::Released { left });
                 return false;
             }
             Ok(None) => {
                 self.alone = true;
                 match self.state {
-                    // Its gate closes with its owner.
+                    // The gate closes with its owner.
                     State::Gated { .. } => {
                         self.state = State::Running;
                         self.shutdown = Some(Shutdown::new(now, Nanos::ZERO));
@@ -277,7 +276,7 @@ impl Janitor {
                     State::Starting { .. } | State::Running => self.end(now, true),
                 }
             }
-            // Nothing to read after all; a message that is none can only be a bug, and its sender waits.
+            // There is nothing to read after all. An invalid message can only be a bug, and its sender waits.
             Err(_) => {}
         }
         true
@@ -287,7 +286,7 @@ impl Janitor {
         let State::Gated { gate, failure } = std::mem::replace(&mut self.state, State::Running) else {
             return;
         };
-        // Where it was killed meanwhile, its end tells.
+        // If it was killed meanwhile, its end is reported.
         let _ = rustix::io::write(&gate, &[1]);
         self.state = State::Starting { failure };
     }
@@ -312,20 +311,20 @@ impl Janitor {
             Act::AskMembers => self.members.signal(Signal::TERM),
             Act::Kill => {
                 if self.command_lives() {
-                    // It may have moved to another cgroup.
+                    // The command may have moved to another cgroup.
                     let _ = kill_process(self.command, Signal::KILL);
                 }
                 self.members.kill();
             }
             Act::Done { left } => {
-                self.tell(&Reply::Cleared { left });
+                self.report(&Reply::Cleared { left });
                 return None;
             }
         }
         Some(shutdown)
     }
 
-    /// Until it is waited for, which only this process does, the number is its own.
+    /// Signals the command. Its pid stays its own until this process, the only one that can, waits for it.
     const fn command_lives(&self) -> bool {
         !matches!(self.state, State::Ended)
     }
@@ -338,12 +337,12 @@ impl Janitor {
 
     fn ask_command(&self) {
         let _ = kill_process(self.command, Signal::TERM);
-        // One that is stopped would not hear it.
+        // A stopped process would not get it.
         let _ = kill_process(self.command, Signal::CONT);
     }
 
-    fn tell(&self, reply: &Reply) {
-        // inferscope may be gone, which the socket will tell.
+    fn report(&self, reply: &Reply) {
+        // inferscope may be gone, which the socket will report.
         let _ = self.channel.send(reply);
     }
 }

@@ -1,7 +1,7 @@
-//! What inferscope and its janitor say to each other.
+//! The protocol between inferscope and its janitor.
 //!
-//! Owns the socket pair, whose messages keep their bounds, and the words. Never decides anything. The end of
-//! either process closes its end, which the other sees whatever ended it.
+//! Owns the messages, and the socket pair that keeps their boundaries. Never decides anything. The end of either
+//! process closes its end of the pair, which the other one sees whatever the cause.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -11,41 +11,41 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::privilege::InForce;
 
-/// No message is longer: at most some paths and a sentence.
+/// Longest message: some paths and a sentence.
 const MAX_BYTES: usize = 16 << 10;
 
-/// From inferscope.
+/// A message from inferscope.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Request {
     /// Let the command run.
     Open,
-    /// End the command and all that is left of it: SIGTERM, the time of grace, SIGKILL. Without `ask` it was
-    /// told before.
+    /// End the command and all that is left of it: SIGTERM, the grace period, SIGKILL. Without `ask`, the SIGTERM was
+    /// already sent.
     End { ask: bool },
-    /// The same without grace.
+    /// End it without a grace period.
     Kill,
     /// Send the command this signal.
     Signal { signal: i32 },
-    /// What still lives is left alone, the cgroup is removed, and the janitor ends.
+    /// Leave living processes alone, remove the cgroup, and exit.
     Release,
 }
 
-/// From the janitor.
+/// A message from the janitor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Reply {
-    /// The command waits to be let run.
+    /// The command waits at its gate.
     Ready { pid: u32, cgroup: Result<Placed, String>, left: InForce },
-    /// It could not be forked; nothing is left.
+    /// The fork failed. Nothing is left.
     NotForked { what: String, errno: i32 },
-    /// It has become the program.
+    /// The command has become the program.
     Started,
-    /// It could not become the program, and is gone.
+    /// The exec failed, and the command is gone.
     NotStarted { errno: i32 },
-    /// It ended, with this status of wait(2).
+    /// The command ended with this status of wait(2).
     Ended { status: u32 },
-    /// The answer to `End` and `Kill`: all is gone but this many processes, which could not be killed.
+    /// The reply to `End` and `Kill`: all is gone except for this many processes, which could not be killed.
     Cleared { left: u32 },
-    /// The answer to `Release`, with the directories that could not be removed.
+    /// The reply to `Release`, with the directories that could not be removed.
     Released { left: Vec<String> },
 }
 
@@ -53,7 +53,7 @@ pub(super) enum Reply {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placed {
     pub dir: String,
-    /// Within the v2 hierarchy, as /proc/PID/cgroup shows it.
+    /// Its path within the v2 hierarchy, as in /proc/PID/cgroup.
     pub name: String,
     /// The inode number of its directory.
     pub id: u64,
@@ -78,7 +78,7 @@ impl Channel {
         Ok(())
     }
 
-    /// The next message; waits for it. `None`: the other end is gone.
+    /// Waits for the next message. `None`: the other end is gone.
     pub(super) fn receive<T: DeserializeOwned>(&self) -> io::Result<Option<T>> {
         loop {
             match self.receive_with(RecvFlags::empty()) {
@@ -88,7 +88,7 @@ impl Channel {
         }
     }
 
-    /// The same, or [`io::ErrorKind::WouldBlock`].
+    /// The next message without waiting, or [`io::ErrorKind::WouldBlock`].
     pub(super) fn receive_now<T: DeserializeOwned>(&self) -> io::Result<Option<T>> {
         self.receive_with(RecvFlags::DONTWAIT)
     }
@@ -96,7 +96,7 @@ impl Channel {
     fn receive_with<T: DeserializeOwned>(&self, flags: RecvFlags) -> io::Result<Option<T>> {
         let mut bytes = vec![0; MAX_BYTES];
         let (length, _) = match recv(&self.0, &mut bytes, flags) {
-            // It ended without having read everything.
+            // The other side ended without reading everything.
             Err(rustix::io::Errno::CONNRESET) => return Ok(None),
             received => received?,
         };

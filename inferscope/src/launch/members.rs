@@ -1,7 +1,7 @@
-//! Who belongs to the command, and a signal to them.
+//! The processes that belong to the command, and signals to them.
 //!
-//! Owns the looks at /proc and cgroup.procs that the end of a command needs. Never measures (`observe` does).
-//! Used by the janitor.
+//! Owns the reads of /proc and cgroup.procs for the end of a command. Never measures (`observe` does). Used by the
+//! janitor.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -11,30 +11,30 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use crate::observe::cgroup::{processes_below, v2_path};
 use crate::observe::proc::text;
 
-/// Where the members are found.
+/// How the members are found.
 #[derive(Debug, Clone)]
 pub(super) enum Members {
-    /// In this cgroup of the v2 hierarchy and below.
+    /// All processes in this cgroup of the v2 hierarchy and below.
     Cgroup { dir: PathBuf, name: String },
-    /// Below this process, to which orphans come home.
+    /// All descendants of this process, which adopts orphans.
     Tree { root: u32 },
 }
 
 impl Members {
-    /// Those that live.
+    /// The living members.
     pub(super) fn living(&self) -> Vec<u32> {
         match self {
-            // A zombie is listed nowhere.
+            // A zombie is not listed.
             Self::Cgroup { dir, .. } => processes_below(dir).into_iter().collect(),
             Self::Tree { root } => below(*root, &scan()),
         }
     }
 
-    /// Signals every living member; a number that went to somebody else meanwhile is not signalled.
+    /// Signals every living member. A pid that was reused meanwhile gets no signal.
     pub(super) fn signal(&self, signal: Signal) {
         for pid in self.living() {
             let Some(raw) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { continue };
-            // What is looked up after this is still of the same process.
+            // Lookups after this are of the same process.
             let Ok(pidfd) = pidfd_open(raw, PidfdFlags::empty()) else { continue };
             if self.holds(pid) {
                 let _ = pidfd_send_signal(&pidfd, signal);
@@ -43,7 +43,7 @@ impl Members {
     }
 
     pub(super) fn kill(&self) {
-        // Since 5.14; in one step, so that nothing can fork out of it.
+        // Linux 5.14 and later kill in one step, so nothing can fork meanwhile.
         if let Self::Cgroup { dir, .. } = self
             && std::fs::write(dir.join("cgroup.kill"), "1").is_ok()
         {
@@ -63,7 +63,7 @@ impl Members {
     }
 }
 
-/// `dir` and all below it, those below first.
+/// `dir` and all directories below it, the deepest first.
 pub(super) fn directories(dir: &Path) -> Vec<PathBuf> {
     let mut all = Vec::new();
     if let Ok(entries) = std::fs::read_dir(dir) {
@@ -77,13 +77,13 @@ pub(super) fn directories(dir: &Path) -> Vec<PathBuf> {
     all
 }
 
-/// The processes of one cgroup. 0 stands for one that this pid namespace does not show.
+/// The processes of one cgroup. 0 stands for one outside of this pid namespace.
 pub(super) fn listed(dir: &Path) -> Vec<u32> {
     let procs = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
     procs.lines().filter_map(|pid| pid.parse().ok()).filter(|pid| *pid != 0).collect()
 }
 
-/// Whether /proc/PID/cgroup names `cgroup` of the v2 hierarchy, or one below it.
+/// /proc/PID/cgroup names `cgroup` of the v2 hierarchy, or one below it.
 fn is_within(proc_cgroup: &str, cgroup: &str) -> bool {
     let below = v2_path(proc_cgroup).and_then(|own| own.strip_prefix(cgroup));
     below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -102,7 +102,7 @@ fn scan() -> Vec<Node> {
     pids.filter_map(|pid| node(pid, &text(format!("/proc/{pid}/stat"))?)).collect()
 }
 
-/// From `pid (comm) state ppid …`.
+/// The parent's pid, from `pid (comm) state ppid …`.
 fn node(pid: u32, stat: &str) -> Option<Node> {
     let (_, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_whitespace();
@@ -110,7 +110,7 @@ fn node(pid: u32, stat: &str) -> Option<Node> {
     Some(Node { pid, ppid: fields.next()?.parse().ok()?, lives })
 }
 
-/// The living descendants of `root`, below the dead too.
+/// The living descendants of `root`, also those below dead processes.
 fn below(root: u32, nodes: &[Node]) -> Vec<u32> {
     let mut known = HashSet::from([root]);
     let mut found = Vec::new();

@@ -1,11 +1,11 @@
-//! The end of a command: who is asked when, and when asking is over.
+//! The shutdown of a command: the order of signals, and when it is over.
 //!
-//! Pure: time and facts are arguments. Stepped by the janitor until it says that it is done.
+//! Pure: time and facts are arguments. The janitor steps it until it is done.
 
 use crate::clock::Mono;
 use crate::units::Nanos;
 
-/// What is killed is gone within milliseconds, unless it hangs in the kernel.
+/// A killed process is gone within milliseconds, unless it hangs in the kernel.
 const KILL_LIMIT: Nanos = Nanos::from_millis(5_000);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,12 +18,12 @@ pub(super) struct Facts {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Act {
     Wait,
-    /// SIGTERM to every member: the command is gone, which may have been a wrapper, and what it wrapped has
-    /// a right to the same grace.
+    /// SIGTERM to every member: the command is gone. It may have been a wrapper, and the wrapped program has a right to
+    /// the same grace period.
     AskMembers,
-    /// SIGKILL to every member. Said again as long as something forks on.
+    /// SIGKILL to every member. Repeated as long as something forks.
     Kill,
-    /// With this many members that could not be killed.
+    /// The end, with this many members that could not be killed.
     Done {
         left: u32,
     },
@@ -41,7 +41,7 @@ impl Shutdown {
         Self { kill_at: now.plus(grace), members_asked: false, killed: None }
     }
 
-    /// No more grace.
+    /// Ends the grace period.
     pub(super) fn hurry(&mut self, now: Mono) {
         self.kill_at = self.kill_at.min(now);
     }

@@ -1,6 +1,6 @@
-//! What a signal to inferscope means for the command and for the run.
+//! The meaning of a signal to inferscope, for the command and for the run.
 //!
-//! Pure: the time is an argument. Asked by `launch` for each signal.
+//! Pure: the time is an argument. Called by `launch` for each signal.
 
 use rustix::process::Signal;
 
@@ -8,12 +8,11 @@ use crate::clock::Mono;
 use crate::signals::Signalled;
 use crate::units::Nanos;
 
-/// Those that are meant for the command. The rest keeps its meaning for inferscope.
+/// The signals that go to the command. All others keep their meaning for inferscope.
 pub(super) const PASSED_ON: [Signal; 7] =
     [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT, Signal::USR1, Signal::USR2, Signal::WINCH];
 
-/// Nobody decides so fast to ask a second time; timeout(1) and the like send the same signal to a process and
-/// then to its group.
+/// Nobody repeats a signal on purpose within this time: timeout(1) and the like signal a process and then its group.
 const SAME_WISH: Nanos = Nanos::from_millis(300);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,12 +21,12 @@ pub(super) struct Verdict {
     pub(super) wish: Option<Wish>,
 }
 
-/// What is asked of the run.
+/// What the run must do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wish {
-    /// The run is over: SIGINT, SIGTERM, SIGHUP or SIGQUIT.
+    /// End the run: SIGINT, SIGTERM, SIGHUP or SIGQUIT.
     End,
-    /// The same again: at once.
+    /// End it at once: the same again.
     EndNow,
 }
 
@@ -37,8 +36,8 @@ pub(super) struct SignalForwarding {
 }
 
 impl SignalForwarding {
-    /// A terminal's keys reach the command by themselves, as it is in the same process group; what somebody
-    /// sent to inferscope alone has to be passed on.
+    /// A terminal's keys reach the command by themselves, as it is in the same process group. A signal that somebody
+    /// sent to inferscope alone must be forwarded.
     pub(super) fn verdict(&mut self, signalled: Signalled, now: Mono) -> Verdict {
         let signal = PASSED_ON.into_iter().find(|s| s.as_raw() == signalled.signal);
         let pass_on = signal.filter(|_| !signalled.by_kernel);
@@ -56,7 +55,7 @@ impl SignalForwarding {
     }
 }
 
-/// SIGHUP is a terminal that went, and who asks for a core with SIGQUIT wants an end too.
+/// SIGHUP means that the terminal is gone. SIGQUIT asks for a core dump, and for an end, too.
 fn ends(signal: Signal) -> bool {
     matches!(signal, Signal::INT | Signal::TERM | Signal::HUP | Signal::QUIT)
 }

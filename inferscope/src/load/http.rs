@@ -1,10 +1,10 @@
-//! HTTP: the thin shell around the sans-IO state.
+//! HTTP: the thin shell around the sans-IO state of a request.
 //!
-//! Owns the requests' headers and limits, and the way of an answer from the connection into the state: each
-//! read with its stamp. Decides nothing about an answer's meaning (`request` does). Called by the driver.
+//! Owns the headers and limits of requests, and hands each read of a response to the state with its stamp. Decides
+//! nothing about the meaning of a response (`request` does). Called by the driver.
 //!
-//! Connections are kept alive and used again; which requests are sent twice is told in `h1` and `reqwest_client`,
-//! between which `transport` chooses.
+//! Connections are kept alive and reused. `h1` and `reqwest_client` define which requests are sent twice; `route`
+//! chooses between the two.
 
 mod channel;
 mod clock_map;
@@ -48,60 +48,60 @@ pub(super) use tls::refused;
 pub(super) use transport::TransportError;
 use transport::{Outgoing, Transport};
 
-/// Requests that were sent twice.
+/// The requests that were sent twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resent {
     pub requests: u64,
-    /// The most that a first sending added to the times of its request.
+    /// The longest time that a first sending added to a request.
     pub longest: Nanos,
-    /// Connections are used again; not where the server went on ending them instead of answering.
+    /// Connections are reused. False after the server kept ending them instead of answering.
     pub kept_alive: bool,
 }
 
-/// What undoing a coding takes: a window of 32 KiB with its tables, and what swells at once.
+/// Memory of a decoder: a window of 32 KiB with its tables, and one expanded step.
 const DECODER_BYTES: u64 = 320 << 10;
-/// Longest time for a connection, TLS included; the request's own limit where that is shorter.
+/// Longest time to open a connection, TLS included. A shorter limit of the request wins.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Shorter secrets are words that messages hold by chance.
+/// Shorter secrets are words that messages contain by chance.
 const SECRET_BYTES: usize = 6;
 
-/// The header that tells a server's own records which request is meant.
+/// The header that identifies a request in the server's own records.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 #[derive(Debug)]
 pub(super) struct Http {
     transport: Transport,
-    /// That stands between.
+    /// The proxy in between.
     proxy: Option<String>,
-    /// Whatever certificate the server shows is taken.
+    /// Any certificate of the server is accepted.
     unchecked: bool,
-    /// Of every request. reqwest's default headers would keep one value a name.
+    /// The headers of every request. reqwest's default headers would keep one value for each name.
     headers: HeaderMap,
-    /// The run's, for each request's id; `None` where the user gives the header.
+    /// The run's id, a part of each request's id. `None`: the user gives the header.
     run_id: Option<String>,
     timeout: Duration,
-    /// Values that no message may repeat.
+    /// Values that no message may contain.
     secrets: Vec<String>,
     stats: Arc<ReadStats>,
 }
 
-/// A response of a plain GET.
+/// The response of a plain GET.
 #[derive(Debug)]
 pub(super) struct Got {
     pub(super) status: u16,
-    /// Where a redirect leads, without its query.
+    /// The target of a redirect, without its query.
     pub(super) location: Option<String>,
     pub(super) body: Vec<u8>,
 }
 
 impl Http {
-    /// A client for `endpoint`. Requests carry an id made of `run_id` and their own.
+    /// A client for `endpoint`. The id of a request is made of `run_id` and the request's number.
     pub(super) fn new(plan: &HttpPlan, endpoint: &Endpoint, run_id: &str) -> Result<Self, LoadError> {
         let timeout = plan.timeout.to_duration();
         let stats = Arc::new(ReadStats::new(Budget::of(plan.max_memory)));
         let key = plan.api_key.iter().map(|k| k.reveal().to_owned());
         let values = plan.headers.iter().flat_map(|(_, value)| {
-            // `Bearer x`: the scheme is no secret, what follows is one also by itself.
+            // `Bearer x`: the scheme is no secret. What follows it is one, also by itself.
             let token = value.split_once(' ').map(|(_, token)| token.trim().to_owned());
             std::iter::once(value.clone()).chain(token)
         });
@@ -120,7 +120,7 @@ impl Http {
         })
     }
 
-    /// Requests that were sent a second time, because the server ended the connection instead of answering.
+    /// The requests that were sent a second time because the server ended the connection instead of answering.
     pub(super) fn resent(&self) -> Resent {
         self.stats.resent()
     }
@@ -130,27 +130,27 @@ impl Http {
         self.proxy.as_deref().filter(|_| self.stats.log().connections_opened > 0)
     }
 
-    /// Whether any certificate was taken.
+    /// Any certificate was accepted.
     pub(super) const fn is_unchecked(&self) -> bool {
         self.unchecked
     }
 
-    /// The process has this much memory.
+    /// Updates the memory budget from the process's memory.
     pub(super) fn look_at_memory(&self) {
         self.stats.budget().look();
     }
 
-    /// The loop runs, and is to run again by `due` at the latest.
+    /// The loop runs, and must run again by `due` at the latest.
     pub(super) fn turn(&self, now: Mono, due: Option<Mono>) {
         self.stats.turn(now, due);
     }
 
-    /// What the client tells of itself so far.
+    /// The client's log about itself so far.
     pub(super) fn client_log(&self) -> ClientLog {
         self.stats.log()
     }
 
-    /// Sends one request and reads its answer to the end, to the time limit, or until `stop` is true.
+    /// Sends one request and reads its response to the end, to the time limit, or until `stop` is true.
     pub(super) async fn exchange(
         &self,
         url: &Url,
@@ -168,7 +168,7 @@ impl Http {
         }
         let mut state = RequestState::new(slot, Mono::now(), asked);
         let interrupted = |why: &str| Failure { kind: FailureKind::Interrupted, message: why.to_owned() };
-        // Read before the reasons to give up: what has arrived counts.
+        // The response comes before the reasons to give up: what has arrived counts.
         let exchange = async {
             let charge = self.stats.budget().charge(own_bytes.saturating_add(state.room()));
             let held = match charge {
@@ -185,8 +185,8 @@ impl Http {
                 }),
             }
         };
-        // One task polls all requests under way, and tokio's budget is a task's: with more than some hundred
-        // it would turn the rest away, to be polled again for nothing.
+        // One task polls all requests under way, and tokio's budget belongs to a task. With more than some hundred
+        // requests the budget would turn the rest away, and they would be polled again for nothing.
         let end = unconstrained(exchange).await;
         let t = Mono::now();
         let has_headers = state.has_headers();
@@ -231,7 +231,7 @@ impl Http {
                 Err(e) => return End::Failed(self.failure(&e)),
             };
             let stamp = answer.stamp();
-            // One read may hold several pieces.
+            // One read may return several pieces.
             if last.replace(stamp) != Some(stamp) {
                 self.stats.read(stamp);
                 state.stamped(stamp.lag.is_some());
@@ -269,7 +269,7 @@ impl Http {
         failure
     }
 
-    /// A GET within `limit`, at most `most` bytes of its body.
+    /// Makes a GET request within `limit` and reads at most `most` bytes of the body.
     pub(super) async fn get(&self, url: &Url, limit: Duration, most: usize) -> Result<Got, Failure> {
         let read = async {
             let request = self.request(Method::GET, url);
@@ -287,16 +287,16 @@ impl Http {
         })
     }
 
-    /// Servers repeat what they were sent; keys and header values are taken out of their words.
+    /// Removes keys and header values from a server's message: servers repeat what they were sent.
     pub(super) fn scrub(&self, text: &str) -> String {
         self.secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "***"))
     }
 }
 
-/// What a request holds of the budget.
+/// The budget that a request holds.
 struct Held {
     charge: Charge,
-    /// Whatever comes.
+    /// The request's own bytes, independent of the response.
     own_bytes: u64,
 }
 
@@ -310,7 +310,7 @@ fn no_room(error: NoRoom) -> Failure {
     Failure { kind: FailureKind::Memory, message: error.to_string() }
 }
 
-/// Resolves when `stop` becomes true; never where its sender is gone.
+/// Resolves when `stop` becomes true; never if its sender is gone.
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     if stop.wait_for(|stop| *stop).await.is_err() {
         std::future::pending::<()>().await;

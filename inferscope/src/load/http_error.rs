@@ -1,7 +1,7 @@
-//! What went wrong in HTTP, by kind and in one line.
+//! The classification of HTTP errors.
 //!
-//! Owns the mapping of the transports' errors. They are told apart by type, never by text: reqwest's own kind
-//! first, then hyper's error and `std::io::Error` in its chain. Pure. Used by `http`.
+//! Owns the mapping of the transports' errors to a kind and one line. It goes by type, never by text: reqwest's own
+//! kind first, then hyper's error and the `std::io::Error` in its chain. Pure. Used by `http`.
 
 use std::error::Error;
 use std::io::ErrorKind;
@@ -41,13 +41,13 @@ pub(super) fn failure(error: &TransportError) -> Failure {
     }
 }
 
-/// A connection that ended in the middle, or bytes that are no HTTP.
+/// The kind of an error after the connection was open: it ended, or its bytes are no HTTP.
 fn answered(error: &(dyn Error + 'static)) -> FailureKind {
     if is_malformed(error) { FailureKind::Malformed } else { FailureKind::Disconnect }
 }
 
-/// The connection was closed by the other side before a response: how a kept-alive connection looks
-/// that the server has closed meanwhile.
+/// The peer closed the connection before a response: what a kept-alive connection looks like after the server has
+/// closed it.
 pub(super) fn is_closed_before_response(error: &reqwest::Error) -> bool {
     error.is_request()
         && !error.is_connect()
@@ -68,7 +68,7 @@ pub(super) fn line(error: &(dyn Error + 'static)) -> String {
     }
 }
 
-/// Bytes came, and they were no HTTP.
+/// Bytes arrived that are no HTTP.
 fn is_malformed(error: &(dyn Error + 'static)) -> bool {
     chain(error).any(|e| {
         hyper_of(e).is_some_and(|h| h.is_parse())
@@ -88,7 +88,7 @@ fn is_closed(kind: ErrorKind) -> bool {
     )
 }
 
-/// The kinds whose name says enough without the system's text.
+/// The kinds whose name is enough without the system's text.
 fn named(kind: ErrorKind) -> bool {
     is_closed(kind)
         || matches!(
@@ -111,8 +111,8 @@ fn hyper_of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a hyper::Error> {
     error.downcast_ref()
 }
 
-/// `error` and everything beneath it. An `io::Error` that wraps another error is followed into it;
-/// its `source` would leave that one out.
+/// `error` and everything beneath it. An `io::Error` that wraps another error is followed into it, because its `source`
+/// skips that one.
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&e| match io_of(e).and_then(std::io::Error::get_ref) {
         Some(inner) => Some(inner as &(dyn Error + 'static)),

@@ -1,18 +1,18 @@
-//! What one event of a completion stream holds.
+//! The meaning of one event of a completion stream.
 //!
-//! Owns the reading of an event's JSON as OpenAI-compatible servers write it, tolerant of what is
-//! null, missing or of another type. Pure and stateless, but for [`TokenCount`]. Called by `request`.
+//! Owns the reading of an event's JSON as OpenAI-compatible servers write it. It tolerates values that are null,
+//! missing or of another type. Pure and stateless, except for [`TokenCount`]. Called by `request`.
 //!
 //! Rules where servers differ:
-//! - An event holds something of one choice or of several; each is a chunk of its own.
-//! - A chunk has one kind, also where it holds several: Content before Tool before Reasoning, so that
-//!   the first chunk that is not reasoning is found where the answer begins. Its bytes are all of them.
+//! - An event may hold parts of several choices. Each part is a chunk of its own.
+//! - A chunk has one kind. If it holds several, Content wins over Tool, and Tool over Reasoning, so that the first
+//!   chunk that is not reasoning is found where the answer begins. Its bytes are those of all kinds.
 //! - An empty text is no text: a role, `content: ""` or an empty tool call is Other.
-//! - `reasoning` and `reasoning_content` in one delta are one text under two names; the longer counts. So are a
-//!   choice's `delta`, `message` and `text`; the delta counts.
-//! - Text given as a list of parts counts the parts' `text` and `content`; `thinking` is reasoning.
-//! - A finish reason of `""` or `"null"` is none, and a count of no generated tokens is unknown: servers that
-//!   don't count send 0 with every chunk, and an answer without a token is a failure in any case.
+//! - `reasoning` and `reasoning_content` in one delta are one text under two names; the longer counts. A choice's
+//!   `delta`, `message` and `text` are one text, too; the delta counts.
+//! - Text in the form of a list of parts counts the parts' `text` and `content`; `thinking` is reasoning.
+//! - A finish reason of `""` or `"null"` is none. A count of zero generated tokens is unknown: servers that don't count
+//!   send 0 with every chunk, and an answer without a token is a failure in any case.
 
 use std::borrow::Cow;
 
@@ -24,7 +24,7 @@ use crate::event::{Choice, ChunkKind, Usage};
 
 mod json;
 
-/// One event, understood.
+/// One interpreted event.
 #[derive(Debug, PartialEq)]
 pub(super) enum Held<'a> {
     Chunk(Completion<'a>),
@@ -32,7 +32,7 @@ pub(super) enum Held<'a> {
     Done,
     /// An `error` in mid-stream, in the server's words.
     Error(String),
-    /// Nothing of a completion: an empty event, a ping.
+    /// No part of a completion: an empty event, a ping.
     Nothing,
 }
 
@@ -40,15 +40,15 @@ pub(super) enum Held<'a> {
 #[derive(Debug, PartialEq)]
 pub(super) struct Completion<'a> {
     pub(super) first: Part,
-    /// Of further choices.
+    /// The parts of further choices.
     pub(super) more: Vec<Part>,
     pub(super) usage: Option<Usage>,
     pub(super) model: Option<Cow<'a, str>>,
     pub(super) finish_reason: Option<Cow<'a, str>>,
-    /// Bit n: choice n (63 for all above) is in it, has its finish reason in it.
+    /// Bit sets of choices (bit 63 stands for all above 62): those in this object, and those with a finish reason.
     pub(super) choices: u64,
     pub(super) finished: u64,
-    /// With the finish reason `stop`.
+    /// The choices with the finish reason `stop`.
     pub(super) stopped: u64,
 }
 
@@ -58,13 +58,13 @@ impl Completion<'_> {
     }
 }
 
-/// What a completion object holds of one choice.
+/// One choice's part of a completion object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Part {
     /// `None`: the object has no choices.
     pub(super) choice: Option<Choice>,
     pub(super) kind: ChunkKind,
-    /// Of generated text, UTF-8.
+    /// Bytes of generated text in UTF-8.
     pub(super) bytes: u32,
 }
 
@@ -72,7 +72,7 @@ pub(super) struct Part {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct NotUnderstood {
     pub(super) why: String,
-    /// Its JSON is right as far as it goes.
+    /// The JSON is valid as far as it goes.
     pub(super) truncated: bool,
 }
 
@@ -86,14 +86,14 @@ pub(super) fn event<'a>(event: Event<'a>) -> Result<Held<'a>, NotUnderstood> {
         }
         (name, data) => match completion(data) {
             Ok(held) => Ok(held),
-            // Only unnamed events are the completion; what a `ping` holds is its own affair.
+            // Only unnamed events belong to the completion. The data of a `ping` does not matter.
             Err(_) if !matches!(name, b"" | b"message") => Ok(Held::Nothing),
             Err(e) => Err(e),
         },
     }
 }
 
-/// `data` as a completion object, a chunk's or a whole answer's.
+/// Reads `data` as a completion object, that of a chunk or of a whole answer.
 pub(super) fn completion(data: &[u8]) -> Result<Held<'_>, NotUnderstood> {
     if data.starts_with(b"[") {
         return list(data);
@@ -107,7 +107,7 @@ pub(super) fn completion(data: &[u8]) -> Result<Held<'_>, NotUnderstood> {
     }
 }
 
-/// No completion object; but Gemini's errors come in a list.
+/// `data` is no completion object. Gemini's errors come in a list.
 #[cold]
 fn list(data: &[u8]) -> Result<Held<'_>, NotUnderstood> {
     let items = serde_json::from_slice::<Vec<Value>>(data);
@@ -124,8 +124,8 @@ fn list(data: &[u8]) -> Result<Held<'_>, NotUnderstood> {
     }
 }
 
-/// A server that cuts a character in two between events writes invalid UTF-8, or one that counts in UTF-16 half
-/// of a pair of escapes; the standard wants a replacement character in their place.
+/// Repairs text. A server that cuts a character in two between events writes invalid UTF-8. A server that counts in
+/// UTF-16 writes half of a pair of escapes. The standard puts a replacement character in their place.
 #[cold]
 fn retry_lossy(data: &[u8]) -> Option<Held<'static>> {
     let text = whole_pairs(String::from_utf8_lossy(data));
@@ -147,7 +147,7 @@ fn retry_lossy(data: &[u8]) -> Option<Held<'static>> {
     }
 }
 
-/// JSON whose `\ud800` to `\udfff` stand in pairs; `\ufffd` takes the place of each that stands alone.
+/// JSON whose `\ud800` to `\udfff` come in pairs: `\ufffd` takes the place of each single one.
 fn whole_pairs(json: Cow<'_, str>) -> Cow<'_, str> {
     let half = |at: usize| {
         let escape = json.as_bytes().get(at..at + 6).filter(|e| e.starts_with(b"\\u"))?;
@@ -163,7 +163,7 @@ fn whole_pairs(json: Cow<'_, str>) -> Cow<'_, str> {
                 alone.push(at);
                 6
             }
-            // Over what a backslash escapes, which may be one.
+            // Skip what a backslash escapes: it may be a backslash.
             _ => 2,
         };
     }
@@ -236,21 +236,21 @@ fn part(choice: Option<Choice>, text: json::TextBytes) -> Part {
     Part { choice, kind, bytes: u32::try_from(bytes).unwrap_or(u32::MAX) }
 }
 
-/// Tokens a chunk from usage that comes with every chunk: what the count grew by since the choice's last chunk
-/// with text. Servers that count so count each choice by itself; whether one does, its total tells in the end.
+/// Tokens of a chunk, from usage that comes with every chunk: the increase of the count since the choice's last chunk
+/// with text. A server that counts so counts each choice by itself; the total at the end shows whether one does.
 ///
-/// A token without text of its own (half a character, held back by the server) is counted in the chunk
-/// that shows it. Usage beside no choices is the total of the answer, not a chunk's; and so is usage
-/// that comes late, after chunks with text had none.
+/// A token without text of its own (half a character, held back by the server) counts in the chunk that shows it. Usage
+/// without a choice is the total of the answer and no chunk's. So is usage that comes late, after chunks with text had
+/// none.
 #[derive(Debug, Default)]
 pub(super) struct TokenCount {
-    /// The server's count of a choice up to its last chunk with text; `None` where it did not tell.
+    /// The server's count of a choice up to its last chunk with text; `None`: the server sent no count.
     before: Vec<(Option<Choice>, Option<u64>)>,
 }
 
 impl TokenCount {
-    /// Generated tokens in the one part of `event` that has text. `None` where the server does not tell, where its
-    /// count went back, and where there is text of several choices beside one count.
+    /// Generated tokens in the one part of `event` that has text. `None`: the server sent no count, its count fell, or
+    /// one count covers text of several choices.
     pub(super) fn of(&mut self, event: &Completion<'_>) -> Option<u32> {
         let now = event.usage.and_then(|u| u.completion_tokens);
         let mut text = event.parts().filter(|part| part.kind.has_tokens());

@@ -1,11 +1,10 @@
-//! What each request asks.
+//! The prompts of a load.
 //!
-//! Owns the prompts of a run, by number: one text, a file's lines, a data set's entries, or texts that are made.
-//! Pure: a file's bytes are handed in, the same number always gives the same prompt, and nothing is sent. Called
-//! by the driver.
+//! Owns the prompts by number: one text, a file's lines, a data set's entries, or synthetic texts. Pure: the caller
+//! hands in a file's bytes, the same number always gives the same prompt, and nothing is sent. Called by the driver.
 //!
-//! Numbers beyond the end of a file begin again at its start; [`Prompts::again`] tells how often. Made prompts
-//! have no end and no two are alike, from the first word on, so that no prefix cache flatters the server.
+//! Numbers beyond the end of a file begin again at its start; [`Prompts::again`] counts these. Synthetic prompts have
+//! no end. No two of them are alike from the first word on, so a prefix cache of the server can't help it.
 
 use std::borrow::Cow;
 
@@ -24,37 +23,37 @@ mod wordlist;
 
 /// Most prompts of a file.
 const MOST_PROMPTS: usize = 1 << 20;
-/// Longest line of a file, and longest entry of one that is an array, in bytes. No model reads so much.
+/// Longest line of a file, and longest entry of an array, in bytes. No model reads so much.
 const LONGEST_BYTES: usize = 16 << 20;
-/// Most tokens of a made prompt.
+/// Most tokens of a synthetic prompt.
 const MOST_TOKENS: u64 = 10_000_000;
-/// Tokens of a trace's block, as Mooncake's traces have them.
+/// Tokens of a trace's block, as in Mooncake's traces.
 const BLOCK_TOKENS: u64 = 512;
 
-/// A trace of more requests a second than this has its times in seconds and not in milliseconds, as likely as not.
+/// A trace with more requests a second than this probably has its times in seconds instead of milliseconds.
 const LIKELY_PER_SECOND: f64 = 100.0;
 
 /// Families of a trace's texts.
 const BLOCKS: u64 = 1;
 const ENTRIES: u64 = 2;
-/// The text that all made prompts begin with: a number that no request has.
+/// The number of the text that all synthetic prompts begin with. No request has it.
 const SHARED: u64 = u64::MAX;
-/// Words that a built-in prompt begins with: enough for no two to be alike.
+/// Words at the start of a built-in prompt: enough that no two are alike.
 const FOREWORDS: u64 = 8;
 const QUESTION: &str = ". Leave these words aside, and explain in a few sentences why the sky is blue.";
 
 /// One prompt.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Prompt<'a> {
-    says: Says<'a>,
-    /// The data set's own; goes before `--max-tokens`.
+    content: Content<'a>,
+    /// The entry's own limit, which wins over `--max-tokens`.
     pub(super) max_tokens: Option<u32>,
-    /// When the trace has it, counted from its first request.
+    /// The time in the trace, counted from its first request.
     pub(super) at: Option<Nanos>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-enum Says<'a> {
+enum Content<'a> {
     Text(Cow<'a, str>),
     /// A list of messages, as JSON.
     Messages(&'a str),
@@ -63,18 +62,18 @@ enum Says<'a> {
 impl Prompt<'_> {
     /// The chat API's `messages`.
     pub(super) fn chat(&self) -> Value {
-        match &self.says {
-            Says::Text(text) => json!([{"role": "user", "content": text}]),
-            Says::Messages(json) => messages(json),
+        match &self.content {
+            Content::Text(text) => json!([{"role": "user", "content": text}]),
+            Content::Messages(json) => messages(json),
         }
     }
 
-    /// The completions API's `prompt`: of messages the texts, with an empty line between them, as there is no
-    /// template here that would say more.
+    /// The completions API's `prompt`. Messages become their texts with an empty line between them, as there is no
+    /// template here.
     pub(super) fn plain(&self) -> String {
-        match &self.says {
-            Says::Text(text) => text.clone().into_owned(),
-            Says::Messages(json) => dataset::texts(&messages(json)).join("\n\n"),
+        match &self.content {
+            Content::Text(text) => text.clone().into_owned(),
+            Content::Messages(json) => dataset::texts(&messages(json)).join("\n\n"),
         }
     }
 }
@@ -93,16 +92,16 @@ pub(super) struct Prompts {
 #[derive(Debug)]
 enum Source {
     One(Box<str>),
-    /// The same question behind words of its own.
+    /// The same question behind different words.
     BuiltIn {
         family: u64,
     },
-    /// A file's, at least one, and how many more had nothing to ask.
+    /// The prompts of a file, at least one, and the number of entries without a question.
     Entries {
         entries: Vec<Entry>,
         passed_over: u64,
     },
-    /// Tokens that are the same for all, and those of each prompt's own.
+    /// Tokens that all prompts share, and tokens of each prompt's own.
     Made {
         shared: u64,
         own: u64,
@@ -110,7 +109,7 @@ enum Source {
     },
 }
 
-/// One of a file.
+/// One prompt of a file.
 #[derive(Debug, PartialEq)]
 struct Entry {
     kept: Kept,
@@ -122,9 +121,9 @@ struct Entry {
 #[derive(Debug, PartialEq)]
 enum Kept {
     Text(Box<str>),
-    /// As in [`Says::Messages`]: parsed it would take ten times the room.
+    /// Messages as in [`Content::Messages`]. Parsed they would take ten times the memory.
     Messages(Box<str>),
-    /// A trace's: so many tokens, which begin with these blocks and are else like no other entry's.
+    /// A trace's text: this many tokens, which begin with these blocks and are unlike any other entry's.
     Traced {
         tokens: u64,
         blocks: Box<[u64]>,
@@ -132,20 +131,20 @@ enum Kept {
 }
 
 impl Prompts {
-    /// Always the same text.
+    /// One text for every request.
     pub(super) fn one(text: &str) -> Self {
         Self::of(Source::One(text.into()))
     }
 
-    /// A question of our own, which begins otherwise under each number and each seed.
+    /// Our own question, with a different beginning for each number and each seed.
     pub(super) const fn built_in(seed: u64) -> Self {
         Self::of(Source::BuiltIn { family: seed })
     }
 
-    /// One a line; blank lines are none.
+    /// One prompt a line. Blank lines are skipped.
     ///
     /// # Errors
-    /// The file is not UTF-8, has no prompt, too many, or one that is too long.
+    /// The file is not UTF-8, or has no prompt, too many, or one that is too long.
     pub(super) fn lines(file: &[u8]) -> Result<Self, PromptError> {
         let mut entries = Vec::new();
         for (location, line) in lines(file) {
@@ -165,13 +164,14 @@ impl Prompts {
     /// JSON lines, or one JSON array; see [`dataset`] for the forms of an entry.
     ///
     /// # Errors
-    /// An entry is of no form that is known, only some have a timestamp, there is none, or there are too many.
+    /// An entry has an unknown form, only some have a timestamp, or there is none or too many.
     pub(super) fn dataset(file: &[u8]) -> Result<Self, PromptError> {
         let Dataset { entries, passed_over } = dataset::parse(file)?;
         Ok(Self::of(Source::Entries { entries, passed_over }))
     }
 
-    /// About `tokens` tokens each, the first `shared_prefix` of them the same for all. Other seeds give others.
+    /// About `tokens` tokens each, the first `shared_prefix` of them the same for all. Another seed gives other
+    /// prompts.
     ///
     /// # Errors
     /// More tokens than any model reads.
@@ -187,7 +187,7 @@ impl Prompts {
         Self { source, words_per_token: 1.0 }
     }
 
-    /// The same prompts, but those that are made as long as a server's count of a first one says.
+    /// The same prompts with the length of synthetic ones corrected by a server's count.
     ///
     /// # Errors
     /// No tokenizer has such words.
@@ -201,30 +201,32 @@ impl Prompts {
     /// The prompt with this number.
     pub(super) fn get(&self, id: u64) -> Prompt<'_> {
         match &self.source {
-            Source::One(text) => Prompt { says: Says::Text(Cow::Borrowed(text)), max_tokens: None, at: None },
+            Source::One(text) => {
+                Prompt { content: Content::Text(Cow::Borrowed(text)), max_tokens: None, at: None }
+            }
             Source::Entries { entries, .. } => {
                 let place = id % entries.len() as u64;
                 let entry = &entries[usize::try_from(place).expect("it is below a length")];
-                let says = match &entry.kept {
-                    Kept::Text(text) => Says::Text(Cow::Borrowed(text)),
-                    Kept::Messages(json) => Says::Messages(json),
+                let content = match &entry.kept {
+                    Kept::Text(text) => Content::Text(Cow::Borrowed(text)),
+                    Kept::Messages(json) => Content::Messages(json),
                     Kept::Traced { tokens, blocks } => {
-                        Says::Text(Cow::Owned(self.traced(place, *tokens, blocks)))
+                        Content::Text(Cow::Owned(self.traced(place, *tokens, blocks)))
                     }
                 };
-                Prompt { says, max_tokens: entry.max_tokens, at: entry.at }
+                Prompt { content, max_tokens: entry.max_tokens, at: entry.at }
             }
             Source::BuiltIn { family } => {
                 let mut text = String::new();
                 Key::new(*family, id).write(FOREWORDS, &mut text);
                 text.push_str(QUESTION);
-                Prompt { says: Says::Text(Cow::Owned(text)), max_tokens: None, at: None }
+                Prompt { content: Content::Text(Cow::Owned(text)), max_tokens: None, at: None }
             }
             Source::Made { shared, own, family } => {
                 let mut text = String::new();
                 Key::new(*family, SHARED).write(self.words(*shared), &mut text);
                 Key::new(*family, id).write(self.words(*own), &mut text);
-                Prompt { says: Says::Text(Cow::Owned(text)), max_tokens: None, at: None }
+                Prompt { content: Content::Text(Cow::Owned(text)), max_tokens: None, at: None }
             }
         }
     }
@@ -248,7 +250,7 @@ impl Prompts {
         words.max(tokens.min(1))
     }
 
-    /// How many different prompts there are; `None`: without end.
+    /// The number of different prompts; `None`: without end.
     pub(super) fn len(&self) -> Option<u64> {
         match &self.source {
             Source::One(_) => Some(1),
@@ -257,7 +259,7 @@ impl Prompts {
         }
     }
 
-    /// Of `sent` prompts in a row, those that were sent before, because the file holds fewer.
+    /// How many of `sent` prompts in a row were sent before, because the file holds fewer.
     pub(super) fn again(&self, sent: u64) -> u64 {
         match &self.source {
             Source::Entries { entries, .. } => sent.saturating_sub(entries.len() as u64),
@@ -265,7 +267,7 @@ impl Prompts {
         }
     }
 
-    /// Entries of the data set that are not sent, because they hold no question.
+    /// Entries of the data set that are not sent because they hold no question.
     pub(super) fn passed_over(&self) -> u64 {
         match &self.source {
             Source::Entries { passed_over, .. } => *passed_over,
@@ -273,14 +275,14 @@ impl Prompts {
         }
     }
 
-    /// Requests a second of a trace whose times, taken for milliseconds, lie as close as those of seconds would.
+    /// Requests a second of a trace whose times, taken as milliseconds, are as close as times in seconds would be.
     pub(super) fn looks_like_seconds(&self) -> Option<f64> {
         let last = self.timed()?.last()?.as_secs_f64();
         let rate = (self.len()? - 1) as f64 / last;
         (last > 0.0 && rate > LIKELY_PER_SECOND).then_some(rate)
     }
 
-    /// When each prompt is due, in rising order from zero; `None` where the data set has no timestamps.
+    /// The due time of each prompt, in rising order from zero; `None`: the data set has no timestamps.
     pub(super) fn timed(&self) -> Option<Vec<Nanos>> {
         match &self.source {
             Source::Entries { entries, .. } => entries.iter().map(|entry| entry.at).collect(),

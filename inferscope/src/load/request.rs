@@ -1,7 +1,8 @@
 //! One request: its body, and the state of its answer.
 //!
 //! Owns the state that turns stamped reads into a [`RequestLog`]: `body` makes what is sent, `delivered` holds what has
-//! arrived. Sans-IO: the time is an argument, and the caller hands in the bytes. Called by `http` and, in tests, by hand.
+//! arrived. Sans-IO: the time is an argument, and the caller hands in the bytes. Called by `http` and, in tests, by
+//! hand.
 
 mod body;
 mod delivered;
@@ -17,26 +18,26 @@ use delivered::{Delivered, Limit, UsageOf};
 
 /// Chunks beyond the tokens: a role, a finish reason, usage.
 const CHUNKS_BESIDE_TOKENS: usize = 4;
-/// Most chunks made room for ahead; a longer answer grows its list.
+/// Most chunks for which room is reserved ahead. A longer answer grows its list.
 const PREALLOCATED_CHUNKS: usize = 16_384;
-/// A byte order mark is three; what has more before its first brace is no JSON.
+/// Longest lead: a byte order mark has three bytes, and a body with more before its first brace is no JSON.
 const LEAD_BYTES: usize = 64;
-/// Which request a log is of.
+/// The request that a log belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Slot {
     pub(super) id: u64,
     pub(super) warmup: bool,
-    /// When the schedule wants it sent; `None` in a closed loop.
+    /// The time at which the schedule wants it sent; `None` in a closed loop.
     pub(super) scheduled: Option<Mono>,
 }
 
-/// Whether more of the answer is wanted.
+/// Whether the answer needs more bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wanted {
     More,
-    /// The answer is complete; what follows on the connection is of no account.
+    /// The answer is complete. Whatever follows on the connection does not matter.
     NoMore,
-    /// The answer failed; the connection is of no further use.
+    /// The answer failed. The connection is of no further use.
     Failed,
 }
 
@@ -45,18 +46,18 @@ pub(super) enum Wanted {
 pub(super) enum End {
     /// The body was read to its end, or until nothing more was wanted.
     Eof,
-    /// Something came in between.
+    /// Something else ended it.
     Failed(Failure),
 }
 
-/// How a request got on its way, told by the transport.
+/// The sending of a request, filled in by the transport.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Trail {
-    /// When the first byte went to the kernel, of the first sending.
+    /// When the first byte of the first sending went to the kernel.
     pub(super) written: Option<Mono>,
-    /// By that write; unknown where reqwest made it.
+    /// Duration of that write; unknown where reqwest made it.
     pub(super) write_took: Option<Nanos>,
-    /// What it took to open the connection, where one was opened.
+    /// Time to open the connection, if one was opened.
     pub(super) connect: Option<Nanos>,
 }
 
@@ -76,18 +77,18 @@ pub(super) struct RequestState {
     delivered: Delivered,
 }
 
-/// What the body turned out to be, by its first byte that is not blank.
+/// The kind of body, by its first byte that is not blank.
 #[derive(Debug, PartialEq)]
 enum Body {
-    /// Blanks and parts of a byte order mark, from the first that is none of the former.
+    /// Blanks and parts of a byte order mark, from the first byte that is not blank.
     Unknown { lead: Vec<u8> },
-    /// An event stream, or whatever else is not JSON; its first bytes, for a message.
+    /// An event stream, or anything else that is not JSON. `head`: its first bytes, for a message.
     Stream { head: Vec<u8> },
     /// JSON without framing.
     Document(Vec<u8>),
 }
 
-/// How many chunks room is made for before the first comes.
+/// The number of chunks for which room is reserved before the first one arrives.
 pub(super) fn chunks_ahead(max_tokens: Option<u64>, choices: u32) -> usize {
     let tokens = max_tokens.unwrap_or(0).saturating_mul(choices.into());
     let room = usize::try_from(tokens).unwrap_or(usize::MAX).saturating_add(CHUNKS_BESIDE_TOKENS);
@@ -113,12 +114,12 @@ impl RequestState {
         }
     }
 
-    /// For the transport to fill in.
+    /// The record that the transport fills in.
     pub(super) const fn trail(&mut self) -> &mut Trail {
         &mut self.trail
     }
 
-    /// The response's head was read at `t`.
+    /// The head of the response was read at `t`.
     pub(super) fn headers(&mut self, t: Mono, status: u16) {
         self.headers = Some(t);
         self.http_status = Some(status);
@@ -128,12 +129,12 @@ impl RequestState {
         self.headers.is_some()
     }
 
-    /// Whether the kernel told when it received what was read.
+    /// Notes whether the last read had a receive time of the kernel's.
     pub(super) const fn stamped(&mut self, by_kernel: bool) {
         self.kernel_stamps &= by_kernel;
     }
 
-    /// Bytes of a 2xx response's body, read at `t`. Every event that they complete has that stamp.
+    /// Takes bytes of a 2xx response's body, read at `t`. Every event that they complete has that stamp.
     pub(super) fn read(&mut self, t: Mono, bytes: &[u8]) -> Wanted {
         if self.delivered.wanted() == Wanted::More && !bytes.is_empty() {
             self.last_read = Some(t);
@@ -145,7 +146,7 @@ impl RequestState {
     fn take(&mut self, t: Mono, bytes: &[u8]) {
         if let Body::Unknown { lead } = &mut self.body {
             match bytes.iter().find(|b| !b.is_ascii_whitespace() && !b"\xef\xbb\xbf".contains(b)) {
-                // However a byte order mark is cut, it stays with what follows it.
+                // A byte order mark stays with what follows it, however it is cut.
                 None => {
                     let more = if lead.is_empty() { bytes.trim_ascii_start() } else { bytes };
                     lead.extend(more.iter().take(LEAD_BYTES.saturating_sub(lead.len())));
@@ -169,7 +170,7 @@ impl RequestState {
         }
     }
 
-    /// Bytes that its buffers take.
+    /// Bytes of its buffers.
     pub(super) fn room(&self) -> u64 {
         let body = match &self.body {
             Body::Unknown { lead } => lead.capacity(),
@@ -184,7 +185,7 @@ impl RequestState {
     pub(super) fn finish(mut self, t: Mono, end: End) -> RequestLog {
         if self.delivered.wanted() == Wanted::More {
             match end {
-                // A server that lets the connection drop after the last token has said everything.
+                // A server that drops the connection after the last token has sent everything.
                 End::Failed(f) if f.kind == FailureKind::Disconnect && self.delivered.is_finished() => {}
                 End::Failed(failure) => self.delivered.failure = Some(failure),
                 End::Eof => self.at_end(t),
@@ -207,7 +208,7 @@ impl RequestState {
         if chunks.capacity() / 2 > chunks.len() {
             chunks.shrink_to_fit();
         }
-        // Where each chunk tells a count, of several choices it is either that choice's or all of them's.
+        // With usage in each chunk and several choices, a count is either that choice's or that of all choices.
         let ambiguous = delivered.choices.count_ones() > 1 && delivered.usage_of == UsageOf::EachChunk;
         let usage = delivered.usage.map(|usage| Usage {
             completion_tokens: usage.completion_tokens.filter(|_| !ambiguous),
@@ -237,7 +238,7 @@ impl RequestState {
         }
     }
 
-    /// The body ended where more was wanted.
+    /// The body ended while more was wanted.
     fn at_end(&mut self, t: Mono) {
         let delivered = &mut self.delivered;
         let t = self.last_read.unwrap_or(t);

@@ -1,16 +1,15 @@
-//! The server's own words, as one line.
+//! The error message of a server, as one line.
 //!
-//! Owns how an error message is found in what a server answered (a JSON error in its many shapes, an
-//! HTML page, plain text) and how it is made fit for one line of a report. Pure. Used by `interpret`,
-//! `request`, `http` and `models`.
+//! Owns the search for the message in a response (a JSON error in its many shapes, an HTML page, plain text) and its
+//! shortening to one line of a report. Pure. Used by `interpret`, `request`, `http` and `models`.
 
 use serde_json::Value;
 
 /// Longest message kept, in characters.
 const MESSAGE_CHARS: usize = 300;
-/// Longest excerpt of bytes that were not understood.
+/// Longest excerpt of bytes that could not be parsed.
 const EXCERPT_BYTES: usize = 80;
-/// Deepest nesting of an error in errors that is followed.
+/// Deepest nesting of errors in errors.
 const DEPTH: u32 = 4;
 
 /// The message in a JSON error: `{"error": {"message": …}}`, `{"error": …}`, `{"message": …}`,
@@ -24,15 +23,15 @@ fn words(value: &Value, depth: u32) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
         Value::Array(items) => {
-            let said: Vec<String> = items.iter().take(3).filter_map(|item| words(item, depth)).collect();
-            (!said.is_empty()).then(|| said.join("; "))
+            let messages: Vec<String> = items.iter().take(3).filter_map(|item| words(item, depth)).collect();
+            (!messages.is_empty()).then(|| messages.join("; "))
         }
         Value::Object(map) => {
             let message = ["error", "message", "detail", "msg", "error_message"]
                 .iter()
                 .filter_map(|key| map.get(*key))
                 .find_map(|inner| words(inner, depth))?;
-            // FastAPI names the field that it did not like beside the message.
+            // FastAPI names the rejected field beside the message.
             match map.get("loc").and_then(Value::as_array).and_then(|l| l.last()).and_then(Value::as_str) {
                 Some(field) => Some(format!("{field}: {message}")),
                 None => Some(message),
@@ -42,14 +41,13 @@ fn words(value: &Value, depth: u32) -> Option<String> {
     }
 }
 
-/// The message in an error answer's body: from JSON where it is JSON, an HTML page's title, else the
-/// first line that holds anything.
+/// The message in an error's body: from JSON, else an HTML page's title, else the first line that is not blank.
 pub(super) fn in_body(body: &[u8]) -> Option<String> {
     if let Ok(value) = serde_json::from_slice::<Value>(body) {
         return in_value(&value);
     }
     let text = String::from_utf8_lossy(body);
-    let said = if text.trim_start().starts_with('<') {
+    let message = if text.trim_start().starts_with('<') {
         let lower = text.to_ascii_lowercase();
         let from = lower.find("<title>")? + "<title>".len();
         let title = text.get(from..)?;
@@ -57,18 +55,17 @@ pub(super) fn in_body(body: &[u8]) -> Option<String> {
     } else {
         one_line(text.lines().find(|line| !line.trim().is_empty())?)
     };
-    (!said.is_empty()).then_some(said)
+    (!message.is_empty()).then_some(message)
 }
 
-/// The start of bytes that were not understood, for a message.
+/// The beginning of bytes that could not be parsed, for a message.
 pub(super) fn excerpt(bytes: &[u8]) -> String {
     let cut = bytes.len() > EXCERPT_BYTES;
     let head = one_line(&String::from_utf8_lossy(&bytes[..bytes.len().min(EXCERPT_BYTES)]));
     if cut { format!("{head}…") } else { head }
 }
 
-/// `text` on one line: control characters and runs of blanks become one blank, and it is cut where it
-/// grows long.
+/// `text` on one line: control characters and runs of blanks become one blank, and a long text is cut.
 pub(super) fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len().min(MESSAGE_CHARS));
     let mut chars = 0;

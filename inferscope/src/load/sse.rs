@@ -1,17 +1,17 @@
 //! Server-sent events: bytes in, events out.
 //!
-//! Owns the line and event framing of a `text/event-stream` body, split in any way. Sans-IO: never
-//! reads, never looks at a clock, never looks into an event's data. Fed by `request`.
+//! Owns the line and event framing of a `text/event-stream` body, split in any way. Sans-IO: never reads, and never
+//! looks at a clock or into an event's data. Fed by `request`.
 //!
-//! Grammar: <https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream>,
-//! with two liberties that servers need. A field named `error` (llama.cpp before 2024 wrote `error: {…}`)
-//! is the data of an event of that name; and what is pending when the body ends is an event, where the
-//! standard drops it, because some servers leave the last blank line out.
+//! Grammar: <https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream>, with two
+//! liberties that servers need. A field named `error` (llama.cpp before 2024 wrote `error: {…}`) is the data of an
+//! event of that name. Data that is pending when the body ends is an event. The standard drops it, but some servers
+//! leave out the last blank line.
 
 use std::ops::ControlFlow;
 
-/// Longest line, and most data of one event, in bytes. A server that streams tokens stays far below it;
-/// one that doesn't may not take this process's memory.
+/// Longest line, and most data of one event, in bytes. A server that streams tokens stays far below it. Any other
+/// server must not take this process's memory.
 pub(crate) const LIMIT_BYTES: usize = 1 << 20;
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
@@ -19,7 +19,7 @@ const BOM: &[u8] = b"\xef\xbb\xbf";
 /// One event with data, valid during the callback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Event<'a> {
-    /// The `event` field; empty where there was none.
+    /// The `event` field; empty if there was none.
     pub(crate) name: &'a [u8],
     /// The `data` lines, joined by `\n`.
     pub(crate) data: &'a [u8],
@@ -33,27 +33,27 @@ pub(crate) enum SseError {
     EventTooLong,
 }
 
-/// The incremental parser. Its three buffers are reused, so that a steady stream allocates nothing.
+/// The incremental parser. It reuses its three buffers, so a steady stream allocates nothing.
 #[derive(Debug, Default)]
 pub(crate) struct SseParser {
-    /// The bytes of a line whose end has not come yet.
+    /// The bytes of an unfinished line.
     line: Vec<u8>,
     name: Vec<u8>,
     data: Vec<u8>,
-    /// A `data` field came, so that a blank line ends an event (data itself may be empty).
+    /// A `data` field came, so a blank line ends an event (data itself may be empty).
     has_data: bool,
-    /// The last byte was `\r`: a `\n` that follows belongs to it.
+    /// The last byte was `\r`: a following `\n` belongs to it.
     after_cr: bool,
-    /// A first line was seen; a byte order mark can't come any more.
+    /// The first line was seen: a byte order mark can't come any more.
     past_first_line: bool,
 }
 
 impl SseParser {
-    /// Takes the next bytes and hands over the events that they complete. A `Break` from `on_event`
-    /// stops the parsing: the bytes after that event are dropped.
+    /// Takes the next bytes and hands over the events that they complete. A `Break` from `on_event` stops the parsing
+    /// and drops the bytes after that event.
     ///
     /// # Errors
-    /// [`SseError`] where a line or event is too long. The parser is of no further use then.
+    /// [`SseError`] if a line or event is too long. The parser is of no further use then.
     pub(crate) fn feed(
         &mut self,
         mut bytes: &[u8],
@@ -90,7 +90,7 @@ impl SseParser {
         Ok(())
     }
 
-    /// The body has ended: hands over what was pending, also without its last line end or blank line.
+    /// Ends the body: hands over pending data even without its last line end or blank line.
     ///
     /// # Errors
     /// [`SseError`], as [`Self::feed`].
@@ -102,12 +102,12 @@ impl SseParser {
         if !line.is_empty() && self.take_line(&line, &mut on_event)?.is_break() {
             return Ok(());
         }
-        // Whether the callback breaks makes no difference: nothing follows.
+        // A break makes no difference: nothing follows.
         let _ = self.dispatch(&mut on_event);
         Ok(())
     }
 
-    /// Bytes that the buffers take.
+    /// Bytes of the buffers.
     pub(super) fn room(&self) -> usize {
         self.line.capacity() + self.name.capacity() + self.data.capacity()
     }
@@ -136,7 +136,7 @@ impl SseParser {
                 set(&mut self.name, b"error");
                 self.append(value)?;
             }
-            // A comment (no name), `id`, `retry`, and what nobody knows.
+            // This is a comment (no name), `id`, `retry` or an unknown field.
             _ => {}
         }
         Ok(ControlFlow::Continue(()))

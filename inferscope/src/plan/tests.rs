@@ -36,13 +36,13 @@ fn a_malformed_endpoint_is_refused_without_echoing_its_credentials() {
         "sk-hunter2abcd?x",
         "sk-hunter2abcd://x",
     ] {
-        let said = Endpoint::parse(text).unwrap_err().to_string();
-        assert!(!said.contains("hunt"), "{text}: {said}");
+        let message = Endpoint::parse(text).unwrap_err().to_string();
+        assert!(!message.contains("hunt"), "{text}: {message}");
     }
     // A slip of the hand is shown.
     for text in ["http:/127.0.0.1:8000", "http://h:99999/v1", "ftp://h/a", "::1:8000", "127.1"] {
-        let said = Endpoint::parse(text).unwrap_err().to_string();
-        assert!(said.contains(&format!("'{text}'")), "{text}: {said}");
+        let message = Endpoint::parse(text).unwrap_err().to_string();
+        assert!(message.contains(&format!("'{text}'")), "{text}: {message}");
     }
 }
 
@@ -53,7 +53,7 @@ fn the_url_of_one_of_the_apis_places_is_cut_to_its_base() {
         ("http://h:1/v1/completions/", "http://h:1/v1/models"),
         ("h:1/v1/models", "http://h:1/v1/models"),
         ("https://h/openai/v1/chat/completions", "https://h/openai/v1/models"),
-        // Whoever says where the places are has said it for all of them.
+        // A user who masks a part by hand has decided for all of it.
         ("https://h/api/v3/chat/completions", "https://h/api/v3/models"),
         ("http://h:1/chat/completions", "http://h:1/models"),
         ("[::1]:8000", "http://[::1]:8000/v1/models"),
@@ -66,7 +66,7 @@ fn the_url_of_one_of_the_apis_places_is_cut_to_its_base() {
 
 #[test]
 fn a_number_is_no_host_and_says_what_was_meant() {
-    for (text, said) in [
+    for (text, message) in [
         ("8000", "8000 is a port and no host; this machine's is http://127.0.0.1:8000"),
         ("8000/v1", "http://127.0.0.1:8000"),
         ("http://8000", "http://127.0.0.1:8000"),
@@ -80,7 +80,7 @@ fn a_number_is_no_host_and_says_what_was_meant() {
         ("https:h", "not followed by //"),
     ] {
         let error = Endpoint::parse(text).unwrap_err().to_string();
-        assert!(error.contains(said) && error.lines().count() == 2, "{text}: {error}");
+        assert!(error.contains(message) && error.lines().count() == 2, "{text}: {error}");
     }
     for text in ["127.0.0.1:8000", "10.0.0.1", "1.example.org", "8000.lan:1"] {
         assert!(Endpoint::parse(text).is_ok(), "{text}");

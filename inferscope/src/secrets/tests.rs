@@ -330,9 +330,9 @@ fn only_what_nobody_would_call_anything_is_masked_within_words() {
 
 #[test]
 fn a_key_in_a_message_is_masked_and_its_words_are_not() {
-    let said = "can't read the certificate 'sk-proj-abcd1234efgh': no such file";
-    assert_eq!(without_keys(said), "can't read the certificate '***': no such file");
-    for said in ["give a task-list in /tmp/hf_hub_download/x.json", "fw_ r8_x", ""] {
-        assert_eq!(without_keys(said), said);
+    let text = "can't read the certificate 'sk-proj-abcd1234efgh': no such file";
+    assert_eq!(without_keys(text), "can't read the certificate '***': no such file");
+    for text in ["give a task-list in /tmp/hf_hub_download/x.json", "fw_ r8_x", ""] {
+        assert_eq!(without_keys(text), text);
     }
 }

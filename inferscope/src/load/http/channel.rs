@@ -1,8 +1,8 @@
-//! A connection's bytes: as they are on the socket, or through TLS.
+//! The bytes of a connection: as they are on the socket, or through TLS.
 //!
-//! Owns the TLS session beside the socket. A read's stamp is that of the read from the socket that completed the TLS record
-//! which it came out of: what is handed out is always all that the last read completed. Never waits but in `poll_…` and
-//! [`Channel::secure`]. Used by `conn` and `h1`.
+//! Owns the TLS session beside the socket. A read has the stamp of the socket read that completed its TLS record. One
+//! read hands out everything that the last socket read completed. Waits only in `poll_…` and [`Channel::secure`]. Used
+//! by `conn` and `h1`.
 
 use std::io::{self, Read as _, Write as _};
 use std::sync::Arc;
@@ -22,17 +22,17 @@ pub(super) struct Channel {
 #[derive(Debug)]
 struct Tls {
     session: ClientConnection,
-    /// Of one read from the socket.
+    /// The stamp of one read from the socket.
     read: Vec<u8>,
-    /// Encrypted, and not taken by the socket yet.
+    /// Encrypted bytes that the socket has not taken yet.
     unsent: Vec<u8>,
 }
 
-/// What the bytes of one read came to.
+/// The result of one read.
 struct Fed {
-    /// Plain bytes, added to whatever they were fed into.
+    /// Plain bytes, appended to the caller's buffer.
     bytes: usize,
-    /// The other side has said that it sends no more.
+    /// The peer has closed its sending side.
     closed: bool,
 }
 
@@ -41,10 +41,10 @@ impl Channel {
         Self { socket, tls: None }
     }
 
-    /// After the TLS handshake.
+    /// A channel whose TLS handshake is complete.
     ///
     /// # Errors
-    /// The socket's, or rustls's within an [`io::Error`].
+    /// An error of the socket, or of rustls inside an [`io::Error`].
     pub(super) async fn secure(
         socket: Socket,
         config: Arc<ClientConfig>,
@@ -60,7 +60,7 @@ impl Channel {
         self.tls.is_some()
     }
 
-    /// Adds what comes next to `into`; no bytes: the other side sends no more.
+    /// Appends the next bytes to `into`. No bytes: the peer sends no more.
     pub(super) fn poll_recv(
         &mut self,
         cx: &mut Context<'_>,
@@ -77,32 +77,32 @@ impl Channel {
             if fed.bytes > 0 || fed.closed {
                 return Poll::Ready(Ok(Received { bytes: fed.bytes, ..received }));
             }
-            // A part of a record, or one that holds nothing for the reader.
+            // This was a part of a record, or a record without data for the reader.
         }
     }
 
-    /// Sends what the connection takes of `bytes`; none: what waits of earlier ones.
+    /// Sends as much of `bytes` as the connection takes; none while earlier bytes wait.
     pub(super) fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let Some(tls) = &mut self.tls else { return self.socket.poll_send(cx, bytes) };
         ready!(tls.poll_flush(cx, &self.socket))?;
         let taken = tls.session.writer().write(bytes)?;
         tls.encrypt()?;
-        // What the socket does not take now waits for the next turn, which it wakes for.
+        // The rest waits for the next turn. The socket wakes the task for it.
         if let Poll::Ready(flushed) = tls.poll_flush(cx, &self.socket) {
             flushed?;
         }
         Poll::Ready(Ok(taken))
     }
 
-    /// Bytes that were taken wait for the socket.
+    /// Accepted bytes still wait for the socket.
     pub(super) fn has_unsent(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| !tls.unsent.is_empty() || tls.session.wants_write())
     }
 
-    /// Nothing has come for the reader and the other side has not closed: how an idle connection should be.
+    /// The connection is idle as it should be: nothing has arrived, and the peer has not closed it.
     pub(super) fn is_quiet(&mut self) -> bool {
         let Some(tls) = &mut self.tls else { return self.socket.is_quiet() };
-        // A session's tickets may come at any time, and are nothing.
+        // Session tickets may arrive at any time. They carry no data.
         loop {
             tls.read.clear();
             match self.socket.try_recv(&mut tls.read) {
@@ -131,7 +131,7 @@ impl Tls {
                 return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
             }
             if let Err(e) = self.feed(&mut Vec::new()) {
-                // The other side may want to know why; whether it does changes nothing.
+                // The peer may want the reason. A failure to send it changes nothing.
                 let _ = self.encrypt();
                 let _ = self.poll_flush(cx, socket);
                 return Poll::Ready(Err(e));
@@ -139,7 +139,7 @@ impl Tls {
         }
     }
 
-    /// Takes in what was read, and adds what it completes to `into`.
+    /// Processes what was read, and appends what it completes to `into`.
     fn feed(&mut self, into: &mut Vec<u8>) -> io::Result<Fed> {
         let mut rest = self.read.as_slice();
         let mut fed = Fed { bytes: 0, closed: false };

@@ -1,34 +1,33 @@
-//! The kernel's receive time, on the timeline.
+//! The mapping of the kernel's receive times to CLOCK_MONOTONIC.
 //!
-//! Owns the way from a CLOCK_REALTIME stamp to CLOCK_MONOTONIC, and when it can't be gone. Pure: both
+//! Owns the offset between CLOCK_REALTIME and CLOCK_MONOTONIC, and refuses a stamp that can't be mapped. Pure: both
 //! clocks are arguments. Used by `read_stats`.
 //!
-//! The two clocks are slewed together, so what lies between them changes only when somebody sets the clock.
-//! A stamp from before such a step can't be told from a later one by itself: all that come out before the
-//! step was noticed are refused.
+//! The kernel slews both clocks together, so their offset changes only when somebody sets the wall clock. A stamp from
+//! before such a step looks like one from after it. All stamps from before the step was noticed are therefore refused.
 
 use crate::clock::{BothClocks, Mono};
 
-/// More than two readings of the two clocks differ by without a step.
+/// Two readings of both clocks differ by less than this, unless the wall clock was set between them.
 const STEP_NS: u64 = 4 * BothClocks::APART.0;
 
 #[derive(Debug)]
 pub(super) struct ClockMap {
     /// CLOCK_REALTIME minus CLOCK_MONOTONIC.
     ahead_ns: i64,
-    /// When that was first seen.
+    /// When this offset was first seen.
     since: Mono,
 }
 
 impl ClockMap {
-    /// `None`: the clocks could not be read together. The first stamp then does it.
+    /// `None`: the two clocks could not be read together. The first stamp then sets the offset.
     pub(super) fn new(both: Option<BothClocks>) -> Self {
         let since = Mono(0);
         both.map_or(Self { ahead_ns: 0, since }, |both| Self { ahead_ns: ahead(both), since })
     }
 
-    /// When the kernel received what it stamped with `kernel_ns` and what was read at `now`; `None` where that
-    /// can't be told.
+    /// The receive time of a packet that the kernel stamped with `kernel_ns` and that was read at `now`. `None`:
+    /// unknown.
     pub(super) fn mono(&mut self, kernel_ns: u64, now: BothClocks) -> Option<Mono> {
         let ahead_ns = ahead(now);
         if ahead_ns.abs_diff(self.ahead_ns) > STEP_NS {
@@ -40,7 +39,7 @@ impl ClockMap {
         if received < self.since || received.since(now.mono) > BothClocks::APART {
             return None;
         }
-        // A little later than the reading is the two clocks' reading.
+        // The two clocks are read one after the other, so a stamp may be a little later than `now`.
         Some(received.min(now.mono))
     }
 }

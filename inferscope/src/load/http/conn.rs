@@ -1,9 +1,9 @@
-//! One connection that speaks HTTP/1: hyper over a socket, and the stamp of what it hands out.
+//! One HTTP/1 connection: hyper over a socket, and the stamp of each piece that it hands out.
 //!
-//! Owns the order of things: hyper gets a turn, what came of it is handed out, and only then is the socket
-//! read again. So whatever hyper hands out was completed by the last read, and has its stamp. Hyper itself
-//! sees no socket, only a pipe, and runs in whoever polls the connection: no task, no channel between
-//! threads. Used by `h1` and `pool`.
+//! Owns the order of steps: hyper gets a turn, its output is handed out, and only then is the socket read again. The
+//! last read has therefore completed whatever hyper hands out, and the piece has the stamp of that read. Hyper sees a
+//! pipe instead of the socket, and runs in the task that polls the connection: there is no task of its own and no
+//! channel between threads. Used by `h1` and `pool`.
 
 use std::io;
 use std::pin::Pin;
@@ -25,14 +25,14 @@ use crate::load::budget::{CONNECTION_BYTES, Charge};
 use crate::load::request::Trail;
 use crate::units::Nanos;
 
-/// Longest head of an answer.
+/// Longest head of a response.
 const MOST_HEAD_BYTES: usize = 128 << 10;
-/// What a TLS session holds, with a record in each direction.
+/// Memory of a TLS session with one record in each direction.
 const TLS_BYTES: u64 = 48 << 10;
-/// Reads until others get a turn. A server that writes faster than it is read would keep the thread.
+/// Reads before other requests get a turn. Without this limit a fast server would keep the thread.
 const READS_AT_ONCE: u32 = 8;
 
-/// Hyper's waker: it asks for another turn.
+/// Hyper's waker: it requests another turn.
 #[derive(Debug)]
 struct WakeFlag(AtomicBool);
 
@@ -49,45 +49,45 @@ impl Wake for WakeFlag {
 #[derive(Debug)]
 pub(super) struct Conn {
     channel: Channel,
-    /// Of the budget, for what has come of a head.
+    /// The part of the budget that a head under way takes.
     charge: Charge,
     pipe: Pipe,
-    /// `None`: hyper has ended the connection, and whoever waits for something of it was told why.
+    /// `None`: hyper has ended the connection, and every waiting caller has the error.
     hyper: Option<http1::Connection<Pipe, Full<Bytes>>>,
     sender: http1::SendRequest<Full<Bytes>>,
     again: Arc<WakeFlag>,
     waker: Waker,
-    /// Of the last read.
+    /// The stamp of the last read.
     stamp: Stamp,
-    /// Reads since the socket last had nothing.
+    /// Reads since the socket was last empty.
     reads: u32,
     request: Exchange,
-    /// The socket takes no more. What it still holds to be read comes first, then this.
+    /// Writing has failed. The bytes that can still be read come first, then this error.
     write_error: Option<io::Error>,
 }
 
-/// What is known of the request under way.
+/// The state of the request under way.
 #[derive(Debug, Default)]
 struct Exchange {
     /// When its first byte was sent.
     written: Option<Mono>,
     write_took: Option<Nanos>,
-    /// A byte of an answer came.
+    /// The first byte of a response has arrived.
     answered: bool,
-    /// The connection ended without one.
+    /// The connection ended without a response.
     lost: bool,
-    /// The head of the answer is complete.
+    /// The head of the response is complete.
     has_head: bool,
-    /// What came before that: hyper keeps it, as far as it takes it, in a buffer that grows by doubling.
+    /// Bytes before the head was complete. Hyper keeps them in a buffer that grows by doubling.
     head_bytes: usize,
 }
 
-/// Why there is no answer.
+/// Why there is no response.
 #[derive(Debug)]
 pub(super) struct NoAnswer {
     pub(super) error: hyper::Error,
-    /// The connection ended before the first byte of one: how a kept-alive connection looks that the server has
-    /// closed, or is done with.
+    /// The connection ended before the first byte of a response: what a kept-alive connection looks like after the
+    /// server has closed it.
     pub(super) lost: bool,
 }
 
@@ -115,15 +115,15 @@ impl Conn {
         })
     }
 
-    /// Of the read that completed what was handed out last.
+    /// The stamp of the read that completed the last piece handed out.
     pub(super) const fn stamp(&self) -> Stamp {
         self.stamp
     }
 
-    /// Sends a request and reads the head of its answer.
+    /// Sends a request and reads the head of its response.
     ///
     /// # Errors
-    /// Hyper's, and whether the connection ended without a byte of an answer.
+    /// Hyper's error, and whether the connection ended without a byte of a response.
     pub(super) async fn send(
         &mut self,
         request: Request<Full<Bytes>>,
@@ -135,7 +135,7 @@ impl Conn {
         self.again.wake_by_ref();
         let answer = std::future::poll_fn(|cx| {
             let polled = self.poll(cx, stats, &mut |own| response.as_mut().poll(own));
-            // Whoever waits may give up after any turn.
+            // The caller may give up after any turn.
             if trail.written.is_none() {
                 (trail.written, trail.write_took) = (self.request.written, self.request.write_took);
             }
@@ -146,7 +146,7 @@ impl Conn {
         answer.map_err(|error| NoAnswer { error, lost: self.request.lost })
     }
 
-    /// The next piece of `body`, which is this connection's; `None` at its end.
+    /// The next piece of `body`, which belongs to this connection. `None`: the body has ended.
     pub(super) async fn piece(
         &mut self,
         body: &mut Incoming,
@@ -165,7 +165,7 @@ impl Conn {
         }
     }
 
-    /// After an answer was read to its end: the connection can take another request.
+    /// Finishes after a body was read to its end: the connection can take another request.
     pub(super) fn settle(&mut self) -> bool {
         self.again.wake_by_ref();
         while self.again.0.swap(false, Ordering::Relaxed) {
@@ -176,7 +176,7 @@ impl Conn {
         unspoilt && self.write_error.is_none() && self.hyper.is_some() && self.sender.is_ready()
     }
 
-    /// An idle connection is still one: the other side has neither closed it nor sent anything.
+    /// An idle connection is still usable: the peer has neither closed it nor sent anything.
     pub(super) fn is_quiet(&mut self) -> bool {
         self.channel.is_quiet()
     }
@@ -187,12 +187,12 @@ impl Conn {
             .as_mut()
             .is_some_and(|hyper| Pin::new(hyper).poll(&mut Context::from_waker(&self.waker)).is_ready());
         if ended {
-            // Its ends of all channels go with it, so that nobody waits for what won't come.
+            // Dropping hyper drops its ends of all channels, so nobody waits for what will not come.
             self.hyper = None;
         }
     }
 
-    /// Gives hyper turns, and `look` a look after each, until that has something; sends and reads in between.
+    /// Gives hyper turns and calls `look` after each one, until `look` returns something. Sends and reads in between.
     fn poll<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -203,7 +203,7 @@ impl Conn {
             if self.again.0.swap(false, Ordering::Relaxed) {
                 self.turn();
                 if let Poll::Ready(found) = look(&mut Context::from_waker(&self.waker)) {
-                    // There may be more where this came from.
+                    // More may be buffered.
                     self.again.wake_by_ref();
                     return Poll::Ready(found);
                 }
@@ -224,14 +224,14 @@ impl Conn {
         }
     }
 
-    /// Sends what waits; whether anything changed.
+    /// Sends what waits. Returns whether anything changed.
     fn send_on(&mut self, cx: &mut Context<'_>) -> bool {
         let mut bytes = self.pipe.bytes();
         let outbox = &mut bytes.outbox;
         if outbox.is_empty() && !self.channel.has_unsent() {
             return false;
         }
-        // A reading that nobody needs where the socket takes nothing yet.
+        // This skips a clock reading where the socket takes nothing yet.
         let now = self.request.written.is_none().then(Mono::now);
         match self.channel.poll_send(cx, outbox) {
             Poll::Ready(Ok(sent)) => {
@@ -243,7 +243,7 @@ impl Conn {
                 sent > 0
             }
             Poll::Ready(Err(e)) => {
-                // The answer may be there nevertheless: a server may refuse a request without reading it all.
+                // A response may be there nevertheless: a server may refuse a request without reading all of it.
                 outbox.clear();
                 self.write_error.get_or_insert(e);
                 true
@@ -252,12 +252,12 @@ impl Conn {
         }
     }
 
-    /// Reads once, where hyper has had all that was read before; whether anything changed.
+    /// Reads once, if hyper has taken everything that was read before. Returns whether anything changed.
     fn read_on(&mut self, cx: &mut Context<'_>, stats: &ReadStats) -> bool {
         let mut bytes = self.pipe.bytes();
         self.reads += 1;
         if !bytes.is_taken() {
-            // A turn ended before it had them all.
+            // A turn ended before hyper had taken all of it.
             return true;
         }
         if bytes.eof || bytes.error.is_some() {

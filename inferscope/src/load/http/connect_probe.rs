@@ -1,8 +1,8 @@
-//! Whether a request opened a connection, and what that took.
+//! Whether a request opened a connection, and how long that took.
 //!
-//! Owns a layer around reqwest's connector that notes, for the request whose task is running, that a
-//! connection was begun and when it was there: reqwest itself does not tell whether it used a kept-alive one, and
-//! only a request on such a one may be sent again. Used by `reqwest_client`.
+//! Owns a layer around reqwest's connector. The layer notes, for the request of the running task, when a connection was
+//! begun and when it was open. Reqwest does not report whether it used a kept-alive connection, and only a request on
+//! such a connection may be sent again. Used by `reqwest_client`.
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -17,24 +17,25 @@ tokio::task_local! {
     static BEGUN: Cell<Begun>;
 }
 
-/// What a request did about a connection. Where one was begun and then a kept one became free, it was begun,
-/// although it was not used: the safe side.
+/// The connection activity of one request. A request that began a connection and then used a kept one counts as having
+/// begun one: this is the safe side.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Begun {
     pub(super) any: bool,
-    /// From and to, of one that came about.
+    /// Begin and end of a successful connection attempt.
     opened: Option<(Mono, Mono)>,
 }
 
 impl Begun {
-    /// Of a request whose turn came at `from`. Reqwest does not tell when it writes: at once, where it has a connection.
-    pub(super) fn tell(self, trail: &mut Trail, from: Mono) {
+    /// Fills in `trail`. Reqwest does not report when it writes: with an open connection it writes at once, that is at
+    /// `from`.
+    pub(super) fn record(self, trail: &mut Trail, from: Mono) {
         trail.connect = self.opened.map(|(from, to)| to.since(from));
         trail.written = trail.written.or(Some(self.opened.map_or(from, |(_, to)| to)));
     }
 }
 
-/// Runs `request` and tells what it did about a connection.
+/// Runs `request` and returns what it did about a connection.
 pub(super) async fn noticed<F: Future>(request: F) -> (F::Output, Begun) {
     BEGUN
         .scope(Cell::default(), async {
@@ -62,7 +63,7 @@ impl<S> tower_layer::Layer<S> for ConnectProbeLayer {
     }
 }
 
-/// The connector, noticed.
+/// The connector with the probe around it.
 #[derive(Debug, Clone)]
 pub(super) struct ConnectProbe<S> {
     inner: S,
@@ -84,7 +85,7 @@ where
     fn call(&mut self, to: R) -> Self::Future {
         self.stats.connection();
         let note = |opened| {
-            // Outside of a request (a connection that the pool opens on its own) there is nobody to tell.
+            // The pool may open a connection outside of a request. Nobody waits for that one.
             let _ = BEGUN.try_with(|begun| begun.set(Begun { any: true, opened }));
         };
         note(None);

@@ -1,15 +1,15 @@
-//! Compressed answers: bytes in, plain bytes out.
+//! The decoding of compressed responses.
 //!
-//! Owns the content codings. None is asked for (no Accept-Encoding), but gateways compress what they like; a
-//! stream that is flushed with each event gives its events as they come. Sans-IO; what it hands out at once is
-//! bounded, so that a small answer that swells meets the limits of whoever takes it. Fed by `http`.
+//! Owns the content codings. The client requests none (no Accept-Encoding), but gateways compress what they like. A
+//! stream that the server flushes after each event is decoded event by event. Sans-IO. One output is bounded, so that a
+//! small input that expands greatly meets the limits of its consumer. Fed by `http`.
 
 use std::io::{self, Write as _};
 use std::ops::ControlFlow;
 
 use flate2::write::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 
-/// Compressed bytes taken at once: they swell to some 256 KiB at most (deflate's limit is 1,032 to 1).
+/// Compressed bytes of one step: they expand to some 256 KiB at most (deflate's limit is 1,032 to 1).
 const STEP_BYTES: usize = 256;
 
 #[derive(Debug)]
@@ -17,16 +17,16 @@ pub(super) enum Decoder {
     Gzip(MultiGzDecoder<Vec<u8>>),
     Zlib(ZlibDecoder<Vec<u8>>),
     Deflate(DeflateDecoder<Vec<u8>>),
-    /// `deflate` means zlib's format; some servers leave its frame out, which the first byte tells.
+    /// `deflate` means zlib's format. Some servers leave out its frame, which the first byte shows.
     ZlibOrDeflate,
 }
 
-/// A coding that is not understood.
+/// An unknown coding.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Unknown;
 
 impl Decoder {
-    /// For the value of a Content-Encoding; `None` where there is nothing to decode.
+    /// The decoder for a Content-Encoding; `None` where there is nothing to decode.
     pub(super) fn of(coding: &[u8]) -> Result<Option<Self>, Unknown> {
         match coding.trim_ascii().to_ascii_lowercase().as_slice() {
             b"" | b"identity" => Ok(None),
@@ -36,10 +36,10 @@ impl Decoder {
         }
     }
 
-    /// Takes the next bytes and hands out what they decode to, in parts. After a `Break` the rest is dropped.
+    /// Decodes the next bytes and hands out the result in parts. A `Break` drops the rest.
     ///
     /// # Errors
-    /// Bytes that are not of the coding.
+    /// The bytes are not valid in this coding.
     pub(super) fn feed(
         &mut self,
         bytes: &[u8],

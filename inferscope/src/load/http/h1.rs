@@ -1,13 +1,13 @@
-//! The direct transport: HTTP/1 to one server, over sockets of its own, plain or through TLS.
+//! The HTTP/1 transport: one server, over sockets of its own, plain or through TLS.
 //!
-//! Owns finding the server's addresses, opening connections, and whether a request is sent a second time.
-//! Called through `transport`.
+//! Owns the lookup of the server's addresses, the opening of connections, and the decision to send a request a second
+//! time. Called through `transport`.
 //!
-//! A server may close a kept-alive connection just when the next request goes out on it. What had happened
-//! before is seen without sending. A connection that was used before and ends without a byte of an answer has its
-//! request sent again, once, on a fresh one, as browsers do: some servers read on after they have said that they send
-//! no more, so that nothing tells whether they had the request. Where that goes on (`ReadStats::keeps_alive`), no connection
-//! is used again. On a fresh connection the same is a failure.
+//! A server may close a kept-alive connection just when the next request goes out on it. An earlier close is seen
+//! without sending. If a reused connection ends without a byte of a response, the request is sent again, once, on a
+//! fresh connection, as browsers do: some servers go on reading after they have closed their sending side, so nothing
+//! shows whether the server has the request. A server that does this repeatedly (`ReadStats::keeps_alive`) gets a fresh
+//! connection for each request. On a fresh connection a missing response is a failure.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
@@ -40,18 +40,18 @@ pub(super) struct H1 {
     port: u16,
     connect_timeout: Duration,
     tls: Option<Secure>,
-    /// The server's addresses, that which was reached last first; empty before they were asked for.
+    /// The server's addresses, the last one reached first. Empty before the first lookup.
     addresses: Mutex<Vec<SocketAddr>>,
     pool: Arc<Pool>,
     stats: Arc<ReadStats>,
     _timestamping: TimestampingGuard,
 }
 
-/// What an https endpoint takes.
+/// The TLS settings of an https endpoint.
 #[derive(Debug)]
 pub(super) struct Secure {
     pub(super) config: Arc<ClientConfig>,
-    /// That the certificate has to be for.
+    /// The name that the certificate must be valid for.
     pub(super) name: ServerName<'static>,
 }
 
@@ -63,7 +63,7 @@ pub(super) struct H1Response {
     head: Head,
     body: Incoming,
     conn: Conn,
-    /// The body's end was read.
+    /// The body was read to its end.
     ended: bool,
     pool: Arc<Pool>,
     stats: Arc<ReadStats>,
@@ -110,7 +110,7 @@ impl H1 {
         let begun = Mono::now();
         let channel = match (self.connect().await, lost) {
             (Ok(channel), _) => channel,
-            // A server that is gone: how it went is the cause.
+            // The server is gone. The error of this attempt is the cause.
             (Err(_), Some(lost)) => return Err(TransportError::Http(lost)),
             (Err(e), None) => return Err(e),
         };
@@ -219,18 +219,18 @@ impl H1Response {
     }
 }
 
-/// The addresses of a host. A thread of its own asks, as the system's resolver waits; tokio's would panic where none can
-/// be started.
+/// The addresses of a host. A thread of its own asks, as the system's resolver waits; tokio's would panic where none
+/// can be started.
 async fn look_up(host: String, port: u16) -> Result<Vec<SocketAddr>, TransportError> {
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, port)]);
     }
-    let (tell, told) = tokio::sync::oneshot::channel();
-    let ask = move || drop(tell.send((host.as_str(), port).to_socket_addrs().map(Iterator::collect)));
+    let (sender, addresses) = tokio::sync::oneshot::channel();
+    let ask = move || drop(sender.send((host.as_str(), port).to_socket_addrs().map(Iterator::collect)));
     let spawned = std::thread::Builder::new().name("resolver".to_owned()).spawn(ask);
     spawned.map_err(|_| TransportError::Limit(Limit::Threads))?;
-    let told = told.await.unwrap_or_else(|_| Err(io::Error::other("the resolver gave no answer")));
-    told.map_err(TransportError::Connect)
+    let addresses = addresses.await.unwrap_or_else(|_| Err(io::Error::other("the resolver gave no answer")));
+    addresses.map_err(TransportError::Connect)
 }
 
 /// Hyper's request, for one sending of it.

@@ -1,16 +1,16 @@
 //! The headers of every request.
 //!
-//! Owns which there are, and that what the user gives wins. Pure. Used by `http`.
+//! Owns the set of headers. A header that the user gives wins over one of ours. Pure. Used by `http`.
 
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::load::error::LoadError;
 use crate::plan::HttpPlan;
 
-/// What goes with every request.
+/// The headers that go with every request.
 ///
 /// # Errors
-/// A header or key that can't be sent.
+/// A header or a key that can't be sent.
 pub(super) fn of(plan: &HttpPlan) -> Result<HeaderMap, LoadError> {
     let mut map = HeaderMap::new();
     map.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream, application/json"));
@@ -25,7 +25,7 @@ pub(super) fn of(plan: &HttpPlan) -> Result<HeaderMap, LoadError> {
         value.set_sensitive(true);
         map.insert(header::AUTHORIZATION, value);
     }
-    // What was given by hand replaces what is ours, and adds to itself.
+    // A header of the user replaces ours. Several of the user's with one name all stay.
     let mut own: Vec<HeaderName> = map.keys().cloned().collect();
     for (name, value) in &plan.headers {
         let error = || LoadError::Header { name: name.clone() };

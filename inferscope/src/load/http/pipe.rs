@@ -1,7 +1,7 @@
 //! The two ends of a connection's bytes: hyper's and the socket's.
 //!
-//! Owns what has been read and not yet understood, and what is to be sent. No input or output, no waking:
-//! `conn` fills and empties one end and gives hyper, which has the other, a turn after each change.
+//! Owns the bytes that were read and not yet parsed, and the bytes to send. Does no I/O and wakes nobody: `conn` fills
+//! and empties one end and gives hyper, which holds the other end, a turn after each change.
 
 use std::io;
 use std::pin::Pin;
@@ -10,29 +10,29 @@ use std::task::{Context, Poll};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 
-/// Most bytes that wait to be sent; hyper waits with the rest.
+/// Most bytes that wait to be sent. Hyper holds back the rest.
 const OUTBOX_BYTES: usize = 256 << 10;
 
 #[derive(Debug, Default)]
 pub(super) struct Bytes {
     pub(super) inbox: Vec<u8>,
-    /// Of the inbox, what hyper has.
+    /// How much of the inbox hyper has taken.
     taken: usize,
-    /// Nothing follows the inbox.
+    /// The inbox ends the stream.
     pub(super) eof: bool,
-    /// This follows the inbox.
+    /// This error follows the inbox.
     pub(super) error: Option<io::Error>,
     pub(super) outbox: Vec<u8>,
 }
 
 impl Bytes {
-    /// Everything that was read is with hyper.
+    /// Hyper has taken everything that was read.
     pub(super) const fn is_taken(&self) -> bool {
         self.taken == self.inbox.len()
     }
 }
 
-/// One end; the other has the same.
+/// One of the two ends. Both share the same bytes.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Pipe(Arc<Mutex<Bytes>>);
 

@@ -1,7 +1,7 @@
-//! Connections that are kept for the next request.
+//! The connections that are kept for later requests.
 //!
-//! Owns the idle ones, the last one used first, and those whose answer is complete but for the body's end.
-//! Opens none. Used by `h1`.
+//! Owns the idle connections, the last one used first, and those whose response is complete except for the end of its
+//! body. Opens none. Used by `h1`.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -12,12 +12,12 @@ use hyper::body::Incoming;
 use super::conn::Conn;
 use super::read_stats::ReadStats;
 
-/// How long a finished request waits for the end of its answer's body. Servers write it with the last event or
-/// right after it; without this wait every second request of a closed loop would open a connection.
+/// How long a finished request waits for the end of its response's body. Servers write that end with the last event or
+/// right after it. Without this wait every second request of a closed loop would open a connection.
 pub(super) const PROMPT_END: Duration = Duration::from_millis(1);
-/// How long a connection is kept for it beside the requests.
+/// How long a connection waits for that end beside the requests.
 pub(super) const LATE_END: Duration = Duration::from_millis(250);
-/// Most connections that are kept so.
+/// Most connections that wait so.
 pub(super) const MOST_LATE: usize = 1024;
 
 #[derive(Debug, Default)]
@@ -27,19 +27,19 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// An idle connection, where there is one that the server has not closed.
+    /// An idle connection that the server has not closed, if there is one.
     pub(super) fn take(&self) -> Option<Conn> {
         std::iter::from_fn(|| self.idle().pop()).find_map(|mut conn| conn.is_quiet().then_some(conn))
     }
 
-    /// Takes a connection back whose answer was read to its end.
+    /// Takes back a connection whose response was read to its end.
     pub(super) fn put(&self, mut conn: Conn) {
         if conn.settle() {
             self.idle().push(conn);
         }
     }
 
-    /// Takes a connection back whose answer is complete; the end of its body has not been read.
+    /// Takes back a connection whose response is complete, but the end of its body was not read.
     pub(super) async fn put_unended(
         self: &Arc<Self>,
         mut conn: Conn,

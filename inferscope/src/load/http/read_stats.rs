@@ -1,7 +1,7 @@
-//! What the transports tell of themselves.
+//! What the transports report about themselves.
 //!
-//! Owns the stamping of reads and the counts: connections, requests sent twice, how late reads were. Shared
-//! by the connections of one client; never reads a socket. Used by `http` and everything below it.
+//! Owns the stamping of reads and the counts: connections, requests sent twice, lateness of reads. The connections of
+//! one client share it. Never reads a socket. Used by `http` and everything below it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,25 +16,26 @@ use crate::event::{ClientLog, Stall};
 use crate::load::budget::Budget;
 use crate::units::Nanos;
 
-/// A later read is told as this late.
+/// The upper end of the recorded lag.
 const MOST_LAG_NS: u64 = 3_600_000_000_000;
 
-/// A server that lost so many requests on kept-alive connections may not keep them alive at all …
+/// A server that lost this many requests on kept-alive connections may not keep connections alive at all.
 const MOST_LOST: u64 = 2;
-/// … and does not where that is one of so many that were used again: one in thousands is a timeout that came just then.
+/// It does not, if it lost one in this many of the requests on reused connections. One in thousands is a chance
+/// timeout.
 const LOST_SHARE: u64 = 10;
 
 /// When something was received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
-    /// By the kernel; where it does not say, when it was read.
+    /// The kernel's receive time, or the time of the read where the kernel gave none.
     pub(super) t: Mono,
-    /// From there to the reading; `None` where the kernel does not say.
+    /// Time from there to the read. `None`: the kernel gave no receive time.
     pub(super) lag: Option<Nanos>,
 }
 
 impl Stamp {
-    /// What was read now, by somebody who has no stamp of the kernel's.
+    /// A read of now, without a stamp of the kernel's.
     pub(super) fn unstamped() -> Self {
         Self { t: Mono::now(), lag: None }
     }
@@ -48,7 +49,7 @@ pub(super) struct ReadStats {
     resent: AtomicU64,
     /// Requests that were sent on a connection used before.
     reused: AtomicU64,
-    /// The longest that a sending which had to be repeated took, in nanoseconds.
+    /// The longest first sending of a request that was sent again, in nanoseconds.
     resent_after: AtomicU64,
 }
 
@@ -79,12 +80,12 @@ impl ReadStats {
         }
     }
 
-    /// What all that is under way may hold.
+    /// The memory budget of all requests under way.
     pub(super) const fn budget(&self) -> &Arc<Budget> {
         &self.budget
     }
 
-    /// The stamp of a read that has just returned, with the kernel's time of CLOCK_REALTIME.
+    /// The stamp of a read that has just returned. `kernel_ns`: the kernel's time in CLOCK_REALTIME.
     pub(super) fn stamp(&self, kernel_ns: Option<u64>) -> Stamp {
         let (Some(kernel_ns), Some(now)) = (kernel_ns, BothClocks::now()) else { return Stamp::unstamped() };
         let mut reads = self.reads();
@@ -97,7 +98,7 @@ impl ReadStats {
         }
     }
 
-    /// A read held a part of a streamed answer.
+    /// A read returned a part of a streamed response.
     pub(super) fn read(&self, stamp: Stamp) {
         let mut reads = self.reads();
         match stamp.lag {
@@ -109,12 +110,12 @@ impl ReadStats {
         }
     }
 
-    /// The load's loop runs, and is to run again by `due` at the latest.
+    /// The load's loop runs, and must run again by `due` at the latest.
     pub(super) fn turn(&self, now: Mono, due: Option<Mono>) {
         self.reads().stalls.turn(now, due);
     }
 
-    /// The latest first.
+    /// The stalls, the latest first.
     pub(super) fn stalls_since(&self, from: Mono) -> Vec<Stall> {
         self.reads().stalls.since(from)
     }
@@ -123,7 +124,7 @@ impl ReadStats {
         self.connections.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A request is sent again; its first sending began at `from`.
+    /// A request is sent again. Its first sending began at `from`.
     pub(super) fn resend(&self, from: Mono) {
         self.resent.fetch_add(1, Ordering::Relaxed);
         self.resent_after.fetch_max(Mono::now().since(from).0, Ordering::Relaxed);
@@ -134,8 +135,8 @@ impl ReadStats {
         self.reused.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether connections are worth keeping for this server: it has not ended two of them, and a tenth of those
-    /// that were used again, instead of answering.
+    /// Connections are worth keeping for this server. Not so after it has ended two of them, and a tenth of the reused
+    /// ones, instead of answering.
     pub(super) fn keeps_alive(&self) -> bool {
         let (lost, reused) = (self.resent.load(Ordering::Relaxed), self.reused.load(Ordering::Relaxed));
         lost < MOST_LOST || lost.saturating_mul(LOST_SHARE) < reused

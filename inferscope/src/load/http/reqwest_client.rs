@@ -1,10 +1,9 @@
-//! The general transport: reqwest, for what goes through a proxy.
+//! The transport through reqwest, for requests that go through a proxy.
 //!
-//! Owns the client and whether a request is sent a second time. Called through `transport`.
+//! Owns the client and the decision to send a request a second time. Called through `transport`.
 //!
-//! A server may close a kept-alive connection just when the next request goes out on it; reqwest sends the
-//! request again by itself only where it had not begun to write it. Where it had, this module does it once, by the
-//! rules of `h1`.
+//! A server may close a kept-alive connection just when the next request goes out on it. Reqwest sends the request
+//! again only if it had not begun to write it. If it had, this module sends it again once, by the rules of `h1`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,16 +25,16 @@ use crate::plan::{Endpoint, HttpPlan};
 
 #[derive(Debug)]
 pub(super) struct ReqwestClient {
-    /// Uses connections again.
+    /// The client that reuses connections.
     keeping: Client,
-    /// Opens one for each request.
+    /// The client that opens a connection for each request.
     fresh: Client,
     stats: Arc<ReadStats>,
-    /// Answers whose body's end is waited for beside the requests.
+    /// Responses whose end of body is awaited beside the requests.
     late: Arc<AtomicUsize>,
 }
 
-/// An answer whose head was read.
+/// A response whose head was read.
 #[derive(Debug)]
 pub(super) struct ReqwestResponse {
     pub(super) response: Response,
@@ -43,7 +42,7 @@ pub(super) struct ReqwestResponse {
 }
 
 impl ReqwestResponse {
-    /// Reads the rest of the body, whose end makes the connection free for the next request: by the rules of `pool`.
+    /// Reads the rest of the body, by the rules of `pool`. Its end frees the connection for the next request.
     pub(super) async fn finish(self) {
         let Self { mut response, late } = self;
         let mut rest = Box::pin(async move { while let Ok(Some(_)) = response.chunk().await {} });
@@ -62,8 +61,8 @@ impl ReqwestResponse {
 }
 
 impl ReqwestClient {
-    /// A client for `endpoint`. Proxies of the environment hold, but not for a loopback endpoint. `tls`: of an https
-    /// endpoint; a plain one needs none, and machines without any certificates work.
+    /// A client for `endpoint`. It uses the environment's proxies, except for a loopback endpoint. `tls` is for an
+    /// https endpoint; a plain one needs none and works on machines without certificates.
     pub(super) fn new(
         plan: &HttpPlan,
         endpoint: &Endpoint,
@@ -124,11 +123,11 @@ impl ReqwestClient {
         let from = Mono::now();
         if !self.stats.keeps_alive() {
             let (result, begun) = noticed(self.fresh.execute(build())).await;
-            begun.tell(trail, from);
+            begun.record(trail, from);
             return self.answer(result);
         }
         let (result, begun) = noticed(self.keeping.execute(build())).await;
-        begun.tell(trail, from);
+        begun.record(trail, from);
         let opened = begun.any;
         if !opened {
             self.stats.reuse();
@@ -141,9 +140,9 @@ impl ReqwestClient {
                     "the server had ended the connection; sent again"
                 );
                 let (result, begun) = noticed(self.fresh.execute(build())).await;
-                begun.tell(trail, from);
+                begun.record(trail, from);
                 match result {
-                    // A server that is gone: how it went is the cause.
+                    // The server is gone. The error of this attempt is the cause.
                     Err(gone) if gone.is_connect() => Err(e),
                     sent => sent,
                 }

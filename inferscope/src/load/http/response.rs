@@ -1,6 +1,6 @@
-//! The parts of a response that are not its stamps: status, redirect, coding, body.
+//! The parts of a response besides its stamps: status, redirect, coding, body.
 //!
-//! Owns the reading of an error's body, the undoing of a content coding, and the words for an unsuccessful status. Decides
+//! Owns the reading of an error's body, the choice of the decoder, and the message for an unsuccessful status. Decides
 //! nothing about events. Used by `http`.
 
 use std::ops::ControlFlow;
@@ -15,26 +15,26 @@ use crate::event::{Failure, FailureKind};
 use crate::load::request::{RequestState, Wanted};
 use crate::load::server_message;
 
-/// Most of an error answer's body that is looked at.
+/// Most bytes read of an error's body.
 pub(super) const ERROR_BODY_BYTES: usize = 64 << 10;
 pub(super) async fn status_failure(answer: TransportResponse, url: &Url) -> Failure {
     let status = answer.status();
     let location = location(&answer, url);
     // A body that breaks off is as good as its beginning.
-    let said = match body(answer, ERROR_BODY_BYTES).await {
+    let reported = match body(answer, ERROR_BODY_BYTES).await {
         Ok(body) => server_message::in_body(&body),
         Err(_) => None,
     };
     let name = status.canonical_reason().unwrap_or("no reason given");
-    let message = match (location, said) {
+    let message = match (location, reported) {
         (Some(to), _) if status.is_redirection() => format!("HTTP {}: redirects to {to}", status.as_u16()),
-        (_, Some(said)) => format!("HTTP {}: {said}", status.as_u16()),
+        (_, Some(reported)) => format!("HTTP {}: {reported}", status.as_u16()),
         (_, None) => format!("HTTP {} ({name})", status.as_u16()),
     };
     Failure { kind: FailureKind::Status, message }
 }
 
-/// What undoes the answer's coding.
+/// The decoder for the response's coding.
 pub(super) fn decoder(answer: &TransportResponse) -> Result<Option<Decoder>, Failure> {
     let Some(coding) = answer.headers().get(header::CONTENT_ENCODING) else { return Ok(None) };
     Decoder::of(coding.as_bytes()).map_err(|_| {
@@ -65,7 +65,7 @@ pub(super) fn read(
 
 /// The first `most` bytes of the body.
 pub(super) async fn body(mut answer: TransportResponse, most: usize) -> Result<Vec<u8>, TransportError> {
-    // A coding that is not understood is told by what the body then looks like.
+    // An unknown coding shows in what the body then looks like.
     let mut decoder = decoder(&answer).ok().flatten();
     let mut body = Vec::new();
     let mut take = |bytes: &[u8]| {
@@ -93,13 +93,13 @@ pub(super) async fn body(mut answer: TransportResponse, most: usize) -> Result<V
     Ok(body)
 }
 
-/// Where the answer to `url` redirects to; what may hold a secret (user, query) is left out.
+/// The target of the redirect in the response to `url`, without user and query, which may be secret.
 pub(super) fn location(answer: &TransportResponse, url: &Url) -> Option<String> {
     let to = answer.headers().get(header::LOCATION)?.to_str().ok()?;
     let mut url = url.join(to).ok()?;
     url.set_query(None);
     url.set_fragment(None);
-    // Both fail only for URLs that can have neither.
+    // Both fail only for a URL that can have neither.
     let _ = url.set_username("");
     let _ = url.set_password(None);
     Some(server_message::one_line(url.as_str()))

@@ -17,7 +17,8 @@ use crate::load::error::LoadError;
 use crate::load::http_error;
 use crate::plan::{Endpoint, HttpPlan};
 
-/// HTTP/1 is spoken directly, unless a proxy of the environment stands between, by reqwest's own rules; then which.
+/// The transport to the endpoint: HTTP/1, or reqwest if a proxy of the environment applies by reqwest's rules; then its
+/// URL.
 pub(super) fn transport(
     plan: &HttpPlan,
     endpoint: &Endpoint,
@@ -29,7 +30,7 @@ pub(super) fn transport(
     let tls = if url.scheme() == "https" {
         Some(tls::config(plan)?)
     } else {
-        // Whether it can be used is told although nobody asks for it.
+        // An unusable file is reported although a plain endpoint needs no certificate.
         tls::certificates(plan)?;
         None
     };
@@ -47,7 +48,7 @@ pub(super) fn transport(
     Ok((Transport::H1(H1::new(address, tls.transpose()?, connect_timeout, stats)), None))
 }
 
-/// The proxy that requests to `endpoint` go through, without what may be a secret.
+/// The proxy for requests to `endpoint`, without user and password.
 fn proxy(endpoint: &Endpoint) -> Option<String> {
     if endpoint.loopback_port().is_some() {
         return None;

@@ -1,11 +1,11 @@
-//! A connected stream socket whose reads tell when the kernel received what they return.
+//! A connected stream socket that returns the kernel's receive time with each read.
 //!
-//! Owns connecting and the `recvmsg(2)` with its control message. Never waits but in `poll_…` and [`Socket::connect`], never looks at a clock. Used by `conn`, `h1` and
-//! `timestamping_guard`.
+//! Owns connecting, and `recvmsg(2)` with its control message. Waits only in `poll_…` and [`Socket::connect`], and
+//! never reads a clock. Used by `conn`, `h1` and `timestamping_guard`.
 //!
-//! For TCP the stamp of a read is that of the last packet that it touched, and the kernel merges small packets
-//! that wait to be read: of what lay there together only the last has its own time. How long it lay there is
-//! the read's lag, which is counted.
+//! A TCP read has the stamp of the last packet that it touched, and the kernel merges small packets that wait to be
+//! read. Of several packets that waited together only the last one has its own time. The lag of the read counts how
+//! long it waited.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,17 +16,17 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
 use tokio::io::unix::AsyncFd;
 
-/// Most bytes of one read. An event of a stream is some hundred.
+/// Most bytes of one read. One event of a stream has some hundred bytes.
 const READ_BYTES: usize = 4096;
 
 #[derive(Debug)]
 pub(super) struct Socket(AsyncFd<OwnedFd>);
 
-/// What one read returned; no bytes: the other side sends no more.
+/// The result of one read. No bytes: the peer sends no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Received {
     pub(super) bytes: usize,
-    /// CLOCK_REALTIME, nanoseconds since 1970, where the kernel has stamped it.
+    /// The kernel's stamp in CLOCK_REALTIME, nanoseconds since 1970.
     pub(super) kernel_ns: Option<u64>,
 }
 
@@ -36,7 +36,8 @@ impl Socket {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
         sockopt::set_tcp_nodelay(&fd, true)?;
-        // Before there is anything to receive. Where the kernel refuses, reads are unstamped and counted so.
+        // Stamps are requested before anything can arrive. If the kernel refuses, reads are unstamped and counted as
+        // such.
         let _ = stamp_receives(fd.as_fd());
         let begun = rustix::net::connect(&fd, &to);
         // SAFETY: the descriptor is owned by the AsyncFd, so it stays open as long as it is registered.
@@ -58,7 +59,7 @@ impl Socket {
             let mut ready = ready!(self.0.poll_read_ready(cx))?;
             match recvmsg(self.0.get_ref().as_fd(), into) {
                 Ok(received) => {
-                    // Less than there was room for: the socket is empty, and the next packet wakes.
+                    // The read was shorter than the buffer, so the socket is empty. The next packet wakes the task.
                     if received.bytes > 0 && received.bytes < READ_BYTES {
                         ready.clear_ready();
                     }
@@ -71,15 +72,15 @@ impl Socket {
         }
     }
 
-    /// The same without waiting.
+    /// Reads without waiting.
     pub(super) fn try_recv(&self, into: &mut Vec<u8>) -> io::Result<Received> {
         recvmsg(self.0.get_ref().as_fd(), into)
     }
 
-    /// Sends what the kernel takes of `bytes`.
+    /// Sends as much of `bytes` as the kernel takes.
     pub(super) fn poll_send(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         loop {
-            // A socket takes a request nearly always, so that this is tried before its readiness is known.
+            // A socket takes a request nearly always, so the send comes before the check for readiness.
             match rustix::net::send(self.0.get_ref(), bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
                 Ok(sent) => return Poll::Ready(Ok(sent)),
                 Err(Errno::AGAIN) => ready!(self.0.poll_write_ready(cx))?.clear_ready(),
@@ -89,7 +90,7 @@ impl Socket {
         }
     }
 
-    /// Nothing has come and the other side has not closed: how an idle connection should be.
+    /// The socket is idle as it should be: nothing has arrived, and the peer has not closed it.
     pub(super) fn is_quiet(&self) -> bool {
         let mut byte = [0; 1];
         let peek = RecvFlags::PEEK | RecvFlags::DONTWAIT;
@@ -97,43 +98,43 @@ impl Socket {
     }
 }
 
-/// Asks for the kernel's stamps.
+/// Requests the kernel's stamps.
 pub(super) fn stamp_receives(fd: BorrowedFd<'_>) -> io::Result<()> {
     let on: libc::c_int = 1;
     let size = libc::socklen_t::try_from(size_of_val(&on)).expect("an int is small");
-    // SAFETY: the value is an int of the size that is given, alive during the call.
+    // SAFETY: the value is an int of the given size, and it lives during the call.
     let done = unsafe {
         libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, (&raw const on).cast(), size)
     };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Room for control messages, aligned as the kernel writes them. One stamp takes 32 bytes.
+/// A buffer for control messages, aligned as the kernel writes them. One stamp takes 32 bytes.
 const CONTROL_WORDS: usize = 8;
 
-/// One read without waiting, added to `into`.
+/// Reads once without waiting, and appends to `into`.
 pub(super) fn recvmsg(fd: BorrowedFd<'_>, into: &mut Vec<u8>) -> io::Result<Received> {
     into.reserve(READ_BYTES);
     let mut part =
         libc::iovec { iov_base: into.spare_capacity_mut().as_mut_ptr().cast(), iov_len: READ_BYTES };
     let mut control = [0u64; CONTROL_WORDS];
-    // SAFETY: a msghdr of zeros is a valid one, without any buffer.
+    // SAFETY: an all-zero msghdr is valid and has no buffer.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     message.msg_iov = &raw mut part;
     message.msg_iovlen = 1;
     message.msg_control = control.as_mut_ptr().cast();
     message.msg_controllen = size_of_val(&control) as _;
-    // SAFETY: the buffers are as long as the header says and outlive the call.
+    // SAFETY: the buffers have the lengths in the header and outlive the call.
     let read = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT) };
     let bytes = usize::try_from(read).map_err(|_| io::Error::last_os_error())?;
     // SAFETY: the kernel has written that many bytes into the spare capacity.
     unsafe { into.set_len(into.len() + bytes) };
-    // What the kernel has not written is zeros, which are no message.
+    // Bytes that the kernel did not write are zero, which is no message.
     Ok(Received { bytes, kernel_ns: stamp_in(bytemuck::bytes_of(&control)) })
 }
 
-/// The stamp in the control messages, nanoseconds since 1970. A `cmsghdr` is a word's length, which counts
-/// itself, then level and type; a `timespec` follows, and each message begins at a word.
+/// The stamp in the control messages, nanoseconds since 1970. A `cmsghdr` is a length of one word, which includes the
+/// header, then level and type. A `timespec` follows. Each message begins at a word.
 fn stamp_in(mut control: &[u8]) -> Option<u64> {
     const { assert!(size_of::<libc::cmsghdr>() == 16, "a word and two ints") };
     const { assert!(size_of::<libc::timespec>() == 16, "two words") };

@@ -1,8 +1,8 @@
-//! When the client did not look at its sockets.
+//! The times in which the client did not look at its sockets.
 //!
-//! Owns the stretches in which the load's thread did not run, or not for the connection that waited: what came meanwhile
-//! is read together and has one stamp, that of the last of it. Pure: the time is an argument. Fed by `read_stats` with each
-//! read and by the phase's loop with each turn; asked when a request has ended.
+//! Owns the stalls: the load's thread did not run, or did not serve the connection that waited. Whatever arrived in a
+//! stall is read together and has one stamp, the one of the last packet. Pure: the time is an argument. `read_stats`
+//! reports each read, the loop of a phase reports each turn, and `http` takes the stalls when a request has ended.
 
 use std::collections::VecDeque;
 
@@ -10,30 +10,30 @@ use crate::clock::Mono;
 use crate::event::Stall;
 use crate::units::Nanos;
 
-/// A loop that comes back so much later than it wanted to did not run.
+/// A loop that is later than its due time by this much did not run.
 const TURN: Nanos = Nanos::from_millis(5);
-/// A read so long after the kernel had it was late.
+/// A read that is later than the kernel's receive time by this much was late.
 const READ: Nanos = Nanos::from_millis(2);
-/// Stretches kept; two of the oldest become one where there are more.
+/// Most stalls kept. Beyond it, the two oldest become one.
 const MOST: usize = 1024;
 
 #[derive(Debug, Default)]
 pub(super) struct StallDetector {
     /// When the thread was last seen to run.
     seen: Option<Mono>,
-    /// When it has to have run again.
+    /// When it must run again.
     due: Option<Mono>,
     stalls: VecDeque<Stall>,
 }
 
 impl StallDetector {
-    /// The thread runs, and is to run again by `due` at the latest; `None`: nobody says.
+    /// The thread runs, and must run again by `due` at the latest. `None`: no limit.
     pub(super) fn turn(&mut self, now: Mono, due: Option<Mono>) {
         self.runs(now);
         self.due = due;
     }
 
-    /// Something was read at `now` that the kernel received at `received`.
+    /// A read at `now` returned what the kernel received at `received`.
     pub(super) fn read(&mut self, received: Mono, now: Mono) {
         let before = self.seen;
         self.runs(now);
@@ -67,7 +67,7 @@ impl StallDetector {
         self.stalls.push_back(Stall { from, to });
     }
 
-    /// Those that reach into the time from `from` on.
+    /// The stalls that reach into the time from `from` on.
     pub(super) fn since(&self, from: Mono) -> Vec<Stall> {
         self.stalls.iter().rev().take_while(|stall| stall.to >= from).copied().collect()
     }
@@ -81,7 +81,7 @@ mod tests {
         Mono(t * 1_000_000)
     }
 
-    fn told(detector: &StallDetector) -> Vec<(u64, u64)> {
+    fn in_ms(detector: &StallDetector) -> Vec<(u64, u64)> {
         detector.since(ms(0)).iter().map(|s| (s.from.0 / 1_000_000, s.to.0 / 1_000_000)).collect()
     }
 
@@ -94,7 +94,7 @@ mod tests {
         detector.read(ms(258), ms(259));
         detector.read(ms(260), ms(260));
         detector.turn(ms(261), Some(ms(281)));
-        assert_eq!(told(&detector), [(110, 259)]);
+        assert_eq!(in_ms(&detector), [(110, 259)]);
         assert_eq!(detector.since(ms(270)), []);
     }
 
@@ -106,7 +106,7 @@ mod tests {
         }
         detector.turn(ms(201), None);
         detector.turn(ms(900), Some(ms(920)));
-        assert_eq!(told(&detector), []);
+        assert_eq!(in_ms(&detector), []);
     }
 
     #[test]
@@ -115,12 +115,12 @@ mod tests {
         detector.turn(ms(100), Some(ms(120)));
         detector.read(ms(104), ms(104));
         detector.read(ms(108), ms(111));
-        assert_eq!(told(&detector), [(104, 111)], "perhaps from the last sight on");
+        assert_eq!(in_ms(&detector), [(104, 111)], "perhaps from the last sight on");
         // The thread was busy with others.
         detector.turn(ms(112), Some(ms(200)));
         detector.read(ms(130), ms(130));
         detector.read(ms(125), ms(131));
-        assert_eq!(told(&detector)[0], (125, 131));
+        assert_eq!(in_ms(&detector)[0], (125, 131));
     }
 
     #[test]
@@ -130,7 +130,7 @@ mod tests {
             detector.read(ms(n * 10), ms(n * 10 + 3));
             detector.runs(ms(n * 10 + 9));
         }
-        let told = told(&detector);
-        assert!(told.len() <= MOST && told.last().unwrap().0 == 0 && told[0].1 == 49_993);
+        let all = in_ms(&detector);
+        assert!(all.len() <= MOST && all.last().unwrap().0 == 0 && all[0].1 == 49_993);
     }
 }

@@ -1,8 +1,8 @@
-//! The kernel's stamping of packets, kept on.
+//! A guard that keeps the kernel's packet timestamping enabled.
 //!
-//! Owns a socket that asks for stamps, from before the first request until the client is gone. The kernel
-//! stamps only while any socket asks, and begins some hundred microseconds after the first one did; what a
-//! quick server answers until then would have no stamp. Used by `h1`.
+//! Owns a socket that requests timestamps from before the first request until the client ends. The kernel stamps
+//! packets only while some socket requests it, and begins some hundred microseconds after the first request. Without
+//! the guard, the response of a quick server would have no stamp. Used by `h1`.
 
 use std::io::{self, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::socket;
 
-/// How often it is tried whether packets are stamped already, and the pause in between: 20 ms in all.
+/// Attempts to see a stamped packet, and the pause between them: 20 ms in all.
 const TRIES: usize = 100;
 const PAUSE: Duration = Duration::from_micros(200);
 
@@ -22,7 +22,7 @@ pub(super) struct TimestampingGuard {
 }
 
 impl TimestampingGuard {
-    /// Returns when packets are stamped, or when that is not to be had; then reads are unstamped and counted.
+    /// Returns once packets are stamped, or after the last attempt. In the latter case reads are unstamped and counted.
     pub(super) fn begin() -> Self {
         let asks =
             begin().inspect_err(|e| tracing::debug!(%e, "packets on the loopback are not stamped")).ok();

@@ -1,8 +1,8 @@
-//! Whom an https endpoint's certificate convinces.
+//! The verification of an https endpoint's certificate.
 //!
-//! Owns the client's TLS settings: the machine's trusted roots with those of `--cacert`, by the rules of reqwest, which
-//! gets the same; a certificate of `--cacert` that the server shows as its own; and what a refused one is told as. No
-//! input or output but the reading of the certificates. Used by `http` and `http_error`.
+//! Owns the client's TLS settings: the machine's trusted roots together with those of `--cacert` (reqwest gets the
+//! same), a certificate of `--cacert` that the server shows as its own, and the message for a refused certificate. Does
+//! no I/O except for reading the certificates. Used by `http` and `http_error`.
 
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -42,10 +42,10 @@ pub(super) fn config(plan: &HttpPlan) -> Result<ClientConfig, LoadError> {
     Ok(config.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
 }
 
-/// Those of `--cacert`.
+/// The certificates of `--cacert`.
 ///
 /// # Errors
-/// A file that can't be read, or holds none.
+/// A file that can't be read, or that holds none.
 pub(super) fn certificates(plan: &HttpPlan) -> Result<Vec<CertificateDer<'static>>, LoadError> {
     let Some(path) = &plan.cacert else { return Ok(Vec::new()) };
     let error = |why: String| LoadError::Cacert { path: path.clone(), why };
@@ -58,7 +58,7 @@ pub(super) fn certificates(plan: &HttpPlan) -> Result<Vec<CertificateDer<'static
     Ok(certificates)
 }
 
-/// A certificate is believed that a trusted root vouches for, and one that was given by the user.
+/// Accepts a certificate that a trusted root vouches for, or that the user has given.
 #[derive(Debug)]
 struct Checked {
     roots: Arc<WebPkiServerVerifier>,
@@ -132,8 +132,8 @@ impl ServerCertVerifier for Checked {
     }
 }
 
-/// Nothing is wrong with the certificate but that no other vouches for it, or that it is an authority's. Both come after
-/// its validity period was found good (webpki's `check_issuer_independent_properties`), which a test holds.
+/// The only fault of the certificate is that no other vouches for it, or that it is an authority's. webpki reports both
+/// after it has checked the validity period (`check_issuer_independent_properties`); a test pins this.
 fn only_its_place(why: &CertificateError) -> bool {
     match why {
         CertificateError::UnknownIssuer => true,
@@ -144,7 +144,7 @@ fn only_its_place(why: &CertificateError) -> bool {
     }
 }
 
-/// `--insecure`.
+/// The verifier of `--insecure`.
 #[derive(Debug)]
 struct Unchecked {
     provider: Arc<CryptoProvider>,
@@ -185,7 +185,7 @@ impl ServerCertVerifier for Unchecked {
     }
 }
 
-/// Why the server's certificate was refused, in one line; `None`: it was not.
+/// Why the server's certificate was refused, in one line. `None`: it was not refused.
 pub(in crate::load) fn refused(error: &Error) -> Option<String> {
     use CertificateError::{
         Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet, NotValidYetContext,

@@ -1,8 +1,7 @@
-//! What both transports give: a request on its way, an answer that arrives, what goes wrong in between.
+//! The interface of both transports: a request, its response, and the errors of the connection.
 //!
-//! Owns the choice of the transport and the vocabulary. `h1` speaks HTTP/1 over its own sockets, with
-//! the kernel's stamps; `reqwest_client` is reqwest, for proxies, with the stamps of the reading.
-//! Used by `http`.
+//! Owns the types, and the dispatch to one of the two. `h1` speaks HTTP/1 over its own sockets with the kernel's
+//! stamps. `reqwest_client` goes through a proxy, with stamps of the time of reading. Used by `http`.
 
 use std::io;
 
@@ -17,7 +16,7 @@ use crate::load::budget::NoRoom;
 use crate::load::limit::Limit;
 use crate::load::request::Trail;
 
-/// A request in the terms of both.
+/// A request, independent of the transport.
 #[derive(Debug, Clone)]
 pub(super) struct Outgoing<'a> {
     pub(super) method: Method,
@@ -26,18 +25,18 @@ pub(super) struct Outgoing<'a> {
     pub(super) body: Bytes,
 }
 
-/// What went wrong on the connection.
+/// An error of the connection.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::load) enum TransportError {
     #[error(transparent)]
     Reqwest(reqwest::Error),
-    /// No connection came about.
+    /// The connection failed.
     #[error(transparent)]
     Connect(io::Error),
-    /// TLS did not come about.
+    /// The TLS handshake failed.
     #[error(transparent)]
     Tls(io::Error),
-    /// Nor can one, by a limit of this machine's.
+    /// A limit of this machine prevents a connection.
     #[error(transparent)]
     Limit(Limit),
     #[error(transparent)]
@@ -55,7 +54,7 @@ pub(super) enum Transport {
 }
 
 impl Transport {
-    /// Sends, and once more where a kept-alive connection turned out to have been closed.
+    /// Sends the request, and sends it again if a kept-alive connection turns out to be closed.
     pub(super) async fn send(
         &self,
         request: Outgoing<'_>,
@@ -68,7 +67,7 @@ impl Transport {
     }
 }
 
-/// An answer whose head was read.
+/// A response whose head was read.
 #[derive(Debug)]
 pub(super) enum TransportResponse {
     H1(Box<h1::H1Response>),
@@ -90,7 +89,7 @@ impl TransportResponse {
         }
     }
 
-    /// When what was handed out last was received; asked for right after it was handed out.
+    /// The receive time of the last piece handed out. Call it right after that piece.
     pub(super) fn stamp(&self) -> Stamp {
         match self {
             Self::H1(answer) => answer.stamp(),
@@ -98,7 +97,7 @@ impl TransportResponse {
         }
     }
 
-    /// The next piece of the body; `None` at its end.
+    /// The next piece of the body. `None`: the body has ended.
     pub(super) async fn piece(&mut self) -> Result<Option<Bytes>, TransportError> {
         match self {
             Self::H1(answer) => answer.piece().await,
@@ -106,7 +105,7 @@ impl TransportResponse {
         }
     }
 
-    /// Everything that was wanted has come: makes the connection free for the next request.
+    /// Ends a complete response: frees the connection for the next request.
     pub(super) async fn finish(self) {
         match self {
             Self::H1(answer) => answer.finish().await,

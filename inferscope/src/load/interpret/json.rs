@@ -148,7 +148,7 @@ impl Delta {
     fn text(&self) -> TextBytes {
         let named = [self.reasoning_content, self.reasoning, self.reasoning_details].map(|t| t.all());
         TextBytes {
-            content: self.content.said + self.refusal.all(),
+            content: self.content.visible + self.refusal.all(),
             tool: self.tool_calls.0 + self.function_call.as_ref().map_or(0, Function::bytes),
             reasoning: named.into_iter().fold(self.content.thought, u64::max),
         }
@@ -162,7 +162,7 @@ impl Choice<'_> {
         match (self.delta.as_ref().map(Delta::text), &self.message) {
             (Some(delta), _) if delta.content + delta.tool + delta.reasoning > 0 => delta,
             (None, Some(message)) => message.text(),
-            _ => TextBytes { content: self.text.said, reasoning: self.text.thought, tool: 0 },
+            _ => TextBytes { content: self.text.visible, reasoning: self.text.thought, tool: 0 },
         }
     }
 }
@@ -214,14 +214,14 @@ pub(super) struct Details {
 /// The length of a text, or of the texts in a list of parts.
 #[derive(Default, Clone, Copy)]
 struct Text {
-    said: u64,
+    visible: u64,
     /// In parts that hold thinking, as Mistral's models send it within the content.
     thought: u64,
 }
 
 impl Text {
     const fn all(self) -> u64 {
-        self.said + self.thought
+        self.visible + self.thought
     }
 }
 
@@ -333,12 +333,12 @@ impl<'de> Deserialize<'de> for Text {
             type Value = Text;
             absent!(visit_u64: u64, visit_i64: i64, visit_f64: f64);
             fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Text { said: text.len() as u64, thought: 0 })
+                Ok(Text { visible: text.len() as u64, thought: 0 })
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
                 let mut sum = Text::default();
                 while let Some(part) = seq.next_element::<Text>()? {
-                    sum.said += part.said;
+                    sum.visible += part.visible;
                     sum.thought += part.thought;
                 }
                 Ok(sum)
@@ -349,7 +349,7 @@ impl<'de> Deserialize<'de> for Text {
                     match key.0.as_deref() {
                         Some("text" | "content") => {
                             let text = map.next_value::<Text>()?;
-                            sum.said += text.said;
+                            sum.visible += text.visible;
                             sum.thought += text.thought;
                         }
                         Some("thinking") => sum.thought += map.next_value::<Text>()?.all(),

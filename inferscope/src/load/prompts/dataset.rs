@@ -2,18 +2,18 @@
 //!
 //! Owns the forms of an entry. Never keeps what no request needs. Called by `prompts`.
 //!
-//! An entry asks with the first that it has of
+//! An entry asks with the first of these that it has:
 //! - `messages`, sent as they are;
 //! - `conversations` or `conversation` (ShareGPT, LMSYS): turns with `from` and `value`, or `role` and `content`,
-//!   from the first that is not the model's;
+//!   beginning with the first turn that is not the model's;
 //! - `prompt` or `text`;
-//! - `input_length` (Mooncake): a made text of that many tokens, the same ones for the same `hash_ids`.
+//! - `input_length` (Mooncake): a synthetic text of that many tokens, the same ones for the same `hash_ids`.
 //!
-//! The model's answer at the end of messages or turns is not sent: it is what the server is asked for. Where no
-//! question is left (public sets hold such entries) the entry is passed over and counted.
+//! The model's answer at the end of messages or turns is not sent, because the server is to give it. If no question is
+//! left (public sets hold such entries), the entry is skipped and counted.
 //!
-//! `max_tokens`, `max_completion_tokens` or `output_length` limits the answer. A `timestamp` that is a number tells
-//! when it is asked, in milliseconds.
+//! `max_tokens`, `max_completion_tokens` or `output_length` limits the answer. A `timestamp` that is a number is the
+//! time of the request, in milliseconds.
 
 use std::fmt;
 
@@ -31,11 +31,11 @@ const TURNS: &str = "a list of objects with from and value, or role and content"
 const TEXT: &str = "a text";
 const COUNT: &str = "a whole number above 0";
 
-/// A file's entries, in the order in which they are asked.
+/// A file's entries, in the order of their requests.
 #[derive(Debug, Default)]
 pub(super) struct Dataset {
     pub(super) entries: Vec<Entry>,
-    /// Those without a question.
+    /// The number of entries without a question.
     pub(super) passed_over: u64,
 }
 
@@ -53,7 +53,7 @@ pub(super) fn parse(file: &[u8]) -> Result<Dataset, PromptError> {
     all.in_order()
 }
 
-/// The entries are read one by one, so that only what is kept of them takes memory.
+/// Reads the entries one by one, so that only what is kept of them takes memory.
 fn array(file: &[u8], all: &mut Reading) -> Result<(), PromptError> {
     let mut reader = serde_json::Deserializer::from_slice(file);
     let mut failed = None;
@@ -71,7 +71,7 @@ fn no_object(error: &serde_json::Error) -> Fault {
 
 #[derive(Debug, Default)]
 struct Reading {
-    /// With their timestamps.
+    /// The entries with their timestamps.
     entries: Vec<(Entry, Option<f64>)>,
     passed_over: u64,
 }
@@ -105,7 +105,7 @@ impl Reading {
     }
 }
 
-/// An entry's fields that are of use.
+/// The fields of an entry that are used.
 #[derive(Debug, Default)]
 struct Fields {
     messages: Option<Value>,
@@ -121,7 +121,7 @@ struct Fields {
 }
 
 impl Fields {
-    /// What is kept of it, with its timestamp. `None`: it has no question.
+    /// What is kept of the entry, with its timestamp. `None`: it has no question.
     fn entry(&self) -> Result<Option<(Entry, Option<f64>)>, Fault> {
         let Some(kept) = self.kept()? else { return Ok(None) };
         if matches!(&kept, Kept::Text(t) | Kept::Messages(t) if t.len() > LONGEST_BYTES) {
@@ -191,7 +191,7 @@ fn role(message: &Value) -> Option<&str> {
     message.get("role")?.as_str()
 }
 
-/// The messages without the answer at their end, where a question is among them.
+/// The messages without the answer at their end, if a question is among them.
 fn asked(messages: &[Value]) -> Option<Kept> {
     let last = messages.iter().rposition(|message| role(message) != Some("assistant"))?;
     let messages = &messages[..=last];
@@ -203,7 +203,7 @@ fn asked(messages: &[Value]) -> Option<Kept> {
 fn message(turn: &Value) -> Result<Value, Fault> {
     let fault = || wanted("conversations", TURNS);
     let text = |key| turn.get(key).and_then(Value::as_str);
-    let (who, says) = match (text("from"), text("role")) {
+    let (who, content) = match (text("from"), text("role")) {
         (Some(who), _) => (who, text("value")),
         (None, Some(who)) => (who, text("content")),
         (None, None) => return Err(fault()),
@@ -214,10 +214,10 @@ fn message(turn: &Value) -> Result<Value, Fault> {
         "system" => "system",
         _ => return Err(Fault::Turn { who: crate::load::server_message::excerpt(who.as_bytes()) }),
     };
-    Ok(json!({"role": role, "content": says.ok_or_else(fault)?}))
+    Ok(json!({"role": role, "content": content.ok_or_else(fault)?}))
 }
 
-/// The texts of messages, parts of a list each by itself.
+/// The texts of messages; a list's parts are texts of their own.
 pub(super) fn texts(messages: &Value) -> Vec<&str> {
     let contents = messages.as_array().into_iter().flatten().filter_map(|message| message.get("content"));
     contents
@@ -228,7 +228,7 @@ pub(super) fn texts(messages: &Value) -> Vec<&str> {
         .collect()
 }
 
-/// By hand, as a derived struct would also take a list of values.
+/// Implemented by hand because a derived struct would also accept a list of values.
 impl<'de> Deserialize<'de> for Fields {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Take;
@@ -265,10 +265,10 @@ impl<'de> Deserialize<'de> for Fields {
     }
 }
 
-/// Puts each entry of an array where it belongs as soon as it is read.
+/// Stores each entry of an array as soon as it is read.
 struct Array<'a> {
     all: &'a mut Reading,
-    /// Why the reading was given up, where JSON was not the reason.
+    /// Why reading stopped, if JSON was not the reason.
     failed: &'a mut Option<PromptError>,
 }
 

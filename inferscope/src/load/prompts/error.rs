@@ -1,13 +1,13 @@
-//! What is wrong with a prompt file.
+//! The errors of a prompt file.
 //!
-//! Owns the messages and remedies. Never holds more of the file than a word or a number. Made by `prompts` and
+//! Owns the messages and remedies. Never holds more of the file than a word or a number. Used by `prompts` and
 //! `dataset`.
 
 use std::fmt;
 
 use super::{BLOCK_TOKENS, LONGEST_BYTES, MOST_PROMPTS, MOST_TOKENS};
 
-/// Why prompts can't be had. The file's name is the caller's to add.
+/// Why there are no prompts. The caller adds the file's name.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub(in crate::load) enum PromptError {
     #[error("{location}: {fault}")]
@@ -24,11 +24,11 @@ pub(in crate::load) enum PromptError {
     Scale { words_per_token: f64 },
 }
 
-/// Where in a file, counted from one.
+/// A location in a file, counted from one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::load) enum Location {
     Line(usize),
-    /// Of the one array that the file is.
+    /// An entry of the one array in the file.
     Entry(usize),
 }
 
@@ -41,7 +41,7 @@ impl fmt::Display for Location {
     }
 }
 
-/// What is wrong there.
+/// The fault at a location.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(in crate::load) enum Fault {
     #[error("its byte {byte} is not UTF-8\n  save the file as UTF-8")]

@@ -1,10 +1,10 @@
-//! The words that made prompts consist of.
+//! The words of synthetic prompts.
 //!
-//! Owns the list, never the order in which it is used. Read by `synthetic`. Each is one token, at the start of a text
-//! and within, in the vocabularies of GPT-2, cl100k, Llama 2 and 3, Qwen 3 and SmolLM2: it is their intersection,
-//! by hand less what is no whole or no friendly word.
+//! Owns the list, never the order of use. Read by `synthetic`. Each word is one token, at the start of a text and
+//! within it, in the vocabularies of GPT-2, cl100k, Llama 2 and 3, Qwen 3 and SmolLM2: the list is their intersection,
+//! without the fragments and the unfriendly words, which were removed by hand.
 
-/// As many as a byte can name, so that a random byte is a word.
+/// One word for each value of a byte.
 pub(super) const WORDS: [&str; 256] = [
     "time", "year", "people", "way", "day", "thing", "life", "child", "world", "school", "state", "family",
     "student", "group", "country", "problem", "hand", "part", "place", "case", "week", "company", "system",

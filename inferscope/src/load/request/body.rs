@@ -1,6 +1,6 @@
 //! The JSON body of a request.
 //!
-//! Owns its fields, and the reading of what a finished body asks for. Pure. Called by `prompt_source`.
+//! Owns its fields, and reads from a finished body what it asks for. Pure. Called by `prompt_source`.
 
 use serde_json::{Map, Value, json};
 
@@ -11,14 +11,14 @@ use crate::plan::{Api, LoadPlan};
 #[derive(Debug, Clone)]
 pub(in crate::load) struct Ask<'a> {
     pub(in crate::load) model: Option<&'a str>,
-    /// Messages, or for the completions API a text.
+    /// Messages, or a text for the completions API.
     pub(in crate::load) prompt: Value,
     pub(in crate::load) max_tokens: u32,
-    /// The server takes the wish for usage with each chunk, which tells how many tokens it holds.
+    /// The server accepts the option for usage in each chunk, which gives the tokens of each chunk.
     pub(in crate::load) usage_with_each_chunk: bool,
 }
 
-/// A request's JSON body. `--extra-body` goes over it key by key (an object in it replaces the whole object).
+/// A request's JSON body. `--extra-body` overrides it key by key (an object in it replaces the whole object).
 pub(in crate::load) fn body(plan: &LoadPlan, ask: Ask<'_>) -> Value {
     let mut body = Map::new();
     if let Some(model) = ask.model {
@@ -48,13 +48,13 @@ pub(in crate::load) fn body(plan: &LoadPlan, ask: Ask<'_>) -> Value {
     Value::Object(body)
 }
 
-/// What `body` asks for, whoever wrote it into it.
+/// What `body` asks for, whether its fields are ours or the user's.
 pub(in crate::load) fn asked(body: &Value, body_bytes: usize) -> Asked {
     let count = |name: &str| body.get(name).and_then(Value::as_u64);
-    // Some servers count all of those that they choose the best of.
+    // Some servers count all candidates of `best_of`.
     let each = count("n").max(count("best_of")).unwrap_or(1).max(1);
     let prompts = body.get("prompt").and_then(Value::as_array);
-    // A list of numbers is one prompt's tokens.
+    // A list of numbers is the tokens of one prompt.
     let prompts = prompts.map_or(1, |list| list.iter().filter(|p| !p.is_number()).count().max(1) as u64);
     let messages = body.get("messages").and_then(Value::as_array).into_iter().flatten();
     let parts = messages.filter_map(|message| message.get("content")?.as_array()).flatten();

@@ -1,6 +1,6 @@
-//! What has arrived of one answer.
+//! The parts of an answer that have arrived.
 //!
-//! Owns the chunks, the usage and the reasons for stopping that the events of an answer add up to, and the limits on them.
+//! Owns the chunks, the usage and the finish reasons that the events of an answer add up to, and the limits on them.
 //! Never reads bytes and never frames events (`request` does). Pure. A part of `request`.
 
 use std::ops::ControlFlow;
@@ -12,17 +12,17 @@ use crate::load::interpret::{self, Completion, Held, TokenCount};
 use crate::load::server_message;
 use crate::load::sse::Event;
 
-/// Most chunks of one answer, whatever is in them.
+/// Most chunks of one answer, whatever they hold.
 const MOST_CHUNKS: usize = 1 << 20;
-/// Chunks of visible text for each token that was asked for. A gateway may cut a token into its characters.
+/// Chunks of visible text for each requested token. A gateway may cut a token into its characters.
 pub(super) const MOST_CHUNKS_A_TOKEN: u64 = 8;
-/// Bytes of visible text for each token. The longest tokens of any vocabulary have some hundred.
+/// Bytes of visible text for each requested token. The longest tokens of any vocabulary have some hundred.
 const MOST_BYTES_A_TOKEN: u64 = 1024;
-/// Chunks beyond them, so that a limit of one token leaves room for a line.
+/// Chunks on top, so that a limit of one token leaves room for a line.
 pub(super) const CHUNKS_BESIDE_LIMIT: u64 = 64;
 const BYTES_BESIDE_LIMIT: u64 = 64 << 10;
 
-/// The parts of an answer that have arrived.
+/// The sum of the events so far.
 #[derive(Debug, Default)]
 pub(super) struct Delivered {
     pub(super) chunks: Vec<Chunk>,
@@ -41,10 +41,10 @@ pub(super) struct Delivered {
     pub(super) failure: Option<Failure>,
 }
 
-/// How much visible text an answer may hold. Reasoning is outside of `max_tokens` for some servers.
+/// The limit on visible text. For some servers reasoning is outside of `max_tokens`.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Limit {
-    /// Of all choices; `None` where none was asked for.
+    /// The requested tokens of all choices; `None`: no limit was requested.
     tokens: Option<u64>,
     chunks: u64,
     bytes: u64,
@@ -56,7 +56,7 @@ impl Limit {
         Self { tokens, ..Self::default() }
     }
 
-    /// Counts a chunk; whether the answer is far beyond what was asked for with it.
+    /// Counts a chunk. Returns whether the answer is now far beyond what was requested.
     fn is_passed_by(&mut self, kind: ChunkKind, bytes: u32) -> bool {
         if matches!(kind, ChunkKind::Other | ChunkKind::Reasoning) {
             return false;
@@ -79,16 +79,16 @@ impl Limit {
     }
 }
 
-/// What the last usage was told beside.
+/// What came in the event of the last usage.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) enum UsageOf {
     #[default]
     Nothing,
-    /// No choice: it is the whole answer's.
+    /// No choice: the usage is that of the whole answer.
     Whole,
-    /// A choice, and no usage before it.
+    /// A choice, for the first time.
     FirstChunk,
-    /// A choice, as others before it.
+    /// A choice, and an earlier usage also came with one.
     EachChunk,
 }
 
@@ -106,12 +106,12 @@ impl Delivered {
         self.finished != 0 && self.finished == self.choices
     }
 
-    /// The first failure is the one that is told.
+    /// Keeps the first failure.
     pub(super) fn fail(&mut self, kind: FailureKind, message: String) {
         self.failure.get_or_insert(Failure { kind, message });
     }
 
-    /// `last`: the body ended with this event, perhaps in its middle.
+    /// `last`: the body ended with this event, perhaps in the middle of it.
     pub(super) fn event(&mut self, t: Mono, event: Event<'_>, last: bool) -> ControlFlow<()> {
         self.any_event = true;
         match interpret::event(event) {
@@ -121,7 +121,7 @@ impl Delivered {
             Ok(Held::Chunk(chunk)) => {
                 let tokens = self.tokens.of(&chunk);
                 for part in chunk.parts() {
-                    // The count is of the only part with text.
+                    // The count belongs to the only part with text.
                     let tokens = tokens.filter(|_| part.kind.has_tokens());
                     let (bytes, kind, choice) = (part.bytes, part.kind, part.choice);
                     self.chunks.push(Chunk { t, bytes, tokens, kind, choice });
@@ -134,14 +134,14 @@ impl Delivered {
             Ok(Held::Done) => self.done = Some(t),
             Ok(Held::Error(message)) => self.fail(FailureKind::ServerError, message),
             Ok(Held::Nothing) => {}
-            // Cut in its middle: that the stream ended is what there is to tell.
+            // The event was cut in its middle. The end of the stream is the failure to report.
             Err(e) if last && e.truncated => {}
             Err(e) => self.fail(FailureKind::Malformed, e.why),
         }
         if self.wanted() == Wanted::More { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }
 
-    /// What an answer tells of itself beside its text.
+    /// Takes the metadata of a chunk.
     fn note(&mut self, chunk: Completion<'_>) {
         self.choices |= chunk.choices;
         self.finished |= chunk.finished;
@@ -162,8 +162,8 @@ impl Delivered {
         }
     }
 
-    /// A JSON document came where a stream was asked for: a failure whatever it says, for it has no
-    /// token times; what it says of itself is kept.
+    /// A JSON document arrived instead of a stream. It has no token times, so it is a failure whatever it holds. Its
+    /// metadata is kept.
     pub(super) fn document(&mut self, document: &[u8]) {
         let document = document.trim_ascii();
         let message = match interpret::completion(document.strip_prefix(b"\xef\xbb\xbf").unwrap_or(document))
@@ -174,7 +174,7 @@ impl Delivered {
                 "the server answered with one JSON document instead of a stream".to_owned()
             }
             Ok(Held::Done | Held::Nothing) => match server_message::in_body(document) {
-                // `{"detail": …}` and the like with a 200.
+                // This is `{"detail": …}` and the like with status 200.
                 Some(message) => return self.fail(FailureKind::ServerError, message),
                 None => format!("the answer is no completion: {}", server_message::excerpt(document)),
             },
