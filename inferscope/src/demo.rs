@@ -1,13 +1,13 @@
-//! The built-in server: what `inferscope demo` drives and observes.
+//! The built-in server that `inferscope demo` drives and observes.
 //!
-//! Owns a server in the shape of production: an arbiter pre-forks workers that share a
-//! listener and a preloaded "model", recycles them after some requests, and each request runs a
-//! short-lived helper process before tokens are streamed at a known pace. Also owns the wrapper that it is
-//! started under. The tokens are synthetic; the processes, their memory and their CPU time are real.
+//! Owns a server in the shape of production: an arbiter pre-forks workers that share a listener and a preloaded
+//! "model", and replaces them after some requests. Each request runs a short-lived helper process before the server
+//! streams tokens at a known pace. Also owns the wrapper that starts the server. The tokens are synthetic; the
+//! processes, their memory and their CPU time are real.
 //!
-//! Never imports what it is the test object of (`load`, `observe`, `analysis`, `report`), and no async
-//! runtime: a process that forks has to have a single thread. `main` calls [`serve`] and [`helper`] before
-//! any thread exists; `run` starts and ends a [`Wrapped`].
+//! Never imports what it tests (`load`, `observe`, `analysis`, `report`), and no async runtime: a process that forks
+//! must have a single thread. `main` calls [`serve`] and [`helper`] before any thread exists; `session` starts and ends
+//! a [`Wrapped`].
 
 mod arbiter;
 mod chat;
@@ -23,14 +23,14 @@ pub use arbiter::serve;
 pub use worker::helper;
 pub use wrapped::Wrapped;
 
-/// The one model that the server lists and answers for.
+/// The only model of the server.
 pub const MODEL: &str = "inferscope-demo";
 
-/// Names of the two subcommands, as `cli` has them.
+/// The names of the two subcommands, as in `cli`.
 const SERVER_COMMAND: &str = "demo-server";
 const HELPER_COMMAND: &str = "demo-helper";
 
-/// What precedes the port on the server's one line of output.
+/// The text before the port on the server's one line of output.
 const ANNOUNCEMENT: &str = "listening ";
 
 /// Why the demo's server did not start or did not go on.

@@ -1,9 +1,8 @@
-//! `inferscope doctor`: what works on this machine, for this user, and what would help where it does not.
+//! `inferscope doctor`: what works on this machine for this user, and what helps where something does not work.
 //!
-//! Owns the examination: `probe` looks (all effects are there), `facts` is what was seen, `rules` is pure
-//! and turns facts into checks with remedies, `render` prints them. Loads the kernel program to know
-//! whether it loads, and makes and removes an empty cgroup; leaves nothing behind. Never observes a
-//! process. Called by `main`.
+//! Owns the examination: `probe` looks (all effects are there), `facts` holds what it saw, `rules` is pure and turns
+//! facts into checks with remedies, `render` prints them. Loads the kernel program to test that it loads, and creates
+//! and removes an empty cgroup; leaves nothing behind. Never observes a process. Called by `main`.
 
 mod facts;
 mod probe;
@@ -14,26 +13,26 @@ use std::path::Path;
 
 use serde::Serialize;
 
-/// What was found, check by check.
+/// The result, check by check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnosis {
     checks: Vec<Check>,
 }
 
-/// One line of the answer.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Check {
-    /// For scripts; does not change.
+    /// A stable name for scripts.
     pub(crate) code: &'static str,
-    /// For people.
+    /// A label for people.
     pub(crate) name: &'static str,
     pub(crate) status: Status,
-    /// One word that a script can compare, where there is one.
+    /// One word that a script can compare, if there is one.
     pub(crate) value: Option<String>,
     pub(crate) finding: String,
-    /// Names of what is missing: capabilities, files.
+    /// The names of missing things: capabilities, files.
     pub(crate) missing: Vec<&'static str>,
-    /// What would help, each by itself.
+    /// The remedies. Each one is enough by itself.
     pub(crate) remedies: Vec<String>,
 }
 
@@ -41,9 +40,9 @@ pub(crate) struct Check {
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Status {
     Ok,
-    /// Profiling works, less is seen.
+    /// Profiling works, but sees less.
     Limited,
-    /// Profiling needs it: the kernel tracker can't be had.
+    /// Profiling needs it: the kernel tracker does not work.
     Missing,
 }
 
@@ -65,7 +64,7 @@ impl Diagnosis {
     }
 }
 
-/// Looks at this machine. `nvml_library`: as `--nvml-lib`.
+/// Examines this machine. `nvml_library`: as in `--nvml-lib`.
 #[must_use]
 pub fn examine(nvml_library: Option<&Path>) -> Diagnosis {
     let facts = probe::Probe::of_this_machine().facts(nvml_library);

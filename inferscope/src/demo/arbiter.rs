@@ -1,10 +1,10 @@
-//! The arbiter: binds, preloads, pre-forks, replaces.
+//! The arbiter: binds, preloads, pre-forks workers and replaces them.
 //!
-//! Owns the listener, the workers' processes and the end of all of them; never answers a request (the
-//! workers do). Called by `main` as `inferscope demo-server`.
+//! Owns the listener, the workers' processes and the end of all of them. Never answers a request (the workers do).
+//! Called by `main` as `inferscope demo-server`.
 //!
-//! Signals keep their default action: SIGTERM or SIGINT ends the arbiter, and the kernel ends the workers
-//! with it (PR_SET_PDEATHSIG), as it does when the arbiter is killed. So no handler can be wrong.
+//! Signals keep their default action, so no handler can be wrong: SIGTERM or SIGINT ends the arbiter, and the kernel
+//! then ends the workers (PR_SET_PDEATHSIG), as it does after a SIGKILL.
 
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, TcpListener};
@@ -20,20 +20,20 @@ use rustix::process::{
 use super::{ANNOUNCEMENT, DemoError, work, worker};
 use crate::cli;
 
-/// The preloaded "model": touched before the fork, so that the workers share its pages.
+/// Size of the preloaded "model". It is written before the fork, so the workers share its pages.
 const SHARED_BYTES: usize = 64 << 20;
 
-/// How often the parent and the lifetime are looked at.
+/// Interval of the checks on the parent process and the lifetime.
 const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
-/// Workers that fail one after another are not replaced for ever.
+/// Most workers that fail in a row before the arbiter gives up.
 const MAX_FAILURES: u32 = 8;
 
-/// Serves until the process that started it is gone, nobody reads its standard output any more, or the
-/// lifetime is over. Prints `listening PORT` when the workers are there.
+/// Serves until its parent process is gone, nobody reads its standard output any more, or the lifetime is over. Prints
+/// `listening PORT` once the workers exist.
 ///
 /// # Errors
-/// [`DemoError`], when it can't listen or has no workers. The calling process must have a single thread.
+/// [`DemoError`] if it can't listen or has no workers. The calling process must have a single thread.
 pub fn serve(args: &cli::DemoServerArgs) -> Result<(), DemoError> {
     let started = Instant::now();
     let parent = getppid();
@@ -62,7 +62,7 @@ pub fn serve(args: &cli::DemoServerArgs) -> Result<(), DemoError> {
     Ok(())
 }
 
-/// Whether anybody still holds the other end of standard output.
+/// Somebody still holds the other end of standard output.
 #[derive(PartialEq, Eq)]
 enum Reader {
     Present,
@@ -74,13 +74,13 @@ struct Arbiter {
     settings: worker::Settings,
     model: Vec<u8>,
     workers: Vec<Worker>,
-    /// In a row.
+    /// Failed workers in a row.
     failures: u32,
 }
 
 struct Worker {
     pid: Pid,
-    /// Readable when the worker has ended.
+    /// Becomes readable when the worker has ended.
     pidfd: OwnedFd,
 }
 
@@ -88,7 +88,7 @@ impl Arbiter {
     /// Waits for an event or a tick, and replaces the workers that ended.
     fn turn(&mut self) -> Result<Reader, DemoError> {
         let stdout = io::stdout();
-        // Asked for nothing, a pipe still tells that its reader is gone.
+        // Without any requested event, a pipe still reports that its reader is gone.
         let mut fds = vec![PollFd::new(&stdout, PollFlags::empty())];
         fds.extend(self.workers.iter().map(|worker| PollFd::new(&worker.pidfd, PollFlags::IN)));
         match poll(&mut fds, Some(&TICK)) {
@@ -100,7 +100,7 @@ impl Arbiter {
         }
         let ended: Vec<usize> =
             (0..self.workers.len()).filter(|i| !fds[i + 1].revents().is_empty()).collect();
-        // From the back: what is added on the way does not move the others.
+        // Go from the back, so that new entries don't move the others.
         for index in ended.into_iter().rev() {
             let worker = self.workers.swap_remove(index);
             self.replace(worker.pid)?;
@@ -125,7 +125,7 @@ impl Arbiter {
         let forked = unsafe { libc::fork() };
         match forked {
             0 => {
-                // The siblings are not this process's to wait for.
+                // The siblings are not this process's children.
                 self.workers = Vec::new();
                 std::process::exit(worker::run(&self.listener, &self.settings, &self.model, arbiter))
             }
@@ -151,19 +151,19 @@ impl Drop for Arbiter {
     }
 }
 
-/// Ends and reaps a child; it has nothing to save. Until the wait its pid can be nobody else's.
+/// Ends and reaps a child, which has nothing to save. Its pid can't be reused before the wait.
 fn end(pid: Pid) {
     let _ = kill_process(pid, Signal::KILL);
     let _ = waitpid(Some(pid), WaitOptions::empty());
 }
 
 fn check_single_thread() -> Result<(), DemoError> {
-    // Unreadable: taken on trust, as `main` calls this before anything else.
+    // Unreadable: assume one thread, as `main` calls this first.
     let threads = std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
     if threads == 1 { Ok(()) } else { Err(DemoError::Threads { threads }) }
 }
 
-/// By its path where that still leads somewhere, so that the helper is shown with its real name.
+/// The path of this program. The helper is then shown with its real name, unless the path leads nowhere.
 fn executable() -> PathBuf {
     std::env::current_exe().ok().filter(|path| path.exists()).unwrap_or_else(|| "/proc/self/exe".into())
 }

@@ -1,4 +1,4 @@
-//! The OpenAI chat API as the demo's server answers it: requests understood, chunks and errors formed.
+//! The OpenAI chat API of the demo's server: parses requests, builds chunks and errors.
 //!
 //! Owns the JSON; never touches a socket or a clock. Called by the worker.
 
@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 
 use super::MODEL;
 
-/// Room of the pretended context.
+/// Size of the simulated context.
 const MAX_TOKENS: u64 = 4096;
 const DEFAULT_TOKENS: u64 = 16;
 
-/// What the tokens say, over and over.
+/// The text of the tokens, in a cycle.
 const WORDS: [&str; 12] = [
     "These",
     " tokens",
@@ -26,17 +26,17 @@ const WORDS: [&str; 12] = [
     ".\n",
 ];
 
-/// A request that can be answered.
+/// A valid request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Ask {
     pub(super) tokens: u32,
     pub(super) stream: bool,
     pub(super) include_usage: bool,
-    /// Words of the prompt: the pretended tokenizer's count.
+    /// Words of the prompt: the count of the simulated tokenizer.
     prompt_tokens: u64,
 }
 
-/// An answer of the form `{"error": {…}}`.
+/// An error in the form `{"error": {…}}`.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ApiError {
     pub(super) status: u16,
@@ -85,7 +85,7 @@ impl Ask {
             })?,
         };
         Ok(Self {
-            // Within MAX_TOKENS.
+            // The value is within MAX_TOKENS.
             tokens: u32::try_from(tokens).unwrap_or(u32::MAX),
             stream: body["stream"] == true,
             include_usage: body["stream_options"]["include_usage"] == true,
@@ -94,7 +94,7 @@ impl Ask {
     }
 }
 
-/// The parts of one answer.
+/// The parts of one response.
 pub(super) struct ChatCompletion<'a> {
     ask: &'a Ask,
     id: String,
@@ -106,7 +106,7 @@ impl<'a> ChatCompletion<'a> {
         Self { ask, id, created_unix_s }
     }
 
-    /// The opening chunk: who speaks, and no content yet.
+    /// The opening chunk: the role, without content.
     pub(super) fn role(&self) -> Value {
         self.chunk(json!({"role": "assistant", "content": null}), Value::Null)
     }
@@ -126,7 +126,7 @@ impl<'a> ChatCompletion<'a> {
         chunk
     }
 
-    /// The answer in one piece, where no stream was asked for.
+    /// The whole response, if no stream was requested.
     pub(super) fn whole(&self) -> Value {
         let text: String = (0..self.ask.tokens).map(word).collect();
         let mut answer = self.head("chat.completion");
@@ -153,7 +153,7 @@ impl<'a> ChatCompletion<'a> {
     }
 }
 
-/// The answer to `GET /v1/models`.
+/// The response to `GET /v1/models`.
 pub(super) fn models() -> Value {
     json!({"object": "list", "data": [{"id": MODEL, "object": "model", "created": 0, "owned_by": "inferscope"}]})
 }

@@ -1,8 +1,8 @@
-//! As much of HTTP/1.1 as the demo's server speaks: one request a connection, a JSON answer or a stream.
+//! The part of HTTP/1.1 that the demo's server speaks: one request for each connection, a JSON response or a stream.
 //!
-//! Owns the bytes on the wire; knows nothing of models and tokens. Every answer says `Connection: close`,
-//! so that a client can't hold on to a worker that is about to be recycled and the requests spread over
-//! the workers. Called by the worker.
+//! Owns the bytes on the wire; knows nothing of models and tokens. Every response has `Connection: close`, so that a
+//! client can't hold on to a worker that is about to be replaced, and requests spread over the workers. Called by the
+//! worker.
 
 use std::io::{self, Read, Write};
 
@@ -14,7 +14,7 @@ const MAX_BODY_BYTES: usize = 8 << 20;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Request {
     pub(super) method: String,
-    /// Without the query.
+    /// The path without the query.
     pub(super) path: String,
     pub(super) body: Vec<u8>,
 }
@@ -22,9 +22,9 @@ pub(super) struct Request {
 /// Why there is no request to answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Unread {
-    /// Nobody is left to be told: closed, reset or timed out.
+    /// Nobody can be answered: the connection was closed, was reset or timed out.
     Gone,
-    /// To be answered with this status and message.
+    /// The response to send: this status and message.
     Refused(u16, &'static str),
 }
 
@@ -32,7 +32,7 @@ pub(super) enum Unread {
 pub(super) fn read(stream: &mut impl Read) -> Result<Request, Unread> {
     let mut bytes = Vec::new();
     let head_end = loop {
-        // The blank line may have been cut anywhere by the network.
+        // The network may have cut the blank line anywhere.
         if let Some(at) = find(&bytes, b"\r\n\r\n") {
             break at;
         }
@@ -105,7 +105,7 @@ fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
     bytes.windows(what.len()).position(|window| window == what)
 }
 
-/// Writes a whole answer.
+/// Writes a whole response.
 pub(super) fn answer(stream: &mut impl Write, status: u16, body: &Value) -> io::Result<()> {
     let body = body.to_string();
     let head = format!(
@@ -130,7 +130,7 @@ fn reason(status: u16) -> &'static str {
     }
 }
 
-/// Server-sent events, each of them one chunk of the transfer and one write.
+/// Server-sent events. Each one is one chunk of the transfer and one write.
 pub(super) struct Events<'a, W>(&'a mut W);
 
 impl<'a, W: Write> Events<'a, W> {
@@ -147,7 +147,7 @@ impl<'a, W: Write> Events<'a, W> {
         self.chunk(&format!("data: {data}\n\n"))
     }
 
-    /// `[DONE]` and the transfer's end.
+    /// Writes `[DONE]` and the end of the transfer.
     pub(super) fn end(mut self) -> io::Result<()> {
         self.chunk("data: [DONE]\n\n")?;
         self.0.write_all(b"0\r\n\r\n")

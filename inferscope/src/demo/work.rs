@@ -1,7 +1,7 @@
-//! What stands in for real work: memory that is really touched, CPU time that is really used.
+//! Simulated work: memory that is really touched, and CPU time that is really used.
 //!
-//! Owns the ways of costing something, and of being seen; never decides how much. Called by the arbiter, the workers and
-//! the helper.
+//! Owns the ways of using memory and CPU time, and the names of threads; never decides how much. Called by the arbiter,
+//! the workers and the helper.
 
 use std::ffi::CStr;
 use std::hint::black_box;
@@ -9,18 +9,18 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Gives the calling thread, and so a process of one thread, the name that /proc shows.
+/// Names the calling thread, which also names a process of one thread in /proc.
 pub(super) fn name_thread(name: &CStr) {
-    // Only how it looks depends on it.
+    // A failure changes only the name that is shown.
     let _ = rustix::thread::set_name(name);
 }
 
-/// Resident memory of that size: every byte is written, so no page stays the kernel's shared zero page.
+/// Resident memory of this size. Every byte is written, so no page stays the kernel's shared zero page.
 pub(super) fn touched(bytes: usize) -> Vec<u8> {
     black_box(vec![0xa5; bytes])
 }
 
-/// Keeps the calling thread busy until it has used that much CPU time, however long that takes.
+/// Keeps the calling thread busy until it has used this much CPU time, however long that takes.
 pub(super) fn burn(cpu: Duration) {
     let end = thread_cpu() + cpu;
     let mut state = 1_u64;

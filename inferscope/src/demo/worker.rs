@@ -1,8 +1,8 @@
-//! A worker: answers one request after another on the inherited listener, then makes room for another.
+//! A worker: answers one request after another on the inherited listener, then makes room for another worker.
 //!
-//! Owns one process with two threads: this one speaks HTTP and runs the helper, the engine makes tokens at
-//! their times. Never forks a process that stays. Called by the arbiter in the forked child; [`helper`] by
-//! `main` as `inferscope demo-helper`.
+//! Owns one process with two threads: this one speaks HTTP and runs the helper, the engine makes tokens at their times.
+//! Never forks a process that stays. The arbiter calls it in the forked child; `main` calls [`helper`] as `inferscope
+//! demo-helper`.
 
 use std::io;
 use std::net::{TcpListener, TcpStream};
@@ -19,29 +19,29 @@ use super::chat::{self, ApiError, Ask, ChatCompletion};
 use super::{HELPER_COMMAND, http, work};
 use crate::console;
 
-/// What a worker has for itself.
+/// The memory that a worker has for itself.
 const PRIVATE_BYTES: usize = 16 << 20;
-/// CPU time that a token costs at most; never more than half of its interval.
+/// Most CPU time for each token; never more than half of the interval.
 const TOKEN_CPU: Duration = Duration::from_millis(1);
 
 const HELPER_BYTES: usize = 32 << 20;
 const HELPER_CPU: Duration = Duration::from_millis(5);
-/// What the helper calls itself.
+/// The name of the helper's thread.
 const HELPER_NAME: &str = "tokenize-helper";
 
-/// A client that neither sends nor reads does not keep a worker for longer.
+/// Time limit for a client that neither sends nor reads.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) struct Settings {
-    /// Of which the helper is another process.
+    /// The program that runs as the helper.
     pub(super) executable: PathBuf,
-    /// 0: any number.
+    /// Requests until the worker is replaced; 0: no limit.
     pub(super) max_requests: u32,
     pub(super) first_token: Duration,
     pub(super) token_interval: Duration,
 }
 
-/// Serves until the worker is due to be replaced. Gives the process's exit code.
+/// Serves until the worker must be replaced. Returns the exit code of the process.
 pub(super) fn run(listener: &TcpListener, settings: &Settings, model: &[u8], arbiter: Pid) -> i32 {
     if let Err(e) = set_parent_process_death_signal(Some(Signal::KILL)) {
         console::say(&format!("demo worker: can't tie itself to the arbiter: {e}"));
@@ -74,7 +74,7 @@ pub(super) fn run(listener: &TcpListener, settings: &Settings, model: &[u8], arb
     0
 }
 
-/// The pretended tokenizer: a process of its own, large and short.
+/// The simulated tokenizer: a process of its own, large and short-lived.
 pub fn helper() {
     work::name_thread(c"tokenize-helper");
     let memory = work::touched(HELPER_BYTES);
@@ -86,7 +86,7 @@ fn run_helper(executable: &Path) -> io::Result<ExitStatus> {
     Command::new(executable).arg0(HELPER_NAME).arg(HELPER_COMMAND).stdin(Stdio::null()).status()
 }
 
-/// Tokens to make, and where they go.
+/// Tokens to make, and their destination.
 struct Job {
     first: Instant,
     interval: Duration,
@@ -94,7 +94,7 @@ struct Job {
     made: Sender<u32>,
 }
 
-/// Makes each token at its own time, counted from the first: being late once delays no other.
+/// Makes each token at its own time, counted from the first one, so that one late token delays no other.
 fn engine(jobs: &Receiver<Job>) {
     for job in jobs {
         for index in 0..job.tokens {
@@ -102,7 +102,7 @@ fn engine(jobs: &Receiver<Job>) {
             let due = job.first + job.interval * index;
             thread::sleep(due.saturating_duration_since(Instant::now()));
             if job.made.send(index).is_err() {
-                // The client went away.
+                // The client is gone.
                 break;
             }
         }
@@ -117,7 +117,7 @@ struct Server<'a> {
 
 impl Server<'_> {
     fn connection(&mut self, mut stream: TcpStream) {
-        // What a client does to its own connection is no failure of the worker.
+        // A client that breaks its own connection is no failure of the worker.
         let _ = self.exchange(&mut stream);
     }
 
@@ -148,7 +148,7 @@ impl Server<'_> {
         }
     }
 
-    /// Understands the request and runs the helper on it.
+    /// Parses the request and runs the helper on it.
     fn prepare(&self, body: &[u8]) -> Result<Ask, ApiError> {
         let ask = Ask::parse(body)?;
         let failed = |why: String| ApiError::new(500, format!("the tokenizer's process failed: {why}"));
@@ -183,7 +183,7 @@ impl Server<'_> {
     fn start(&self, ask: &Ask, arrived: Instant) -> io::Result<Receiver<u32>> {
         let (made, tokens) = channel();
         let job = Job {
-            // Where the helper took longer than that, the tokens keep their distance all the same.
+            // If the helper took longer, the tokens still keep their distance.
             first: (arrived + self.settings.first_token).max(Instant::now()),
             interval: self.settings.token_interval,
             tokens: ask.tokens,

@@ -1,7 +1,7 @@
-//! The demo's server behind a wrapper: `bash -c 'server & wait'`, the pid that users are often given.
+//! The demo's server behind a wrapper, `bash -c 'server & wait'`: users often name the pid of such a wrapper.
 //!
-//! Owns the shell, the process group of everything below it, and their end. Never looks a process up by
-//! name. Called by `run` and by the tests.
+//! Owns the shell, the process group of everything below it, and their end. Never looks a process up by name. Called by
+//! `session` and by the tests.
 
 use std::ffi::OsStr;
 use std::io;
@@ -17,31 +17,30 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use super::{ANNOUNCEMENT, DemoError, SERVER_COMMAND};
 
 const SHELLS: [&str; 2] = ["bash", "sh"];
-/// `$0` is the server, `$@` its arguments. The shell stays, as it has to wait.
+/// `$0` is the server, `$@` its arguments. The shell stays because it must wait.
 const SCRIPT: &str = r#""$0" "$@" & wait"#;
 
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
-/// An announcement is shorter.
+/// Longest announcement.
 const MAX_LINE_BYTES: usize = 256;
 
-/// A running server. Ends with this value, and with this process: the server watches the pipe that its
-/// standard output is, and its wrapper only waits for it.
+/// A running server. It ends with this value, and with this process: the server watches the pipe of its standard
+/// output, and its wrapper only waits for it.
 #[derive(Debug)]
 pub struct Wrapped {
     /// The shell's pid.
     pub wrapper_pid: u32,
-    /// Where the server listens, on 127.0.0.1.
+    /// The server's port on 127.0.0.1.
     pub port: u16,
     shell: Shell,
 }
 
 impl Wrapped {
-    /// Starts `exe demo-server ARGS…` under a shell and waits until it listens, or there is something to read from
-    /// `stop`.
+    /// Starts `exe demo-server ARGS…` under a shell, and waits until it listens or `stop` becomes readable.
     ///
     /// # Errors
-    /// There is no shell, or the server gave no port within 10 s. Nothing is left running then.
+    /// There is no shell, or the server announced no port within 10 s. Nothing is left running then.
     pub fn start<A: AsRef<OsStr>>(
         exe: &Path,
         args: impl IntoIterator<Item = A>,
@@ -56,13 +55,13 @@ impl Wrapped {
         Ok(Self { wrapper_pid: shell.child.id(), port, shell })
     }
 
-    /// Ends everything that was started and waits for that. Does nothing the second time.
+    /// Ends everything that was started and waits for the end. Does nothing the second time.
     pub fn stop(&mut self) {
         self.shell.stop();
     }
 }
 
-/// The shell, leader of its own process group.
+/// The shell, which leads its own process group.
 #[derive(Debug)]
 struct Shell {
     child: Child,
@@ -81,7 +80,7 @@ impl Shell {
                 .arg(exe)
                 .arg(SERVER_COMMAND)
                 .args(&args)
-                // A user's start-up file has no business here.
+                // A user's start-up file must not run here.
                 .env_remove("BASH_ENV")
                 .stdin(Stdio::null())
                 .stdout(Stdio::piped())
@@ -108,7 +107,7 @@ impl Shell {
                 Some(Readable::Stop) => return Err(DemoError::Interrupted),
                 Some(Readable::Wanted) => {}
             }
-            // One byte at a time: what follows the line is not this function's.
+            // Read single bytes: what follows the line belongs to others.
             let mut byte = [0];
             match rustix::io::read(stdout, &mut byte) {
                 Ok(0) => return Err(DemoError::Ended),
@@ -129,7 +128,7 @@ impl Shell {
         if let Ok(pidfd) = pidfd_open(group, PidfdFlags::empty()) {
             first_readable(pidfd.as_fd(), None, Instant::now() + STOP_TIMEOUT);
         }
-        // For what is left. Until the shell is waited for, the group's number can't go to anybody else.
+        // Kill what is left. The number of the group can't be reused before the shell is waited for.
         let _ = kill_process_group(group, Signal::KILL);
         let _ = self.child.wait();
     }
@@ -140,7 +139,7 @@ enum Readable {
     Stop,
 }
 
-/// Which of the two has something to read, or the end, before the deadline.
+/// Which of the two is readable or at its end, before the deadline.
 fn first_readable(
     wanted: BorrowedFd<'_>,
     stop: Option<BorrowedFd<'_>>,

@@ -1,7 +1,7 @@
-//! What was seen of the machine, before anything is concluded.
+//! The facts about the machine, before any conclusion.
 //!
-//! Owns plain data: filled by `probe`, read by `rules`. What could not be known is `None`, what was tried
-//! and failed is an `Err` in words.
+//! Owns plain data: filled in by `probe`, read by `rules`. An unknown fact is `None`; a failed attempt is an `Err` with
+//! the reason in words.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ pub(super) struct Facts {
     pub(super) kernel_release: String,
     /// The kernel's BTF was read.
     pub(super) btf: Tried<()>,
-    /// The kernel program was loaded, and unloaded again.
+    /// The kernel program was loaded, and then unloaded.
     pub(super) tracker: Tried<()>,
     pub(super) own: OwnProcess,
     pub(super) restrictions: Restrictions,
@@ -32,13 +32,13 @@ pub(super) struct Facts {
 pub(super) struct OwnProcess {
     pub(super) uid: u32,
     pub(super) exe: Option<PathBuf>,
-    /// That it can bring into effect, as bits; `None` where the kernel does not tell.
+    /// Capabilities that it can use, as bits; `None`: the kernel does not show them.
     pub(super) capabilities: Option<u64>,
-    /// It has more than its caller.
+    /// It has more privileges than its caller.
     pub(super) elevated: bool,
-    /// What the observer's thread would keep in a run, by name.
+    /// The capabilities that the observer's thread would keep in a run, by name.
     pub(super) observer_keeps: Vec<String>,
-    /// Whether the load's thread would have a filter of system calls.
+    /// The load's thread would get a filter of system calls.
     pub(super) filters: Tried<()>,
     /// File capabilities would have no effect.
     pub(super) no_new_privs: bool,
@@ -46,7 +46,7 @@ pub(super) struct OwnProcess {
     pub(super) seccomp_filter: bool,
 }
 
-/// What can stand in the way of privileges that are there.
+/// What can prevent the use of a privilege.
 #[derive(Debug, Clone)]
 pub(super) struct Restrictions {
     /// `none`, `integrity` or `confidentiality`; `None` without the security module.
@@ -66,22 +66,22 @@ pub(super) struct Namespaces {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Namespace {
-    /// The machine's.
+    /// The machine's namespace.
     Initial,
-    /// That of the machine's pid 1.
+    /// The namespace of the machine's pid 1.
     OfPid1,
-    /// Another.
+    /// Another namespace.
     Inner,
     Unknown,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Layout {
-    /// cgroup2 alone.
+    /// Only cgroup2.
     V2,
-    /// v1 controllers alone.
+    /// Only v1 controllers.
     V1,
-    /// v1 controllers beside a cgroup2 that has none.
+    /// v1 controllers, and a cgroup2 without controllers.
     Hybrid,
     None,
 }
@@ -89,7 +89,7 @@ pub(super) enum Layout {
 #[derive(Debug, Clone)]
 pub(super) struct Cgroups {
     pub(super) layout: Layout,
-    /// Those that inferscope uses: cgroup2, and the v1 hierarchies of cpuacct and memory.
+    /// The hierarchies that inferscope uses: cgroup2, and v1's cpuacct and memory.
     pub(super) hierarchies: Vec<Hierarchy>,
 }
 
@@ -98,19 +98,19 @@ pub(super) struct Hierarchy {
     /// `cgroup2`, `cpuacct`, `memory`.
     pub(super) name: &'static str,
     pub(super) mount: PathBuf,
-    /// A cgroup was made below this process's own, and removed. `Err` says why not.
+    /// A cgroup was created below this process's own, and removed. `Err`: why not.
     pub(super) made: Tried<()>,
-    /// Accounting files that such a cgroup has (or, where none could be made, that the own one has).
+    /// The accounting files of such a cgroup, or those of the own cgroup if none could be created.
     pub(super) files: Vec<&'static str>,
 }
 
 #[derive(Debug, Clone)]
 pub(super) struct Proc {
-    /// Mounted, and showing this very process.
+    /// It is mounted and shows this very process.
     pub(super) mounted: bool,
-    /// The mount option's value, other than 0.
+    /// The value of the mount option, if it is not 0.
     pub(super) hidepid: Option<String>,
-    /// Processes that do not belong to this program, and of how many what could not be opened.
+    /// Processes that do not belong to this program, and how many entries of them could not be opened.
     pub(super) others: Others,
 }
 
@@ -123,7 +123,7 @@ pub(super) struct Others {
     pub(super) without_exe: u32,
     /// fd: the sockets, by which a listener is found.
     pub(super) without_sockets: u32,
-    /// One of those.
+    /// The pid of one of them.
     pub(super) example: Option<u32>,
 }
 
@@ -133,12 +133,12 @@ pub(super) enum Nvml {
         devices: u32,
         driver: Option<String>,
     },
-    /// The library can't be loaded. `driver`: the kernel's side is there.
+    /// The library can't be loaded. `driver`: the kernel's part is there.
     NotFound {
         why: String,
         driver: bool,
     },
-    /// It was loaded and refused to start.
+    /// The library was loaded and refused to start.
     Unusable(String),
 }
 
@@ -146,7 +146,7 @@ pub(super) enum Nvml {
 pub(super) struct Clock {
     pub(super) resolution_ns: u64,
     pub(super) source: Option<String>,
-    /// What a time namespace adds to this process's CLOCK_MONOTONIC and not to the kernel's, in ns.
+    /// The offset that a time namespace adds to this process's CLOCK_MONOTONIC and not to the kernel's, in ns.
     pub(super) offset_ns: i128,
 }
 
@@ -159,6 +159,6 @@ pub(super) struct Limit {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cpus {
     pub(super) online: Option<u32>,
-    /// By affinity and cgroup quota.
+    /// The usable CPUs, by affinity and cgroup quota.
     pub(super) usable: Option<u32>,
 }

@@ -1,8 +1,7 @@
-//! The looking: every effect of `doctor`.
+//! The looks at the machine: every effect of `doctor`.
 //!
-//! Owns the reads of /proc and /sys (below a root that tests replace) and the attempts: BTF is read, the
-//! kernel program is loaded, a cgroup is made and removed, NVML is started. Concludes nothing. Used by
-//! `doctor::examine`.
+//! Owns the reads of /proc and /sys (below a root that tests replace) and the attempts: it reads BTF, loads the kernel
+//! program, creates and removes a cgroup, and starts NVML. Concludes nothing. Used by `doctor::examine`.
 
 mod cgroups;
 mod processes;
@@ -67,7 +66,7 @@ impl Probe {
         self.text(below).map(|text| text.trim().to_owned()).filter(|line| !line.is_empty())
     }
 
-    /// Read whole, as an empty file in its place is no BTF.
+    /// Reads the whole file, as an empty file in its place is no BTF.
     fn btf(&self) -> Tried<()> {
         let bytes = fs::read(self.path("sys/kernel/btf/vmlinux")).map_err(|e| e.to_string())?;
         // The magic number in either byte order (Documentation/bpf/btf.rst).
@@ -97,7 +96,7 @@ impl Probe {
         }
     }
 
-    /// By its inode number, a constant where it is the machine's.
+    /// Compares the inode number, which is a constant for the machine's namespace.
     fn namespace(&self, kind: &str, initial: u64) -> Namespace {
         match self.namespace_inode("self", kind) {
             Some(own) if own == initial => Namespace::Initial,
@@ -106,7 +105,7 @@ impl Probe {
         }
     }
 
-    /// Before 6.18 its number is no constant: then it is compared with that of pid 1, if that is the machine's.
+    /// Before 6.18 the number is no constant. It is then compared with that of pid 1, if that is the machine's.
     fn network_namespace(&self, pid: Namespace) -> Namespace {
         let of_first = self.namespace_inode("1", "net").filter(|_| pid == Namespace::Initial);
         match (self.namespace_inode("self", "net"), of_first) {
@@ -134,7 +133,7 @@ impl Probe {
         }
     }
 
-    /// On a thread that has given up what a library of somebody else's is not to have.
+    /// Runs on a thread that has given up what a foreign library must not have.
     fn nvml_apart(&self, library: Option<&Path>) -> Nvml {
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
@@ -209,12 +208,12 @@ fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
     status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
 
-/// The bracketed one of `none [integrity] confidentiality`.
+/// The bracketed word of `none [integrity] confidentiality`.
 fn chosen(line: &str) -> Option<String> {
     line.split_whitespace().find_map(|w| w.strip_prefix('[')?.strip_suffix(']')).map(str::to_owned)
 }
 
-/// The line `monotonic SECONDS NANOSECONDS`; no file and no line are no offset.
+/// The offset in the line `monotonic SECONDS NANOSECONDS`. No file or no line means no offset.
 fn monotonic_offset(offsets: &str) -> i128 {
     let mut words =
         offsets.lines().find_map(|line| line.strip_prefix("monotonic")).unwrap_or("").split_whitespace();

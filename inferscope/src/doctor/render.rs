@@ -1,6 +1,6 @@
-//! The answer, for people and for scripts.
+//! The result of `doctor`, for people and for scripts.
 //!
-//! Owns the layout; pure. JSON is an object with `works` and `checks[]`, of the fields of `Check`.
+//! Owns the layout; pure. The JSON is an object with `works` and `checks[]`, which has the fields of `Check`.
 
 use std::borrow::Cow;
 
@@ -60,7 +60,7 @@ pub(super) fn text(diagnosis: &Diagnosis) -> String {
         if check.remedies.is_empty() {
             continue;
         }
-        // The same list a second time would bury the rest.
+        // The same list a second time would hide the rest.
         if said.contains(&check.remedies.as_slice()) {
             out.push_str(&format!("{:INDENT$}→ as above\n", ""));
             continue;
@@ -76,7 +76,7 @@ pub(super) fn text(diagnosis: &Diagnosis) -> String {
     out
 }
 
-/// Words are not cut: a command that is longer than a line stays in one piece.
+/// Wraps text without cutting words: a command longer than a line stays in one piece.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let options = Options::new(width)

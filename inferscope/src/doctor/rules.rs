@@ -1,7 +1,7 @@
-//! From facts to checks, each with its remedy.
+//! The rules from facts to checks, each with its remedy.
 //!
-//! Owns what is needed for what; pure. Which privilege is needed for what was found by removing them
-//! one at a time (`tests/it/privileges.rs`). Used by `doctor::examine`.
+//! Owns which privilege each part needs; pure. These needs were found by removing privileges one at a time
+//! (`tests/it/processes/privileges.rs`). Used by `doctor::examine`.
 
 mod environment;
 mod privileges;

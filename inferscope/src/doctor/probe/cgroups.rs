@@ -1,7 +1,7 @@
-//! The cgroup hierarchies that are mounted, and whether one can be made.
+//! The mounted cgroup hierarchies, and an attempt to create a cgroup.
 //!
-//! Owns an empty cgroup that lives for a moment; what /proc says of hierarchies is read by
-//! `observe::cgroup`, as in a run. Used by `probe`.
+//! Owns an empty cgroup that lives for a moment. `observe::cgroup` parses what /proc shows of hierarchies, as in a run.
+//! Used by `probe`.
 
 use std::fs;
 use std::path::Path;
@@ -10,9 +10,9 @@ use super::Probe;
 use crate::doctor::facts::{Cgroups, Hierarchy, Layout, Tried};
 use crate::observe::cgroup::{Hierarchies, Mount, v1_path, v2_path};
 
-/// What the report's figures come from, in either version.
+/// The files behind the report's figures, in either version.
 const ACCOUNTING: [&str; 4] = ["cpu.stat", "cpuacct.usage", "memory.peak", "memory.max_usage_in_bytes"];
-/// v1 controllers that account for something that is reported.
+/// v1 controllers that account for something in the report.
 const V1: [&str; 2] = ["cpuacct", "memory"];
 
 impl Probe {

@@ -1,7 +1,7 @@
-//! Other processes, as far as this one may look into them.
+//! Other processes, and which of their entries this process may open.
 //!
-//! Owns the trying: files are opened, which is where the kernel asks for the privilege, and not read, as
-//! a sum over the memory map of a large process takes its time. Used by `probe`.
+//! Owns the attempts. It opens files, where the kernel checks the privilege, and does not read them: a sum over the
+//! memory map of a large process takes time. Used by `probe`.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -10,12 +10,12 @@ use std::path::Path;
 use crate::doctor::facts::Others;
 use crate::observe::proc::text;
 
-/// More would tell no more.
+/// Most processes looked at. More would show nothing new.
 const MAX_TRIED: u32 = 256;
-/// `PF_KTHREAD` (include/linux/sched.h): it has neither memory nor a program.
+/// `PF_KTHREAD` (include/linux/sched.h): such a task has neither memory nor a program.
 const KERNEL_THREAD: u64 = 0x0020_0000;
 
-/// Tries the user processes below `proc`, but for `own_pid`.
+/// Tries the user processes below `proc`, except for `own_pid`.
 pub(super) fn others(proc: &Path, own_pid: u32) -> Others {
     let mut others = Others::default();
     let Ok(entries) = fs::read_dir(proc) else { return others };
@@ -48,7 +48,7 @@ pub(super) fn others(proc: &Path, own_pid: u32) -> Others {
     others
 }
 
-/// Listing needs one privilege, looking at what an entry leads to another.
+/// Listing needs one privilege; following an entry needs another.
 fn descriptors(fd: &Path) -> Option<ErrorKind> {
     let entries = match fs::read_dir(fd) {
         Ok(entries) => entries,
@@ -58,7 +58,7 @@ fn descriptors(fd: &Path) -> Option<ErrorKind> {
     fs::read_link(first.path()).err().map(|e| e.kind())
 }
 
-/// The ninth field of stat; the second, the name, can hold blanks and parentheses.
+/// The ninth field of stat. The second one, the name, can hold blanks and parentheses.
 fn flags(stat: &str) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(6)?.parse().ok()
 }

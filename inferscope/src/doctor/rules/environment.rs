@@ -1,11 +1,11 @@
-//! Namespaces, cgroups, /proc, GPUs, clock and limits: what is seen less of, and why.
+//! Namespaces, cgroups, /proc, GPUs, clock and limits: what each of them hides from a profile.
 //!
-//! Owns what each of them costs a profile. None of them keeps it from working but an absent /proc.
+//! Owns the effect of each on a profile. Only a missing /proc prevents one.
 
 use crate::doctor::Check;
 use crate::doctor::facts::{Facts, Hierarchy, Layout, Namespace, Nvml};
 
-/// A process that is sampled keeps three descriptors open: enough for more than a thousand.
+/// Descriptors that are enough for more than a thousand processes: a sampled process keeps three open.
 const WANTED_FILES: u64 = 4_096;
 
 /// CAP_DAC_READ_SEARCH and CAP_SYS_PTRACE.
@@ -293,7 +293,7 @@ fn clock(facts: &Facts) -> Check {
             .value(source)
             .remedy("boot with highres=on");
     }
-    // Those can be read without a system call (vDSO); others take a microsecond or more a reading.
+    // These clocks are read without a system call (vDSO); others take a microsecond or more for each reading.
     let quick = ["tsc", "kvm-clock", "hyperv_clocksource_tsc_page", "arch_sys_counter", "riscv_clocksource"];
     match &clock.source {
         Some(source) if !quick.contains(&source.as_str()) => {

@@ -1,7 +1,7 @@
 //! The kernel tracker and the privileges.
 //!
-//! Owns which capability is needed for what, and the ways of giving one. The load attempt decides whether
-//! the tracker can be had; everything else only explains it.
+//! Owns the capabilities that each part needs, and the ways to give them. The attempt to load decides whether the
+//! tracker works; everything else only explains the result.
 
 use crate::doctor::facts::{Facts, Namespace};
 use crate::doctor::{Check, Status};
@@ -31,7 +31,7 @@ const TRACKER: [Capability; 2] = [
         what_for: "lets the kernel tracker read the kernel's structs",
     },
 ];
-/// What looking into other users' processes needs.
+/// What a look into other users' processes needs.
 const INSIGHT: [Capability; 2] = [
     Capability {
         code: "cap_sys_ptrace",
@@ -66,7 +66,7 @@ pub(super) fn checks(facts: &Facts) -> Vec<Check> {
     checks
 }
 
-/// What the threads of a run would be left with.
+/// What the threads of a run would keep.
 fn plan(facts: &Facts) -> Check {
     let (code, name) = ("least_privilege", "least privilege");
     let kept = match &facts.own.observer_keeps[..] {
@@ -97,7 +97,7 @@ fn plan(facts: &Facts) -> Check {
     }
 }
 
-/// `None`: the kernel does not tell.
+/// `None`: the kernel does not show it.
 fn has(facts: &Facts, capability: &Capability) -> Option<bool> {
     facts.own.capabilities.map(|mask| mask >> capability.bit & 1 == 1)
 }
@@ -157,7 +157,7 @@ fn tracker(facts: &Facts) -> Check {
             "the kernel program does not load, so that /proc is polled and short processes are missed: {why}"
         ),
     );
-    // A kernel with backports that takes the program is not asked for its version.
+    // A kernel with backports that takes the program need not have the version.
     if observe::too_old(&facts.kernel_release).is_some() {
         return check.lacks(["a newer kernel"]).remedy(newer_kernel());
     }
@@ -187,7 +187,7 @@ fn tracker(facts: &Facts) -> Check {
     check.remedy("INFERSCOPE_LOG=debug inferscope doctor shows the kernel's own words; please report them")
 }
 
-/// Everything that a full profile needs, in the words of each tool.
+/// Everything that a full profile needs, in the syntax of each tool.
 fn ways_to_give(facts: &Facts) -> Vec<String> {
     let exe =
         facts.own.exe.as_ref().map_or_else(|| "$(command -v inferscope)".into(), |p| p.display().to_string());
@@ -226,7 +226,7 @@ fn for_tracker(facts: &Facts, capability: &Capability) -> Check {
         Some(false) if !lacks(facts, &SYS_ADMIN) => {
             new(Status::Ok, "not in effect, and not needed beside CAP_SYS_ADMIN".into())
         }
-        // What the kernel says by taking the program outweighs what is known of its rules.
+        // The kernel has taken the program: this outweighs the rules.
         Some(false) if facts.tracker.is_ok() => {
             new(Status::Ok, "not in effect, and this kernel does not ask for it".into())
         }
@@ -243,7 +243,7 @@ fn for_insight(facts: &Facts, capability: &Capability) -> Check {
     match has(facts, capability) {
         None => new(Status::Limited, "unknown: capget(2) failed".into()),
         Some(true) => new(Status::Ok, format!("in effect; {}", capability.what_for)),
-        // Containers' root has the stronger one.
+        // Root in a container has the stronger one.
         Some(false) if capability.bit == INSIGHT[1].bit && has(facts, &DAC_OVERRIDE) == Some(true) => {
             new(Status::Ok, "not in effect, and not needed beside CAP_DAC_OVERRIDE".into())
         }
@@ -270,7 +270,7 @@ fn in_a_word(facts: &Facts, capability: &Capability) -> &'static str {
     }
 }
 
-/// Settings that can forbid BPF whoever asks; the attempt above has decided.
+/// Settings that can forbid BPF for everybody. The attempt above has decided.
 fn restrictions(facts: &Facts) -> Check {
     let r = &facts.restrictions;
     let number = |n: Option<i64>| n.map_or_else(|| "unknown".to_owned(), |n| n.to_string());
