@@ -1,8 +1,8 @@
-//! Arguments become a validated plan.
+//! The validated plan of a run, from its arguments.
 //!
-//! Owns the decisions that need no look at the system: defaults, limits, what excludes what, the
-//! normal form of an endpoint. Pure: never opens, connects or reads a clock. Called by `main`, read by
-//! `run`, `load`, `observe` and `analysis`.
+//! Owns the decisions that need no look at the system: defaults, limits, conflicts, the normal form of an endpoint.
+//! Pure: never opens, connects or reads a clock. Called by `main`; read by `session`, `load`, `observe` and the
+//! figures.
 
 mod endpoint;
 mod exec;
@@ -24,24 +24,24 @@ pub use output::{ColorChoice, OutputFile, OutputForm, OutputPlan, parse_mode};
 
 use output::output;
 
-/// One run, decided.
+/// The plan of one run.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The subcommand, as the report names it.
     pub command: &'static str,
-    /// `None`: nothing is sent.
+    /// `None`: the run sends nothing.
     pub load: Option<LoadPlan>,
-    /// `observe`, and `exec` without a load: end after this long.
+    /// `observe`, and `exec` without a load: the run ends after this long.
     pub observe_for: Option<Nanos>,
-    /// `exec`: what to start; it is the target.
+    /// `exec`: the command, which is the target.
     pub exec: Option<CommandPlan>,
     pub observe: ObservePlan,
     pub output: OutputPlan,
-    /// As typed, secrets masked.
+    /// The command line as typed, with secrets masked.
     pub argv: Vec<String>,
 }
 
-/// Arguments that make no plan. Exit 2.
+/// Invalid arguments. Exit code 2.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     #[error("malformed endpoint '{url}': {why}\n  give the server's base URL, such as http://127.0.0.1:8000")]
@@ -69,12 +69,12 @@ impl PlanError {
     }
 }
 
-/// 256 KiB lost nothing in 100,000 forks (FACTS.md); twice that costs nothing.
+/// 256 KiB lost nothing in 100,000 forks; twice that costs nothing.
 const DEFAULT_RING_BYTES: u32 = 512 << 10;
-/// Some 100 MB of report at most.
+/// Limits the report to some 100 MB.
 const DEFAULT_MAX_PROCESSES: usize = 200_000;
 
-/// What the environment holds that a plan needs.
+/// The parts of the environment that a plan needs.
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
     pub openai_base_url: Option<String>,
@@ -82,7 +82,7 @@ pub struct Environment {
     pub api_key: Option<OsString>,
     /// Values of other variables that look like secrets: keys, passwords of proxies.
     pub secrets: Vec<String>,
-    /// A number that nobody chose.
+    /// A random seed.
     pub drawn_seed: u64,
 }
 
@@ -139,7 +139,7 @@ pub fn observe(
 /// [`PlanError`], with the flag and its remedy.
 pub fn exec(args: &cli::ExecArgs, env: &Environment, argv: &[String]) -> Result<Plan, PlanError> {
     let command = exec::command(args)?;
-    // Whom to drive is said here: a variable that is set for other programs starts no load.
+    // Only a flag can start a load here: a variable that is set for other programs must not.
     let endpoint = args.endpoint.as_deref().map(Endpoint::parse).transpose()?;
     let load = match endpoint {
         Some(endpoint) => {
@@ -164,7 +164,7 @@ pub fn exec(args: &cli::ExecArgs, env: &Environment, argv: &[String]) -> Result<
     })
 }
 
-/// The plan of `inferscope demo`, for the server that was started: the given pid is the wrapper's.
+/// The plan of `inferscope demo` for the started server. The given pid is the wrapper's.
 ///
 /// # Errors
 /// [`PlanError`], with the flag and its remedy.
@@ -203,7 +203,7 @@ pub fn demo(
     })
 }
 
-/// What of the arguments and the environment may be in no text.
+/// The values of the arguments and the environment that no text may contain.
 #[must_use]
 pub fn known(load: Option<&cli::LoadArgs>, redact: Redact, env: &Environment) -> Known {
     let mut values = env.secrets.clone();
@@ -223,7 +223,7 @@ pub fn known(load: Option<&cli::LoadArgs>, redact: Redact, env: &Environment) ->
     Known::new(values)
 }
 
-/// inferscope's own command line as the report may hold it.
+/// inferscope's own command line, as the report shows it.
 fn run_argv(argv: &[String], redact: Redact) -> Vec<String> {
     match redact {
         Redact::Names => secrets::own_arguments(argv),

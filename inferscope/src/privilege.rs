@@ -1,10 +1,11 @@
-//! What each thread of this process may do.
+//! The privileges of this process and of each of its threads.
 //!
-//! Owns capabilities, `no_new_privs` and seccomp filters: what inferscope got at its start, what is raised around the few
-//! looks that need it, and what a thread gives up before it works. Never decides what is looked at. Called by `main` first of
-//! all, by `run`, and by whoever starts a thread.
+//! Owns capabilities, `no_new_privs` and seccomp filters: what inferscope got at its start, what is raised around the
+//! few looks that need it, and what a thread gives up before it works. Never decides what is looked at. `main` calls it
+//! before anything else; `session` and every caller that starts a thread use it.
 //!
-//! A thread is no wall: it shares memory with the others. What it has given up it can't do itself.
+//! A thread is no security boundary, as it shares memory with the others. A thread itself can't do what it has given
+//! up.
 
 mod filter;
 mod sets;
@@ -18,19 +19,19 @@ use serde::{Deserialize, Serialize};
 
 use filter::Filter;
 
-/// What tracing programs and the reads of other users' /proc entries need.
+/// The capabilities for tracing programs and for reading other users' /proc entries.
 const OBSERVING: CapabilitySet = CapabilitySet::BPF
     .union(CapabilitySet::PERFMON)
     .union(CapabilitySet::SYS_PTRACE)
     .union(CapabilitySet::DAC_READ_SEARCH);
-/// On a system that is set up so, nobody's (`overflowuid`).
+/// The user id that no user has, on most systems (`overflowuid`).
 const NOBODY: u32 = 65_534;
 
-/// What a name is looked up in, again and again: where one of them is closed to [`NOBODY`], as under a umask of 077, the
-/// load's thread opens files as it did.
+/// The files of name lookups, which happen again and again. If one of them is closed to [`NOBODY`], as under a umask of
+/// 077, the load's thread goes on opening files as the process's user.
 const LOOKED_UP: [&str; 3] = ["/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf"];
 
-/// A library that a caller may not choose.
+/// A library that the caller may not choose.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "--nvml-lib and INFERSCOPE_NVML_LIB load a library of the caller's, and this program has more privileges than its caller \
@@ -38,16 +39,16 @@ const LOOKED_UP: [&str; 3] = ["/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.c
 )]
 pub struct LibraryRefused;
 
-/// Who inferscope is, from its start on.
+/// The identity of inferscope, from its start on.
 #[derive(Debug, Clone, Copy)]
 struct Standing {
-    /// The kernel, or a security module, says that this program is not its caller's.
+    /// The kernel, or a security module, says that this program has more privileges than its caller.
     secure: bool,
-    /// It has more than its caller, who is not root.
+    /// It has more privileges than its caller, who is not root.
     elevated: bool,
-    /// What could be used at the start, or was kept of it.
+    /// The capabilities at the start, or what was kept of them.
     permitted: CapabilitySet,
-    /// This kernel may ask for CAP_BPF at each use of bpf(2).
+    /// This kernel may require CAP_BPF at each use of bpf(2).
     asks_each_time: bool,
 }
 
@@ -58,13 +59,13 @@ static IN_FORCE: Mutex<Vec<InForce>> = Mutex::new(Vec::new());
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Opens what needs a privilege, and writes the report as its caller may.
+    /// Opens what needs a privilege, and writes the report with its caller's rights.
     Main,
-    /// Sends, and reads what a server answers, which may be anything.
+    /// Sends requests and reads the responses, which may hold anything.
     Load,
     /// Watches the processes.
     Observer,
-    /// Asks the driver's library.
+    /// Calls the driver's library.
     Gpu,
     /// Applies the events of the others; computes and does nothing else.
     Collector,
@@ -72,7 +73,7 @@ pub enum Role {
     Janitor,
 }
 
-/// What a thread was left with, as the kernel tells it.
+/// The privileges of a thread that are in force, as the kernel shows them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InForce {
     pub role: Role,
@@ -83,14 +84,14 @@ pub struct InForce {
     pub seccomp: bool,
     /// Why there is no filter.
     pub seccomp_reason: Option<String>,
-    /// Whose files the thread may open, and whose its sockets are, where it is another's than the process's.
+    /// The user whose files the thread may open and who owns its sockets, if that is not the process's user.
     pub files_as_uid: Option<u32>,
-    /// Why it is not, where it would be.
+    /// Why the thread kept the process's user, although it should not.
     pub files_as_uid_reason: Option<String>,
 }
 
-/// Finds out who started this program, and lowers what its caller has not: nothing of the caller's is read or written with
-/// it. Before anything else is done, while there is one thread.
+/// Finds out who started this program, and lowers the privileges that its caller does not have: nothing of the caller's
+/// is read or written with them. Must come first, while there is one thread.
 pub fn begin() {
     STANDING.get_or_init(|| {
         let secure = is_secure() || sets::ids_differ();
@@ -102,15 +103,15 @@ pub fn begin() {
     });
 }
 
-/// `AT_SECURE`: the kernel, or a security module, says that this program has more than its caller. As glibc's loader goes by
-/// it, no `LD_LIBRARY_PATH` or `LD_PRELOAD` is heeded then.
+/// `AT_SECURE`: the kernel, or a security module, says that this program has more privileges than its caller. glibc's
+/// loader uses the same value, and then ignores `LD_LIBRARY_PATH` and `LD_PRELOAD`.
 fn is_secure() -> bool {
-    // SAFETY: takes a number, gives a number.
+    // SAFETY: takes a number and returns a number.
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }
 
 fn standing() -> Standing {
-    // A test, or a part of the program that never began: what is there now.
+    // This is a test, or a part of the program that never began. The present state counts.
     *STANDING.get_or_init(|| Standing {
         secure: false,
         elevated: false,
@@ -119,39 +120,40 @@ fn standing() -> Standing {
     })
 }
 
-/// Whether this program has more privileges than its caller.
+/// This program has more privileges than its caller.
 #[must_use]
 pub fn is_elevated() -> bool {
     standing().elevated
 }
 
-/// Capabilities that inferscope has for observing, in effect or not, as bits.
+/// The capabilities for observing, in effect or not, as bits.
 #[must_use]
 pub fn available() -> u64 {
     standing().permitted.bits()
 }
 
 /// # Errors
-/// A library of the caller's, where the caller has less than this program.
+/// The library is the caller's choice, and the caller has fewer privileges than this program.
 pub fn refuse_library(library: Option<&Path>) -> Result<(), LibraryRefused> {
     if library.is_some() && standing().secure { Err(LibraryRefused) } else { Ok(()) }
 }
 
-/// What observing needs is in effect on this thread, until this is dropped. Changes nothing where it was in effect before.
+/// Brings the capabilities for observing into effect on this thread until the drop. Changes nothing if they already
+/// are.
 #[must_use]
 #[derive(Debug)]
 pub struct Raised {
     before: CapabilitySets,
-    /// Capabilities are a thread's.
+    /// Not `Send`: capabilities belong to a thread.
     stays: PhantomData<*const ()>,
 }
 
-/// For looks at the kernel and at other users' processes, and never for a file that a caller named.
+/// Raises them for looks at the kernel and at other users' processes, never for a file that a caller named.
 pub fn raise() -> Raised {
     let before = sets::own();
     let effective = before.effective | (before.permitted & OBSERVING);
     if effective != before.effective {
-        // What is refused will be missed, and told, by whoever needs it.
+        // The code that needs a refused one will fail and report it.
         let _ = set_capabilities(None, CapabilitySets { effective, ..before });
     }
     Raised { before, stays: PhantomData }
@@ -174,19 +176,19 @@ impl Role {
                 CapabilitySet::empty()
             }
             (Self::Observer, _) => observing(standing),
-            // As the caller: into a directory of another user's, and over a file of another's in a sticky one. KILL: for a
-            // command whose janitor was killed.
+            // As the caller: into a directory of another user, and over a file of another user in a sticky one. KILL is
+            // for a command whose janitor was killed.
             (Self::Main, false) => {
                 CapabilitySet::DAC_READ_SEARCH
                     | CapabilitySet::DAC_OVERRIDE
                     | CapabilitySet::FOWNER
                     | CapabilitySet::KILL
             }
-            // The driver gives counters to CAP_SYS_ADMIN alone where it is so set up (NVreg_RestrictProfilingToAdminUsers);
-            // the rest reads which devices CUDA shows a process.
+            // The driver may be set up to give counters only to CAP_SYS_ADMIN (NVreg_RestrictProfilingToAdminUsers).
+            // The rest reads which devices CUDA shows to a process.
             (Self::Gpu, false) => CapabilitySet::SYS_ADMIN | CapabilitySet::SYS_PTRACE | reading(has),
-            // A command may have become another user; its cgroup may lie in one of another's; and the cpuset controller
-            // lets nobody else move what has more capabilities.
+            // A command may have become another user, its cgroup may lie in another user's, and the cpuset controller
+            // lets nobody else move a process with more capabilities.
             (Self::Janitor, false) => {
                 CapabilitySet::KILL | CapabilitySet::DAC_OVERRIDE | CapabilitySet::SYS_NICE
             }
@@ -206,7 +208,8 @@ impl Role {
     }
 }
 
-/// What the tracker goes on needing: programs that run and maps that are there take no capability, but on older kernels.
+/// What the tracker needs after its start: running programs and existing maps take no capability, except on older
+/// kernels.
 fn observing(standing: Standing) -> CapabilitySet {
     let has = standing.permitted;
     let bpf = match (standing.asks_each_time, has.contains(CapabilitySet::BPF)) {
@@ -223,27 +226,27 @@ fn observing(standing: Standing) -> CapabilitySet {
     bpf | maps | reading(has)
 }
 
-/// Whether any use of bpf(2) takes CAP_BPF where `kernel.unprivileged_bpf_disabled` is set; since Linux 5.19 only the making of
-/// programs and maps does.
+/// Any use of bpf(2) takes CAP_BPF where `kernel.unprivileged_bpf_disabled` is set. Since Linux 5.19 only the creation
+/// of programs and maps does.
 fn asks_each_time() -> bool {
     let release = rustix::system::uname();
     let major = release.release().to_str().ok().and_then(|text| text.split('.').next()?.parse::<u32>().ok());
     major.is_none_or(|major| major < 6)
 }
 
-/// To read other users' entries of /proc. The second can stand in for the first, as in containers.
+/// The capabilities for other users' entries of /proc. The second can replace the first, as in containers.
 fn reading(has: CapabilitySet) -> CapabilitySet {
     let weak = CapabilitySet::DAC_READ_SEARCH;
     if has.contains(weak) { weak } else { CapabilitySet::DAC_OVERRIDE }
 }
 
-/// Leaves this thread, and all that it starts, with what `role` takes, for good; and notes what is in force.
+/// Limits this thread, and all threads that it starts, to what `role` needs, for good. Notes what is in force.
 pub fn shed(role: Role) {
     let left = give_up(role);
     note(left);
 }
 
-/// The same, for a process that can't note it here.
+/// The same for a process that can't note it here.
 #[must_use]
 pub fn give_up(role: Role) -> InForce {
     let keep = role.keeps(standing());
@@ -267,7 +270,7 @@ pub fn give_up(role: Role) -> InForce {
     }
 }
 
-/// What was left to another process of inferscope's.
+/// The privileges that another process of inferscope kept.
 pub fn note(left: InForce) {
     let mut all = IN_FORCE.lock().unwrap_or_else(PoisonError::into_inner);
     all.retain(|other| other.role != left.role);
@@ -275,33 +278,33 @@ pub fn note(left: InForce) {
     all.sort_by_key(|left| left.role);
 }
 
-/// Before a library is loaded that is not inferscope's: its constructor runs with what this thread has left. New privileges
-/// can be had still, as the driver's library runs a helper that makes the devices' files.
+/// Prepares the loading of a foreign library: its constructor runs with what this thread has left. New privileges stay
+/// possible because the driver's library runs a helper that creates the devices' files.
 pub fn before_library() {
     sets::keep(Role::Gpu.keeps(standing()));
 }
 
-/// Becomes what the caller would be without this program's own privileges: for what is started for the caller.
+/// Becomes what the caller would be without this program's own privileges, to start something for the caller.
 pub fn as_caller() {
     if is_elevated() {
         sets::keep_but_inheritable(CapabilitySet::empty());
     }
 }
 
-/// What each thread was left with, in the order of the roles.
+/// The privileges that each thread kept, in the order of the roles.
 #[must_use]
 pub fn in_force() -> Vec<InForce> {
     IN_FORCE.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
-/// Names of what a thread of that role would keep.
+/// The names of the capabilities that a thread of this role would keep.
 #[must_use]
 pub fn planned(role: Role) -> Vec<String> {
     sets::names(role.keeps(standing()))
 }
 
 /// # Errors
-/// Why no seccomp filter can be had on this kernel.
+/// Why this kernel takes no seccomp filter.
 pub fn filters() -> Result<(), String> {
     filter::available()
 }

@@ -1,9 +1,9 @@
-//! What must not be shown.
+//! Values that must not be shown.
 //!
-//! Owns the rules: values that are known to be secret ([`Known`]: the API key, headers, passwords in URLs), which may
-//! appear nowhere, and the command line of any program, of which only what is known to be harmless is shown
-//! ([`Redact`], [`arguments`]). Pure: what the environment holds is handed in. Used by `plan` (what is known, the own
-//! command line), `analysis` (those of the watched processes), `report` and `console` (the gates that all text passes).
+//! Owns two rules. Values that are known to be secret ([`Known`]: the API key, headers, passwords in URLs) may appear
+//! nowhere. Of the command line of any program ([`Redact`], [`arguments`]) only what is known to be harmless is shown.
+//! Pure: the caller hands in the environment. Used by `plan` (the known values, the own command line), by the figures
+//! (command lines of the watched processes), and by `report` and `console` (the gates that all text passes).
 
 mod argv;
 mod flags;
@@ -69,8 +69,8 @@ pub fn without_credentials(text: &str) -> String {
     }
 }
 
-/// The same of what was given as a server's address, with or without a scheme, and without what a query, a fragment or a
-/// place in it may tell.
+/// The same of what was given as a server's address, with or without a scheme, and without what a query, a fragment or
+/// a place in it may tell.
 #[must_use]
 pub fn without_tokens(address: &str) -> String {
     const SCHEME: &str = "http://";

@@ -5,20 +5,20 @@ use url::Url;
 use super::PlanError;
 use crate::secrets::without_tokens;
 
-/// What a URL of one of the API's places ends in.
+/// The path of an API function, at the end of a URL.
 const PLACES: [&str; 4] = ["/chat/completions", "/completions", "/models", "/responses"];
 
-/// A server's base URL, with the slash that its places follow: `/v1/` where it was not given with one of them.
+/// A server's base URL with a final slash. It is `/v1/`, unless the user gave the URL of an API function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint(Url);
 
 impl Endpoint {
-    /// Takes the URL with or without `/v1`, with or without a trailing slash, or of one of the API's places
-    /// (`…/v1/chat/completions`), which is cut off; a bare `host:port` means http.
+    /// Parses a URL with or without `/v1` and with or without a final slash. The path of an API function
+    /// (`…/v1/chat/completions`) is cut off. A bare `host:port` means http.
     ///
     /// # Errors
-    /// What is no http(s) URL with a host, carries a user, a query or a fragment, or has a number as its host: who writes
-    /// `8000` means a port, and the address with that number is another's.
+    /// The text is no http(s) URL with a host, or it has a user, a query or a fragment, or its host is a number. A user
+    /// who writes `8000` means a port, and the address with that number is another's.
     pub fn parse(text: &str) -> Result<Self, PlanError> {
         let malformed = |why: &str| PlanError::Endpoint { url: without_tokens(text), why: why.to_owned() };
         let trimmed = text.trim();
@@ -46,7 +46,7 @@ impl Endpoint {
         }
         let given = url.path().trim_end_matches('/');
         let mut path = match PLACES.iter().find_map(|place| given.strip_suffix(place)) {
-            // Where the places are is said.
+            // The URL of an API function shows where all of them are.
             Some(base) => base.trim_end_matches('/').to_owned(),
             None if given.ends_with("/v1") => given.to_owned(),
             None => format!("{given}/v1"),
@@ -69,7 +69,7 @@ impl Endpoint {
         &self.0
     }
 
-    /// The port, where the host is this machine's loopback.
+    /// The port, if the host is this machine's loopback.
     #[must_use]
     pub fn loopback_port(&self) -> Option<u16> {
         let loopback = match self.0.host()? {
@@ -80,7 +80,7 @@ impl Endpoint {
         loopback.then(|| self.0.port_or_known_default()).flatten()
     }
 
-    /// Host, without an IPv6 address's brackets, and port.
+    /// The host, without an IPv6 address's brackets, and the port.
     #[must_use]
     pub fn address(&self) -> Option<(String, u16)> {
         let host = match self.0.host()? {
@@ -92,7 +92,7 @@ impl Endpoint {
     }
 }
 
-/// Why the host is none that anybody means: URLs take `8000` for 0.0.31.64 and `127.1` for 127.0.0.1.
+/// Why nobody means this host: URLs take `8000` for 0.0.31.64 and `127.1` for 127.0.0.1.
 fn no_host(url: &str) -> Option<String> {
     let (_, rest) = url.split_once("://")?;
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();

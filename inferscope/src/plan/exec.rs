@@ -1,4 +1,4 @@
-//! The command to start: what runs it, what ends it, where its output goes.
+//! The plan of a command: how it starts, how it ends, where its output goes.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -13,16 +13,16 @@ pub struct CommandPlan {
     /// The program and its arguments; never empty.
     pub argv: Vec<OsString>,
     pub output: CommandOutput,
-    /// Between SIGTERM and SIGKILL.
+    /// Time between SIGTERM and SIGKILL.
     pub grace: Nanos,
-    /// For the endpoint's first answer.
+    /// Longest wait for the endpoint's first response.
     pub ready_timeout: Nanos,
 }
 
-/// Where the command's two output streams go. Never to standard output, which is the report's.
+/// Where the command's two output streams go. Never to standard output, which belongs to the report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommandOutput {
-    /// Both to inferscope's standard error.
+    /// Both go to inferscope's standard error.
     Stderr,
     Null,
     File(PathBuf),
@@ -50,7 +50,7 @@ pub(super) fn command(args: &cli::ExecArgs) -> Result<CommandPlan, PlanError> {
     })
 }
 
-/// Flags that say how to drive a server do nothing where none is driven.
+/// The flags of a load have no effect without an endpoint.
 pub(super) fn no_load(args: &cli::LoadArgs) -> Result<(), PlanError> {
     if args.requests.is_some() || args.warmup != 0 || args.model.is_some() || drives(args) {
         return Err(PlanError::Conflict {
@@ -65,5 +65,5 @@ fn drives(args: &cli::LoadArgs) -> bool {
     args.concurrency.is_some() || args.rate.is_some() || args.sweep.is_some() || args.dataset.is_some()
 }
 
-/// The target is the command, which `run` starts: there is nothing to look for.
+/// The target is the command, which `session` starts, so there is nothing to search for.
 pub(super) const TARGET: TargetPlan = TargetPlan::None;

@@ -16,7 +16,7 @@ pub(super) use flags::{plan, secrets_in};
 #[derive(Debug, Clone)]
 pub struct LoadPlan {
     pub endpoint: Endpoint,
-    /// `None`: ask the server.
+    /// `None`: the one that the server lists.
     pub model: Option<String>,
     pub api: Api,
     pub prompts: PromptPlan,
@@ -24,57 +24,57 @@ pub struct LoadPlan {
     pub ignore_eos: bool,
     pub temperature: f64,
     pub seed: Option<i64>,
-    /// Merged over the request's body; wins over it.
+    /// Merged over the request's body, which it overrides.
     pub extra_body: serde_json::Map<String, serde_json::Value>,
-    /// One after another; more than one with `--sweep`. Never empty.
+    /// The steps, one after another; more than one with `--sweep`. Never empty.
     pub steps: Vec<Shape>,
-    /// What the steps differ in.
+    /// What differs between the steps.
     pub sweep: Option<Sweep>,
-    /// Each step is measured this often.
+    /// Measurements of each step.
     pub repeat: u32,
-    /// Of each step and repetition. `None`: until the duration is over, or each prompt of the file was sent once.
+    /// Requests of each step and repetition. `None`: as many as the duration allows, or each prompt of the file once.
     pub requests: Option<u64>,
-    /// Sent first, marked, left out of every figure.
+    /// Requests before them, marked and in no figure.
     pub warmup: u64,
-    /// No request is started after this much of the measured part.
+    /// Time of the measured part after which no request starts.
     pub duration: Option<Nanos>,
-    /// From nothing to the full load; what is sent meanwhile is warm-up.
+    /// Time from no load to the full load. Requests of that time are warm-up.
     pub ramp_up: Nanos,
-    /// Requests under way at most, in an open loop.
+    /// Most requests in flight, in an open loop.
     pub max_in_flight: u32,
-    /// Of arrival times and of prompts that are made here: given, or drawn for this run, so that neither chance nor a
-    /// cache repeats itself.
+    /// The seed of arrival times and of synthetic prompts. Without `--load-seed` it is random, so that neither chance
+    /// nor a cache repeats itself.
     pub load_seed: u64,
     pub slo: Option<Slo>,
-    /// Exit 4 where the level is missed.
+    /// Exit with code 4 if a request misses the level.
     pub fail_on_slo: bool,
     pub http: HttpPlan,
 }
 
-/// Which prompts.
+/// The prompts of a load.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PromptPlan {
-    /// A question of our own, which begins otherwise in each request.
+    /// Our own question, with a different beginning in each request.
     BuiltIn,
     Text(String),
-    /// One a line.
+    /// One prompt a line.
     Lines(PathBuf),
     Dataset(PathBuf),
-    /// About so many tokens, the first `shared_prefix` of them the same for all.
+    /// About this many tokens, the first `shared_prefix` of them the same for all.
     Synthetic {
         tokens: u32,
         shared_prefix: u32,
     },
 }
 
-/// When a step's requests are sent.
+/// The sending times of a step's requests.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Shape {
-    /// The next request waits for a free slot.
+    /// A request waits for a free slot.
     Closed { concurrency: u32 },
-    /// So many a second, whatever the server does.
+    /// This many a second, whatever the server does.
     Open { per_second: f64, arrival: Arrival },
-    /// When the data set's timestamps say; one after another where it has none.
+    /// The data set's timestamps; one after another if it has none.
     Trace,
 }
 
@@ -88,7 +88,7 @@ pub enum Arrival {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sweep {
     pub over: SweepOver,
-    /// It goes on where the server is saturated.
+    /// The sweep goes on after the server is saturated.
     pub all: bool,
 }
 
@@ -98,27 +98,27 @@ pub enum SweepOver {
     Rate,
 }
 
-/// A service level: what each request has to keep. At least one is given.
+/// A service level for each request. At least one field is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Slo {
     pub ttft: Option<Nanos>,
     pub ttfo: Option<Nanos>,
-    /// For each gap between two chunks with text: a mean would hide a stall.
+    /// For each gap between two chunks with text, because a mean would hide a stall.
     pub itl: Option<Nanos>,
-    /// For their mean, a token.
+    /// For the mean time for each token.
     pub tpot: Option<Nanos>,
     pub e2e: Option<Nanos>,
 }
 
 #[derive(Debug, Clone)]
 pub struct HttpPlan {
-    /// For one request, from its sending to its last byte.
+    /// The time limit of one request, from its sending to its last byte.
     pub timeout: Nanos,
     pub headers: Vec<(String, String)>,
     pub api_key: Option<Secret>,
     pub cacert: Option<PathBuf>,
     pub insecure: bool,
-    /// Of the whole process, in bytes.
+    /// The memory limit of the whole process, in bytes.
     pub max_memory: u64,
 }
 
@@ -162,7 +162,7 @@ impl Api {
 }
 
 impl LoadPlan {
-    /// One request to `endpoint`, with everything else as it is where no flag is given.
+    /// One request to `endpoint`, with the defaults of all flags.
     #[must_use]
     pub fn to(endpoint: Endpoint) -> Self {
         Self {
@@ -199,7 +199,7 @@ impl LoadPlan {
 }
 
 impl Shape {
-    /// Slots, or requests a second: what a sweep raises.
+    /// The height of the load, which a sweep raises: slots, or requests a second.
     #[must_use]
     pub fn height(self) -> f64 {
         match self {

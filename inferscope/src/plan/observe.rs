@@ -1,4 +1,4 @@
-//! What to watch: the target, the tracker, the devices.
+//! The plan of the observation: the target, the tracker, the devices.
 
 use std::path::PathBuf;
 
@@ -6,29 +6,29 @@ use super::{Endpoint, PlanError};
 use crate::cli;
 use crate::units::{self, Nanos};
 
-/// What to watch, and how.
+/// What to observe, and how.
 #[derive(Debug, Clone)]
 pub struct ObservePlan {
     pub target: TargetPlan,
     pub tracker: TrackerChoice,
-    /// Of the kernel's event ring; a power of two and a multiple of the page size.
+    /// Size of the kernel's event ring: a power of two and a multiple of the page size.
     pub ring_bytes: u32,
-    /// Processes that get a line of their own; more are counted and summed.
+    /// Processes with an entry of their own. Further ones are counted and summed.
     pub max_processes: usize,
-    /// Memory of the whole of this process.
+    /// Memory limit of this whole process.
     pub max_memory: u64,
     pub sample_interval: Nanos,
     pub gpu: GpuChoice,
     pub nvml_lib: Option<PathBuf>,
-    /// Where there are devices, nothing is sent for so long: what they use at rest.
+    /// Time without a load before the first request, for the devices' baseline.
     pub gpu_baseline: Nanos,
     pub prices: Vec<Price>,
 }
 
-/// What a device costs for an hour, in any currency.
+/// The price of a device for an hour, in any currency.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Price {
-    /// A part of its name; `None`: any device.
+    /// A part of the device's name; `None`: any device.
     pub device: Option<String>,
     pub per_hour: f64,
 }
@@ -37,32 +37,32 @@ pub struct Price {
 pub enum TargetPlan {
     /// `--pid`, with or without its descendants.
     Pid { pid: u32, descendants: bool },
-    /// `--cgroup`: every process in it and below. `strict`: what is moved out is left.
+    /// `--cgroup`: every process in it and below. `strict`: a process that is moved out leaves the set.
     Cgroup { path: PathBuf, strict: bool },
-    /// `--cgroup-of`: the cgroup that this process is in.
+    /// `--cgroup-of`: the cgroup of this process.
     CgroupOf { pid: u32, strict: bool },
     /// The process that listens on this endpoint, and its tree.
     Listener { host: String, port: u16 },
-    /// Nothing to look for: the endpoint is elsewhere, and only the client's side is measured; or the target
-    /// is the command of `exec`.
+    /// No search: the endpoint is on another machine and only the client is measured, or the target is the command of
+    /// `exec`.
     None,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TrackerChoice {
-    /// eBPF where it can be loaded, else /proc.
+    /// eBPF if it can be loaded, else /proc.
     Auto,
-    /// eBPF or exit 5.
+    /// eBPF, or exit code 5.
     Ebpf,
     Proc,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GpuChoice {
-    /// Where there is NVML.
+    /// All devices, if there is NVML.
     Auto,
     Off,
-    /// Every device, or exit 5.
+    /// All devices, or exit code 5.
     All,
     /// Indices or UUIDs.
     These(Vec<String>),
@@ -71,15 +71,15 @@ pub enum GpuChoice {
 /// Bounds of `--sample-interval`: below 1 ms the sampler would measure itself.
 const SAMPLE_INTERVAL: std::ops::RangeInclusive<Nanos> = Nanos::from_millis(1)..=Nanos::from_millis(60_000);
 
-/// `--max-memory`, where it is left out.
+/// The default of `--max-memory`.
 pub(super) const MAX_MEMORY: u64 = 512 << 20;
-/// Its bounds: the program with its tracker, and what a machine has.
+/// Its bounds: the needs of the program with its tracker, and the memory of a machine.
 const MEMORY_BYTES: std::ops::RangeInclusive<u64> = 64 << 20..=1 << 44;
 
-/// Bounds of `--ring-size`: the smallest page to what a 32-bit map size holds.
+/// Bounds of `--ring-size`: the smallest page, and the largest size of a 32-bit map.
 const RING_BYTES: std::ops::RangeInclusive<u64> = 4_096..=1 << 30;
 
-/// The target that the flags name; without one, the listener of `endpoint`.
+/// The target that the flags name. Without one it is the listener of `endpoint`.
 pub(super) fn target(args: &cli::TargetArgs, endpoint: Option<&Endpoint>) -> Result<TargetPlan, PlanError> {
     let strict = args.strict_cgroup;
     if strict && args.cgroup.is_none() && args.cgroup_of.is_none() {
@@ -148,7 +148,7 @@ pub(super) fn observe(args: &cli::ObserveArgs, target: TargetPlan) -> Result<Obs
     })
 }
 
-/// `2.5`, or `H100=2.5`.
+/// Parses `2.5` or `H100=2.5`.
 fn price(text: &str) -> Result<Price, PlanError> {
     let (device, number) = match text.rsplit_once('=') {
         Some((device, number)) => (Some(device.trim().to_owned()), number),
@@ -165,13 +165,13 @@ fn price(text: &str) -> Result<Price, PlanError> {
     }
 }
 
-/// Of memory: 4, 16 or 64 KiB.
+/// The size of a memory page: 4, 16 or 64 KiB.
 fn page_bytes() -> u32 {
-    // A page is never 4 GiB.
+    // No page has 4 GiB.
     u32::try_from(rustix::param::page_size()).unwrap_or(1 << 16)
 }
 
-/// `512K`, `4M` or plain bytes, rounded up to the power of two, of whole pages, that the kernel demands.
+/// Parses `512K`, `4M` or plain bytes. Rounds up to the power of two and the whole pages that the kernel demands.
 pub(super) fn ring_bytes(text: &str, page_bytes: u32) -> Result<u32, PlanError> {
     let range = || PlanError::Range {
         flag: "ring-size",
@@ -182,7 +182,7 @@ pub(super) fn ring_bytes(text: &str, page_bytes: u32) -> Result<u32, PlanError> 
     u32::try_from(bytes).ok().and_then(|bytes| units::ring_bytes(bytes, page_bytes)).ok_or_else(range)
 }
 
-/// `512M`, `2G` or plain bytes.
+/// Parses `512M`, `2G` or plain bytes.
 pub(super) fn max_memory(text: &str) -> Result<u64, PlanError> {
     bytes_in(text).filter(|b| MEMORY_BYTES.contains(b)).ok_or_else(|| PlanError::Range {
         flag: "max-memory",
@@ -191,7 +191,7 @@ pub(super) fn max_memory(text: &str) -> Result<u64, PlanError> {
     })
 }
 
-/// A number of bytes with a unit, or none.
+/// Parses a number of bytes with or without a unit.
 fn bytes_in(text: &str) -> Option<u64> {
     let text = text.trim();
     let (digits, unit) = match text.char_indices().last()? {

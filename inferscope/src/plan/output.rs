@@ -1,7 +1,7 @@
-//! Where the report goes, decided.
+//! The plan of the output.
 //!
-//! Owns the form of each file, which names mean standard output, and the mode. Pure: never looks whether a file is
-//! there. Read by `session::output`.
+//! Owns the form of each file, the names that mean standard output, and the mode. Pure: never checks whether a file
+//! exists. Read by `session::output`.
 
 use std::path::{Path, PathBuf};
 
@@ -13,15 +13,15 @@ use crate::secrets::{Known, Redact};
 pub struct OutputPlan {
     /// JSON on stdout instead of text.
     pub json: bool,
-    /// Into these as well.
+    /// Files that get the report, too.
     pub files: Vec<OutputFile>,
-    /// Permission bits of the files that are made.
+    /// Permission bits of new files.
     pub mode: u32,
     /// No progress and no hints.
     pub quiet: bool,
     pub color: ColorChoice,
     pub redact: Redact,
-    /// What no text may hold.
+    /// Values that no text may contain.
     pub known: Known,
 }
 
@@ -60,7 +60,7 @@ pub(super) fn output(args: &cli::OutputArgs, known: Known) -> OutputPlan {
     }
 }
 
-/// Opened by name, a redirected standard output would be written from its beginning, over what is there.
+/// The path names standard output. Opened by that name, a redirected output would be overwritten from its beginning.
 fn is_stdout(path: &Path) -> bool {
     ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"].iter().any(|name| path == Path::new(name))
 }
@@ -75,7 +75,7 @@ fn form(path: &Path) -> OutputForm {
 /// Octal permission bits, as chmod(1) takes them.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The reason why the text is no mode.
 pub fn parse_mode(text: &str) -> Result<u32, String> {
     let digits = text.strip_prefix("0o").unwrap_or(text);
     match u32::from_str_radix(digits, 8) {

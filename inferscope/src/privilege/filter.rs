@@ -1,9 +1,10 @@
 //! Seccomp filters: the system calls that a thread may still make.
 //!
-//! Owns what a filter is made of, and how it is installed; each list is a module of its own. The load's thread, which parses what
-//! a server sends, and the collector's, which only computes, may do what is on their lists; anything else answers ENOSYS, as an
-//! older kernel would, so that no run is killed by a library that tries something new. The observer's may do anything but what is
-//! on its own, with EPERM. A thread that is started later has the filter of the one that started it.
+//! Owns the making of a filter and its installation; each list is a module of its own. The load's thread, which parses
+//! what a server sends, and the collector's, which only computes, may make the calls on their lists. Any other call
+//! fails with ENOSYS, as on an older kernel, so that a library that tries something new does not end the run. The
+//! observer's thread may make any call but those on its list, which fail with EPERM. A thread inherits the filter of
+//! its creator.
 
 mod collector;
 mod load;
@@ -26,13 +27,13 @@ pub(super) enum Filter {
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
-/// A bit of a system call's number on x86_64: that of another ABI (x32), which no list names.
+/// The bit of the x32 ABI in a system call's number on x86_64. No list names such a call.
 const X32: u32 = 0x4000_0000;
-/// Requests that put words into a terminal's input, or change what a terminal is.
+/// Requests that put text into a terminal's input, or change its line discipline.
 const TERMINAL: [u64; 3] = [libc::TIOCSTI, libc::TIOCLINUX, libc::TIOCSETD];
 
 impl Filter {
-    /// On this thread, for good. Needs `no_new_privs`.
+    /// Installs the filter on this thread, for good. Needs `no_new_privs`.
     pub(super) fn install(self) -> Result<(), String> {
         let program = self.program().map_err(|e| format!("no filter can be made for this machine: {e}"))?;
         install(&program).map_err(|e| format!("the kernel takes no seccomp filter: {e}"))
@@ -54,8 +55,8 @@ impl Filter {
     }
 }
 
-/// Two answers before all others, ENOSYS each: to clone3, whose flags lie behind an address, so that glibc takes clone; and
-/// to the calls of another ABI.
+/// Puts two answers of ENOSYS before all others: to clone3, whose flags lie behind a pointer, so that glibc uses clone;
+/// and to calls of another ABI.
 fn preceded(program: BpfProgram) -> BpfProgram {
     let word = |code: u32, jt, jf, k| sock_filter { code: code as u16, jt, jf, k };
     let answer =
@@ -73,10 +74,10 @@ fn preceded(program: BpfProgram) -> BpfProgram {
     whole
 }
 
-/// Whether filters that answer with an error can be had (Linux 4.14 tells).
+/// Filters that answer with an error are available (Linux 4.14 and later can be asked).
 pub(super) fn available() -> Result<(), String> {
     let action: u32 = libc::SECCOMP_RET_ERRNO;
-    // SAFETY: the address of a live number, which the call reads.
+    // SAFETY: the pointer is to a live number, which the call reads.
     let answer =
         unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0, &raw const action) };
     if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error().to_string()) }
@@ -86,14 +87,15 @@ fn install(program: &[sock_filter]) -> io::Result<()> {
     let length = u16::try_from(program.len()).map_err(io::Error::other)?;
     let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut().cast() };
     let set = |flags: libc::c_ulong| {
-        // SAFETY: `program` and the instructions that it names are alive; the kernel copies them, and they have the layout of
-        // include/uapi/linux/filter.h.
+        // SAFETY: `program` and its instructions are alive and have the layout of include/uapi/linux/filter.h. The
+        // kernel copies them.
         let answer = unsafe {
             libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program)
         };
         if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     };
-    // Before Linux 5.16 a filter slows its thread down (speculative store bypass), where that is not waived: since 4.17.
+    // Before Linux 5.16 a filter slows its thread down (speculative store bypass) unless that is waived, which 4.17
+    // allows.
     set(libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW).or_else(|_| set(0))
 }
 
@@ -101,7 +103,7 @@ fn when(conditions: Vec<SeccompCondition>) -> Result<SeccompRule, seccompiler::B
     SeccompRule::new(conditions)
 }
 
-/// A condition on the low half of an argument: what the kernel takes for an `int`.
+/// A condition on the low half of an argument, which the kernel takes for an `int`.
 fn argument(
     index: u8,
     operator: SeccompCmpOp,
@@ -118,7 +120,7 @@ fn bits(
     argument(index, SeccompCmpOp::MaskedEq(u64::from(mask.unsigned_abs())), u64::from(value.unsigned_abs()))
 }
 
-/// The options of prctl(2) that any thread takes.
+/// The options of prctl(2) that any thread uses.
 fn naming() -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
     let options = [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_GET_NO_NEW_PRIVS, PR_SET_VMA];
     let is =

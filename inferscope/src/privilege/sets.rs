@@ -13,7 +13,7 @@ use rustix::thread::{
     set_thread_res_gid, set_thread_res_uid,
 };
 
-/// By number, as in include/uapi/linux/capability.h.
+/// Capabilities by number, as in include/uapi/linux/capability.h.
 const NAMES: [&str; 41] = [
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
@@ -74,35 +74,35 @@ pub(super) fn own_if_known() -> Option<CapabilitySets> {
     capabilities(None).ok()
 }
 
-/// What can't be known is none.
+/// The capability sets. An unknown set is empty.
 pub(super) fn own() -> CapabilitySets {
     own_if_known().unwrap_or(NONE)
 }
 
-/// Started by a setuid or setgid file.
+/// A setuid or setgid file started this program.
 pub(super) fn ids_differ() -> bool {
     getuid() != geteuid() || getgid() != getegid()
 }
 
-/// The caller in user and group, with no more than `most` in the permitted set and nothing in effect.
+/// Becomes the caller in user and group, with at most `most` in the permitted set and nothing in effect.
 pub(super) fn become_caller(most: CapabilitySet) {
     let (uid, gid) = (getuid(), getgid());
     if ids_differ() {
-        // One's own ids can always be taken.
+        // A process may always take its own ids.
         let _ = set_thread_res_gid(gid, gid, gid);
         let _ = set_keep_capabilities(true);
         let _ = set_thread_res_uid(uid, uid, uid);
         let _ = set_keep_capabilities(false);
     }
     let sets = own();
-    // Before Linux 5.8, or where somebody gave that one instead.
+    // This is Linux before 5.8, or somebody gave that capability instead.
     let tracing = CapabilitySet::BPF | CapabilitySet::PERFMON;
     let most = if sets.permitted.contains(tracing) { most } else { most | CapabilitySet::SYS_ADMIN };
     let permitted = sets.permitted & most;
     let _ = set_capabilities(None, CapabilitySets { effective: CapabilitySet::empty(), permitted, ..sets });
 }
 
-/// Exactly these are left, in effect, and none is handed on by an exec.
+/// Leaves exactly these, in effect. An exec hands none on.
 pub(super) fn keep(these: CapabilitySet) {
     let these = these & own().permitted;
     // Giving up is never refused.
@@ -112,21 +112,21 @@ pub(super) fn keep(these: CapabilitySet) {
     );
 }
 
-/// The same, but what was the caller's to hand on stays so.
+/// The same, but keeps what the caller could hand on.
 pub(super) fn keep_but_inheritable(these: CapabilitySet) {
     let sets = own();
     let these = these & sets.permitted;
     let _ = set_capabilities(None, CapabilitySets { effective: these, permitted: these, ..sets });
 }
 
-/// Nothing else can come back by an exec. Where that is not allowed, `no_new_privs` does the same.
+/// Prevents an exec from bringing anything back. Where that is not allowed, `no_new_privs` has the same effect.
 pub(super) fn bound(these: CapabilitySet) {
     if !own().effective.contains(CapabilitySet::SETPCAP) {
         return;
     }
     for bit in 0..64 {
         let capability = CapabilitySet::from_bits_retain(1 << bit);
-        // An error: beyond the last that this kernel knows.
+        // An error means that this is beyond the last capability of this kernel.
         let Ok(bounded) = capability_is_in_bounding_set(capability) else { return };
         if bounded && !these.contains(capability) {
             let _ = remove_capability_from_bounding_set(capability);
@@ -134,11 +134,11 @@ pub(super) fn bound(these: CapabilitySet) {
     }
 }
 
-/// A thread of root's opens files as `uid` does, so that root's own are closed to it; its sockets are that user's too.
-/// `None`: it was not root's, or may not.
+/// Makes a thread of root open files as `uid`, so that root's own files are closed to it. Its sockets belong to that
+/// user, too. `None`: the thread is not root's, or may not.
 ///
 /// # Errors
-/// It stays as it was: one of the `needed` is closed to that user.
+/// One of the `needed` files is closed to that user. The thread stays as it was.
 pub(super) fn open_files_as(uid: u32, needed: &[&Path]) -> Result<Option<u32>, String> {
     let can = CapabilitySet::SETUID | CapabilitySet::SETGID;
     if !geteuid().is_root() || !own().effective.contains(can) {
@@ -147,7 +147,7 @@ pub(super) fn open_files_as(uid: u32, needed: &[&Path]) -> Result<Option<u32>, S
     let groups = getgroups().unwrap_or_default();
     let _ = set_thread_groups(&[]);
     become_for_files(uid, uid);
-    // SAFETY: takes a number; one that is no id changes nothing and tells what is.
+    // SAFETY: takes a number. An invalid id changes nothing, and the call returns the present one.
     let now = unsafe { libc::syscall(libc::SYS_setfsuid, u32::MAX) };
     let closed = |path: &&&Path| File::open(path).is_err_and(|e| e.kind() == ErrorKind::PermissionDenied);
     if let Some(path) = needed.iter().find(closed) {

@@ -1,7 +1,7 @@
-//! A command line as a report may show it.
+//! The redaction of a command line.
 //!
-//! Owns the reading of a line argument by argument: which is a flag, which a flag's value, which stands by itself. The
-//! program, the names of flags and what is known to be harmless stay; all else is `***`. Pure.
+//! Owns the parsing of a command line, argument by argument: a flag, a flag's value, or an argument by itself. The
+//! program, the names of flags and harmless values stay; everything else becomes `***`. Pure.
 
 mod values;
 
@@ -12,11 +12,11 @@ use super::shape::is_secret_name;
 
 use values::{ROLES, is_assignment, is_command, is_flag_name, shown, variable};
 
-/// The command line of any program.
+/// Redacts the command line of any program.
 #[must_use]
 pub fn arguments(argv: &[String]) -> Vec<String> {
     let Some((first, rest)) = argv.split_first() else { return Vec::new() };
-    // A server that writes its title over its arguments has them all in the first.
+    // A server that writes its title over its arguments has all of them in the first one.
     let mut words = first.split_whitespace();
     let mut reader = Reader::of(Program::of(words.next().unwrap_or_default()));
     let mut shown = vec![if first.contains(char::is_whitespace) { title(first) } else { program(first) }];
@@ -24,7 +24,7 @@ pub fn arguments(argv: &[String]) -> Vec<String> {
     shown
 }
 
-/// The command line of inferscope itself; what follows `--` is another program's.
+/// Redacts the command line of inferscope itself. What follows `--` is another program's.
 #[must_use]
 pub fn own_arguments(argv: &[String]) -> Vec<String> {
     let end = argv.iter().position(|arg| arg == "--").map_or(argv.len(), |at| at + 1);
@@ -39,7 +39,7 @@ fn program(name: &str) -> String {
     if is_path(name) { name.to_owned() } else { MASK.to_owned() }
 }
 
-/// `nginx: worker process`, `gunicorn: master [app:app]`, or a whole command line.
+/// Redacts `nginx: worker process`, `gunicorn: master [app:app]`, or a whole command line.
 fn title(text: &str) -> String {
     let mut words = text.split_whitespace();
     let first = words.next().unwrap_or_default();
@@ -59,13 +59,13 @@ fn title(text: &str) -> String {
 
 struct Reader {
     program: Program,
-    /// The flag before had no value of its own yet.
+    /// The kind of the last flag, if it has no value yet.
     awaited: Option<Kind>,
     /// Further words may follow the flag's first.
     several: bool,
-    /// What the flag before is, where its value was the last: what follows may be a further one.
+    /// The kind of the last flag, if its value was the last argument: the next argument may be a further value.
     after: Option<Kind>,
-    /// Arguments so far that were no flags and no flags' values.
+    /// Arguments so far that were neither flags nor values of flags.
     standing: usize,
 }
 
@@ -96,14 +96,14 @@ impl Reader {
         self.standing(arg)
     }
 
-    /// Whether `arg` is what the flag before waits for, and no further flag.
+    /// `arg` is the value of the last flag, and no further flag.
     fn is_value(&self, kind: Kind, arg: &str) -> bool {
         if !arg.starts_with('-') {
             return true;
         }
         match kind {
             Kind::Number => is_number(arg),
-            // A password may begin with a dash; a flag that is known is none.
+            // A password may begin with a dash. A known flag is no password.
             Kind::Secret | Kind::Header => !self.is_known(arg),
             _ => false,
         }
@@ -153,7 +153,7 @@ impl Reader {
 
     fn short_flag(&mut self, arg: &str, name: &str) -> String {
         let single = name.chars().count() == 1;
-        // Go's flags are long with one dash.
+        // Go's long flags have one dash.
         let by_name = self.program.short(name).or_else(|| in_tables(name).filter(|_| name.len() > 2));
         if let Some(kind) = by_name {
             self.awaited = Some(kind).filter(|kind| *kind != Kind::Switch);
@@ -185,7 +185,7 @@ impl Reader {
         if is_secret_name(name) && !name.contains('=') {
             self.awaited = Some(Kind::Secret);
         }
-        // A letter with its value: `-w4`, `-pPASSWORD`.
+        // This is a letter with its value: `-w4`, `-pPASSWORD`.
         let first = name.chars().next().filter(char::is_ascii_alphabetic).map_or(String::new(), String::from);
         let joined = &name[first.len()..];
         match self.program.short(&first) {
@@ -194,7 +194,7 @@ impl Reader {
         }
     }
 
-    /// Several letters of an interpreter in one: `-lc`, `-Ic`.
+    /// Several letters of an interpreter in one flag: `-lc`, `-Ic`.
     fn cluster(&mut self, arg: &str, name: &str) -> Option<String> {
         let letters = match self.program {
             Program::Shell => "abcefhiklmnoprtuvx",
@@ -212,7 +212,7 @@ impl Reader {
         Some(arg.to_owned())
     }
 
-    /// What is no flag and no flag's value.
+    /// Redacts what is neither a flag nor a flag's value.
     fn standing(&mut self, arg: &str) -> String {
         if self.several && (is_word(arg) || is_path(arg)) {
             return shown(Kind::Word, arg);
@@ -228,14 +228,14 @@ impl Reader {
             return format!("{name}={}", variable(name, value));
         }
         if let Some((name, value)) = arg.split_once('=').filter(|_| self.program == Program::Wrapper) {
-            // What is wrapped has none in its name.
+            // A wrapped program has no `=` in its name.
             let named = is_flag_name(name) && !value.trim_matches('=').is_empty();
             return if named { format!("{name}={MASK}") } else { MASK.to_owned() };
         }
         let first = self.standing == 1;
         let harmless = match self.program {
             Program::Python | Program::Shell if first => {
-                // The script takes the rest of the line.
+                // The rest of the line belongs to the script.
                 *self = Self::of(match Program::of(arg) {
                     Program::Python | Program::Shell => Program::Other,
                     known => known,
@@ -257,13 +257,13 @@ impl Reader {
 }
 
 impl Reader {
-    /// Whether it may be a further value of a secret, or of a flag of which nobody knows how many it takes.
+    /// `arg` may be a further value of a secret, or of a flag with an unknown number of values.
     fn belongs_to_the_flag_before(&self, arg: &str) -> bool {
         let secret = matches!(self.after, Some(Kind::Secret | Kind::Header));
         let unknown = matches!(self.after, Some(Kind::Unknown | Kind::New));
         match self.program {
             Program::Python | Program::Shell | Program::Wrapper => false,
-            // Those behind a user or a file of its own.
+            // Skip the arguments behind a user or a file of its own.
             Program::App => secret && !(self.standing == 1 && arg.contains(':')),
             // A model may follow.
             Program::Model => secret || unknown && (self.standing > 2 || !arg.contains('/')),

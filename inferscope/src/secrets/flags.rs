@@ -1,50 +1,51 @@
-//! Flags by name, and what their values are.
+//! Flags by name, and the kinds of their values.
 //!
-//! Owns the tables: the long flags of model servers, of what starts them and of inferscope itself, whose names mean the same
-//! everywhere, and the short ones of each kind of program. Pure. A flag that is in no table has a value that is not shown.
+//! Owns the tables: the long flags of model servers, of their launchers and of inferscope itself, whose names mean the
+//! same everywhere, and the short flags of each kind of program. Pure. The value of a flag in no table is not shown.
 
 use super::shape::is_secret_name;
 
-/// What a flag's value is.
+/// The kind of a flag's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// There is none.
+    /// The flag has no value.
     Switch,
     Number,
     /// A name, a mode, a host, or a list of them.
     Word,
-    /// The same, and further ones as arguments of their own.
+    /// The same, with further words as arguments of their own.
     Words,
     Path,
-    /// Of the names of a model's tensors.
+    /// A pattern over the names of a model's tensors.
     Pattern,
     /// The name of a variable.
     Variable,
-    /// `Name: value`, of which the name is shown.
+    /// `Name: value`. The name is shown.
     Header,
-    /// A module that is run with the rest of the line.
+    /// A module, which runs with the rest of the line.
     Module,
-    /// Never shown, whatever it looks like.
+    /// A secret, never shown.
     Secret,
-    /// Shown where it can only be a path or an address.
+    /// Unknown. Shown if it can only be a path or an address.
     Unknown,
-    /// The same, a short number or a mode: a model server's, by whose flags nobody passes a secret without naming it.
+    /// Unknown, but a model server's. A short number or a mode is shown, too: nobody passes a secret in such a flag
+    /// without naming it.
     New,
-    /// A host, where the program may be any.
+    /// A host. Any program may have the flag.
     Host,
 }
 
-/// What kind of command line it is.
+/// The kind of a command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Program {
     Python,
     Shell,
-    /// Runs the rest of its line: `env`, `timeout 60`, `numactl`.
+    /// A program that runs the rest of its line: `env`, `timeout 60`, `numactl`.
     Wrapper,
-    /// Its arguments are a subcommand and a model.
+    /// A program with a subcommand and a model as its arguments.
     Model,
     Llama,
-    /// Its argument is a module and an application.
+    /// A program with a module and an application as its argument.
     App,
     Make,
     Sleep,
@@ -53,7 +54,7 @@ pub(super) enum Program {
 }
 
 impl Program {
-    /// By the name of its file, or of its module.
+    /// The kind, by the name of the file or of the module.
     pub(super) fn of(path: &str) -> Self {
         let name = path.rsplit('/').next().unwrap_or(path).trim_start_matches('-');
         let name = name.strip_suffix(".py").unwrap_or(name);
@@ -96,7 +97,7 @@ impl Program {
         }
     }
 
-    /// The short flag `-NAME` of such a program.
+    /// The kind of the short flag `-NAME` of such a program.
     pub(super) fn short(self, name: &str) -> Option<Kind> {
         const PYTHON: [&str; 16] =
             ["b", "B", "bb", "d", "E", "i", "I", "O", "OO", "P", "q", "s", "S", "u", "v", "x"];
@@ -150,7 +151,7 @@ const LLAMA_NUMBERS: [&str; 28] = [
     "ns", "ncmoe", "sps", "gan", "gaw", "r", "d", "pg", "ctxcp", "cram",
 ];
 
-/// Of a short flag that is in no table: what many programs take a password, a user or a header with.
+/// The kind of a short flag in no table. Many programs use these letters for a password, a user or a header.
 pub(super) fn short_elsewhere(name: &str) -> Kind {
     match name {
         "p" | "P" | "u" | "U" | "H" | "k" | "K" | "a" | "A" | "b" | "d" | "t" | "e" | "x" | "s" => {
@@ -162,25 +163,25 @@ pub(super) fn short_elsewhere(name: &str) -> Kind {
     }
 }
 
-/// Of a program's long flag `--NAME`.
+/// The kind of a program's long flag `--NAME`.
 pub(super) fn long(program: Program, name: &str) -> Kind {
     let name = name.replace('_', "-");
     let engine = matches!(program, Program::Model | Program::Llama);
     match in_tables(&name) {
-        // Of any program, these may be anything.
+        // These may be anything in any program.
         Some(Kind::Path) if program == Program::Other => Kind::Unknown,
         Some(Kind::Word) if program == Program::Other && is_one_of(HOSTS, &name) => Kind::Host,
         Some(Kind::Word) if program == Program::Other && is_one_of(GENERAL, &name) => Kind::New,
         Some(kind) => kind,
         None if engine && !is_secret_name(&name.replace("tokenizer", "")) => Kind::New,
-        // A count of them.
+        // The value is a count of tokens.
         None if engine && !is_secret_name(&name.replace("tokens", "")) => Kind::Number,
         None if is_secret_name(&name) => Kind::Secret,
         None => Kind::Unknown,
     }
 }
 
-/// Whether someone has decided what of the flag's value may be shown.
+/// The flag is in a table.
 #[cfg(test)]
 pub(crate) fn is_decided(name: &str) -> bool {
     in_tables(name).is_some()

@@ -1,13 +1,13 @@
-//! Which values can be shown.
+//! The kinds of values that can be shown.
 //!
-//! Pure: each function says of one value whether it is of a kind that gives nothing away, and how it is then shown.
+//! Pure: each function decides whether one value is of a kind that reveals nothing, or how such a value is shown.
 
 use super::shape::{begins_like_a_key, looks_random, looks_secret};
 use super::{MASK, without_credentials};
 
-/// Longer ones are text of somebody's.
+/// Longer values are somebody's text.
 const LONGEST: usize = 200;
-/// Letters and digits in a row that are no name any more, where a name is expected and where anything may stand.
+/// Most letters and digits in a row: in the place of a name, and in any place.
 const NAMED: usize = 24;
 const UNNAMED: usize = 16;
 
@@ -51,7 +51,7 @@ fn is_time(text: &str) -> bool {
     !text.trim().is_empty()
 }
 
-/// A variable's name.
+/// The name of a variable.
 pub(crate) fn is_variable(value: &str) -> bool {
     value.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && value.len() <= 64
@@ -80,12 +80,12 @@ pub(super) fn is_mode(value: &str) -> bool {
         && !looks_secret(value)
 }
 
-/// Numbers of few digits: of those that mean something no flag is that is in no table.
+/// A number of few digits. Values with a meaning of their own need a flag in a table.
 pub(super) fn is_short_number(value: &str) -> bool {
     is_number(value) && value.bytes().filter(u8::is_ascii_digit).count() <= 6
 }
 
-/// A name that a host may have, or a pattern or socket of one, and its port.
+/// The name of a host, or a pattern or socket of one, with its port.
 pub(super) fn is_host(value: &str) -> bool {
     let (host, port) = value.rsplit_once(':').map_or((value, None), |(host, port)| (host, Some(port)));
     let of_host = |c: char| c.is_ascii_alphanumeric() || ".-_*".contains(c);
@@ -96,7 +96,7 @@ pub(super) fn is_host(value: &str) -> bool {
             && is_word(value)
 }
 
-/// A pattern of a model's tensors, and where they are put: `blk\..*_exps\.=CPU`.
+/// A pattern over a model's tensors, with their placement: `blk\..*_exps\.=CPU`.
 pub(super) fn is_pattern(value: &str) -> bool {
     is_word(&value.replace(['\\', '|', '^', '$', '?'], "."))
 }
@@ -106,7 +106,7 @@ fn has_credentials(value: &str) -> bool {
     value.find(':').is_some_and(|at| value[at..].contains('@'))
 }
 
-/// Without the digests that a hub's cache and a registry's call their files by.
+/// Removes the digests in the file names of a hub's and a registry's cache.
 fn without_digests(path: &str) -> String {
     let digest = |segment: &str| {
         let hex = segment.strip_prefix("sha256-").unwrap_or(segment);
@@ -120,7 +120,7 @@ fn without_digests(path: &str) -> String {
     path.split('/').map(named).collect::<Vec<_>>().join("/")
 }
 
-/// `package.module:application`, with or without a call that takes nothing.
+/// `package.module:application`, with or without a call without arguments.
 pub(super) fn is_application(value: &str) -> bool {
     let name = |part: &str| {
         part.split('.').all(|word| {
@@ -133,7 +133,7 @@ pub(super) fn is_application(value: &str) -> bool {
     plain && is_word(value)
 }
 
-/// A path that is known to be one.
+/// A known path.
 pub(super) fn is_path(value: &str) -> bool {
     let plain =
         |c: char| c.is_alphanumeric() || "._/@+~=,:-*%[] ".contains(c) || c == char::REPLACEMENT_CHARACTER;
@@ -144,7 +144,7 @@ pub(super) fn is_path(value: &str) -> bool {
         && !has_credentials(value)
 }
 
-/// What can be nothing but a path, whatever it was given for.
+/// A value that can only be a path, whatever its flag.
 pub(super) fn looks_like_path(value: &str) -> bool {
     let rooted = ["/", "./", "../", "~/"].iter().any(|start| value.starts_with(start));
     let segment = |s: &str| s.len() <= 64 && !looks_random(s, UNNAMED);
@@ -152,7 +152,7 @@ pub(super) fn looks_like_path(value: &str) -> bool {
     rooted && is_path(value) && !value.contains(' ') && named.split('/').all(segment) || is_file(value)
 }
 
-/// A bare file's name, by its ending.
+/// The name of a file, by its ending.
 fn is_file(value: &str) -> bool {
     const ENDINGS: [&str; 26] = [
         "py",
@@ -196,7 +196,7 @@ pub(super) fn is_address(value: &str) -> bool {
         || value.strip_prefix("localhost:").is_some_and(port)
 }
 
-/// A URL by its scheme, host and port; of its path what is plainly a place; nothing of its user, query and fragment.
+/// The scheme, host and port of a URL, and the harmless part of its path; never its user, query and fragment.
 pub(super) fn url(value: &str) -> Option<String> {
     let (scheme, _) = value.split_once("://")?;
     let of_scheme = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');

@@ -1,7 +1,7 @@
-//! Values that are known to be secret.
+//! The values that are known to be secret.
 //!
-//! Owns the forms in which a server, a program or an error message may repeat one, and their masking in any text. Pure.
-//! Made by `plan`; read where text leaves the program (`report`, `console`).
+//! Owns the forms in which a server, a program or an error message may repeat such a value, and masks them in any text.
+//! Pure. Created by `plan`; used where text leaves the program (`report`, `console`).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,17 +14,17 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use super::MASK;
 use super::shape::{looks_random, looks_secret};
 
-/// Shorter values are in too many words to be looked for.
+/// Shorter values occur in too many words to be searched for.
 const SHORTEST: usize = 4;
-/// From here on a value that is no word is masked within words, too.
+/// A value of this length that is no word is also masked within words.
 const WITHIN_WORDS: usize = 8;
 /// No word is longer.
 const UNSPOKEN: usize = 20;
-/// So much of a value's beginning is masked where a text was cut in the middle of it.
+/// Length of a value's beginning that is masked where a text was cut.
 const BEGINNING: usize = 6;
-/// A process's name is cut after so many bytes.
+/// Length at which the kernel cuts a process's name.
 const COMM_BYTES: usize = 15;
-/// What is passed where a server wants a key and takes any; and the report's own words, which are no keys.
+/// Placeholders for servers that accept any key, and the report's own words. These are no keys.
 const PLACEHOLDERS: &str = "\
     empty none null dummy test token key no-key nokey no_key not-needed unused fake local localhost ollama vllm sglang \
     llama llama.cpp lmstudio lm-studio openai api-key apikey api_key your-api-key anything whatever placeholder demo \
@@ -36,7 +36,7 @@ const PLACEHOLDERS: &str = "\
 pub struct Known(Option<Arc<Values>>);
 
 struct Values {
-    /// As they were given.
+    /// The values as given.
     raw: Vec<String>,
     /// All forms, in the order of the automaton's patterns.
     forms: Vec<String>,
@@ -55,7 +55,7 @@ impl Known {
         Self(None)
     }
 
-    /// Placeholders and what is too short to be told from a word are left out.
+    /// Skips placeholders, and values too short to be distinguished from words.
     #[must_use]
     pub fn new(values: impl IntoIterator<Item = String>) -> Self {
         let mut raw: Vec<String> = values.into_iter().map(|value| value.trim().to_owned()).collect();
@@ -70,7 +70,7 @@ impl Known {
             return Self::default();
         }
         let automaton = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&forms);
-        // Too many or too long for an automaton: no environment is.
+        // There are too many or too long values for an automaton. No real environment has so many.
         Self(automaton.ok().map(|automaton| Arc::new(Values { raw, forms, automaton })))
     }
 
@@ -79,14 +79,14 @@ impl Known {
         self.0.is_none()
     }
 
-    /// `text` with every one of them as `***`, and the beginning of one where the text is cut in the middle of it.
+    /// `text` with `***` for every secret, also for the beginning of one where the text is cut in the middle of it.
     #[must_use]
     pub fn mask<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let Some(values) = &self.0 else { return Cow::Borrowed(text) };
         values.mask(text, |_| true)
     }
 
-    /// The same of a text that is known to be cut at its end.
+    /// The same for a text that is known to be cut at its end.
     #[must_use]
     pub fn mask_cut(&self, text: &str) -> String {
         let shown = self.mask(text);
@@ -95,7 +95,7 @@ impl Known {
         format!("{rest}{}", cut.unwrap_or_default())
     }
 
-    /// The same for the name of a field, which may be one of the report's own: only what no field is called.
+    /// The same for a field's name, which may be one of the report's own: masks only what no field is called.
     #[must_use]
     pub fn mask_name<'t>(&self, name: &'t str) -> Cow<'t, str> {
         let Some(values) = &self.0 else { return Cow::Borrowed(name) };
@@ -130,7 +130,7 @@ impl Values {
         Cow::Owned(shown)
     }
 
-    /// Where `rest` ends in the beginning of a secret because it was cut there: what is before it, and what stands for it.
+    /// A cut secret at the end of `rest`: the text before it, and its replacement.
     fn cut<'t>(&self, rest: &'t str, whole: usize) -> (&'t str, Option<&'static str>) {
         let (body, sign) = match rest.strip_suffix('…') {
             Some(body) => (body, "***…"),
@@ -157,7 +157,8 @@ impl Values {
     }
 }
 
-/// Whether it is in no name by chance: an environment's name that someone has for a key is in hosts and paths, too.
+/// The value occurs in no name by chance. An environment's name, which somebody uses as a key, is in hosts and paths,
+/// too.
 fn is_no_word(form: &str) -> bool {
     let has = |of: fn(&u8) -> bool| form.bytes().any(|b| of(&b));
     let (digit, upper, lower) =
@@ -172,7 +173,7 @@ fn is_placeholder(value: &str) -> bool {
     PLACEHOLDERS.split_ascii_whitespace().any(|known| known.eq_ignore_ascii_case(value))
 }
 
-/// As it is, in a URL, in JSON, in HTML and in base64 (which is how `Basic` carries it).
+/// The value as it is, in a URL, in JSON, in HTML, and in base64 (the form in `Basic`).
 fn forms(value: &str) -> Vec<String> {
     let json = value.replace('\\', "\\\\").replace('"', "\\\"");
     let html = value.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;");
@@ -200,9 +201,9 @@ fn percent(value: &str, escape: impl Fn(u8) -> String) -> String {
     value.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { escape(b) }).collect()
 }
 
-/// What of a header is secret: its value, the credentials behind a scheme, each value of a cookie. Nothing of those that
-/// every client sends, nor of one whose name and value are no secret's: a tenant's or an environment's name stands for
-/// itself in hosts, paths and models.
+/// The secrets in a header: its value, the credentials behind a scheme, each value of a cookie. A header that every
+/// client sends has none. Nor has a header whose name and value look like no secret: the name of a tenant or an
+/// environment occurs in hosts, paths and models.
 #[must_use]
 pub fn of_header(name: &str, value: &str) -> Vec<String> {
     const PLAIN: [&str; 10] = [
@@ -239,7 +240,7 @@ pub fn of_header(name: &str, value: &str) -> Vec<String> {
     parts
 }
 
-/// The password in a URL, as it is written and as it is meant, and with its user; a user without one where it is a token.
+/// The password in a URL, raw, decoded, and with its user. A user without a password counts if it looks like a token.
 #[must_use]
 pub fn of_url(url: &str) -> Vec<String> {
     let Some((_, rest)) = url.split_once("://") else { return Vec::new() };
@@ -271,7 +272,7 @@ fn unescaped(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// The value of a variable whose name says that it is a secret, where it is long enough to be no word.
+/// The value of a variable whose name marks it as secret, if it is too long for a word.
 #[must_use]
 pub fn of_variable(name: &str, value: &str) -> Option<String> {
     const PARTS: [&str; 11] = [

@@ -1,9 +1,9 @@
-//! What a secret looks like, by itself or by its name.
+//! The look of a secret: by its shape or by its name.
 //!
-//! Pure. A second line of defence: what is shown is chosen by what is known to be harmless, and none of that may look
-//! like this.
+//! Pure. This is a second line of defence: the program shows only values that are known to be harmless, and none of
+//! those may look like this.
 
-/// How issuers begin their keys; each counts where no letter or digit stands before it.
+/// The beginnings of issuers' keys. One counts if no letter or digit stands before it.
 const BEGINNINGS: [&str; 58] = [
     "sk-",
     "sk_",
@@ -89,7 +89,7 @@ const LEADING: [&str; 20] = [
     "cookie:",
 ];
 
-/// Whether `value` is, or holds, what looks like a key, a token or a signature.
+/// `value` is or holds something that looks like a key, a token or a signature.
 #[must_use]
 pub fn looks_secret(value: &str) -> bool {
     let lower = value.to_ascii_lowercase();
@@ -109,7 +109,7 @@ fn begins_a_word(text: &str, beginning: &str) -> bool {
     })
 }
 
-/// Whether a piece of `text` of at least so many characters has no more meaning than a drawn number.
+/// A piece of `text` with at least this many characters looks like a random number.
 pub(super) fn looks_random(text: &str, least: usize) -> bool {
     text.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| {
         let count = |of: fn(&u8) -> bool| word.bytes().filter(of).count();
@@ -120,7 +120,7 @@ pub(super) fn looks_random(text: &str, least: usize) -> bool {
     })
 }
 
-/// Whether a flag, variable or header of that name holds a secret.
+/// A flag, variable or header of this name holds a secret.
 #[must_use]
 pub fn is_secret_name(name: &str) -> bool {
     const PARTS: [&str; 16] = [
@@ -143,7 +143,7 @@ pub fn is_secret_name(name: &str) -> bool {
     ];
     let lower = name.to_ascii_lowercase();
     PARTS.iter().any(|part| match *part {
-        // Short ones count as whole words only.
+        // Short words count only as whole words.
         "sig" | "pat" | "pin" | "dsn" => {
             lower.split(|c: char| !c.is_ascii_alphanumeric()).any(|w| w == *part)
         }

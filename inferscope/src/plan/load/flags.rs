@@ -1,7 +1,7 @@
-//! The load's flags, read.
+//! The reading of the load's flags.
 //!
-//! Owns the defaults that depend on several flags and the reading of the flags' own small languages (`--sweep`, `--slo`, `-H`,
-//! `--extra-body`). Pure: a prompt file is named here and read by `load`. Called by `plan`.
+//! Owns the defaults that depend on several flags, and the small languages of flags (`--sweep`, `--slo`, `-H`,
+//! `--extra-body`). Pure: it only names a prompt file, which `load` reads. Called by `plan`.
 
 use super::{HttpPlan, LoadPlan, PromptPlan, Secret, Shape, Slo, Sweep, SweepOver};
 use crate::cli;
@@ -10,10 +10,10 @@ use crate::plan::{Endpoint, Environment, PlanError, at_least_one};
 use crate::secrets;
 use crate::units::Nanos;
 
-/// Where the bearer key is, where nothing else is said.
+/// The default variable of the bearer key.
 const DEFAULT_KEY_VARIABLE: &str = "OPENAI_API_KEY";
 
-/// The plan of the load's flags.
+/// Builds the plan from the load's flags.
 pub(in crate::plan) fn plan(
     args: &cli::LoadArgs,
     endpoint: Endpoint,
@@ -72,7 +72,7 @@ pub(in crate::plan) fn plan(
     })
 }
 
-/// A slot of a closed loop holds a connection.
+/// Most slots of a closed loop. Each one holds a connection.
 const MOST_CONCURRENT: u32 = 100_000;
 
 fn prompts(args: &cli::LoadArgs) -> Result<PromptPlan, PlanError> {
@@ -165,7 +165,7 @@ fn in_range(flag: &'static str, rate: f64) -> Result<f64, PlanError> {
     })
 }
 
-/// How many requests a step has where the user did not say.
+/// The number of a step's requests. Without `--requests` it depends on the shape.
 fn requests(args: &cli::LoadArgs, steps: &[Shape]) -> Result<Option<u64>, PlanError> {
     if let Some(n) = args.requests {
         at_least_one("requests", n)?;
@@ -212,7 +212,7 @@ fn slo(text: &str) -> Result<Slo, PlanError> {
     Ok(slo)
 }
 
-/// The key in the variable of that name. Where it stands in the name's place, it is not repeated.
+/// The key in the variable of this name. A key in the place of the name is not repeated.
 fn api_key(name: &str, env: &Environment) -> Result<Option<Secret>, PlanError> {
     let error = |why: &str| PlanError::Value {
         what: "--api-key-env".into(),
@@ -232,7 +232,7 @@ fn api_key(name: &str, env: &Environment) -> Result<Option<Secret>, PlanError> {
     }
 }
 
-/// Strings in `--extra-body` whose field is called like a secret.
+/// Strings in `--extra-body` whose field has the name of a secret.
 pub(in crate::plan) fn secrets_in(extra_body: &str) -> Vec<String> {
     fn walk(name: &str, value: &serde_json::Value, found: &mut Vec<String>) {
         match value {
@@ -272,7 +272,7 @@ fn header(text: &str) -> Result<(String, String), PlanError> {
     {
         return Err(error("its name is not a header name"));
     }
-    // They tell where a message ends, which hyper does.
+    // These headers mark the end of a message, which is hyper's task.
     if ["content-length", "transfer-encoding", "connection"].contains(&name.to_ascii_lowercase().as_str()) {
         return Err(error("HTTP's own framing is not the user's to set"));
     }

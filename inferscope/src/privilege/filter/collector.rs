@@ -1,7 +1,8 @@
-//! What the collector's thread may call.
+//! The system calls that the collector's thread may make.
 //!
-//! Owns the list: it waits for events, computes, and wakes who waits for a snapshot. It opens nothing and reads nothing; it writes to
-//! what is open: a wake-up to an eventfd, a panic's message to standard error. Used by `privilege::filter`.
+//! Owns the list: the thread waits for events, computes, and wakes those that wait for a snapshot. It opens nothing and
+//! reads nothing. It writes to open descriptors: a wake-up to an eventfd, a panic's message to standard error. Used by
+//! `filter`.
 
 use seccompiler::SeccompCmpOp;
 
@@ -42,7 +43,7 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_rt_sigprocmask,
     libc::SYS_rt_sigreturn,
     libc::SYS_sigaltstack,
-    // Who and when.
+    // Identity and time.
     libc::SYS_gettid,
     libc::SYS_getpid,
     libc::SYS_capget,
@@ -50,7 +51,7 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_getrandom,
 ];
 
-/// What newer architectures have other calls for.
+/// Older calls, which newer architectures do not have.
 #[cfg(target_arch = "x86_64")]
 const ALLOWED_HERE: &[libc::c_long] = &[libc::SYS_poll];
 #[cfg(not(target_arch = "x86_64"))]

@@ -1,26 +1,26 @@
-//! What the load's thread may call.
+//! The system calls that the load's thread may make.
 //!
-//! Owns the list: what tokio, hyper, rustls, glibc's resolver and a thread's life take. Used by `privilege::filter`.
+//! Owns the list: the calls of tokio, hyper, rustls, glibc's resolver and a thread's life. Used by `filter`.
 
 use seccompiler::SeccompCmpOp;
 
 use super::{Rules, TERMINAL, argument, bits, naming, to_own_process, when};
 
-/// What a file is opened with to be written to.
+/// The flags with which a file is opened for writing.
 const WRITING: libc::c_int = libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC;
 
 pub(super) fn allowed() -> Result<Rules, seccompiler::BackendError> {
     let mut rules: Rules = ALLOWED.iter().chain(ALLOWED_HERE).map(|call| (*call, Vec::new())).collect();
-    // Files are read and never written.
+    // It may read files and not write them.
     rules.insert(libc::SYS_openat, vec![when(vec![bits(2, WRITING, 0)?])?]);
     #[cfg(target_arch = "x86_64")]
     rules.insert(libc::SYS_open, vec![when(vec![bits(1, WRITING, 0)?])?]);
-    // Threads and no processes.
+    // It may start threads and no processes.
     rules.insert(libc::SYS_clone, vec![when(vec![bits(0, libc::CLONE_THREAD, libc::CLONE_THREAD)?])?]);
     let ne = |request: &u64| argument(1, SeccompCmpOp::Ne, *request);
     rules.insert(libc::SYS_ioctl, vec![when(TERMINAL.iter().map(ne).collect::<Result<_, _>>()?)?]);
     rules.insert(libc::SYS_prctl, naming()?);
-    // Its own limits, and signals to its own process (abort).
+    // It may read its own limits, and signal its own process (abort).
     rules.insert(libc::SYS_prlimit64, vec![when(vec![argument(0, SeccompCmpOp::Eq, 0)?])?]);
     rules.insert(libc::SYS_tgkill, to_own_process(0, SeccompCmpOp::Eq)?);
     Ok(rules)
@@ -113,7 +113,7 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_rt_sigsuspend,
     libc::SYS_rt_sigtimedwait,
     libc::SYS_sigaltstack,
-    // Who and when.
+    // Identity and time.
     libc::SYS_getpid,
     libc::SYS_getppid,
     libc::SYS_getuid,
@@ -136,7 +136,7 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_getrandom,
 ];
 
-/// What newer architectures have other calls for.
+/// Older calls, which newer architectures do not have.
 #[cfg(target_arch = "x86_64")]
 const ALLOWED_HERE: &[libc::c_long] = &[
     libc::SYS_stat,

@@ -1,12 +1,12 @@
-//! What the observer's thread may not call.
+//! The system calls that the observer's thread may not make.
 //!
-//! Owns the list: its work follows the kernel's interfaces, so that it names what is refused. Used by `privilege::filter`.
+//! Owns the list. It names what is refused, since the thread's needs follow the kernel's interfaces. Used by `filter`.
 
 use seccompiler::SeccompCmpOp;
 
 use super::{Rules, TERMINAL, argument, bits, to_own_process, when};
 
-/// What a thread with CAP_SYS_PTRACE and CAP_BPF must not be talked into, and has no use for.
+/// The calls that a thread with CAP_SYS_PTRACE and CAP_BPF does not need and must not be tricked into.
 pub(super) fn refused() -> Result<Rules, seccompiler::BackendError> {
     let mut rules: Rules = REFUSED.iter().chain(REFUSED_HERE).map(|call| (*call, Vec::new())).collect();
     let writes = |index: u8| {
@@ -17,7 +17,7 @@ pub(super) fn refused() -> Result<Rules, seccompiler::BackendError> {
     #[cfg(target_arch = "x86_64")]
     rules.insert(libc::SYS_open, writes(1)?);
     rules.insert(libc::SYS_clone, vec![when(vec![bits(0, libc::CLONE_THREAD, 0)?])?]);
-    // Whether a process lives may be asked.
+    // Signal 0 only tests whether a process lives.
     rules.insert(libc::SYS_kill, vec![when(vec![argument(1, SeccompCmpOp::Ne, 0)?])?]);
     rules.insert(libc::SYS_prlimit64, vec![when(vec![argument(0, SeccompCmpOp::Ne, 0)?])?]);
     rules.insert(libc::SYS_tgkill, to_own_process(0, SeccompCmpOp::Ne)?);

@@ -1,6 +1,7 @@
-//! What may be shown of one argument, and which words are harmless.
+//! The redaction of one value, and the words that are harmless.
 //!
-//! Owns the lists of words that programs use for their roles, their subcommands and their families of variables. Pure. A part of `argv`.
+//! Owns the lists of words that programs use for their roles, their subcommands and their families of variables. Pure.
+//! A part of `argv`.
 
 use super::super::flags::Kind;
 use super::super::harmless::{
@@ -67,14 +68,14 @@ pub(super) fn is_header_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= 64 && name.bytes().all(plain) && !begins_like_a_key(name)
 }
 
-/// Base64 ends in `=`, too, and has letters of both kinds.
+/// `NAME=value`. Base64 ends in `=`, too, and has letters of both cases.
 pub(super) fn is_assignment(name: &str, value: &str) -> bool {
     let both =
         name.contains(|c: char| c.is_ascii_lowercase()) && name.contains(|c: char| c.is_ascii_uppercase());
     is_variable(name) && !both && !value.trim_matches('=').is_empty()
 }
 
-/// The value of an assignment in the line: a number or a path of a variable that holds no secret.
+/// Redacts the value of an assignment. Numbers and paths of variables that hold no secret are shown.
 pub(super) fn variable(name: &str, value: &str) -> String {
     const FAMILIES: [&str; 22] = [
         "CUDA_",
@@ -105,7 +106,7 @@ pub(super) fn variable(name: &str, value: &str) -> String {
     if !secret && (number() || looks_like_path(value)) { value.to_owned() } else { MASK.to_owned() }
 }
 
-/// Words of which each is found in a dictionary's or a program's list of flags, and not in a generator's output.
+/// A flag's name: each of its words looks like a word of a language and not like the output of a generator.
 pub(super) fn is_flag_name(name: &str) -> bool {
     let word = |word: &str| {
         let upper = word.chars().filter(char::is_ascii_uppercase).count();
@@ -119,7 +120,7 @@ pub(super) fn is_flag_name(name: &str) -> bool {
     name.len() <= 64 && name.split(['-', '_', '.']).all(word) && !begins_like_a_key(name)
 }
 
-/// What programs call their subcommands.
+/// A subcommand of a common program.
 pub(super) fn is_command(arg: &str) -> bool {
     const COMMANDS: [&str; 34] = [
         "serve",
