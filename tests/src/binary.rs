@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::process::{self, Group};
+use crate::report::Report;
 
 /// No run of a test may take longer.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -74,14 +75,23 @@ impl Ended {
         serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("no JSON on stdout: {e}\n{self:#?}"))
     }
 
-    /// The JSON report of a run that went well.
+    /// The report of a run that went well.
     ///
     /// # Panics
     /// When it did not.
     #[must_use]
-    pub fn report(&self) -> Value {
-        assert_eq!(self.code, Some(0), "{self:#?}");
-        self.json()
+    pub fn report(&self) -> Report {
+        self.report_of(0)
+    }
+
+    /// The report of a run that ended with that code.
+    ///
+    /// # Panics
+    /// When it ended in any other way, or left none.
+    #[must_use]
+    pub fn report_of(&self, code: i32) -> Report {
+        assert_eq!(self.code, Some(code), "{self:#?}");
+        self.json().into()
     }
 }
 
@@ -145,11 +155,9 @@ impl Running {
     /// # Panics
     /// When it ends in any other way.
     #[must_use]
-    pub fn interrupted_report(self) -> Value {
+    pub fn interrupted_report(self) -> Report {
         self.process.interrupt();
-        let ended = self.wait();
-        assert_eq!(ended.code, Some(130), "{}", ended.stderr);
-        ended.json()
+        self.wait().report_of(130)
     }
 
     /// Waits until it observes: what happens from then on is in its report.

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::binary;
 use crate::clock::monotonic_ns;
 use crate::process::Group;
+use crate::report::{Named, Report};
 use crate::script::steady;
 use crate::timed_server::{Answer, Exchange, TimedServer};
 
@@ -44,7 +45,7 @@ pub const LOAD: Load = Load { requests: 4, tokens: 25 };
 /// What came of a run.
 #[derive(Debug)]
 pub struct Ran {
-    pub report: Value,
+    pub report: Report,
     pub text: String,
     /// When the curves began, in CLOCK_MONOTONIC.
     pub begun_ns: u64,
@@ -106,7 +107,7 @@ impl Scene {
     /// # Panics
     /// When it does not go well.
     #[must_use]
-    pub fn observe(&self, duration: &str) -> Value {
+    pub fn observe(&self, duration: &str) -> Report {
         let pid = std::process::id().to_string();
         let args = ["observe", "--pid", &pid, "--duration", duration, "--json"];
         binary::start_as(self.command(&args)).wait().report()
@@ -162,7 +163,8 @@ impl Scene {
         let ended = running.wait();
         assert_eq!(ended.code, Some(0), "{ended:#?}");
         let text = std::fs::read(&json).expect("the report was written");
-        let report = serde_json::from_slice(&text).expect("it is JSON");
+        let document: Value = serde_json::from_slice(&text).expect("it is JSON");
+        let report = document.into();
         Ran { report, text: ended.stdout, begun_ns, exchanges: server.exchanges() }
     }
 }
@@ -179,13 +181,11 @@ impl Ran {
     /// When nothing was sent.
     #[must_use]
     pub fn window_ms(&self) -> (f64, f64) {
-        let requests = self.report["requests"].as_array().expect("a list");
-        let times = |name: &str| requests.iter().map(|r| number(&r[name])).collect::<Vec<_>>();
-        let origin = number(&self.report["run"]["origin_monotonic_ns"]) - self.begun_ns as f64;
-        let (sent, done) = (times("sent_ns"), times("done_ns"));
-        let first = sent.into_iter().reduce(f64::min).expect("something was sent");
-        let last = done.into_iter().reduce(f64::max).expect("something was sent");
-        ((first + origin) / 1e6, (last + origin) / 1e6)
+        let requests = || self.report.requests.iter();
+        let first = requests().map(|request| request.sent_ns).min().expect("something was sent");
+        let last = requests().map(|request| request.done_ns).max().expect("something was sent");
+        let origin = self.report.run.origin_monotonic_ns;
+        (self.on_curve_ms(first + origin), self.on_curve_ms(last + origin))
     }
 
     /// Millijoules of a curve of milliwatts in the window, summed by the tenth of a millisecond.
@@ -207,16 +207,13 @@ impl Ran {
     /// When the report has other tokens than the server wrote.
     #[must_use]
     pub fn stamp_errors(&self) -> Vec<f64> {
-        let origin = number(&self.report["run"]["origin_monotonic_ns"]);
-        let requests = self.report["requests"].as_array().expect("a list");
+        let origin = self.report.run.origin_monotonic_ns;
         let mut errors = Vec::new();
-        for (request, exchange) in requests.iter().zip(&self.exchanges) {
-            let chunks =
-                request["chunks"].as_array().expect("a list").iter().filter(|c| c["kind"] != "other");
-            let seen: Vec<f64> = chunks.map(|c| number(&c["t_ns"]) + origin).collect();
-            let written: Vec<f64> = exchange.tokens().map(|w| w.before_ns as f64).collect();
-            assert_eq!(seen.len(), written.len(), "{request}");
-            errors.extend(seen.iter().zip(written).map(|(s, w)| s - w));
+        for (request, exchange) in self.report.requests.iter().zip(&self.exchanges) {
+            let seen: Vec<u64> = request.text().map(|chunk| chunk.t_ns + origin).collect();
+            let written: Vec<u64> = exchange.tokens().map(|w| w.before_ns).collect();
+            assert_eq!(seen.len(), written.len(), "{request:?}");
+            errors.extend(seen.iter().zip(written).map(|(seen, written)| *seen as f64 - written as f64));
         }
         errors
     }
@@ -225,23 +222,14 @@ impl Ran {
     /// When it is not there.
     #[must_use]
     pub fn insight(&self, code: &str) -> &Value {
-        let all = self.report["insights"].as_array().expect("a list");
+        let all = self.report.list("insights");
         all.iter().find(|i| i["code"] == code).unwrap_or_else(|| panic!("no {code} among {all:#?}"))
     }
 
     #[must_use]
     pub fn has_doubt(&self, code: &str) -> bool {
-        self.report["validity"].as_array().is_some_and(|all| all.iter().any(|v| v["code"] == code))
+        self.report.finding(code).is_some()
     }
-}
-
-/// A number of the report.
-///
-/// # Panics
-/// When it is none.
-#[must_use]
-pub fn number(value: &Value) -> f64 {
-    value.as_f64().unwrap_or_else(|| panic!("not a number: {value}"))
 }
 
 /// Millijoules of a curve of milliwatts between two of its moments, summed by the tenth of a millisecond.

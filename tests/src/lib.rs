@@ -19,6 +19,7 @@ pub mod known_load;
 pub mod process;
 pub mod ready;
 pub mod recompute;
+pub mod report;
 pub mod requirements;
 pub mod script;
 pub mod served;

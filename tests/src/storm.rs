@@ -5,7 +5,6 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -17,8 +16,6 @@ const LIMIT: Duration = Duration::from_secs(110);
 
 #[derive(Debug)]
 pub struct Storm {
-    /// One at a time: two would each be half a storm, and a tracer among both gets no CPU.
-    _alone: MutexGuard<'static, ()>,
     group: Group,
     stdin: Option<ChildStdin>,
     /// The root of the tree to observe; in the cgroup, where there is one.
@@ -33,8 +30,6 @@ impl Storm {
     /// When it can't be started.
     #[must_use]
     pub fn start(parents: u64, children: u64, micros: u64, cgroup: Option<&Path>) -> Self {
-        static ONE: Mutex<()> = Mutex::new(());
-        let alone = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let below = cgroup.map(|dir| dir.join("below"));
         if let Some(below) = &below {
             std::fs::create_dir(below).expect("a directory below the test's own cgroup");
@@ -45,7 +40,7 @@ impl Storm {
         let stdin = Some(group.stdin());
         let said: Value = serde_json::from_str(&group.line(LIMIT)).expect("forkstorm says JSON");
         let root = said["root"].as_u64().and_then(|pid| pid.try_into().ok()).expect("a pid");
-        Self { _alone: alone, group, stdin, root, below }
+        Self { group, stdin, root, below }
     }
 
     /// # Panics

@@ -1,14 +1,10 @@
 //! What keeps the client from sending is none of the server's failures.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, and clippy does not see helpers as tests"
-)]
-
 use std::process::Command;
 
 use inferscope_tests::binary;
 use inferscope_tests::emitter::Emitter;
+use inferscope_tests::report::Named;
 use serde_json::Value;
 
 /// Open files that inferscope may have: enough for everything but the connections.
@@ -23,7 +19,7 @@ fn limited(args: &[&str]) -> binary::Ended {
 }
 
 fn entry<'a>(report: &'a Value, code: &str) -> Option<&'a Value> {
-    report["validity"].as_array().unwrap().iter().find(|entry| entry["code"] == code)
+    report.list("validity").iter().find(|entry| entry["code"] == code)
 }
 
 #[test]
@@ -32,14 +28,14 @@ fn too_few_open_files_are_the_clients_limit_and_not_the_servers_failure() {
     let load = ["--endpoint", &server.endpoint, "--gpu", "off", "--tracker", "proc"];
     let shape = ["--requests", "150", "--concurrency", "150"];
     let report = limited(&[&load[..], &shape, &["--json"]].concat()).report();
-    let (told, failures) = (&report["load"], report["load"]["failures"].as_array().unwrap());
-    assert!(told["requests_ok"].as_u64().unwrap() > 0, "{told}");
+    let (told, failures) = (&report["load"], report["load"].list("failures"));
+    assert!(told.whole("requests_ok") > 0, "{told}");
     assert_eq!(failures.len(), 1, "{failures:?}");
     assert_eq!(failures[0]["kind"], "client_limit");
     assert_eq!(failures[0]["count"], told["requests_failed"]);
     let limit = entry(&report, "client_limit").expect("it is told");
     assert_eq!(limit["level"], "invalid");
-    assert!(limit["message"].as_str().unwrap().contains("ulimit -Hn"), "{limit}");
+    assert!(limit.text("message").contains("ulimit -Hn"), "{limit}");
     assert!(entry(&report, "requests_failed").is_none(), "the server failed none: {}", report["validity"]);
 
     let text = limited(&[&load[..], &shape].concat()).stdout;

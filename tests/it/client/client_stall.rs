@@ -8,6 +8,7 @@ use std::time::Duration;
 use inferscope_tests::binary;
 use inferscope_tests::emitter::{Emitter, by_id};
 use inferscope_tests::process::signal;
+use inferscope_tests::report::Named;
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -33,20 +34,20 @@ fn a_stopped_client_makes_no_gap_of_the_servers() {
     }
     let report = running.wait().report();
     let log = emitter.end();
-    let (timing, run) = (&report["timing"], report["run"]["id"].as_str().unwrap());
+    let (timing, run) = (&report["timing"], report["run"].text("id"));
     let served = by_id(&log);
     let mut truth = 0;
-    for request in report["requests"].as_array().unwrap() {
+    for request in report.list("requests") {
         let id = format!("inferscope-{run}-{}", request["id"]);
         truth = truth.max(served[id.as_str()].gaps_ns().max().unwrap());
     }
-    let told = timing["inter_chunk_ns"]["max"].as_u64().unwrap();
+    let told = timing["inter_chunk_ns"].whole("max");
     assert!(told <= truth + TOLERANCE_NS, "told {told}, truth {truth}: {}", timing["left_out"]);
     let left_out = &timing["left_out"];
-    assert!(left_out["gaps"].as_u64().unwrap() >= 10, "{left_out}");
-    assert!(left_out["longest_stall_ns"].as_u64().unwrap() >= 140_000_000, "{left_out}");
-    let count = timing["inter_chunk_ns"]["count"].as_u64().unwrap() + left_out["gaps"].as_u64().unwrap();
+    assert!(left_out.whole("gaps") >= 10, "{left_out}");
+    assert!(left_out.whole("longest_stall_ns") >= 140_000_000, "{left_out}");
+    let count = timing["inter_chunk_ns"].whole("count") + left_out.whole("gaps");
     assert_eq!(count, 2 * 199, "every gap is told or left out");
-    let codes: Vec<&Value> = report["validity"].as_array().unwrap().iter().map(|v| &v["code"]).collect();
+    let codes: Vec<&Value> = report.list("validity").iter().map(|v| &v["code"]).collect();
     assert!(codes.contains(&&Value::from("client_stalled")), "{codes:?}");
 }

@@ -3,16 +3,12 @@
 //! The emitter gives every kind of garbage in turn with a good answer before each, in one run. What is in the
 //! end only a strange way to say a good answer is taken as one, with its tokens counted by what came.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, and clippy does not see helpers as tests"
-)]
-
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use inferscope_tests::binary;
 use inferscope_tests::emitter::{Emitter, Served, by_id};
+use inferscope_tests::report::Named;
 use serde_json::Value;
 
 /// What a kind of garbage comes to.
@@ -96,7 +92,7 @@ fn check_kind(kind: &str, request: &Value) {
                 (&false.into(), &(*error).into()),
                 "{kind}: {request}"
             );
-            let told = request["error"].as_str().unwrap();
+            let told = request.text("error");
             assert!(told.contains(cause), "{kind}: {told}");
             assert!(told.len() < 400 && !told.contains('\n'), "{kind}: {told}");
         }
@@ -117,9 +113,9 @@ fn check(concurrency: &str) {
     log.retain(|served| served.id.as_ref().is_none_or(|id| ids.insert(id.clone())));
     let resent = all - log.len();
     let served = by_id(&log);
-    let run = report["run"]["id"].as_str().unwrap();
+    let run = report["run"].text("id");
     let (mut seen, mut failed, mut gaps) = (BTreeSet::new(), 0, 0);
-    for request in report["requests"].as_array().unwrap() {
+    for request in report.list("requests") {
         let id = format!("inferscope-{run}-{}", request["id"]);
         let outcome = &served[id.as_str()].outcome;
         if let Some(kind) = outcome.strip_prefix("garbage:") {
@@ -133,7 +129,7 @@ fn check(concurrency: &str) {
             );
         }
         if request["ok"] == true {
-            let chunks = request["chunks"].as_array().unwrap().iter();
+            let chunks = request.list("chunks").iter();
             gaps += chunks.filter(|chunk| chunk["kind"] != "other").count() - 1;
         } else {
             failed += 1;
@@ -145,13 +141,13 @@ fn check(concurrency: &str) {
     assert_eq!(load["requests_ok"], 2 * KINDS.len() - failed);
     // What a stall of the client made unknown is counted apart.
     let left_out = |what: &str| timing["left_out"][what].as_u64().unwrap_or(0) as usize;
-    let count = |what: &str| timing[what]["count"].as_u64().unwrap() as usize;
+    let count = |what: &str| timing[what].whole("count") as usize;
     let good = 2 * KINDS.len() - failed;
     assert_eq!(count("ttft_ns") + left_out("first_tokens"), good, "the good ones and no other");
     assert_eq!(count("inter_chunk_ns") + left_out("gaps"), gaps);
-    let groups = load["failures"].as_array().unwrap();
-    assert_eq!(groups.iter().map(|group| group["count"].as_u64().unwrap()).sum::<u64>(), failed as u64);
-    assert!(groups.iter().all(|group| !group["example"].as_str().unwrap().is_empty()), "{groups:?}");
+    let groups = load.list("failures");
+    assert_eq!(groups.iter().map(|group| group.whole("count")).sum::<u64>(), failed as u64);
+    assert!(groups.iter().all(|group| !group.text("example").is_empty()), "{groups:?}");
 }
 
 #[test]
@@ -169,10 +165,10 @@ fn where_all_fail_nothing_was_measured() {
     for kind in ["html-500", "huge-headers", "deep-json"] {
         let (report, log) = run(&format!("garbage:{kind}"), "2", 4, 3);
         assert_eq!(log.len(), 4);
-        for request in report["requests"].as_array().unwrap() {
+        for request in report.list("requests") {
             check_kind(kind, request);
         }
-        let codes: Vec<&Value> = report["validity"].as_array().unwrap().iter().map(|v| &v["code"]).collect();
+        let codes: Vec<&Value> = report.list("validity").iter().map(|v| &v["code"]).collect();
         assert!(codes.contains(&&Value::from("all_requests_failed")), "{codes:?}");
         assert_eq!(report["timing"]["ttft_ns"]["count"], 0);
     }

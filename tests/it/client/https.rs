@@ -1,18 +1,13 @@
 //! Https and proxies: the times of the records, the load that is kept up, and what is said of them.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, and clippy does not see helpers as tests"
-)]
-
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use inferscope_tests::binary;
 use inferscope_tests::emitter::{Emitter, by_id};
+use inferscope_tests::report::Named;
 use inferscope_tests::requirements::say;
 use serde_json::Value;
 
@@ -22,15 +17,12 @@ const MEDIAN_NS: i64 = 300_000;
 /// Kernel stamps are CLOCK_REALTIME and are converted by reading both clocks.
 const CONVERSION_NS: i64 = 10_000;
 
-/// These tests measure time: one after another.
-static ALONE: Mutex<()> = Mutex::new(());
-
 fn whole(value: &Value) -> i64 {
     value.as_i64().unwrap_or_else(|| panic!("not a whole number: {value}"))
 }
 
 fn entry<'a>(report: &'a Value, code: &str) -> Option<&'a Value> {
-    report["validity"].as_array().unwrap().iter().find(|entry| entry["code"] == code)
+    report.list("validity").iter().find(|entry| entry["code"] == code)
 }
 
 /// How late each token's stamp is, sorted.
@@ -49,12 +41,12 @@ fn errors(https: bool, concurrency: usize) -> Vec<i64> {
     assert!(entry(&report, "reads_unstamped").is_none());
     assert_eq!(report["load"]["connections_opened"], concurrency);
     let log = emitter.end();
-    let (served, run) = (by_id(&log), report["run"]["id"].as_str().unwrap());
+    let (served, run) = (by_id(&log), report["run"].text("id"));
     let origin = whole(&report["run"]["origin_monotonic_ns"]);
     let mut errors = Vec::new();
-    for request in report["requests"].as_array().unwrap().iter().filter(|r| r["warmup"] == false) {
+    for request in report.list("requests").iter().filter(|r| r["warmup"] == false) {
         let served = served[format!("inferscope-{run}-{}", request["id"]).as_str()];
-        let chunks = request["chunks"].as_array().unwrap().iter().filter(|chunk| chunk["kind"] != "other");
+        let chunks = request.list("chunks").iter().filter(|chunk| chunk["kind"] != "other");
         let chunks: Vec<&Value> = chunks.collect();
         assert_eq!(chunks.len(), served.writes.len(), "{request}");
         for (chunk, write) in chunks.iter().zip(&served.writes) {
@@ -67,7 +59,6 @@ fn errors(https: bool, concurrency: usize) -> Vec<i64> {
 
 #[test]
 fn stamps_over_https_are_those_of_the_records() {
-    let _guard = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     for concurrency in [1, 8, 64] {
         for https in [false, true] {
             let errors = errors(https, concurrency);
@@ -88,12 +79,11 @@ fn stamps_over_https_are_those_of_the_records() {
 
 #[test]
 fn a_closed_loop_over_https_keeps_its_requests_under_way() {
-    let _guard = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let emitter = Emitter::start_https(&["--first-token", "10ms", "--tokens", "4", "--interval", "5ms"]);
     let mut args = vec!["--endpoint", &emitter.endpoint, "--json", "--gpu", "off", "--tracker", "proc"];
     args.extend(["--cacert", emitter.certificate(), "--requests", "60"]);
     let report = binary::run(&args).report();
-    let in_flight = report["load"]["in_flight"]["mean"].as_f64().unwrap();
+    let in_flight = report["load"]["in_flight"].real("mean");
     say(&format!("https, one at a time: {in_flight:.2} in flight"));
     // What is missing is the folding of each request and the sending of the next.
     assert!(in_flight > 0.8, "{in_flight} of 1 in flight");
@@ -152,7 +142,7 @@ fn a_proxy_that_was_used_is_told_and_so_are_reads_without_the_kernels_times() {
     let report = ended.report();
     let told = entry(&report, "proxy_used").expect("it is told");
     assert_eq!(told["level"], "warn");
-    assert!(told["message"].as_str().unwrap().contains(&format!("http://127.0.0.1:{port}:")), "{told}");
+    assert!(told.text("message").contains(&format!("http://127.0.0.1:{port}:")), "{told}");
     assert!(entry(&report, "reads_unstamped").is_some(), "{}", report["validity"]);
     assert!(!ended.stdout.contains("hunter2"), "a proxy's password is a secret");
     let _ = emitter.end();

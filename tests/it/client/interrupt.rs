@@ -1,6 +1,7 @@
 //! Ctrl-C in the middle: what was measured until then is still reported.
 
 use inferscope_tests::binary;
+use inferscope_tests::report::Named;
 use inferscope_tests::script;
 use inferscope_tests::timed_server::{Answer, TimedServer};
 use serde_json::Value;
@@ -23,13 +24,13 @@ fn an_interrupted_run_still_reports_what_it_measured() {
     let report = ended.json();
     assert_eq!(report["run"]["interrupted"], true);
     let load = &report["load"];
-    let count = |name: &str| load[name].as_u64().unwrap();
+    let count = |name: &str| load.whole(name);
     assert!(count("requests_ok") >= 2, "{load}");
     assert_eq!(count("requests_ok") + count("requests_failed"), count("requests_sent"), "{load}");
     let timing = &report["timing"];
     let left_out = timing["left_out"]["first_tokens"].as_u64().unwrap_or(0);
-    assert_eq!(timing["ttft_ns"]["count"].as_u64().unwrap() + left_out, count("requests_ok"));
-    assert!(!report["resources"]["samples"].as_array().unwrap().is_empty());
+    assert_eq!(timing["ttft_ns"].whole("count") + left_out, count("requests_ok"));
+    assert!(!report["resources"].list("samples").is_empty());
     let written: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
     assert_eq!(written, report);
 }

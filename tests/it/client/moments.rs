@@ -2,11 +2,6 @@
 //!
 //! `INFERSCOPE_MOMENTS=200` for more of them.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, and clippy does not see helpers as tests"
-)]
-
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;

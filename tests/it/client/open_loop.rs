@@ -4,15 +4,9 @@
 //! is known. Beyond it, each request waits longer than the one before by what the queue has grown in between,
 //! and that must show: an open loop's latency counts from the intended time, whatever the server does.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, and clippy does not see helpers as tests"
-)]
-
-use std::sync::{Mutex, PoisonError};
-
 use inferscope_tests::binary;
 use inferscope_tests::emitter::{Emitter, Served, by_id};
+use inferscope_tests::report::{Named, Report};
 use inferscope_tests::requirements::say;
 use serde_json::Value;
 
@@ -24,15 +18,7 @@ const SLOTS: f64 = 4.0;
 /// is put aside has a longer service time than its schedule.
 const LOADED: f64 = 1.3;
 
-/// These tests measure time: one after another.
-static ALONE: Mutex<()> = Mutex::new(());
-
-fn number(value: &Value) -> f64 {
-    value.as_f64().unwrap_or_else(|| panic!("not a number: {value}"))
-}
-
-fn run(rate: &str, requests: &str) -> (Value, Vec<Served>) {
-    let _guard = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+fn run(rate: &str, requests: &str) -> (Report, Vec<Served>) {
     let emitter = Emitter::start(&SERVER);
     let mut args = vec!["--endpoint", &emitter.endpoint, "--json", "--gpu", "off"];
     args.extend(["--rate", rate, "--arrival", "constant", "--requests", requests]);
@@ -41,8 +27,7 @@ fn run(rate: &str, requests: &str) -> (Value, Vec<Served>) {
 }
 
 /// Poisson arrivals of 20 a second for 1.5 s.
-fn poisson(more: &[&str]) -> Value {
-    let _guard = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+fn poisson(more: &[&str]) -> Report {
     let emitter = Emitter::start(&["--first-token", "5ms", "--interval", "1ms", "--tokens", "4"]);
     let mut args = vec!["--endpoint", &emitter.endpoint, "--json", "--gpu", "off"];
     args.extend(more);
@@ -52,15 +37,15 @@ fn poisson(more: &[&str]) -> Value {
 #[test]
 fn the_rate_that_is_asked_for_is_sent_in_each_run_step_and_repetition() {
     let offsets = |report: &Value| -> Vec<u64> {
-        let from = report["timing"]["window"]["spans"][0]["from_ns"].as_u64().unwrap();
-        let requests = report["requests"].as_array().unwrap();
-        requests.iter().map(|r| r["scheduled_ns"].as_u64().unwrap() - from).collect()
+        let from = report["timing"]["window"]["spans"][0].whole("from_ns");
+        let requests = report.list("requests");
+        requests.iter().map(|r| r.whole("scheduled_ns") - from).collect()
     };
     let once = poisson(&["--rate", "20", "--duration", "1500ms"]);
     let other = poisson(&["--rate", "20", "--duration", "1500ms"]);
     for report in [&once, &other] {
         assert_eq!(report["load"]["requests_sent"], 30);
-        let offered = number(&report["load"]["offered_rate_per_s"]);
+        let offered = report["load"].real("offered_rate_per_s");
         assert!((offered / 20.0 - 1.0).abs() < 0.03, "{offered}");
         assert!(!codes(report).contains(&"offered_rate"), "{:?}", codes(report));
         assert_eq!(report["timing"]["window_ns"], 1_500_000_000_u64);
@@ -71,10 +56,10 @@ fn the_rate_that_is_asked_for_is_sent_in_each_run_step_and_repetition() {
     let again = poisson(&["--rate", "20", "--duration", "1500ms", "--load-seed", &seed]);
     assert_eq!(offsets(&again), offsets(&once), "and its seed repeats them");
     let sweep = poisson(&["--sweep", "rate=10,20", "--sweep-all", "--duration", "1s", "--repeat", "2"]);
-    for (step, sent) in sweep["sweep"]["steps"].as_array().unwrap().iter().zip([20, 40]) {
+    for (step, sent) in sweep["sweep"].list("steps").iter().zip([20, 40]) {
         assert_eq!(step["requests_sent"], sent, "two runs of a second each");
-        let offered = number(&step["offered_rate_per_s"]);
-        assert!((offered / number(&step["rate_per_s"]) - 1.0).abs() < 0.03, "{offered}");
+        let offered = step.real("offered_rate_per_s");
+        assert!((offered / step.real("rate_per_s") - 1.0).abs() < 0.03, "{offered}");
     }
 }
 
@@ -83,17 +68,17 @@ fn a_rate_that_could_not_be_sent_is_told() {
     // One at a time of 50 ms is 20 a second.
     let report =
         poisson(&["--rate", "200", "--duration", "1s", "--max-in-flight", "1", "--arrival", "constant"]);
-    let offered = number(&report["load"]["offered_rate_per_s"]);
+    let offered = report["load"].real("offered_rate_per_s");
     assert!(offered < 194.0, "{offered}");
     assert!(codes(&report).contains(&"offered_rate"), "{:?}", report["validity"]);
 }
 
 /// From the time at which the schedule wanted it sent to its first token, in order of sending.
 fn waits(report: &Value) -> Vec<f64> {
-    let mut requests: Vec<&Value> = report["requests"].as_array().unwrap().iter().collect();
-    requests.sort_by_key(|request| request["scheduled_ns"].as_u64().unwrap());
+    let mut requests: Vec<&Value> = report.list("requests").iter().collect();
+    requests.sort_by_key(|request| request.whole("scheduled_ns"));
     assert!(requests.iter().all(|request| request["ok"] == true), "none fails, all wait");
-    requests.iter().map(|r| number(&r["first_token_ns"]) - number(&r["scheduled_ns"])).collect()
+    requests.iter().map(|r| r.real("first_token_ns") - r.real("scheduled_ns")).collect()
 }
 
 fn mean(values: &[f64]) -> f64 {
@@ -101,7 +86,7 @@ fn mean(values: &[f64]) -> f64 {
 }
 
 fn codes(report: &Value) -> Vec<&str> {
-    report["validity"].as_array().unwrap().iter().map(|entry| entry["code"].as_str().unwrap()).collect()
+    report.list("validity").iter().map(|entry| entry.text("code")).collect()
 }
 
 #[test]
@@ -127,13 +112,13 @@ fn beyond_the_capacity_latency_grows_with_the_backlog_and_the_report_says_why() 
     assert!(codes(&report).contains(&"server_saturated"), "{:?}", report["validity"]);
     // What the summary tells is this, not the time from a late sending.
     let left_out = report["timing"]["left_out"]["first_tokens"].as_u64().unwrap_or(0) as f64;
-    let off = (number(&report["timing"]["ttft_ns"]["mean"]) / mean(&waits) - 1.0).abs();
+    let off = (report["timing"]["ttft_ns"].real("mean") / mean(&waits) - 1.0).abs();
     assert!(off < 1e-3 + left_out / requests as f64, "{off}, {left_out} left out");
     // And it is the truth: the server's own record of each, from arrival.
     let served = by_id(&log);
     let truths: Vec<f64> = served.values().map(|served| served.ttft_ns() as f64).collect();
     assert_eq!(truths.len(), requests);
-    let lag = number(&report["load"]["schedule_lag_ns"]["mean"]);
+    let lag = report["load"]["schedule_lag_ns"].real("mean");
     let error = mean(&waits) - mean(&truths) - lag;
     assert!(error.abs() < 10e6, "{error} ns of the mean are neither the server's nor late sending");
 }
@@ -147,13 +132,13 @@ fn below_the_capacity_nothing_is_saturated_and_sending_is_in_time() {
     say(&format!(
         "below capacity: first token after {:.1} ms, sent {:.2} ms late in the median, {:.2} ms at p90; {:?}",
         mean(&waits) / 1e6,
-        number(&lag["p50"]) / 1e6,
-        number(&lag["p90"]) / 1e6,
+        lag.real("p50") / 1e6,
+        lag.real("p90") / 1e6,
         codes(&report)
     ));
     assert!(!codes(&report).contains(&"server_saturated"), "{:?}", report["validity"]);
     assert_eq!(lag["count"], 30);
-    assert!(number(&lag["p50"]) < 5e6, "{lag}");
+    assert!(lag.real("p50") < 5e6, "{lag}");
     // The server's own lateness on a busy machine is in its log.
     let truths: Vec<f64> = log.iter().map(|served| served.ttft_ns() as f64).collect();
     assert!(mean(&truths) < 50e6 * LOADED, "requests waited in the server below its capacity: {truths:?}");

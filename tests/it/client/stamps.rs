@@ -4,8 +4,6 @@
 //! for what is read together (the kernel tells one time for it), which a busy machine makes more of. So bounds are on the
 //! median and on nine in ten. `cargo xtask bench stamps` has the 99th percentile, in a release build.
 
-use std::sync::{Mutex, PoisonError};
-
 use inferscope_tests::binary;
 use inferscope_tests::emitter::Emitter;
 use inferscope_tests::requirements::say;
@@ -17,9 +15,6 @@ const NINE_IN_TEN_NS: f64 = 100e3;
 /// At a time, requests, milliseconds between tokens.
 const LOADS: [(u64, u64, u64); 3] = [(1, 6, 10), (8, 24, 15), (64, 64, 40)];
 const TOKENS: u64 = 24;
-
-/// These tests measure time: one after another.
-static ALONE: Mutex<()> = Mutex::new(());
 
 fn judge(what: &str, stamps: &Stamps) {
     let at = |values: &[f64], q| quantile(values, q) / 1e3;
@@ -37,7 +32,6 @@ fn judge(what: &str, stamps: &Stamps) {
 }
 
 fn check(https: bool) {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let tokens = TOKENS.to_string();
     for (concurrency, requests, interval) in LOADS {
         let pace = ["--interval", &format!("{interval}ms"), "--tokens", &tokens];

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use inferscope_tests::gpu::{LOAD, Load, Ran, Scene, number};
+use inferscope_tests::gpu::{LOAD, Load, Ran, Scene};
+use inferscope_tests::report::Named;
 use serde_json::{Value, json};
 
 use crate::{GB, check_energy, curve, device};
@@ -19,15 +20,15 @@ fn l4() -> Value {
 }
 
 fn validity<'a>(report: &'a Value, code: &str) -> Vec<&'a str> {
-    let all = report["validity"].as_array().expect("a list").iter();
+    let all = report.list("validity").iter();
     all.filter(|v| v["code"] == code).filter_map(|v| v["message"].as_str()).collect()
 }
 
 /// When samples were taken, in milliseconds of the curves.
 fn sampled_ms(ran: &Ran, place: usize) -> Vec<f64> {
-    let origin = number(&ran.report["run"]["origin_monotonic_ns"]) - ran.begun_ns as f64;
-    let samples = ran.gpu(place)["samples"].as_array().expect("a list");
-    samples.iter().map(|s| (number(&s["t_ns"]) + origin) / 1e6).collect()
+    let origin = ran.report["run"].real("origin_monotonic_ns") - ran.begun_ns as f64;
+    let samples = ran.gpu(place).list("samples");
+    samples.iter().map(|s| (s.real("t_ns") + origin) / 1e6).collect()
 }
 
 /// Six requests take three seconds.
@@ -42,7 +43,7 @@ fn a_driver_that_is_reloaded_is_taken_up_again_and_its_gap_is_no_energy() {
     let reload = json!({"from_ms": 500, "to_ms": 900, "code": DRIVER_NOT_LOADED});
     let ran = Scene::new(json!({"reload": reload, "devices": [again]})).run(LONG, &[]);
     let gpu = ran.gpu(0);
-    let away = gpu["interruptions"].as_array().unwrap();
+    let away = gpu.list("interruptions");
     assert_eq!((away.len(), &away[0]["reason"]), (1, &json!("NVIDIA driver is not loaded")), "{away:#?}");
     assert!(gpu["lost_ns"].is_null());
     let times = sampled_ms(&ran, 0);
@@ -53,7 +54,7 @@ fn a_driver_that_is_reloaded_is_taken_up_again_and_its_gap_is_no_energy() {
     );
     // Both ways would have a figure: the counter rises, and power is read before and after.
     assert!(gpu["energy_mj"].is_null(), "{:#}", gpu["energy_mj"]);
-    assert!(gpu["energy_reason"].as_str().unwrap().contains("was away"), "{:#}", gpu["energy_reason"]);
+    assert!(gpu.text("energy_reason").contains("was away"), "{:#}", gpu["energy_reason"]);
     assert!(ran.report["efficiency"]["joules_per_token"].is_null());
     assert_eq!(validity(&ran.report, "gpu_interrupted").len(), 1);
     assert_eq!(ran.report["load"]["requests_ok"], 6);
@@ -66,7 +67,7 @@ fn a_device_that_falls_off_the_bus_and_comes_back_does_not_touch_the_other() {
     let power = curve(20.0, 60.0);
     let other = device("NVIDIA L40S", 48 * GB, 2 * GB, &power, 350);
     let ran = Scene::new(json!({"fail": fail, "devices": [l4(), other]})).run(LONG, &[]);
-    assert_eq!(ran.gpu(0)["interruptions"].as_array().unwrap().len(), 1);
+    assert_eq!(ran.gpu(0).list("interruptions").len(), 1);
     assert!(sampled_ms(&ran, 0).iter().any(|t| *t > 1_500.0));
     assert!(ran.gpu(0)["energy_mj"].is_null());
     assert!(ran.gpu(1)["interruptions"].is_null());
@@ -82,9 +83,9 @@ fn a_load_that_ended_before_the_driver_went_has_its_energy_of_the_time_before() 
     let reload = json!({"from_ms": 2_150, "to_ms": 2_200, "code": DRIVER_NOT_LOADED});
     let ran = Scene::new(json!({"reload": reload, "devices": [again]})).run(LOAD, &[]);
     let gpu = ran.gpu(0);
-    let (mj, truth) = (number(&gpu["energy_mj"]), ran.truth_mj(&[(0.0, WATTS * 1e3)]));
+    let (mj, truth) = (gpu.real("energy_mj"), ran.truth_mj(&[(0.0, WATTS * 1e3)]));
     // The truth is summed by the tenth of a millisecond: less than 6 mJ are left out.
-    assert!((mj - truth).abs() <= number(&gpu["energy_error_mj"]) + 8.0, "{truth} is not {mj}: {gpu:#}");
+    assert!((mj - truth).abs() <= gpu.real("energy_error_mj") + 8.0, "{truth} is not {mj}: {gpu:#}");
     assert_eq!(gpu["energy_source"], "integrated");
 }
 

@@ -1,6 +1,7 @@
 //! What polling costs at the price that an H200's driver takes for each call, and that nothing is lost by asking seldom.
 
-use inferscope_tests::gpu::{LOAD, Scene, area_mj, number};
+use inferscope_tests::gpu::{LOAD, Scene, area_mj};
+use inferscope_tests::report::Named;
 use inferscope_tests::requirements::say;
 use inferscope_tests::script::steady;
 use inferscope_tests::timed_server::Answer;
@@ -23,8 +24,8 @@ fn a_look_takes_less_than_half_a_millisecond_of_the_drivers_cpu() {
     let run = |latency: Value| {
         let report = Scene::new(json!({"devices": [h200()], "latency_us": latency})).observe("15s");
         let poll = &report["gpu_summary"]["poll"];
-        assert!(number(&poll["ticks"]) > 150.0, "{poll}");
-        number(&poll["cpu_ns"]) / number(&poll["ticks"]) / 1e3
+        assert!(poll.real("ticks") > 150.0, "{poll}");
+        poll.real("cpu_ns") / poll.real("ticks") / 1e3
     };
     let (with, without) = (run(json!({})), run(json!({"*": 0})));
     say(&format!("{with:.0} µs of CPU a look, {without:.0} µs without a real driver's calls"));
@@ -36,7 +37,7 @@ fn pcie_is_the_rate_of_counters_and_the_slow_query_is_not_made_where_there_are_s
     let ran = Scene::new(json!({"devices": [h200()]})).run(LOAD, &[]);
     let gpu = ran.gpu(0);
     for (name, truth) in [("pcie_tx_kb_per_s", 1_234_000.0), ("pcie_rx_kb_per_s", 56_000.0)] {
-        let told = number(&gpu[name]["mean"]);
+        let told = gpu[name].real("mean");
         assert!((told / truth - 1.0).abs() < 0.03, "{name}: {told} is not {truth}");
         assert_eq!(gpu["capabilities"][name], json!(null));
     }
@@ -50,12 +51,12 @@ fn a_pcie_counter_that_goes_round_is_not_used() {
     narrow["pcie_narrow"] = json!(true);
     let ran = Scene::new(json!({"devices": [narrow]})).run(LOAD, &[]);
     let gpu = ran.gpu(0);
-    let told = gpu["capabilities"]["pcie_tx_bytes"].as_str().unwrap();
+    let told = gpu["capabilities"].text("pcie_tx_bytes");
     assert!(told.contains("of 32 bits"), "{told}");
     assert_eq!(gpu["capabilities"]["pcie_tx_kb_per_s"], "ok");
     // It is asked every five seconds; a run of two may have it once.
     let mean = &gpu["pcie_tx_kb_per_s"]["mean"];
-    assert!(mean.is_null() || number(mean) == 1_234_000.0, "{mean}");
+    assert!(mean.is_null() || mean.as_f64() == Some(1_234_000.0), "{mean}");
 }
 
 #[test]
@@ -63,8 +64,7 @@ fn what_the_driver_sampled_in_the_run_is_all_there_and_nothing_from_before() {
     let report = Scene::new(json!({"devices": [h200()]})).observe("4s");
     let gpu = &report["gpus"][0];
     let times = |name: &str| -> Vec<f64> {
-        let all = gpu["driver_samples"][name].as_array().unwrap();
-        all.iter().map(|s| number(&s[0]) / 1e6).collect()
+        gpu["driver_samples"].list(name).iter().map(|s| s[0].as_f64().unwrap() / 1e6).collect()
     };
     // As the driver keeps 2.4 s of power and 20 s of utilisation.
     for (name, every) in [("power", 20.0), ("sm", 166.0)] {
@@ -74,7 +74,7 @@ fn what_the_driver_sampled_in_the_run_is_all_there_and_nothing_from_before() {
         let narrowest = times.windows(2).map(|w| w[1] - w[0]).fold(f64::MAX, f64::min);
         say(&format!("{name}: {} samples, {narrowest:.3} to {widest:.3} ms apart", times.len()));
         assert!(widest < every + 2.0 && narrowest > every - 2.0, "{name}: {times:?}");
-        let duration = number(&report["run"]["duration_ns"]) / 1e6;
+        let duration = report["run"].real("duration_ns") / 1e6;
         assert!(times[times.len() - 1] > duration - every - 300.0, "{name} ends early");
     }
 }
@@ -90,10 +90,10 @@ fn a_window_that_ends_with_its_time_has_its_energy_bracketed_at_both_ends() {
     let args = ["--duration", "3s", "--concurrency", "2", "--gpu-baseline", "200ms"];
     let ran = Scene::new(json!({"devices": [h200]})).drive(answer, &args);
     let window = &ran.report["timing"]["window"]["spans"][0];
-    let origin = number(&ran.report["run"]["origin_monotonic_ns"]);
-    let at = |name: &str| ran.on_curve_ms((number(&window[name]) + origin) as u64);
+    let origin = ran.report["run"].real("origin_monotonic_ns");
+    let at = |name: &str| ran.on_curve_ms((window.real(name) + origin) as u64);
     let truth = area_mj(&power, at("from_ns"), at("to_ns"));
-    let (mj, error) = (number(&ran.gpu(0)["energy_mj"]), number(&ran.gpu(0)["energy_error_mj"]));
+    let (mj, error) = (ran.gpu(0).real("energy_mj"), ran.gpu(0).real("energy_error_mj"));
     say(&format!("{:.1} J ± {:.1} J, truth {:.1} J", mj / 1e3, error / 1e3, truth / 1e3));
     assert!((mj - truth).abs() <= error, "{truth} is not {mj} ± {error}");
     // Two refreshes of a tenth of a second, and what is used until the counter is read.

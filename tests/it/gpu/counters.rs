@@ -1,6 +1,7 @@
 //! The device's own counters (GPM): what is read of them, and where they are refused.
 
-use inferscope_tests::gpu::{LOAD, Load, Scene, number};
+use inferscope_tests::gpu::{LOAD, Load, Scene};
+use inferscope_tests::report::Named;
 use inferscope_tests::requirements::say;
 use serde_json::{Value, json};
 
@@ -29,16 +30,15 @@ const NAMES: [&str; 8] = [
 fn windows_hold_what_the_counters_did_in_them() {
     let ran = Scene::new(json!({"devices": [h200(&SMALL_ALONE)]})).run(LOAD, &[]);
     let gpu = ran.gpu(0);
-    let origin = number(&ran.report["run"]["origin_monotonic_ns"]);
-    let ms = |sample: &Value, name: &str| ran.on_curve_ms((number(&sample[name]) + origin) as u64);
-    let told: Vec<&Value> =
-        gpu["samples"].as_array().unwrap().iter().filter(|s| s["counters_to_ns"].is_number()).collect();
+    let origin = ran.report["run"].real("origin_monotonic_ns");
+    let ms = |sample: &Value, name: &str| ran.on_curve_ms((sample.real(name) + origin) as u64);
+    let told: Vec<&Value> = gpu.list("samples").iter().filter(|s| s["counters_to_ns"].is_number()).collect();
     let mut worst: f64 = 0.0;
     for sample in &told {
         let (from, to) = (ms(sample, "counters_from_ns"), ms(sample, "counters_to_ns"));
         for (metric, name) in NAMES.into_iter().enumerate() {
             let truth = recorded::mean(&SMALL_ALONE, metric, from, to);
-            worst = worst.max((number(&sample[name]) - truth).abs());
+            worst = worst.max((sample.real(name) - truth).abs());
         }
     }
     say(&format!("{} windows, off by {worst:.3} points at most", told.len()));
@@ -51,18 +51,14 @@ fn windows_hold_what_the_counters_did_in_them() {
         .iter()
         .filter(|s| ms(s, "counters_from_ns") >= from + 100.0 && ms(s, "counters_to_ns") <= to)
         .collect();
-    assert_eq!(number(&gpu["dram_percent"]["count"]) as usize, within.len());
+    assert_eq!(gpu["dram_percent"].real("count") as usize, within.len());
     let dram = recorded::mean(
         &SMALL_ALONE,
         5,
         ms(within[0], "counters_from_ns"),
         ms(within[within.len() - 1], "counters_to_ns"),
     );
-    assert!(
-        (number(&gpu["dram_percent"]["mean"]) - dram).abs() < 0.3,
-        "{} is not {dram}",
-        gpu["dram_percent"]
-    );
+    assert!((gpu["dram_percent"].real("mean") - dram).abs() < 0.3, "{} is not {dram}", gpu["dram_percent"]);
     // No link in the scenario: a refusal of its own.
     assert_eq!(gpu["capabilities"]["dram_percent"], "ok");
     let words = "the requested operation is not available on the target device";
@@ -83,12 +79,12 @@ fn a_device_or_library_without_counters_says_so_and_tells_the_rest() {
     {
         let ran = Scene::new(scenario).run(Load { requests: 1, tokens: 25 }, &[]);
         let gpu = ran.gpu(0);
-        let words = gpu["capabilities"]["gpm"].as_str().unwrap();
+        let words = gpu["capabilities"].text("gpm");
         assert_ne!(words, "ok");
         assert_eq!(gpu["sm_active_percent"]["mean"], json!(null));
         assert_eq!(gpu["sm_active_percent"]["reason"], words);
         assert_eq!(gpu["sm_percent"]["mean"], 50.0);
-        assert!(gpu["samples"].as_array().unwrap().iter().all(|s| s.get("counters_to_ns").is_none()));
+        assert!(gpu.list("samples").iter().all(|s| s.get("counters_to_ns").is_none()));
     }
 }
 
@@ -97,16 +93,16 @@ fn counters_refused_in_mid_run_end_there_and_nothing_else_does() {
     let refused = json!([{"call": "nvmlGpmSampleGet", "from_ms": 900, "code": 3}]);
     let ran = Scene::new(json!({"devices": [h200(&SMALL_ALONE)], "fail": refused})).run(LOAD, &[]);
     let gpu = ran.gpu(0);
-    let origin = number(&ran.report["run"]["origin_monotonic_ns"]);
-    let samples = gpu["samples"].as_array().unwrap();
+    let origin = ran.report["run"].real("origin_monotonic_ns");
+    let samples = gpu.list("samples");
     let ends: Vec<f64> = samples
         .iter()
         .filter_map(|s| Some(ran.on_curve_ms((s["counters_to_ns"].as_f64()? + origin) as u64)))
         .collect();
     assert!(ends.iter().all(|t| *t < 905.0) && ends.len() >= 2, "{ends:?}");
-    assert!(number(&gpu["failed_queries"]["gpm"]["count"]) >= 2.0, "{}", gpu["failed_queries"]);
+    assert!(gpu["failed_queries"]["gpm"].real("count") >= 2.0, "{}", gpu["failed_queries"]);
     assert!(ran.has_doubt("gpu_query_failed"));
-    assert!(number(&samples.last().unwrap()["power_mw"]) > 0.0);
+    assert!(samples.last().unwrap().real("power_mw") > 0.0);
 }
 
 #[test]
@@ -120,7 +116,7 @@ fn a_mig_instance_has_counters_of_its_own() {
     }]);
     let ran = Scene::new(json!({"devices": [parent]})).run(LOAD, &[]);
     let near = |place: usize, name: &str, value: f64| {
-        let mean = number(&ran.gpu(place)[name]["mean"]);
+        let mean = ran.gpu(place)[name].real("mean");
         assert!((mean - value).abs() < 6.0, "{name} of {place}: {mean} is not {value}");
     };
     near(0, "dram_percent", 21.5);

@@ -2,6 +2,11 @@
 //!
 //! Each published run and each known trap of NVML is a scenario of the stand-in (`tests/nvml-standin`).
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, and clippy does not see helpers as tests"
+)]
+
 mod away;
 mod cost;
 mod counters;
@@ -16,7 +21,8 @@ mod traps;
 mod verdict;
 mod wave;
 
-use inferscope_tests::gpu::{Ran, number};
+use inferscope_tests::gpu::Ran;
+use inferscope_tests::report::Named;
 use inferscope_tests::requirements::say;
 use serde_json::{Value, json};
 
@@ -52,7 +58,7 @@ fn device(name: &str, total: u64, target: u64, power: &[(f64, f64)], limit_w: u6
 /// The energy of one device, and what a token took of it, are as true as they say.
 fn check_energy(ran: &Ran, place: usize, curve: &[(f64, f64)]) {
     let (gpu, truth) = (ran.gpu(place), ran.truth_mj(curve));
-    let (mj, error) = (number(&gpu["energy_mj"]), number(&gpu["energy_error_mj"]));
+    let (mj, error) = (gpu.real("energy_mj"), gpu.real("energy_error_mj"));
     say(&format!(
         "{}: {:.1} J ± {:.1} J by {}, truth {:.1} J",
         gpu["name"],
@@ -67,8 +73,8 @@ fn check_energy(ran: &Ran, place: usize, curve: &[(f64, f64)]) {
 
 fn check_joules(ran: &Ran, truth_mj: f64) {
     let e = &ran.report["efficiency"];
-    let tokens = number(&ran.report["timing"]["output_tokens"]);
+    let tokens = ran.report["timing"].real("output_tokens");
     let truth = truth_mj / 1e3 / tokens;
-    let (joules, error) = (number(&e["joules_per_token"]), number(&e["joules_per_token_error"]));
+    let (joules, error) = (e.real("joules_per_token"), e.real("joules_per_token_error"));
     assert!((joules - truth).abs() <= error, "{truth} is not {joules} ± {error}");
 }

@@ -1,6 +1,7 @@
 //! What a reload must not do: bridge counters, keep old handles, take a neighbour along. Beside `away`, with more devices.
 
-use inferscope_tests::gpu::{Load, Ran, Scene, number};
+use inferscope_tests::gpu::{Load, Ran, Scene};
+use inferscope_tests::report::Named;
 use inferscope_tests::requirements::say;
 use serde_json::{Value, json};
 
@@ -21,7 +22,7 @@ fn l4(place: u32, power: &[(f64, f64)]) -> Value {
 
 /// In milliseconds of the curves.
 fn curve_ms(ran: &Ran, ns: &Value) -> f64 {
-    (number(ns) + number(&ran.report["run"]["origin_monotonic_ns"]) - ran.begun_ns as f64) / 1e6
+    ran.on_curve_ms(ns.as_u64().unwrap() + ran.report.run.origin_monotonic_ns)
 }
 
 /// The only interruption, from and to.
@@ -98,7 +99,7 @@ fn a_load_after_the_reload_has_the_energy_of_its_own_time() {
     let reload = json!({"from_ms": 100, "to_ms": 400, "code": UNINITIALIZED});
     let scene = Scene::new(json!({"devices": [device], "reload": reload}));
     let ran = scene.run(Load { requests: 4, tokens: 25 }, &["--warmup", "7"]);
-    let requests = ran.report["requests"].as_array().expect("a list");
+    let requests = ran.report.list("requests");
     let measured: Vec<_> = requests.iter().filter(|r| r["warmup"] == false).collect();
     let (first, last) = (curve_ms(&ran, &measured[0]["sent_ns"]), curve_ms(&ran, &measured[3]["done_ns"]));
     let (_, back) = interruption(&ran, 0);
@@ -106,14 +107,14 @@ fn a_load_after_the_reload_has_the_energy_of_its_own_time() {
     let gpu = ran.gpu(0);
     assert_eq!(gpu["energy_source"], "counter", "{:#}", gpu["energy_reason"]);
     // 40 mJ a millisecond.
-    let (truth, mj) = ((last - first) * 40.0, number(&gpu["energy_mj"]));
+    let (truth, mj) = ((last - first) * 40.0, gpu.real("energy_mj"));
     say(&format!(
         "{:.1} J ± {} mJ after a reload, truth {:.1} J",
         mj / 1e3,
         gpu["energy_error_mj"],
         truth / 1e3
     ));
-    assert!((mj - truth).abs() <= number(&gpu["energy_error_mj"]) + 1.0, "{mj} is not {truth}");
+    assert!((mj - truth).abs() <= gpu.real("energy_error_mj") + 1.0, "{mj} is not {truth}");
 }
 
 /// No call failed, so there is no gap to be seen: what the counter shows is more than the device can use.
@@ -160,7 +161,7 @@ fn nvlink_rates_of_two_in_tensor_parallel_are_the_scenarios_and_a_third_has_none
     let ran = Scene::new(json!({"devices": devices})).run(Load { requests: 4, tokens: 25 }, &[]);
     for (place, (tx, rx)) in links.into_iter().enumerate() {
         for (name, truth) in [("nvlink_tx_kib_per_s", tx), ("nvlink_rx_kib_per_s", rx)] {
-            let told = number(&ran.gpu(place)[name]);
+            let told = ran.gpu(place).real(name);
             say(&format!("device {place}: {name} {told:.0}, truth {truth}"));
             assert!((told - truth).abs() < truth * 0.02, "{name}: {told} is not {truth}");
         }

@@ -1,6 +1,7 @@
 //! A real device's power and counter, replayed: its noise, its refresh of a tenth of a second, its steps between loads.
 
-use inferscope_tests::gpu::{Load, Ran, Scene, number};
+use inferscope_tests::gpu::{Load, Ran, Scene};
+use inferscope_tests::report::Named;
 use inferscope_tests::requirements::say;
 use serde_json::{Value, json};
 
@@ -60,7 +61,7 @@ fn run(counter: bool) -> (Ran, f64) {
 #[test]
 fn the_energy_of_a_load_on_a_recorded_h200_is_its_counters() {
     let (ran, truth) = run(true);
-    let (mj, error) = (number(&ran.gpu(0)["energy_mj"]), number(&ran.gpu(0)["energy_error_mj"]));
+    let (mj, error) = (ran.gpu(0).real("energy_mj"), ran.gpu(0).real("energy_error_mj"));
     say(&format!("{:.1} J ± {:.1} J, the recording's {:.1} J", mj / 1e3, error / 1e3, truth / 1e3));
     assert_eq!(ran.gpu(0)["energy_source"], "counter");
     assert!((mj - truth).abs() <= error, "{truth} is not {mj} ± {error}");
@@ -70,7 +71,7 @@ fn the_energy_of_a_load_on_a_recorded_h200_is_its_counters() {
 #[test]
 fn its_power_alone_tells_the_same_within_a_wider_error() {
     let (ran, truth) = run(false);
-    let (mj, error) = (number(&ran.gpu(0)["energy_mj"]), number(&ran.gpu(0)["energy_error_mj"]));
+    let (mj, error) = (ran.gpu(0).real("energy_mj"), ran.gpu(0).real("energy_error_mj"));
     say(&format!("{:.1} J ± {:.1} J, the recording's {:.1} J", mj / 1e3, error / 1e3, truth / 1e3));
     assert_eq!(ran.gpu(0)["energy_source"], "integrated");
     assert!((mj - truth).abs() <= error, "{truth} is not {mj} ± {error}");

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use inferscope_tests::binary::{self, Running};
 use inferscope_tests::clock::monotonic_ns;
-use inferscope_tests::gpu::{Load, Scene, number};
+use inferscope_tests::gpu::{Load, Scene};
+use inferscope_tests::report::Named;
 use inferscope_tests::script::steady;
 use inferscope_tests::timed_server::{Answer, TimedServer};
 use serde_json::json;
@@ -50,7 +51,7 @@ fn a_server_that_exec_starts_is_at_rest_when_it_waits_for_requests() {
     scene.begin_at(monotonic_ns());
     let report = running.wait().report();
     let gpu = &report["gpus"][0];
-    assert!((38_000.0..=40_000.0).contains(&number(&gpu["idle_power_mw"])), "{gpu:#}");
+    assert!((38_000.0..=40_000.0).contains(&gpu.real("idle_power_mw")), "{gpu:#}");
     assert_eq!(report["load"]["requests_ok"], 3, "{:#}", report["load"]);
 }
 
@@ -68,9 +69,9 @@ fn a_command_without_a_load_is_measured_against_the_machine_without_it() {
     let gpu = &report["gpus"][0];
     assert_eq!(gpu["idle_power_mw"], 20_000, "{gpu:#}");
     // The wait is not in the command's figures: a third of them would be 20 W.
-    let mean = number(&gpu["power_mw"]["mean"]);
+    let mean = gpu["power_mw"].real("mean");
     assert!(mean > 55_000.0, "{mean} mW hold the wait before the command");
-    let (all, above) = (number(&gpu["energy_mj"]), number(&gpu["energy_above_idle_mj"]));
+    let (all, above) = (gpu.real("energy_mj"), gpu.real("energy_above_idle_mj"));
     assert!(above > all * 0.6 && above < all * 0.7, "40 of 60 W are above rest, not {above} of {all}");
 }
 
@@ -82,7 +83,7 @@ fn a_device_on_which_something_computes_before_the_load_is_not_at_rest() {
     let ran = Scene::new(json!({"devices": [l4]})).run(Load { requests: 2, tokens: 25 }, &[]);
     let gpu = ran.gpu(0);
     assert_eq!((&gpu["at_rest"], &gpu["idle_power_mw"]), (&json!(false), &json!(null)));
-    assert!(gpu["idle_power_reason"].as_str().unwrap().contains("kernels ran 97% of that time"), "{gpu:#}");
+    assert!(gpu.text("idle_power_reason").contains("kernels ran 97% of that time"), "{gpu:#}");
     assert_eq!(gpu["energy_above_idle_mj"], json!(null));
     assert!(ran.has_doubt("gpu_not_at_rest"));
 }
@@ -94,9 +95,9 @@ fn an_observation_has_its_energy() {
     let l4 = device("NVIDIA L4", 24 * GB, 2 * GB, &power, 72);
     let report = Scene::new(json!({"devices": [l4]})).observe("2s");
     let gpu = &report["gpus"][0];
-    let (mj, error) = (number(&gpu["energy_mj"]), number(&gpu["energy_error_mj"]));
+    let (mj, error) = (gpu.real("energy_mj"), gpu.real("energy_error_mj"));
     // Polling begins with the first look and ends with the last.
-    let longest = number(&report["run"]["duration_ns"]) / 1e9 * 60_000.0;
+    let longest = report["run"].real("duration_ns") / 1e9 * 60_000.0;
     assert!(
         mj - error <= longest && mj + error >= 2.0 * 60_000.0 * 0.95,
         "{mj} ± {error}, at most {longest}"

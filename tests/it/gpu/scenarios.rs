@@ -2,8 +2,9 @@
 
 use std::process::Command;
 
-use inferscope_tests::gpu::{LOAD, Scene, number};
+use inferscope_tests::gpu::{LOAD, Scene};
 use inferscope_tests::process::Group;
+use inferscope_tests::report::Named;
 use inferscope_tests::requirements;
 use serde_json::json;
 
@@ -25,13 +26,13 @@ fn an_l4_with_a_small_model() {
     check_energy(&ran, 0, &power);
     check_joules(&ran, ran.truth_mj(&power));
     // At rest it used 13 W.
-    assert!((number(&gpu["idle_power_mw"]) - 13_000.0).abs() < 1.0, "{}", gpu["idle_power_mw"]);
+    assert!((gpu.real("idle_power_mw") - 13_000.0).abs() < 1.0, "{}", gpu["idle_power_mw"]);
     let (from, to) = ran.window_ms();
     let above = ran.truth_mj(&power) - 13.0 * (to - from);
-    let told = number(&gpu["energy_above_idle_mj"]);
-    assert!((told - above).abs() <= number(&gpu["energy_above_idle_error_mj"]), "{above} is not {told}");
-    let cost = number(&ran.report["efficiency"]["cost_per_million_tokens"]);
-    let pace = number(&ran.report["timing"]["output_tokens_per_s"]);
+    let told = gpu.real("energy_above_idle_mj");
+    assert!((told - above).abs() <= gpu.real("energy_above_idle_error_mj"), "{above} is not {told}");
+    let cost = ran.report["efficiency"].real("cost_per_million_tokens");
+    let pace = ran.report["timing"].real("output_tokens_per_s");
     assert!((cost - 0.8 / 3_600.0 / pace * 1e6).abs() < 1e-6, "{cost}");
     assert!(ran.text.contains("1.21 GiB the target's"), "{}", ran.text);
 }
@@ -47,9 +48,9 @@ fn an_h100_that_has_work_half_of_the_time_waits_for_its_server() {
     assert_eq!(gpu["limited_by"], "host", "{}", gpu["limited_by_reason"]);
     let evidence = &gpu["limited_by_evidence"];
     assert_eq!(evidence["busy_source"], "driver");
-    assert!(number(&evidence["in_flight_percent"]) > 95.0, "{evidence}");
+    assert!(evidence.real("in_flight_percent") > 95.0, "{evidence}");
     let insight = ran.insight("gpu_waits_for_host");
-    let headline = insight["headline"].as_str().unwrap();
+    let headline = insight.text("headline");
     assert!(headline.contains("waits for the server's work outside of it: kernels ran 4"), "{headline}");
     check_energy(&ran, 0, &power);
 }
@@ -63,15 +64,15 @@ fn an_h100_without_counters_that_is_busy_gets_bounds_and_no_verdict() {
     let ran = Scene::new(json!({"devices": [h100]})).run(LOAD, &[]);
     let gpu = ran.gpu(0);
     assert_eq!((&gpu["target_memory_bytes"], &gpu["limited_by"]), (&json!(21_400_000_000_u64), &json!(null)));
-    let reason = gpu["limited_by_reason"].as_str().unwrap();
+    let reason = gpu.text("limited_by_reason");
     assert!(reason.contains("kernels ran 88% of the time, which is no measure"), "{reason}");
     assert!(reason.contains("decoding read at most"), "{reason}");
     // 21.4 GB for each of its tokens, of 3.35 TB/s.
-    let bound = 21.4e9 * number(&ran.report["timing"]["decode_tokens_per_s"]) / 3.35e12 * 100.0;
-    let told = number(&gpu["limited_by_evidence"]["decode_read_percent_at_most"]);
+    let bound = 21.4e9 * ran.report["timing"].real("decode_tokens_per_s") / 3.35e12 * 100.0;
+    let told = gpu["limited_by_evidence"].real("decode_read_percent_at_most");
     assert!((told - bound).abs() < 0.06, "{told} is not {bound}");
-    let insights = ran.report["insights"].as_array().unwrap();
-    assert!(insights.iter().all(|i| !i["code"].as_str().unwrap().starts_with("gpu_")), "{insights:#?}");
+    let insights = ran.report.list("insights");
+    assert!(insights.iter().all(|i| !i.text("code").starts_with("gpu_")), "{insights:#?}");
     assert!(ran.text.contains("limited by"), "{}", ran.text);
     check_energy(&ran, 0, &power);
     check_joules(&ran, ran.truth_mj(&power));
@@ -98,11 +99,11 @@ fn two_in_tensor_parallel_a_third_idle_and_a_fourth_of_others() {
     }
     // Of the two alone.
     let truth = ran.truth_mj(&powers[0]) + ran.truth_mj(&powers[1]);
-    let (mj, error) = (number(&summary["energy_mj"]), number(&summary["energy_error_mj"]));
+    let (mj, error) = (summary.real("energy_mj"), summary.real("energy_error_mj"));
     assert!((mj - truth).abs() <= error, "{truth} is not {mj} ± {error}");
     check_joules(&ran, truth);
-    let power: f64 = (0..2).map(|i| number(&ran.gpu(i)["mean_power_mw"])).sum();
-    assert!((number(&summary["power_mw"]) - power).abs() < 1e-3);
+    let power: f64 = (0..2).map(|i| ran.gpu(i).real("mean_power_mw")).sum();
+    assert!((summary.real("power_mw") - power).abs() < 1e-3);
     assert_eq!((&ran.gpu(3)["target_memory_bytes"], &ran.gpu(3)["limited_by"]), (&json!(0), &json!(null)));
     assert!(ran.text.contains("not used"), "{}", ran.text);
 }
@@ -126,7 +127,7 @@ fn mig_instances_are_devices_and_their_energy_is_the_whole_devices() {
     (parent["sm"], parent["utilization_ms"]) = (json!(null), json!(null));
     parent["mig"] = json!([ours, others]);
     let ran = Scene::new(json!({"devices": [parent]})).run(LOAD, &[]);
-    assert_eq!(ran.report["gpus"].as_array().unwrap().len(), 3);
+    assert_eq!(ran.report.list("gpus").len(), 3);
     assert_eq!((&ran.gpu(0)["mig_parent"], &ran.gpu(1)["mig"]["gpu_instance"]), (&json!(true), &json!(1)));
     assert_eq!(
         (&ran.gpu(1)["uuid"], &ran.gpu(1)["limits"]["memory_bytes"]),
@@ -140,10 +141,10 @@ fn mig_instances_are_devices_and_their_energy_is_the_whole_devices() {
     assert_eq!(ran.report["gpu_summary"]["target_memory_bytes"], 7 * GB);
     check_energy(&ran, 0, &power);
     assert_eq!(ran.gpu(1)["energy_mj"], json!(null));
-    assert!(ran.gpu(1)["energy_reason"].as_str().unwrap().contains("not of a MIG instance"));
+    assert!(ran.gpu(1).text("energy_reason").contains("not of a MIG instance"));
     let e = &ran.report["efficiency"];
     assert_eq!(e["joules_per_token"], json!(null));
-    assert!(e["joules_reason"].as_str().unwrap().contains("used by others"), "{e}");
+    assert!(e.text("joules_reason").contains("used by others"), "{e}");
     assert_eq!(ran.gpu(0)["sm_percent"]["mean"], json!(null));
 }
 
@@ -168,7 +169,7 @@ fn processes_that_come_and_go_are_of_whom_they_are() {
     // The most that the target held at one moment: 3 GB alone, not 3.5.
     assert_eq!((&gpu["target_memory_bytes"], &gpu["other_memory_bytes"]), (&json!(3 * GB), &json!(4 * GB)));
     let of = |pid: u32| {
-        let all = gpu["processes"].as_array().unwrap();
+        let all = gpu.list("processes");
         all.iter().find(|p| p["host_pid"] == pid).unwrap_or_else(|| panic!("no {pid} in {all:?}"))
     };
     assert_eq!((&of(helper.pid())["target"], &of(1)["target"]), (&json!(true), &json!(false)));

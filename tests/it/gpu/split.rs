@@ -1,6 +1,7 @@
 //! Prefill's energy and decode's, and that of a sweep's steps, against what the server wrote when and the scenario's curve.
 
-use inferscope_tests::gpu::{Ran, Scene, area_mj, number};
+use inferscope_tests::gpu::{Ran, Scene, area_mj};
+use inferscope_tests::report::Named;
 use inferscope_tests::requirements::say;
 use inferscope_tests::script::steady;
 use inferscope_tests::timed_server::Answer;
@@ -43,14 +44,14 @@ fn answer() -> Answer {
 /// Joules between the request's arrival and its first token's write, and from there to the last; and how many
 /// milliseconds the client's times are from the server's, over all requests.
 fn truth(ran: &Ran, curve: &[(f64, f64)]) -> [(f64, f64); 2] {
-    let origin = number(&ran.report["run"]["origin_monotonic_ns"]);
+    let origin = ran.report["run"].real("origin_monotonic_ns");
     let mut truth = [(0.0, 0.0); 2];
-    let requests = ran.report["requests"].as_array().expect("a list");
+    let requests = ran.report.list("requests");
     assert_eq!(requests.len(), ran.exchanges.len());
     for (request, exchange) in requests.iter().zip(&ran.exchanges) {
         let tokens: Vec<u64> = exchange.tokens().map(|w| w.before_ns).collect();
         let server = [exchange.arrived_ns, tokens[0], tokens[tokens.len() - 1]].map(|ns| ran.on_curve_ms(ns));
-        let of_client = |name: &str| ran.on_curve_ms((number(&request[name]) + origin) as u64);
+        let of_client = |name: &str| ran.on_curve_ms((request.real(name) + origin) as u64);
         let client = ["sent_ns", "first_token_ns", "last_token_ns"].map(of_client);
         for part in 0..2 {
             truth[part].0 += area_mj(curve, server[part], server[part + 1]) / 1e3;
@@ -64,8 +65,8 @@ fn truth(ran: &Ran, curve: &[(f64, f64)]) -> [(f64, f64); 2] {
 fn check(told: &Value, truth: [(f64, f64); 2]) {
     for (name, (joules, apart_ms)) in ["prefill", "decode"].into_iter().zip(truth) {
         assert!(told[format!("{name}_mj")].is_u64(), "{told:#}");
-        let mj = number(&told[format!("{name}_mj")]) / 1e3;
-        let error = number(&told[format!("{name}_error_mj")]) / 1e3;
+        let mj = told.real(&format!("{name}_mj")) / 1e3;
+        let error = told.real(&format!("{name}_error_mj")) / 1e3;
         say(&format!("{name}: {mj:.1} J ± {error:.1} J, truth {joules:.1} J; {apart_ms:.2} ms apart"));
         let slack = apart_ms / 1e3 * HIGHEST_W + 0.1;
         assert!((mj - joules).abs() <= error + slack, "{joules} is not {mj} ± {error}: {told:#}");
@@ -95,8 +96,8 @@ fn prefill_and_decode_have_their_own_energy_at_concurrency_one() {
     check(told, truth(&ran, &power));
     assert_eq!(told["requests"], REQUESTS);
     assert_eq!(told["decode_tokens"], REQUESTS * (TOKENS - 1));
-    let a_token = number(&told["joules_per_decode_token"]);
-    assert!((a_token * (REQUESTS * (TOKENS - 1)) as f64 - number(&told["decode_mj"]) / 1e3).abs() < 0.01);
+    let a_token = told.real("joules_per_decode_token");
+    assert!((a_token * (REQUESTS * (TOKENS - 1)) as f64 - told.real("decode_mj") / 1e3).abs() < 0.01);
     check_joules(&ran, ran.truth_mj(&power));
     for line in ["prefill  ", "decode  ", "J a token after the first"] {
         assert!(ran.text.contains(line), "{line} is not in {}", ran.text);
@@ -109,7 +110,7 @@ fn an_average_without_a_counter_tells_no_parts() {
     let ran = scene.drive(answer(), &["--requests", "2", "--gpu-baseline", "0s"]);
     let e = &ran.report["efficiency"];
     assert_eq!(e["prefill_decode"], json!(null));
-    let reason = e["prefill_decode_reason"].as_str().unwrap();
+    let reason = e.text("prefill_decode_reason");
     assert!(reason.contains("average of a second"), "{reason}");
 }
 
@@ -130,22 +131,22 @@ fn a_sweeps_steps_have_their_own_joules_and_the_step_of_one_its_parts() {
         "20ms",
     ];
     let ran = scene.drive(answer(), &args);
-    let steps = ran.report["sweep"]["steps"].as_array().unwrap();
+    let steps = ran.report["sweep"].list("steps");
     assert_eq!(steps.len(), 2);
     for (n, (step, of_step)) in steps.iter().zip(ran.exchanges.chunks(2)).enumerate() {
         let from = of_step.iter().map(|e| e.arrived_ns).min().unwrap();
         let to = of_step.iter().filter_map(|e| Some(e.writes.last()?.after_ns)).max().unwrap();
         let truth = area_mj(&power, ran.on_curve_ms(from), ran.on_curve_ms(to)) / 1e3;
         let energy = &step["energy"];
-        let (joules, error) = (number(&energy["energy_mj"]) / 1e3, number(&energy["energy_error_mj"]) / 1e3);
+        let (joules, error) = (energy.real("energy_mj") / 1e3, energy.real("energy_error_mj") / 1e3);
         say(&format!("step {n}: {joules:.1} J ± {error:.1} J, truth {truth:.1} J"));
         // The client's window is longer than the server's by what the two are apart at its ends.
-        let window = number(&step["timing"]["window_ns"]) / 1e6;
+        let window = step["timing"].real("window_ns") / 1e6;
         let slack = (window - (to - from) as f64 / 1e6).abs() / 1e3 * HIGHEST_W + 0.1;
         assert!((joules - truth).abs() <= error + slack, "{truth} is not {joules} ± {error}");
         assert!(slack < truth * 0.1, "the client's window is not the server's: {window}");
-        let tokens = number(&step["timing"]["output_tokens"]);
-        assert!((number(&energy["joules_per_token"]) * tokens - joules).abs() < 0.01, "{energy:#}");
+        let tokens = step["timing"].real("output_tokens");
+        assert!((energy.real("joules_per_token") * tokens - joules).abs() < 0.01, "{energy:#}");
     }
     let (one, two) = (&steps[0]["energy"], &steps[1]["energy"]);
     assert!(one["prefill_decode"]["decode_mj"].is_u64(), "{one:#}");

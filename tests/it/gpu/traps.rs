@@ -4,7 +4,8 @@ use std::process::Command;
 
 use inferscope_tests::binary;
 use inferscope_tests::clock::monotonic_ns;
-use inferscope_tests::gpu::{LOAD, Load, Scene, library, number};
+use inferscope_tests::gpu::{LOAD, Load, Scene, library};
+use inferscope_tests::report::Named;
 use inferscope_tests::requirements::{self, say};
 use inferscope_tests::stats::Errors;
 use serde_json::{Value, json};
@@ -35,7 +36,7 @@ fn unified_memory_has_none_of_its_own_to_tell() {
         (&gpu["memory_used_bytes"]["mean"], &gpu["limits"]["memory_bytes"]),
         (&json!(null), &json!(null))
     );
-    assert!(gpu["samples"].as_array().unwrap().iter().all(|s| s["memory_used_bytes"].is_null()));
+    assert!(gpu.list("samples").iter().all(|s| s["memory_used_bytes"].is_null()));
     assert_eq!(gpu["target_memory_bytes"], 3 * GB);
     check_energy(&ran, 0, &power);
 }
@@ -67,12 +68,11 @@ fn power_that_is_an_average_is_called_one_and_its_error_covers_the_lag() {
     let ran = Scene::new(json!({"devices": [device]})).run(LOAD, &[]);
     let gpu = ran.gpu(0);
     assert_eq!((&gpu["energy_source"], &gpu["power_source"]), (&json!("integrated"), &json!("average")));
-    let (truth, mj, error) =
-        (ran.truth_mj(&power), number(&gpu["energy_mj"]), number(&gpu["energy_error_mj"]));
+    let (truth, mj, error) = (ran.truth_mj(&power), gpu.real("energy_mj"), gpu.real("energy_error_mj"));
     assert!((mj - truth).abs() <= error, "{truth} is not {mj} ± {error}");
     // That it lags is no small thing: half a second of the change.
     assert!(truth - mj > 10_000.0, "{truth} and {mj} do not differ as an average must");
-    assert!(ran.report["efficiency"]["joules_reason"].as_str().unwrap().contains("too short"));
+    assert!(ran.report["efficiency"].text("joules_reason").contains("too short"));
 }
 
 #[test]
@@ -95,12 +95,8 @@ fn every_layout_of_the_process_list_gives_the_same_memory() {
         let ran = Scene::new(scenario).run(Load { requests: 1, tokens: 25 }, &[]);
         let gpu = ran.gpu(0);
         assert_eq!(gpu["target_memory_bytes"], 2 * GB, "{name}: {gpu}");
-        let mut listed: Vec<_> = gpu["processes"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|p| (p["host_pid"].as_u64().unwrap(), p["memory_bytes"].as_u64()))
-            .collect();
+        let mut listed: Vec<_> =
+            gpu.list("processes").iter().map(|p| (p.whole("host_pid"), p["memory_bytes"].as_u64())).collect();
         listed.sort_unstable();
         let expected = [(1, Some(GB)), (2, Some(500)), (u64::from(std::process::id()), Some(2 * GB))];
         assert_eq!(listed, expected, "{name}");
@@ -120,10 +116,10 @@ fn values_that_cannot_be_true_are_dropped_and_counted() {
     let ran = Scene::new(json!({"devices": [device]})).run(Load { requests: 1, tokens: 25 }, &[]);
     let gpu = ran.gpu(0);
     assert_eq!((&gpu["target_memory_bytes"], &gpu["other_memory_bytes"]), (&json!(2 * GB), &json!(null)));
-    let pids: Vec<_> = gpu["processes"].as_array().unwrap().iter().map(|p| p["host_pid"].clone()).collect();
+    let pids: Vec<_> = gpu.list("processes").iter().map(|p| p["host_pid"].clone()).collect();
     assert_eq!(pids, [json!(1), json!(std::process::id())]);
-    assert!(number(&gpu["dropped_values"]["unknown_pid"]) >= 1.0, "{gpu}");
-    assert!(number(&gpu["dropped_values"]["memory_beyond_device"]) >= 1.0, "{gpu}");
+    assert!(gpu["dropped_values"].real("unknown_pid") >= 1.0, "{gpu}");
+    assert!(gpu["dropped_values"].real("memory_beyond_device") >= 1.0, "{gpu}");
     assert!(ran.has_doubt("gpu_values_dropped"));
 }
 
@@ -133,8 +129,8 @@ fn a_device_that_falls_off_the_bus_is_told_and_the_other_goes_on() {
     let devices: Vec<_> = powers.iter().map(|power| l4(power)).collect();
     let lost = json!([{"call": "*", "device": 0, "from_ms": 900, "code": 15}]);
     let ran = Scene::new(json!({"devices": devices, "fail": lost})).run(LOAD, &[]);
-    let origin = number(&ran.report["run"]["origin_monotonic_ns"]);
-    let lost_ms = (number(&ran.gpu(0)["lost_ns"]) + origin - ran.begun_ns as f64) / 1e6;
+    let origin = ran.report["run"].real("origin_monotonic_ns");
+    let lost_ms = (ran.gpu(0).real("lost_ns") + origin - ran.begun_ns as f64) / 1e6;
     assert!((900.0..1_200.0).contains(&lost_ms), "lost at {lost_ms}");
     assert!(ran.has_doubt("gpu_lost"));
     // Half a run gives no energy, and no sum that leaves a half out.
@@ -144,7 +140,7 @@ fn a_device_that_falls_off_the_bus_is_told_and_the_other_goes_on() {
         (&json!(null), &json!(null))
     );
     check_energy(&ran, 1, &powers[1]);
-    let last = |place: usize| number(&ran.gpu(place)["samples"].as_array().unwrap().last().unwrap()["t_ns"]);
+    let last = |place: usize| ran.gpu(place).list("samples").last().unwrap().real("t_ns");
     assert!(last(1) - last(0) > 0.5e9, "the second device was polled to the end");
     assert_eq!(ran.report["load"]["requests_ok"], LOAD.requests);
 }
@@ -158,7 +154,7 @@ fn a_query_that_fails_now_and_then_takes_no_other_with_it() {
     ]);
     let ran = Scene::new(json!({"devices": [l4(&power)], "fail": fail})).run(LOAD, &[]);
     let gpu = ran.gpu(0);
-    let samples = gpu["samples"].as_array().unwrap();
+    let samples = gpu.list("samples");
     let without = |name: &str| samples.iter().filter(|s| s[name].is_null()).count();
     assert!((4..=15).contains(&without("sm_percent")), "{} without", without("sm_percent"));
     // Some six looks, at random places of their intervals.
@@ -196,7 +192,7 @@ fn a_device_that_answers_nothing_is_all_null_with_reasons() {
     for figure in ["energy_mj", "target_memory_bytes", "used_by_target", "idle_power_mw", "limited_by"] {
         assert_eq!(gpu[figure], json!(null), "{figure}");
     }
-    assert!(gpu["energy_reason"].as_str().unwrap().contains("no energy counter"));
+    assert!(gpu.text("energy_reason").contains("no energy counter"));
     assert!(gpu["used_by_target_reason"].is_string());
 }
 
@@ -226,16 +222,16 @@ fn stamps_of_samples_come_on_the_one_clock() {
         let mut device = l4(&power);
         device["samples"] = json!({"every_ms": 20, "keep": 120, "monotonic": monotonic});
         let ran = Scene::new(json!({"devices": [device]})).run(LOAD, &[]);
-        let samples = ran.gpu(0)["driver_samples"]["power"].as_array().unwrap();
+        let samples = ran.gpu(0)["driver_samples"].list("power");
         assert!(samples.is_sorted_by_key(|s| s[0].as_u64()), "in the order of time, none twice");
-        let origin = number(&ran.report["run"]["origin_monotonic_ns"]);
-        let high = samples.iter().find(|s| number(&s[1]) > 30_000.0).unwrap();
-        let step = (number(&high[0]) + origin - ran.begun_ns as f64) / 1e6;
-        let error = number(&ran.gpu(0)["driver_samples"]["clock_error_ns"]) / 1e6;
+        let origin = ran.report["run"].real("origin_monotonic_ns");
+        let high = samples.iter().find(|s| s[1].as_u64() > Some(30_000)).unwrap();
+        let step = (high[0].as_f64().unwrap() + origin - ran.begun_ns as f64) / 1e6;
+        let error = ran.gpu(0)["driver_samples"].real("clock_error_ns") / 1e6;
         say(&format!("the step at 1000 ms is seen in the sample of {step:.3} ms, ± {error:.3} ms"));
         assert!((1_000.0 - error..=1_020.1 + error).contains(&step), "{step} ± {error}");
         // More points than 20 looks a second give.
-        assert!(number(&ran.gpu(0)["power_mw"]["count"]) > 80.0);
+        assert!(ran.gpu(0)["power_mw"].real("count") > 80.0);
     }
 }
 
@@ -255,11 +251,11 @@ fn a_slow_driver_delays_nothing_but_itself() {
     assert!(with.p50 < 1e6, "{with:?}");
     assert_eq!(ran.report["load"]["requests_ok"], LOAD.requests);
     let poll = &ran.report["gpu_summary"]["poll"];
-    assert!(number(&poll["slowest_call_ns"]) >= 80e6, "{poll}");
+    assert!(poll.real("slowest_call_ns") >= 80e6, "{poll}");
     assert!(ran.has_doubt("gpu_driver_slow"));
     // /proc is looked at as often as ever: its own thread, too.
-    assert!(ran.report["resources"]["samples"].as_array().unwrap().len() >= 20);
-    assert!(ran.gpu(0)["samples"].as_array().unwrap().len() >= 2, "it was polled, at its pace");
+    assert!(ran.report["resources"].list("samples").len() >= 20);
+    assert!(ran.gpu(0).list("samples").len() >= 2, "it was polled, at its pace");
 }
 
 #[test]
@@ -275,7 +271,7 @@ fn without_a_driver_the_run_goes_on_and_says_why() {
     };
     let report = run("auto").report();
     assert_eq!(report["gpus"], json!([]));
-    assert!(report["gpus_reason"].as_str().unwrap().contains("NVIDIA driver is not loaded"), "{report}");
+    assert!(report.text("gpus_reason").contains("NVIDIA driver is not loaded"), "{report}");
     assert_eq!(run("all").code, Some(5));
 }
 
@@ -296,7 +292,7 @@ fn another_client_reads_the_same_values() {
     let ran = scene.observe("900ms");
     let read = scene.python(&python, "nvml_read.py");
     let gpu = &ran["gpus"][0];
-    let sample = gpu["samples"].as_array().unwrap().last().unwrap();
+    let sample = gpu.list("samples").last().unwrap();
     assert_eq!(read["name"], gpu["name"]);
     assert_eq!(read["uuid"], gpu["uuid"]);
     assert_eq!(read["memory_total"], gpu["limits"]["memory_bytes"]);
@@ -309,26 +305,19 @@ fn another_client_reads_the_same_values() {
     assert_eq!(read["power_limit"], gpu["limits"]["power_mw"]);
     assert_eq!(
         read["pcie"],
-        json!([
-            gpu["pcie_tx_kb_per_s"]["last"].as_f64().unwrap() as u64,
-            gpu["pcie_rx_kb_per_s"]["last"].as_f64().unwrap() as u64
-        ])
+        json!([gpu["pcie_tx_kb_per_s"].real("last") as u64, gpu["pcie_rx_kb_per_s"].real("last") as u64])
     );
     let counters =
         ["sm_active_percent", "dram_percent", "fp64_percent"].map(|name| gpu[name]["last"].clone());
     assert_eq!((&read["counters"], &read["gpm_supported"]), (&json!(counters), &json!(1)));
     assert_eq!(counters, [json!(70.0), json!(21.5), json!(null)]);
-    let processes: Vec<_> = gpu["processes"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|p| json!([p["host_pid"], p["memory_bytes"]]))
-        .collect();
+    let processes: Vec<_> =
+        gpu.list("processes").iter().map(|p| json!([p["host_pid"], p["memory_bytes"]])).collect();
     assert_eq!(read["processes"], json!(processes));
     // The truth of the scenario: 100 W to 300 W in a second, at 700 ms.
     assert_eq!(read["power_instant"], 240_000);
     assert_eq!(read["energy"], 123_456_789 + 70_000 + 49_000);
     // What the driver had sampled before the run, all of it where the clock stands still, is none of the run's.
-    assert_eq!(read["power_samples"].as_array().unwrap().len(), 36);
+    assert_eq!(read.list("power_samples").len(), 36);
     assert_eq!(gpu["driver_samples"]["power"], json!([]));
 }

@@ -1,6 +1,7 @@
 //! What limits a run, by the counters of real runs and by made-up ones.
 
-use inferscope_tests::gpu::{LOAD, Load, Ran, Scene, number};
+use inferscope_tests::gpu::{LOAD, Load, Ran, Scene};
+use inferscope_tests::report::Named;
 use inferscope_tests::requirements::say;
 use inferscope_tests::script::steady;
 use inferscope_tests::timed_server::Answer;
@@ -24,7 +25,7 @@ fn a_model_alone_on_an_h200_is_limited_by_latency_and_has_room_for_more() {
         let ran = replayed(&windows);
         assert_eq!(ran.gpu(0)["limited_by"], "latency");
         let insight = ran.insight("gpu_latency_bound");
-        let advice = insight["advice"].as_str().unwrap();
+        let advice = insight.text("advice");
         assert!(advice.starts_with("more requests at a time can use that room"), "{advice}");
         let text = ran.text.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(
@@ -39,7 +40,7 @@ fn a_model_alone_on_an_h200_is_limited_by_latency_and_has_room_for_more() {
 fn sixteen_at_a_time_leave_the_small_model_waiting_for_its_server() {
     let ran = replayed(&SMALL_SIXTEEN);
     assert_eq!(ran.gpu(0)["limited_by"], "host");
-    let headline = ran.insight("gpu_waits_for_host")["headline"].as_str().unwrap();
+    let headline = ran.insight("gpu_waits_for_host").text("headline");
     assert!(headline.contains("waits for the server's work outside of it: it had work 3"), "{headline}");
 }
 
@@ -47,7 +48,7 @@ fn sixteen_at_a_time_leave_the_small_model_waiting_for_its_server() {
 fn sixteen_at_a_time_leave_the_large_model_between_two_verdicts() {
     let ran = replayed(&LARGE_SIXTEEN);
     assert_eq!(ran.gpu(0)["limited_by"], json!(null));
-    let reason = ran.gpu(0)["limited_by_reason"].as_str().unwrap();
+    let reason = ran.gpu(0).text("limited_by_reason");
     assert!(reason.contains("partly waits though requests are in flight, and partly works"), "{reason}");
 }
 
@@ -59,7 +60,7 @@ fn a_server_that_launches_each_kernel_by_itself_is_waited_for() {
     server["sm"] = json!(17);
     let ran = Scene::new(json!({"devices": [server]})).run(LOAD, &[]);
     assert_eq!(ran.gpu(0)["limited_by"], "host");
-    let advice = ran.insight("gpu_waits_for_host")["advice"].as_str().unwrap();
+    let advice = ran.insight("gpu_waits_for_host").text("advice");
     assert!(advice.contains("could shorten only the 17% in which this one worked"), "{advice}");
 }
 
@@ -80,7 +81,7 @@ fn long_prompts_that_fill_the_tensor_units_and_weights_that_fill_the_memorys_ban
     }
     let between = Scene::new(json!({"devices": [made_up(97.0, 8.0, 50.0)]})).run(LOAD, &[]);
     assert_eq!(between.gpu(0)["limited_by"], json!(null));
-    let reason = between.gpu(0)["limited_by_reason"].as_str().unwrap();
+    let reason = between.gpu(0).text("limited_by_reason");
     assert!(reason.contains("its memory's bandwidth were in use 50%"), "{reason}");
 }
 
@@ -90,15 +91,15 @@ fn a_step_that_the_next_one_outdid_is_not_told_to_be_at_its_limit() {
     let scene = Scene::new(json!({"devices": [made_up(97.0, 74.0, 31.0)]}));
     let load = ["--sweep", "concurrency=1,4", "--duration", "2s", "--gpu-baseline", "200ms"];
     let ran = scene.drive(Answer::Stream(steady(15, 20, 20)), &load);
-    let steps = ran.report["sweep"]["steps"].as_array().unwrap();
+    let steps = ran.report["sweep"].list("steps");
     let [first, last] = [0, 1].map(|n| &steps[n]["devices"][0]);
     assert_eq!(
         (&first["device"], &first["limited_by"], &last["limited_by"]),
         (&json!(0), &json!(null), &json!("tensor"))
     );
-    let ratio = number(&first["limited_by_evidence"]["next_step_tokens_ratio"]);
+    let ratio = first["limited_by_evidence"].real("next_step_tokens_ratio");
     assert!((3.0..=4.2).contains(&ratio), "{ratio}");
-    let reason = first["limited_by_reason"].as_str().unwrap();
+    let reason = first.text("limited_by_reason");
     assert!(reason.contains("near their limit, and yet the next step, with 4.0 times the load"), "{reason}");
     let text = ran.text.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(text.contains("limited at 4 its tensor units"), "{text}");
@@ -113,12 +114,12 @@ fn counters_refused_early_leave_the_drivers_shares_of_the_time() {
     let ran = Scene::new(json!({"devices": [busy], "fail": refused})).run(Load { requests: 6, ..LOAD }, &[]);
     let gpu = ran.gpu(0);
     assert_eq!(gpu["limited_by"], json!(null));
-    let reason = gpu["limited_by_reason"].as_str().unwrap();
+    let reason = gpu.text("limited_by_reason");
     assert!(
         reason.contains("kernels ran 86% of the time") && reason.contains("% of the load only"),
         "{reason}"
     );
-    assert!(number(&gpu["sm_active_percent"]["mean"]) > 0.0);
+    assert!(gpu["sm_active_percent"].real("mean") > 0.0);
 }
 
 /// A device that only another process computes on.

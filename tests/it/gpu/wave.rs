@@ -1,6 +1,7 @@
 //! Power that swings as often as it is read: decode's rhythm, with and without a counter.
 
-use inferscope_tests::gpu::{Load, Ran, Scene, number};
+use inferscope_tests::gpu::{Load, Ran, Scene};
+use inferscope_tests::report::Named;
 use inferscope_tests::requirements::say;
 use serde_json::{Value, json};
 
@@ -28,7 +29,7 @@ fn run(counter: bool) -> (Ran, f64) {
 }
 
 fn told(gpu: &Value) -> (f64, f64) {
-    (number(&gpu["energy_mj"]), number(&gpu["energy_error_mj"]))
+    (gpu.real("energy_mj"), gpu.real("energy_error_mj"))
 }
 
 #[test]
@@ -40,7 +41,7 @@ fn the_counter_rules_and_the_mean_power_is_its() {
     assert_eq!(gpu["energy_source"], "counter");
     assert!((mj - truth).abs() <= error && error < truth * 0.15, "{truth} is not {mj} ± {error}");
     let (from, to) = ran.window_ms();
-    let mean = number(&gpu["mean_power_mw"]);
+    let mean = gpu.real("mean_power_mw");
     assert!((mean - mj / (to - from) * 1e3).abs() < 1_000.0, "{mean} is not {mj} over {}", to - from);
     // Parts of prefill and decode, where they are told at all, are of the same sum.
     if let Some(parts) = ran.report["efficiency"]["prefill_decode"].as_object() {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use inferscope_tests::binary::{self, Running};
 use inferscope_tests::cgroup::Cgroup;
+use inferscope_tests::report::Named;
 use inferscope_tests::requirements;
 use inferscope_tests::shell::Shell;
 use serde_json::Value;
@@ -28,17 +29,13 @@ fn observe(cgroup: &Cgroup, more: &[&str]) -> Running {
     binary::observing(&[&["--cgroup", path], more].concat())
 }
 
-fn number(value: &Value) -> u64 {
-    value.as_u64().unwrap_or_else(|| panic!("not a count: {value}"))
-}
-
 fn of_pid(report: &Value, pid: u32) -> Vec<Value> {
-    let list = report["processes"]["list"].as_array().expect("a list");
+    let list = report["processes"].list("list");
     list.iter().filter(|p| p["pid"] == pid).cloned().collect()
 }
 
 fn cpu_of(process: &Value) -> u64 {
-    number(&process["cpu_user_ns"]) + number(&process["cpu_system_ns"])
+    process.whole("cpu_user_ns") + process.whole("cpu_system_ns")
 }
 
 fn close(what: &str, got: u64, want: u64) {
@@ -82,14 +79,14 @@ fn moves(strict: bool) {
         ("seen", 1 + forks + 1),
         ("lost_events", 0),
     ] {
-        assert_eq!(number(&counts[name]), want, "{name}: {counts:#}");
+        assert_eq!(counts.whole(name), want, "{name}: {counts:#}");
     }
     assert_eq!(report["processes"]["complete"], true, "{:#}", report["validity"]);
     let [guest_line] = &of_pid(&report, guest.pid())[..] else { panic!("one line for the guest") };
     let until = if strict { left } else { ended };
     close("the guest's CPU", cpu_of(guest_line), until - came);
     assert_eq!(guest_line["left_ns"].is_null(), !strict, "{guest_line:#}");
-    let events = report["processes"]["events"].as_array().expect("a list");
+    let events = report["processes"].list("events");
     let kinds: Vec<&str> =
         events.iter().filter(|e| e["pid"] == guest.pid()).filter_map(|e| e["kind"].as_str()).collect();
     assert_eq!(kinds, ["migrate_in", "migrate_out"]);
@@ -101,7 +98,7 @@ fn moves(strict: bool) {
     } else {
         // The set holds one that the cgroup's figure does not.
         assert!(cpu["reconciliation_error_pct"].is_null(), "{cpu:#}");
-        assert!(cpu["reconciliation_reason"].as_str().expect("a text").contains("moved out"), "{cpu:#}");
+        assert!(cpu.text("reconciliation_reason").contains("moved out"), "{cpu:#}");
     }
 }
 
@@ -145,7 +142,7 @@ fn a_server_with_threads_that_is_moved_in_keeps_its_place_when_a_thread_execs() 
     shell.does(&format!("kill {pid}; wait {pid}"));
     let report = running.interrupted_report();
     let counts = &report["processes"]["counts"];
-    assert_eq!((number(&counts["moved_in"]), number(&counts["exits"])), (1, 1), "{counts:#}");
+    assert_eq!((counts.whole("moved_in"), counts.whole("exits")), (1, 1), "{counts:#}");
     assert_eq!(report["processes"]["complete"], true, "{:#}", report["validity"]);
     let [line] = &of_pid(&report, pid)[..] else { panic!("one line") };
     assert_eq!(
@@ -198,10 +195,10 @@ fn who_left_a_strict_cgroup_stays_away_when_a_thread_execs() {
     let report = running.interrupted_report();
     let (tree, counts) = (&report["processes"], &report["processes"]["counts"]);
     let want = [("forks", 1), ("execs", 1), ("moved_out", 1), ("exits", 0)];
-    assert_eq!(want.map(|(name, _)| number(&counts[name])), want.map(|(_, count)| count), "{counts:#}");
+    assert_eq!(want.map(|(name, _)| counts.whole(name)), want.map(|(_, count)| count), "{counts:#}");
     assert_eq!(tree["complete"], true, "{:#}", report["validity"]);
     let [line] = &of_pid(&report, pid)[..] else { panic!("one line") };
-    let (total, its) = (number(&tree["cpu"]["total_ns"]), cpu_of(line));
+    let (total, its) = (tree["cpu"].whole("total_ns"), cpu_of(line));
     assert!(u128::from(its) >= WORK.as_nanos() && total < its * 3 / 2, "{total} {line:#}");
 }
 
@@ -222,9 +219,9 @@ fn a_cgroup_that_is_removed_ends_the_run() {
         std::thread::sleep(Duration::from_millis(5));
     }
     let report = running.wait().report();
-    assert_eq!(number(&report["processes"]["counts"]["moved_in"]), 1);
-    assert_eq!(number(&report["processes"]["counts"]["exits"]), 1);
-    let validity = report["validity"].as_array().unwrap();
+    assert_eq!(report["processes"]["counts"].whole("moved_in"), 1);
+    assert_eq!(report["processes"]["counts"].whole("exits"), 1);
+    let validity = report.list("validity");
     assert!(validity.iter().any(|v| v["code"] == "target_ended"), "{validity:#?}");
 }
 
@@ -251,7 +248,7 @@ fn the_cgroup_of_a_process_is_found_and_the_root_is_refused() {
     let report = binary::run(&["observe", "--cgroup-of", &pid, "--duration", "100ms", "--json"]).report();
     assert_eq!(report["target"]["kind"], "cgroup");
     assert_eq!(of_pid(&report, shell.pid()).len(), 1);
-    let name = report["target"]["cgroup"].as_str().unwrap();
+    let name = report["target"].text("cgroup");
     assert!(cgroup.v2().ends_with(name.trim_start_matches('/')), "{name}");
     // The same by its path within the hierarchy.
     let by_name = binary::run(&["observe", "--cgroup", name, "--duration", "100ms", "--json"]).report();
@@ -282,7 +279,7 @@ fn a_path_of_a_v1_hierarchy_is_resolved_or_refused_with_the_reason() {
     enter(cgroup.v2(), shell.pid());
     let report = observe().report();
     assert_eq!(of_pid(&report, shell.pid()).len(), 1);
-    assert!(cgroup.v2().ends_with(report["target"]["cgroup"].as_str().unwrap().trim_start_matches('/')));
+    assert!(cgroup.v2().ends_with(report["target"].text("cgroup").trim_start_matches('/')));
 }
 
 #[test]

@@ -10,6 +10,7 @@ use inferscope_tests::container::{
 };
 use inferscope_tests::known_load::Counted;
 use inferscope_tests::process::{children, living_comm, signal};
+use inferscope_tests::report::Named;
 use inferscope_tests::requirements;
 use inferscope_tests::served::{FORKS, NESTED, REQUESTS, REQUESTS_A_WORKER, Served, WRAPPED};
 use inferscope_tests::stats::relative_error;
@@ -26,10 +27,6 @@ const CPU_TOLERANCE: f64 = 0.001;
 const CPU_TOLERANCE_CGROUP: f64 = 0.005;
 /// Where an ended process has its CPU as of its exit.
 const NOT_FINAL_NS: f64 = 3_000_000.0 * FORKS as f64;
-
-fn number(value: &Value) -> u64 {
-    value.as_u64().unwrap_or_else(|| panic!("not a count: {value}"))
-}
 
 fn list(value: &Value) -> &Vec<Value> {
     value.as_array().unwrap_or_else(|| panic!("not a list: {value}"))
@@ -57,7 +54,7 @@ fn check_counts(report: &Value, alive_at_start: u64) {
         ("lost_events", 0),
         ("unreadable", 0),
     ] {
-        assert_eq!(number(&counts[name]), want, "{name}: {counts:#}");
+        assert_eq!(counts.whole(name), want, "{name}: {counts:#}");
     }
     assert_eq!(tree["complete"], true, "{:#}", report["validity"]);
     assert_eq!(list(&tree["list"]).len() as u64, alive_at_start + FORKS);
@@ -67,24 +64,24 @@ fn check_counts(report: &Value, alive_at_start: u64) {
 fn check_pids(report: &Value, level: usize) {
     let mut compared = 0;
     for process in list(&report["processes"]["list"]) {
-        assert!(number(&process["pid"]) > 0 && number(&process["host_pid"]) > 0, "{process:#}");
+        assert!(process.whole("pid") > 0 && process.whole("host_pid") > 0, "{process:#}");
         if !process["exited_ns"].is_null() {
             continue;
         }
-        let host_pid = number(&process["host_pid"]) as u32;
+        let host_pid = process.whole("host_pid") as u32;
         let pids = namespace_pids(host_pid).unwrap_or_else(|| panic!("the host has no {host_pid}"));
-        assert_eq!(number(&process["pid"]), u64::from(pids[level]), "{pids:?}: {process:#}");
+        assert_eq!(process.whole("pid"), u64::from(pids[level]), "{pids:?}: {process:#}");
         compared += 1;
     }
     assert!(compared >= 2, "only {compared} processes live that could be compared");
 }
 
 fn host_pids(report: &Value) -> BTreeSet<u64> {
-    list(&report["processes"]["list"]).iter().map(|process| number(&process["host_pid"])).collect()
+    list(&report["processes"]["list"]).iter().map(|process| process.whole("host_pid")).collect()
 }
 
 fn cpu(report: &Value) -> f64 {
-    number(&report["processes"]["cpu"]["total_ns"]) as f64
+    report["processes"]["cpu"].whole("total_ns") as f64
 }
 
 #[track_caller]
@@ -131,7 +128,7 @@ fn tracer_on_the_host_and_target_in_a_container() {
     check_counts(&by_pid, 3);
     check_pids(&by_pid, 0);
     check_cpu("by pid, against the cgroup", &by_pid, truth, CPU_TOLERANCE_CGROUP);
-    assert_eq!(number(&by_pid["target"]["pid"]), u64::from(served.container.init));
+    assert_eq!(by_pid["target"].whole("pid"), u64::from(served.container.init));
     for process in list(&by_pid["processes"]["list"]) {
         assert_eq!(process["pid"], process["host_pid"], "{process:#}");
     }
@@ -143,7 +140,7 @@ fn tracer_on_the_host_and_target_in_a_container() {
     // The shell has no part in the socket.
     let by_socket = interrupted(by_socket);
     check_counts(&by_socket, 2);
-    assert_eq!(number(&by_socket["target"]["pid"]), u64::from(served.arbiter));
+    assert_eq!(by_socket["target"].whole("pid"), u64::from(served.arbiter));
     check_cpu("by socket, against the host's view", &by_socket, cpu(&by_pid), CPU_TOLERANCE);
 }
 
@@ -275,7 +272,7 @@ fn namespace_without_a_container() {
             ("exits", PROGRAMS),
             ("lost_events", 0),
         ] {
-            assert_eq!(number(&counts[name]), want, "{name}: {counts:#}");
+            assert_eq!(counts.whole(name), want, "{name}: {counts:#}");
         }
         assert_eq!(report["processes"]["complete"], true);
     }

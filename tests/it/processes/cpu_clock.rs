@@ -1,12 +1,12 @@
 //! The set's CPU time against that of processes which know it themselves.
 
 use std::fs;
-use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use inferscope_tests::binary;
 use inferscope_tests::cgroup::Cgroup;
 use inferscope_tests::emitter::Emitter;
+use inferscope_tests::report::{Named, Report};
 use inferscope_tests::requirements;
 use inferscope_tests::spun::{Notes, Spinner};
 use serde_json::Value;
@@ -14,30 +14,19 @@ use serde_json::Value;
 /// Beside the error that is told: what the process's first thread does, and between reading and telling.
 const SLACK_NS: u64 = 100_000;
 
-/// One at a time: each has the CPUs for itself, as far as this program can see to it.
-static ALONE: Mutex<()> = Mutex::new(());
-
-fn alone() -> MutexGuard<'static, ()> {
-    ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
 struct Sample {
     t: u64,
     cpu_ns: u64,
     error_ns: u64,
 }
 
-fn number(value: &Value) -> u64 {
-    value.as_u64().unwrap_or_else(|| panic!("not a count: {value}"))
-}
-
 fn samples(report: &Value) -> Vec<Sample> {
-    let origin = number(&report["run"]["origin_monotonic_ns"]);
-    let samples = report["resources"]["samples"].as_array().expect("a list");
+    let origin = report["run"].whole("origin_monotonic_ns");
+    let samples = report["resources"].list("samples");
     let sample = |s: &Value| Sample {
-        t: origin + number(&s["t_ns"]),
-        cpu_ns: number(&s["cpu_ns"]),
-        error_ns: number(&s["cpu_error_ns"]),
+        t: origin + s.whole("t_ns"),
+        cpu_ns: s.whole("cpu_ns"),
+        error_ns: s.whole("cpu_error_ns"),
     };
     samples.iter().map(sample).collect()
 }
@@ -60,7 +49,7 @@ fn off(samples: &[Sample], notes: &Notes) -> Vec<u64> {
     known.iter().map(of).collect()
 }
 
-fn observed(spinner: &Spinner, more: &[&str]) -> Value {
+fn observed(spinner: &Spinner, more: &[&str]) -> Report {
     let pid = spinner.pid().to_string();
     let running = binary::observing(&[&["--pid", &pid, "--gpu", "off"], more].concat());
     std::thread::sleep(Duration::from_millis(1_200));
@@ -78,7 +67,6 @@ fn the_cpu_of_threads_that_run_is_known_to_the_moment() {
     if !requirements::kernel("what runs on each CPU") {
         return;
     }
-    let _alone = alone();
     for (threads, spin_us, sleep_us) in
         [(1, 1_000, 0), (2, 1_000, 0), (5, 1_000, 0), (3, 700, 300), (2, 9_000, 7_000)]
     {
@@ -104,7 +92,6 @@ fn the_set_and_its_cgroup_agree_to_half_a_percent_in_a_short_window() {
     if !requirements::kernel("a cgroup's CPU time") {
         return;
     }
-    let _alone = alone();
     let Some(cgroup) = Cgroup::make("a cgroup's CPU time") else { return };
     let spinner = Spinner::start(2, 1_000, 0);
     fs::write(cgroup.v2().join("cgroup.procs"), spinner.pid().to_string()).expect("it lives");
@@ -116,7 +103,7 @@ fn the_set_and_its_cgroup_agree_to_half_a_percent_in_a_short_window() {
         let report = running.interrupted_report();
         let cpu = &report["processes"]["cpu"];
         let percent = cpu["reconciliation_error_pct"].as_f64().unwrap_or_else(|| panic!("unknown: {cpu:#}"));
-        let (total, uncharged) = (number(&cpu["total_ns"]), &cpu["cgroup_uncharged_ns"]);
+        let (total, uncharged) = (cpu.whole("total_ns"), &cpu["cgroup_uncharged_ns"]);
         requirements::say(&format!(
             "a window of {} ms of CPU: {percent:.3}% apart, {uncharged} ns not charged",
             total / 1_000_000
@@ -133,7 +120,6 @@ fn the_set_and_its_cgroup_agree_to_half_a_percent_in_a_short_window() {
 /// A poller can't know, and says so.
 #[test]
 fn without_the_kernel_tracker_the_error_is_a_tick_for_each_running_thread() {
-    let _alone = alone();
     let spinner = Spinner::start(2, 1_000, 0);
     let report = observed(&spinner, &["--tracker", "proc"]);
     let samples = samples(&report);
@@ -141,12 +127,12 @@ fn without_the_kernel_tracker_the_error_is_a_tick_for_each_running_thread() {
     requirements::say(&format!("polled: off by {} ns at p90", at_share(&mut off, 0.9)));
     assert!(samples.iter().all(|s| s.error_ns >= 1_000_000), "no tick is shorter");
     let cpu = &report["processes"]["cpu"];
-    assert!(number(&cpu["error_ns"]) >= 2_000_000, "{cpu:#}");
+    assert!(cpu.whole("error_ns") >= 2_000_000, "{cpu:#}");
     assert!(cpu["error_reason"].as_str().is_some_and(|why| why.contains("tick")), "{cpu:#}");
 }
 
 /// One request of ten tokens in a fifth of a second, beside which the target does what it always does.
-fn profiled(spinner: &Spinner) -> Value {
+fn profiled(spinner: &Spinner) -> Report {
     let emitter = Emitter::start(&["--first-token", "20ms", "--interval", "20ms", "--tokens", "10"]);
     let pid = spinner.pid().to_string();
     let args = ["--endpoint", &emitter.endpoint, "--pid", &pid, "--json", "--gpu", "off", "--requests", "1"];
@@ -167,7 +153,7 @@ struct Told {
 
 /// `None` where it is withheld, with the reason.
 fn told(report: &Value) -> Option<Told> {
-    let (origin, window) = (number(&report["run"]["origin_monotonic_ns"]), &report["timing"]["window"]);
+    let (origin, window) = (report["run"].whole("origin_monotonic_ns"), &report["timing"]["window"]);
     let (span, efficiency) = (&window["spans"][0], &report["efficiency"]);
     if let Some(why) = efficiency["cpu_reason"].as_str() {
         requirements::say(&format!("withheld: {why}"));
@@ -176,11 +162,11 @@ fn told(report: &Value) -> Option<Told> {
     }
     let times_tokens = |name: &str| {
         let one = efficiency[name].as_f64().unwrap_or_else(|| panic!("no {name}: {efficiency:#}"));
-        one * number(&window["output_tokens"]) as f64
+        one * window.whole("output_tokens") as f64
     };
     Some(Told {
-        from: origin + number(&span["from_ns"]),
-        to: origin + number(&span["to_ns"]),
+        from: origin + span.whole("from_ns"),
+        to: origin + span.whole("to_ns"),
         cpu_ns: times_tokens("cpu_ns_per_token"),
         error_ns: times_tokens("cpu_ns_per_token_error"),
     })
@@ -191,7 +177,6 @@ fn cpu_a_token_in_a_fifth_of_a_second_is_right_to_half_a_percent() {
     if !requirements::kernel("what runs on each CPU") {
         return;
     }
-    let _alone = alone();
     for (threads, spin_us, sleep_us) in [(1, 1_000, 0), (2, 9_000, 7_000)] {
         let mut apart = Vec::new();
         for _ in 0..MOST_RUNS {
@@ -227,7 +212,6 @@ fn what_the_target_uses_at_rest_is_told_beside_a_tokens_cpu() {
     if !requirements::kernel("what runs on each CPU") {
         return;
     }
-    let _alone = alone();
     // Withheld where the machine is too busy to tell.
     let told = (0..MOST_RUNS).find_map(|_| {
         let spinner = Spinner::start(1, 1_000, 0);
@@ -243,15 +227,15 @@ fn what_the_target_uses_at_rest_is_told_beside_a_tokens_cpu() {
     let (report, notes) = told.expect("in no run it was told");
     let efficiency = &report["efficiency"];
     let ns = |name: &str| efficiency[name].as_f64().unwrap_or_else(|| panic!("no {name}: {efficiency:#}"));
-    let origin = number(&report["run"]["origin_monotonic_ns"]);
-    let [from, to] = ["from_ns", "to_ns"].map(|end| origin + number(&efficiency["cpu_rest"][end]));
+    let origin = report["run"].whole("origin_monotonic_ns");
+    let [from, to] = ["from_ns", "to_ns"].map(|end| origin + efficiency["cpu_rest"].whole(end));
     // Longer, as it does not rest.
     assert!((400_000_000..5_000_000_000).contains(&(to - from)), "{efficiency:#}");
     let at = |t| notes.used_at(t).expect("it spun all the time");
     let (begin, end) = (at(from), at(to));
-    let tokens = number(&report["timing"]["window"]["output_tokens"]) as f64;
+    let tokens = report["timing"]["window"].whole("output_tokens") as f64;
     // In the time of the load's window.
-    let in_window = number(&report["timing"]["window"]["length_ns"]) as f64 / (to - from) as f64 / tokens;
+    let in_window = report["timing"]["window"].whole("length_ns") as f64 / (to - from) as f64 / tokens;
     let (least, most) = ((end.0 - begin.1) as f64 * in_window, (end.1 - begin.0) as f64 * in_window);
     let (idle, error) = (ns("cpu_idle_ns_per_token"), ns("cpu_idle_ns_per_token_error"));
     requirements::say(&format!("at rest: {idle} ± {error} ns a token, used {least} to {most}"));

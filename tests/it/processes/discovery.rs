@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use inferscope_tests::process::Group;
+use inferscope_tests::report::{Named, Report};
 use inferscope_tests::{binary, requirements};
 use serde_json::Value;
 
@@ -41,12 +42,12 @@ fn listener(through: &[&str], address: &str, port: u16, own: bool) -> (Group, u1
     (group, port)
 }
 
-fn observed(endpoint: &str) -> Value {
+fn observed(endpoint: &str) -> Report {
     binary::run(&["observe", "--json", "--duration", "100ms", "--endpoint", endpoint]).report()
 }
 
 fn roots(report: &Value) -> Vec<u64> {
-    report["target"]["pids"].as_array().expect("a list").iter().filter_map(Value::as_u64).collect()
+    report["target"].list("pids").iter().filter_map(Value::as_u64).collect()
 }
 
 #[test]
@@ -82,7 +83,7 @@ fn a_listener_in_another_network_namespace_is_found_by_its_address() {
     let (elsewhere, port) = listener(&["unshare", "--net"], ADDRESS, 0, true);
     let report = observed(&format!("http://{ADDRESS}:{port}"));
     assert_eq!(roots(&report), [u64::from(elsewhere.pid())]);
-    let how = report["target"]["how_found"].as_str().unwrap();
+    let how = report["target"].text("how_found");
     assert!(how.contains("in the network namespace of process"), "{how}");
     // A loopback address is not the same place there: it is named and not taken.
     let (namesake, port) = listener(&["unshare", "--net"], "0.0.0.0", port, false);

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use inferscope_tests::binary::{self, Running};
+use inferscope_tests::report::Named;
 use inferscope_tests::requirements;
 use inferscope_tests::shell::Shell;
 use serde_json::Value;
@@ -12,8 +13,8 @@ fn observe(shell: &Shell) -> Running {
     binary::observing(&["--tracker", "ebpf", "--pid", &shell.pid().to_string()])
 }
 
-fn list(report: &Value) -> &Vec<Value> {
-    report["processes"]["list"].as_array().expect("a list")
+fn list(report: &Value) -> &[Value] {
+    report["processes"].list("list")
 }
 
 #[test]
@@ -117,11 +118,11 @@ fn an_oom_kill_is_told_apart_from_any_other_sigkill() {
     };
     assert_eq!((&exit(eater)["signal"], &exit(eater)["oom"]), (&9.into(), &true.into()), "{}", exit(eater));
     assert_eq!((&exit(other)["signal"], &exit(other)["oom"]), (&9.into(), &false.into()), "{}", exit(other));
-    let events = report["processes"]["events"].as_array().unwrap();
+    let events = report["processes"].list("events");
     let ooms: Vec<&Value> = events.iter().filter(|e| e["kind"] == "oom").collect();
     assert_eq!(ooms.len(), 1);
     assert_eq!(ooms[0]["pid"].to_string(), *eater);
-    let validity = report["validity"].as_array().unwrap();
+    let validity = report.list("validity");
     assert!(validity.iter().any(|v| v["code"] == "oom_killed"), "{validity:#?}");
 }
 

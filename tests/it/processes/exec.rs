@@ -1,11 +1,6 @@
 //! `inferscope exec`: a command is seen from its first instruction, ends as it would without inferscope, and
 //! leaves nothing behind that it would not have left.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, and clippy does not see helpers as tests"
-)]
-
 mod endpoint;
 mod killed;
 mod signals;
@@ -16,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use inferscope_tests::binary::{self, Ended};
 use inferscope_tests::process::living_comm;
+use inferscope_tests::report::Named;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -83,26 +79,22 @@ fn cgroups_of(inferscope: u32) -> Vec<PathBuf> {
 
 /// inferscope's own pid, which its run's id holds.
 fn own_pid(report: &Value) -> u32 {
-    let (_, pid) = report["run"]["id"].as_str().unwrap().rsplit_once('-').unwrap();
+    let (_, pid) = report["run"].text("id").rsplit_once('-').unwrap();
     u32::from_str_radix(pid, 16).unwrap()
 }
 
 fn has_validity(report: &Value, code: &str) -> bool {
-    report["validity"].as_array().unwrap().iter().any(|validity| validity["code"] == code)
+    report.list("validity").iter().any(|validity| validity["code"] == code)
 }
 
-fn number(value: &Value) -> u64 {
-    value.as_u64().unwrap_or_else(|| panic!("not a count: {value}"))
-}
-
-fn processes(report: &Value) -> &Vec<Value> {
-    report["processes"]["list"].as_array().unwrap()
+fn processes(report: &Value) -> &[Value] {
+    report["processes"].list("list")
 }
 
 /// No process of the report and no cgroup is left.
 fn assert_nothing_is_left(report: &Value) {
     for process in processes(report) {
-        let pid = u32::try_from(number(&process["pid"])).unwrap();
+        let pid = u32::try_from(process.whole("pid")).unwrap();
         // The number may belong to somebody else by now, but hardly to somebody of that name.
         if let Some(comm) = living_comm(pid) {
             assert_ne!(process["comm"], comm, "{process:#} is still there");

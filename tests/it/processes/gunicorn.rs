@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use inferscope_tests::cgroup::Cgroup;
 use inferscope_tests::gunicorn::{Gunicorn, WORKERS};
+use inferscope_tests::report::Named;
 use inferscope_tests::stats::relative_error;
 use inferscope_tests::{binary, ready, requirements};
 use serde_json::Value;
@@ -46,7 +47,6 @@ fn every_recycled_worker_and_every_helper_of_gunicorn_is_accounted() {
     assert_eq!(ended.code, Some(INTERRUPTED), "{}", ended.stderr);
     let report = ended.json();
 
-    let number = |value: &Value| value.as_u64().unwrap_or_else(|| panic!("not a count: {value}"));
     let tree = &report["processes"];
     assert_eq!(tree["complete"], true, "{:#}", report["validity"]);
     let forks = after.forks_since(&before);
@@ -64,12 +64,12 @@ fn every_recycled_worker_and_every_helper_of_gunicorn_is_accounted() {
         assert_eq!(counts[name], want, "{name}: {counts:#}");
     }
 
-    let list = tree["list"].as_array().unwrap();
+    let list = tree.list("list");
     assert_eq!(list.len(), WORKERS + 1 + forks);
     // A pid can have come round again, so they are counted.
     let mut listed: HashMap<u64, usize> = HashMap::new();
     for process in list {
-        *listed.entry(number(&process["pid"])).or_default() += 1;
+        *listed.entry(process.whole("pid")).or_default() += 1;
     }
     for pid in [arbiter].iter().chain(&after.workers).chain(&after.helpers) {
         let left = listed.get_mut(&u64::from(*pid)).filter(|left| **left > 0);
@@ -79,7 +79,7 @@ fn every_recycled_worker_and_every_helper_of_gunicorn_is_accounted() {
     let workers: HashSet<u64> = after.workers.iter().copied().map(u64::from).collect();
     let mut places = BTreeSet::new();
     for process in list {
-        let pid = number(&process["pid"]);
+        let pid = process.whole("pid");
         let of_app = process["comm"] != "burner";
         let role = match () {
             () if pid == u64::from(arbiter) => "arbiter",
@@ -88,7 +88,7 @@ fn every_recycled_worker_and_every_helper_of_gunicorn_is_accounted() {
         };
         assert_eq!(process["role"], role, "{process:#}");
         if role == "worker" {
-            places.insert((number(&process["slot"]), number(&process["generation"])));
+            places.insert((process.whole("slot"), process.whole("generation")));
         }
     }
     assert_eq!(places.len(), after.workers.len(), "two workers in one place at once: {places:?}");
@@ -99,21 +99,21 @@ fn every_recycled_worker_and_every_helper_of_gunicorn_is_accounted() {
         assert!(generations.iter().copied().eq(0..generations.len() as u64), "place {slot}: {places:?}");
     }
 
-    let cpu = |process: &Value| number(&process["cpu_user_ns"]) + number(&process["cpu_system_ns"]);
+    let cpu = |process: &Value| process.whole("cpu_user_ns") + process.whole("cpu_system_ns");
     let of_helpers = list.iter().filter(|process| process["comm"] == "burner").map(cpu).sum::<u64>();
     let burnt = after.helpers.len() as u64 * HELPER_CPU_MS * 1_000_000;
     assert!(
         of_helpers as f64 >= burnt as f64 * (1.0 - CPU_TOLERANCE_PROVISIONAL),
         "{of_helpers} of {burnt} ns"
     );
-    let total = number(&tree["cpu"]["total_ns"]);
+    let total = tree["cpu"].whole("total_ns");
     let error = relative_error(total as f64, total.clamp(inner, outer) as f64);
     requirements::say(&format!(
         "gunicorn: {} workers in {WORKERS} places, {} helpers; cpu {total} ns against the cgroup's {inner} to {outer}",
         after.workers.len(),
         after.helpers.len(),
     ));
-    let provisional = report["validity"].as_array().unwrap().iter().any(|e| e["code"] == "cpu_not_final");
+    let provisional = report.list("validity").iter().any(|e| e["code"] == "cpu_not_final");
     let tolerance = if provisional { CPU_TOLERANCE_PROVISIONAL } else { CPU_TOLERANCE };
     assert!(error < tolerance, "cpu {total} against {inner} to {outer}: off by {:.3}%", error * 100.0);
 }

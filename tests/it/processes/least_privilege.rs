@@ -3,11 +3,6 @@
 //!
 //! The kernel's word is the truth: /proc/PID/task/TID/status of each thread, and of the command that `exec` starts.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, and clippy does not see helpers as tests"
-)]
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -19,6 +14,7 @@ use inferscope_tests::binary::{self, Ended, Running};
 use inferscope_tests::elevated::{Elevated, as_nobody};
 use inferscope_tests::emitter::Emitter;
 use inferscope_tests::known_load::Counted;
+use inferscope_tests::report::{Named, Report};
 use inferscope_tests::requirements;
 use inferscope_tests::script;
 use inferscope_tests::timed_server::{Answer, TimedServer};
@@ -120,7 +116,7 @@ fn watch(running: &mut Running, main_keeps: u64) {
 }
 
 /// A run against a server that answers garbage of every kind, with a process that comes and goes as its target.
-fn against_a_hostile_server(start: impl FnOnce(&[&str]) -> Running, main_keeps: u64) -> Value {
+fn against_a_hostile_server(start: impl FnOnce(&[&str]) -> Running, main_keeps: u64) -> Report {
     let mode = ["--mode", "garbage:all", "--first-token", "10ms", "--interval", "5ms", "--tokens", "4"];
     let emitter = Emitter::start(&mode);
     let mut target = Counted::start(30, &["/usr/bin/env"]);
@@ -139,7 +135,7 @@ fn against_a_hostile_server(start: impl FnOnce(&[&str]) -> Running, main_keeps: 
     for (name, want) in [("forks", 30), ("execs", 30), ("exits", 30)] {
         assert_eq!(tree["counts"][name], want, "{name}: {:#}", tree["counts"]);
     }
-    let total = tree["cpu"]["total_ns"].as_u64().unwrap();
+    let total = tree["cpu"].whole("total_ns");
     assert!(total.abs_diff(cpu) < 95_000_000, "{total} against {cpu}");
     assert!(report["resources"]["pss_bytes"]["max"].is_number(), "{:#}", report["resources"]["pss_bytes"]);
     assert!(
@@ -236,7 +232,7 @@ fn the_janitor_keeps_what_ends_a_command_that_became_another_user() {
     assert_eq!(report["target"]["exit"]["signal"], 9, "{:#}", report["target"]);
     let janitor = &report["self"]["privileges"]["threads"]["janitor"]["permitted"];
     assert_eq!(janitor, &json!(["CAP_DAC_OVERRIDE", "CAP_KILL", "CAP_SYS_NICE"]));
-    let codes: Vec<_> = report["validity"].as_array().unwrap().iter().map(|v| &v["code"]).collect();
+    let codes: Vec<_> = report.list("validity").iter().map(|v| &v["code"]).collect();
     assert!(!codes.contains(&&"not_ended".into()) && !codes.contains(&&"cgroup_left".into()), "{codes:?}");
 }
 

@@ -1,6 +1,11 @@
 //! The process set and what it used: membership by the kernel's events, CPU, memory, cgroups, containers, commands that
 //! inferscope starts, and the privileges that all of it takes.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, and clippy does not see helpers as tests"
+)]
+
 mod cgroup;
 mod containers;
 mod cpu_clock;

@@ -3,10 +3,11 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use inferscope_tests::binary;
+use inferscope_tests::report::Named;
 use inferscope_tests::requirements;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::Value;
@@ -71,12 +72,8 @@ fn many_files() -> u64 {
     limit.maximum.unwrap_or(u64::MAX)
 }
 
-/// One at a time: two would share the CPUs.
-static ALONE: Mutex<()> = Mutex::new(());
-
 /// The report of a run of so many requests at once, of which none succeeds.
 fn run(endpoint: &str, requests: u64, max_memory: &str, timeout: &str) -> Value {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     many_files();
     let requests = requests.to_string();
     let started = Instant::now();
@@ -107,8 +104,8 @@ fn run(endpoint: &str, requests: u64, max_memory: &str, timeout: &str) -> Value 
 
 /// Peak memory, and failures by kind.
 fn outcome(name: &str, report: &Value, requests: u64) -> (u64, Vec<(String, u64)>) {
-    let peak = report["self"]["max_rss_bytes"].as_u64().expect("a peak");
-    let groups = report["load"]["failures"].as_array().expect("a list").iter();
+    let peak = report["self"].whole("max_rss_bytes");
+    let groups = report["load"].list("failures").iter();
     let kinds: Vec<(String, u64)> = groups
         .map(|g| (g["kind"].as_str().unwrap_or_default().to_owned(), g["count"].as_u64().unwrap_or(0)))
         .collect();
@@ -128,7 +125,7 @@ fn lines_without_end_at_hundreds_of_streams_stay_under_the_ceiling() {
     let (peak, kinds) = outcome("endless lines", &report, 700);
     assert!(peak <= 512 * MIB, "{peak}");
     assert!(count(&kinds, "memory") > 0, "{kinds:?}");
-    let cause = report["requests"].as_array().expect("a list").iter().find(|r| r["error_kind"] == "memory");
+    let cause = report.list("requests").iter().find(|r| r["error_kind"] == "memory");
     assert!(
         cause.is_some_and(|r| r["error"].as_str().is_some_and(|e| e.contains("--max-memory"))),
         "{cause:?}"

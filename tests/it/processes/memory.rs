@@ -1,6 +1,7 @@
 //! How much memory the set took: never less than a process is known to have held, and nothing of a parent's is told as
 //! a child's.
 
+use inferscope_tests::report::{Named, Report};
 use inferscope_tests::{binary, requirements};
 use serde_json::Value;
 
@@ -14,16 +15,12 @@ fn holding(mib: u64, then: &str) -> String {
     format!("x = bytearray({mib} << 20)\nfor i in range(0, len(x), 4096): x[i] = 1\n{then}")
 }
 
-fn report(python: &std::path::Path, program: &str, args: &[&str]) -> Value {
+fn report(python: &std::path::Path, program: &str, args: &[&str]) -> Report {
     let mut all = vec!["exec", "--json", "--tracker", "ebpf"];
     all.extend(args);
     let python = python.to_string_lossy();
     all.extend(["--", &python, "-c", program]);
     binary::run(&all).report()
-}
-
-fn whole(value: &Value) -> u64 {
-    value.as_u64().unwrap_or_else(|| panic!("no whole number: {value}"))
 }
 
 #[test]
@@ -41,8 +38,8 @@ fn a_peak_between_two_samples_is_told_and_is_no_number_to_size_a_set_by() {
     let report = report(&python, &spike, &["--sample-interval", NEVER]);
     let resources = &report["resources"];
     let root = report["target"]["pid"].clone();
-    assert!(whole(&resources["rss_bytes"]["max"]) < 100 * MIB, "the spike was sampled: {resources:#}");
-    assert!(whole(&resources["peak_rss_bytes"]) >= 200 * MIB, "{resources:#}");
+    assert!(resources["rss_bytes"].whole("max") < 100 * MIB, "the spike was sampled: {resources:#}");
+    assert!(resources.whole("peak_rss_bytes") >= 200 * MIB, "{resources:#}");
     assert_eq!((&resources["peak_rss_kind"], &resources["peak_rss_pid"]), (&"at_least".into(), &root));
     // By the cgroup's own account, or by none.
     let by = &resources["size_memory_by"];
@@ -67,7 +64,7 @@ fn a_small_child_of_a_large_parent_is_not_told_to_be_large() {
          subprocess.run([sys.executable, '-c', 'x = b\"1\" * (250 << 20)'])",
     );
     let report = report(&python, &children, &[]);
-    let list = report["processes"]["list"].as_array().unwrap();
+    let list = report["processes"].list("list");
     let small: Vec<&Value> = list.iter().filter(|p| p["comm"] == "true").collect();
     assert_eq!(small.len(), 2, "{list:#?}");
     for child in small {

@@ -1,23 +1,19 @@
 //! Targets that are unusual and all the same right: process 1, and cgroups and mounts whose names are no UTF-8.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, and clippy does not see helpers as tests"
-)]
-
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 
 use inferscope_tests::cgroup::Cgroup;
 use inferscope_tests::process::Group;
+use inferscope_tests::report::Named;
 use inferscope_tests::{binary, requirements};
 use serde_json::Value;
 
 const ODD: &[u8] = b"sl\xff\xfeice of \\040 x";
 
 fn pids(report: &Value) -> Vec<u64> {
-    let list = report["processes"]["list"].as_array().unwrap();
+    let list = report["processes"].list("list");
     list.iter().filter_map(|p| p["pid"].as_u64()).collect()
 }
 
@@ -52,8 +48,8 @@ fn process_1_of_a_pid_namespace_is_followed_by_the_kernel_program() {
     let report: Value = serde_json::from_slice(&ended.stdout)
         .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&ended.stderr)));
     assert_eq!((&report["processes"]["tracker"], &report["target"]["pid"]), (&"ebpf".into(), &1.into()));
-    let list = report["processes"]["list"].as_array().unwrap();
-    let comms: Vec<_> = list.iter().map(|p| p["comm"].as_str().unwrap()).collect();
+    let list = report["processes"].list("list");
+    let comms: Vec<_> = list.iter().map(|p| p.text("comm")).collect();
     assert!(comms.contains(&"sleep") && !comms.contains(&"inferscope"), "{comms:?}");
 }
 

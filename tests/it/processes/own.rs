@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::process::Command;
 
+use inferscope_tests::report::{Named, Report};
 use inferscope_tests::{binary, ready, requirements};
-use serde_json::Value;
 
 const MIB: u64 = 1 << 20;
 
 /// The report of a short observation of this very process, by a command that becomes inferscope.
-fn report(program: &Path, before: &[&str]) -> Value {
+fn report(program: &Path, before: &[&str]) -> Report {
     let mut command = Command::new(program);
     let own = std::process::id().to_string();
     command.args(before).arg(binary::inferscope_bin());
@@ -41,7 +41,7 @@ fn memory_and_cpu_are_not_those_of_a_launcher_that_executed_it() {
     let large = "import os, sys, time\nx = bytearray(300 << 20)\nfor i in range(0, len(x), 4096): x[i] = 1\n\
                  while time.process_time() < 3: pass\nos.execv(sys.argv[1], sys.argv[1:])";
     let own = &report(&python, &["-c", large])["self"];
-    let peak = own["max_rss_bytes"].as_u64().unwrap();
+    let peak = own.whole("max_rss_bytes");
     assert!((4 * MIB..100 * MIB).contains(&peak), "{own}");
     assert!(own["cpu_ns"].as_u64().is_some_and(|ns| ns > 0 && ns < 2_500_000_000), "{own}");
     // The load's, which is the main one, and the observer's.

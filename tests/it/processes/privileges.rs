@@ -11,6 +11,7 @@ use inferscope_tests::binary::{self, Ended, Running};
 use inferscope_tests::elevated::{Elevated, NOBODY};
 use inferscope_tests::known_load::Counted;
 use inferscope_tests::process::{Group, children};
+use inferscope_tests::report::{Named, Report};
 use inferscope_tests::requirements;
 use inferscope_tests::script;
 use inferscope_tests::timed_server::{Answer, TimedServer};
@@ -39,10 +40,6 @@ fn run(reduction: &[&str], args: &[&str]) -> Ended {
     start(reduction, args).wait()
 }
 
-fn number(value: &Value) -> u64 {
-    value.as_u64().unwrap_or_else(|| panic!("not a count: {value}"))
-}
-
 fn list(value: &Value) -> &Vec<Value> {
     value.as_array().unwrap_or_else(|| panic!("not a list: {value}"))
 }
@@ -52,7 +49,7 @@ fn text(value: &Value) -> &str {
 }
 
 /// A whole run over a target whose truth is known, checked against it; the report.
-fn observe(running: impl FnOnce(&str) -> Running, target: Counted) -> Value {
+fn observe(running: impl FnOnce(&str) -> Running, target: Counted) -> Report {
     let mut target = target;
     let mut running = running(&target.pid().to_string());
     running.wait_until_observing();
@@ -62,13 +59,13 @@ fn observe(running: impl FnOnce(&str) -> Running, target: Counted) -> Value {
     let report = running.wait().report();
     let tree = &report["processes"];
     let counts = &tree["counts"];
-    let total = number(&tree["cpu"]["total_ns"]);
+    let total = tree["cpu"].whole("total_ns");
     if tree["tracker"] == "ebpf" {
         for (name, want) in [("forks", programs), ("execs", programs), ("exits", programs + 1)] {
-            assert_eq!(number(&counts[name]), want, "{name}: {counts:#}");
+            assert_eq!(counts.whole(name), want, "{name}: {counts:#}");
         }
         assert_eq!(tree["complete"], true, "{:#}", report["validity"]);
-        assert_eq!(number(&counts["lost_events"]), 0);
+        assert_eq!(counts.whole("lost_events"), 0);
         // Where the last figure did not come, a time slice is missing, and the report says so.
         let short = if has_code(&report, "cpu_not_final") { programs * 3_000_000 } else { CPU_TOLERANCE_NS };
         assert!(total <= cpu + CPU_TOLERANCE_NS && total + short >= cpu, "{total} ns against {cpu} ns");
@@ -77,7 +74,7 @@ fn observe(running: impl FnOnce(&str) -> Running, target: Counted) -> Value {
         assert!(tree["tracker_reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{tree:#}");
         assert_eq!(tree["complete"], false);
         // Never more than there was; what can't be counted is unknown and no 0.
-        assert!(number(&counts["forks"]) <= programs, "{counts:#}");
+        assert!(counts.whole("forks") <= programs, "{counts:#}");
         assert!(total <= cpu + CPU_TOLERANCE_NS, "{total} ns against {cpu} ns");
         assert!(counts["execs"].is_null() && counts["threads"].is_null(), "{counts:#}");
     }
@@ -88,7 +85,7 @@ fn has_code(report: &Value, code: &str) -> bool {
     list(&report["validity"]).iter().any(|entry| entry["code"] == code)
 }
 
-fn observe_reduced(reduction: &[&str], more: &[&str]) -> Value {
+fn observe_reduced(reduction: &[&str], more: &[&str]) -> Report {
     observe(
         |pid| start(reduction, &[&["observe", "--json", "--pid", pid], more].concat()),
         Counted::start(PROGRAMS, &["/usr/bin/env"]),
@@ -158,7 +155,7 @@ fn check_row(uid: &str, capabilities: &[&str], server: &str) -> String {
     let pss = &report["resources"]["pss_bytes"];
     assert_eq!(pss["max"].is_number(), with_pss, "{shown}: {pss}");
     assert_eq!(pss["reason"].is_string(), !with_pss, "{shown}: {pss}");
-    assert!(number(&root(&report)["max_rss_bytes"]) > 0, "{shown}");
+    assert!(root(&report).whole("max_rss_bytes") > 0, "{shown}");
     if !tracker {
         let pid = std::process::id().to_string();
         let refused = run(&reduction, &["observe", "--tracker", "ebpf", "--pid", &pid]);
@@ -255,7 +252,7 @@ fn a_server_of_the_own_user_needs_two_capabilities_and_no_more() {
         Counted::start(PROGRAMS, &target),
     );
     assert_eq!(report["processes"]["tracker"], "ebpf");
-    assert!(root(&report)["exe"].as_str().unwrap().ends_with("bash"));
+    assert!(root(&report).text("exe").ends_with("bash"));
     let pss = &report["resources"]["pss_bytes"];
     assert!(pss["max"].as_f64().is_some_and(|bytes| bytes > 0.0), "{pss}");
 }
@@ -271,7 +268,7 @@ fn file_capabilities_are_as_good_as_root() {
         Counted::start(PROGRAMS, &["/usr/bin/env"]),
     );
     assert_eq!(report["processes"]["tracker"], "ebpf");
-    assert!(root(&report)["exe"].as_str().unwrap().ends_with("bash"));
+    assert!(root(&report).text("exe").ends_with("bash"));
 }
 
 #[test]
@@ -282,7 +279,7 @@ fn without_btf_proc_takes_over_and_says_why() {
     let reduction = ["--hide", "/sys/kernel/btf"];
     let report = observe_reduced(&reduction, &[]);
     assert_eq!(report["processes"]["tracker"], "proc");
-    let reason = report["processes"]["tracker_reason"].as_str().unwrap();
+    let reason = report["processes"].text("tracker_reason");
     assert!(reason.contains("BTF"), "{reason}");
     let pid = std::process::id().to_string();
     let refused = run(&reduction, &["observe", "--tracker", "ebpf", "--pid", &pid]);
@@ -342,8 +339,8 @@ fn a_hidden_member_is_unreadable_and_has_not_ended() {
     let process = list(&tree["list"]).iter().find(|process| process["pid"] == child).expect("it is listed");
     assert!(process["exited_ns"].is_null() && process["exit"].is_null(), "it lives: {process:#}");
     assert!(process["cpu_user_ns"].is_null(), "{process:#}");
-    assert_eq!(number(&tree["counts"]["exits"]), 0);
-    assert!(number(&tree["counts"]["unreadable"]) > 0, "{tree:#}");
+    assert_eq!(tree["counts"].whole("exits"), 0);
+    assert!(tree["counts"].whole("unreadable") > 0, "{tree:#}");
     assert_eq!(tree["complete"], false);
 }
 
@@ -363,7 +360,7 @@ fn few_open_files_are_enough_for_many_processes() {
     drop(target.stdin());
     let report = ended.report();
     let counts = &report["processes"]["counts"];
-    assert_eq!((number(&counts["seen"]), number(&counts["unreadable"])), (PROCESSES + 1, 0), "{counts:#}");
+    assert_eq!((counts.whole("seen"), counts.whole("unreadable")), (PROCESSES + 1, 0), "{counts:#}");
     assert_eq!(report["processes"]["complete"], true);
     let fewest = &report["resources"]["processes"]["min"];
     assert_eq!(fewest.as_f64(), Some((PROCESSES + 1) as f64), "each look sees all");

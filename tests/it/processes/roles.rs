@@ -1,12 +1,8 @@
 //! The roles of real process trees. What is told of made-up ones is in `inferscope::analysis::roles`.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, and clippy does not see helpers as tests"
-)]
-
 use std::collections::BTreeMap;
 
+use inferscope_tests::report::Named;
 use inferscope_tests::{binary, requirements};
 
 /// How many processes have each role.
@@ -14,8 +10,8 @@ fn roles_of(command: &[&str]) -> BTreeMap<String, usize> {
     let args = [&["exec", "--json", "--tracker", "ebpf", "--"], command].concat();
     let report = binary::run(&args).report();
     let mut roles = BTreeMap::new();
-    for process in report["processes"]["list"].as_array().unwrap() {
-        *roles.entry(process["role"].as_str().unwrap().to_owned()).or_default() += 1;
+    for process in report["processes"].list("list") {
+        *roles.entry(process.text("role").to_owned()).or_default() += 1;
     }
     roles
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use inferscope_tests::binary::{self, Running};
 use inferscope_tests::cgroup::Cgroup;
+use inferscope_tests::report::Named;
 use inferscope_tests::requirements;
 use inferscope_tests::shell::Shell;
 use inferscope_tests::stats::relative_error;
@@ -16,10 +17,6 @@ const CPU_TOLERANCE: f64 = 0.001;
 const CPU_TOLERANCE_NS: u64 = 1_000;
 /// A cgroup's own figure holds up to 1.6 us a process, and some 7 us a thread, that no process's has.
 const CGROUP_TOLERANCE_PCT: f64 = 1.0;
-
-fn number(value: &Value) -> u64 {
-    value.as_u64().unwrap_or_else(|| panic!("not a count: {value}"))
-}
 
 fn observe(args: &[&str]) -> Running {
     observe_with(&[], args)
@@ -47,7 +44,7 @@ fn check_counts(report: &Value, truth: &Truth) {
 fn check_cpu(name: &str, report: &Value, truth: &Truth) {
     let cpu = &report["processes"]["cpu"];
     for (field, want) in [("exited_ns", truth.exited_cpu_ns), ("total_ns", truth.cpu_ns)] {
-        let got = number(&cpu[field]);
+        let got = cpu.whole(field);
         let error = relative_error(got as f64, want as f64);
         let each = got.abs_diff(want) / truth.forks;
         requirements::say(&format!(
@@ -67,8 +64,8 @@ fn check_nothing_lost(report: &Value, truth: &Truth) {
     assert_eq!(tree["counts"]["lost_events"], 0);
     // Asked for and answered: where the kernel skipped runs, others have made them good.
     let lost = &tree["counts"]["lost"];
-    assert_eq!(number(&lost["missed_runs"]), number(&lost["missed_runs_made_good"]), "{lost:#}");
-    let list = tree["list"].as_array().expect("a list");
+    assert_eq!(lost.whole("missed_runs"), lost.whole("missed_runs_made_good"), "{lost:#}");
+    let list = tree.list("list");
     assert_eq!(list.len() as u64, truth.forks + 1);
     let ended = list.iter().filter(|process| process["exit"]["code"] == 0).count() as u64;
     let killed = list.iter().filter(|process| process["exit"]["signal"] == 9).count() as u64;
@@ -79,8 +76,7 @@ fn check_nothing_lost(report: &Value, truth: &Truth) {
     );
     // A group of threads that ends from one which is not its leader has its final figure when it is freed,
     // and some frees are never told (ARCHITECTURE.md). The report says so, and the sum hardly notices.
-    let not_final =
-        report["validity"].as_array().expect("a list").iter().find(|v| v["code"] == "cpu_not_final");
+    let not_final = report.list("validity").iter().find(|v| v["code"] == "cpu_not_final");
     if let Some(entry) = not_final {
         requirements::say(&format!("storm: {}", entry["message"]));
     }
@@ -102,8 +98,8 @@ fn a_storm_in_a_tree_is_counted_to_the_last_process() {
     check_nothing_lost(&report, &truth);
     check_cpu("tree", &report, &truth);
     // The peaks are the sampler's; that of the CPU's course is the whole.
-    let last = report["resources"]["samples"].as_array().unwrap().last().unwrap();
-    assert!(number(&last["cpu_ns"]) <= number(&report["processes"]["cpu"]["total_ns"]));
+    let last = report["resources"].list("samples").last().unwrap();
+    assert!(last.whole("cpu_ns") <= report["processes"]["cpu"].whole("total_ns"));
 }
 
 /// Whole ticks of user and system time, of the root's figure at both ends of the window.
@@ -119,7 +115,7 @@ fn polling_has_the_cpu_of_all_that_their_parents_waited_for_and_never_more_than_
         let report = running.interrupted_report();
         storm.end();
         let (tree, cpu) = (&report["processes"], &report["processes"]["cpu"]);
-        let (total, unseen) = (number(&cpu["total_ns"]), number(&cpu["reaped_ns"]));
+        let (total, unseen) = (cpu.whole("total_ns"), cpu.whole("reaped_ns"));
         let of = |ns: u64| ns as f64 / truth.cpu_ns as f64 * 100.0;
         requirements::say(&format!(
             "polling: {:.1}% of {} ms of CPU told, {:.1}% without what no sample saw; {:.1}% is of daemons",
@@ -135,8 +131,8 @@ fn polling_has_the_cpu_of_all_that_their_parents_waited_for_and_never_more_than_
         assert!(unseen > truth.cpu_ns / 10, "{cpu:#} of {truth:?}");
         assert_eq!(tree["complete"], false);
         // The course over time ends where the sum does.
-        let last = report["resources"]["samples"].as_array().unwrap().last().unwrap();
-        assert!(number(&last["cpu_ns"]) <= total, "{last:#} {cpu:#}");
+        let last = report["resources"].list("samples").last().unwrap();
+        assert!(last.whole("cpu_ns") <= total, "{last:#} {cpu:#}");
     }
 }
 
@@ -156,7 +152,7 @@ fn forks_that_are_told_at_the_wake_up_are_counted_to_the_last_process() {
     check_counts(&report, &truth);
     check_nothing_lost(&report, &truth);
     check_cpu("at the wake-up", &report, &truth);
-    let execs = report["processes"]["events"].as_array().unwrap().iter().filter(|e| e["kind"] == "exec");
+    let execs = report["processes"].list("events").iter().filter(|e| e["kind"] == "exec");
     assert_eq!(execs.count() as u64, truth.execs, "told by two programs, and once each");
 }
 
@@ -173,11 +169,11 @@ fn births_of_which_every_run_was_skipped_make_the_report_incomplete() {
     let report = running.interrupted_report();
     storm.end();
     let tree = &report["processes"];
-    assert!(number(&tree["counts"]["forks"]) < truth.forks, "{:#}", tree["counts"]);
+    assert!(tree["counts"].whole("forks") < truth.forks, "{:#}", tree["counts"]);
     assert_eq!(tree["complete"], false);
-    let bounds = tree["counts"]["lower_bounds"].as_array().unwrap();
+    let bounds = tree["counts"].list("lower_bounds");
     assert!(bounds.contains(&Value::from("forks")), "{bounds:?}");
-    let validity = report["validity"].as_array().unwrap();
+    let validity = report.list("validity");
     let misses = validity.iter().find(|v| v["code"] == "kernel_misses").expect("it is said");
     assert_eq!(misses["level"], "warn", "{misses:#}");
 }
@@ -201,18 +197,18 @@ fn ends_and_execs_of_which_every_run_was_skipped_are_counted_all_the_same() {
     }
     // What was executed is not known, and the report says so.
     assert_eq!(tree["complete"], false);
-    let not_good = number(&lost["missed_runs"]) - number(&lost["missed_runs_made_good"]);
-    let validity = report["validity"].as_array().unwrap();
+    let not_good = lost.whole("missed_runs") - lost.whole("missed_runs_made_good");
+    let validity = report.list("validity");
     assert!(validity.iter().any(|v| v["code"] == "kernel_misses"), "{validity:#?}");
     // A group whose last thread is not its leader ends with its free, which this kernel may swallow (ARCHITECTURE.md).
-    let ends = number(&counts["exits"]);
+    let ends = counts.whole("exits");
     let gone = not_good - truth.execs;
     requirements::say(&format!("skipped: {ends} of {} ends, {gone} gone without a word", truth.forks));
     assert!(ends + gone == truth.forks && gone <= truth.forks / 50, "{counts:#} against {truth:?}");
     if gone == 0 {
         check_cpu("skipped", &report, &truth);
     }
-    let list = tree["list"].as_array().unwrap();
+    let list = tree.list("list");
     let told = list.iter().filter(|process| process["exit"]["code"] == 0).count() as u64;
     assert!(told * 10 > truth.forks * 8, "{told} of {} have their status", truth.forks);
 }
@@ -240,7 +236,7 @@ fn an_exec_that_was_skipped_is_counted_though_a_thread_execs_after_it() {
     }
     let report = running.interrupted_report();
     let counts = &report["processes"]["counts"];
-    assert_eq!((number(&counts["forks"]), number(&counts["execs"])), (EACH, 2 * EACH), "{counts:#}");
+    assert_eq!((counts.whole("forks"), counts.whole("execs")), (EACH, 2 * EACH), "{counts:#}");
 }
 
 #[test]
@@ -285,22 +281,22 @@ fn a_tracer_that_starts_in_the_middle_misses_nobody() {
     let tree = &report["processes"];
     let counts = &tree["counts"];
     let (start, forks, exits) =
-        (number(&counts["alive_at_start"]), number(&counts["forks"]), number(&counts["exits"]));
+        (counts.whole("alive_at_start"), counts.whole("forks"), counts.whole("exits"));
     requirements::say(&format!("in the middle: {start} at the start, {forks} of {} forks seen", truth.forks));
     // A late start would have nothing to prove.
     assert!(start > 1 && forks > 100 && forks < truth.forks, "{counts:#}");
     // Whoever was there or came ended, but for the root; nobody else's end is in it.
     assert_eq!(exits, start + forks - 1, "{counts:#}");
     assert_eq!(tree["complete"], true, "{:#}", report["validity"]);
-    let list = tree["list"].as_array().unwrap();
+    let list = tree.list("list");
     assert_eq!(list.len() as u64, start + forks);
     let living: Vec<&Value> = list.iter().filter(|p| p["exited_ns"].is_null()).collect();
     assert_eq!(living.len(), 1, "{living:#?}");
     assert_eq!(living[0]["pid"], storm_root(&report));
     // Every child's parent is in the list, or was the launcher for whom it was reparented.
-    let pids: std::collections::HashSet<u64> = list.iter().map(|p| number(&p["pid"])).collect();
+    let pids: std::collections::HashSet<u64> = list.iter().map(|p| p.whole("pid")).collect();
     let strangers = list.iter().filter(|p| p["started_ns"].as_i64() > Some(0));
-    let orphan = strangers.into_iter().find(|p| !pids.contains(&number(&p["ppid"])));
+    let orphan = strangers.into_iter().find(|p| !pids.contains(&p.whole("ppid")));
     assert!(orphan.is_none(), "born within the run to a process that is not in the list: {orphan:#?}");
 }
 
@@ -323,20 +319,20 @@ fn a_ring_that_is_too_small_loses_lines_and_no_cpu_time() {
     check_counts(&report, &truth);
     check_cpu("small ring", &report, &truth);
     assert_eq!(tree["complete"], false);
-    let lost = number(&tree["counts"]["lost_events"]);
+    let lost = tree["counts"].whole("lost_events");
     assert!(lost > 0, "a storm of {} forks fitted 4 KiB", truth.forks);
-    let validity = report["validity"].as_array().unwrap();
+    let validity = report.list("validity");
     assert!(validity.iter().any(|v| v["code"] == "lost_ring_full"), "{validity:#?}");
     // What was lost and what is there are the whole.
     let by = &tree["counts"]["lost"]["ring_full_by"];
-    let events = tree["events"].as_array().unwrap();
+    let events = tree.list("events");
     let told = |kind: &str| events.iter().filter(|e| e["kind"] == kind).count() as u64;
     for (kind, field, want) in
         [("fork", "forks", truth.forks), ("exec", "execs", truth.execs), ("exit", "exits", truth.forks)]
     {
-        assert_eq!(told(kind) + number(&by[field]), want, "{kind}: {by:#}");
+        assert_eq!(told(kind) + by.whole(field), want, "{kind}: {by:#}");
     }
-    let parts = ["forks", "execs", "exits", "frees", "others"].map(|field| number(&by[field]));
+    let parts = ["forks", "execs", "exits", "frees", "others"].map(|field| by.whole(field));
     assert_eq!(parts.iter().sum::<u64>(), lost);
     requirements::say(&format!(
         "small ring: {lost} records lost, {parts:?} forks, execs, exits, frees, others"
@@ -359,8 +355,8 @@ fn a_list_that_is_too_short_loses_lines_and_no_cpu_time() {
     check_counts(&report, &truth);
     check_cpu("short list", &report, &truth);
     assert_eq!(tree["complete"], false);
-    assert_eq!(tree["list"].as_array().unwrap().len() as u64, LISTED);
-    assert_eq!(number(&tree["counts"]["lost"]["unlisted_processes"]), truth.forks + 1 - LISTED);
-    assert_eq!(number(&tree["counts"]["lost_events"]), 0);
-    assert!(number(&tree["cpu"]["unlisted_ns"]) > 0);
+    assert_eq!(tree.list("list").len() as u64, LISTED);
+    assert_eq!(tree["counts"]["lost"].whole("unlisted_processes"), truth.forks + 1 - LISTED);
+    assert_eq!(tree["counts"].whole("lost_events"), 0);
+    assert!(tree["cpu"].whole("unlisted_ns") > 0);
 }

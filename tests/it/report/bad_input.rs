@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 
 use inferscope_tests::binary::{self, Ended};
+use inferscope_tests::report::Named;
 use inferscope_tests::script::{self, What, after_ms};
 use inferscope_tests::timed_server::{Answer, TimedServer};
 
@@ -131,8 +132,7 @@ fn a_model_that_is_not_listed_is_asked_for_with_a_warning() {
     let ended = run(&["--endpoint", &server.endpoint(), "--model", "short-name", "--json"]);
     assert!(ended.stderr.contains("does not list model 'short-name'"), "{ended:#?}");
     let report = ended.report();
-    let codes: Vec<&str> =
-        report["validity"].as_array().unwrap().iter().filter_map(|v| v["code"].as_str()).collect();
+    let codes: Vec<&str> = report.list("validity").iter().filter_map(|v| v["code"].as_str()).collect();
     assert!(codes.contains(&"model_not_listed"), "{codes:?}");
     assert_eq!(report["load"]["model"], "short-name");
 }
@@ -143,7 +143,7 @@ fn one_prompt_sent_again_and_again_is_told_and_the_built_in_one_never_is() {
     let said = |more: &[&str]| {
         let endpoint = server.endpoint();
         let report = run(&[&["--endpoint", &endpoint, "--json", "--requests", "3"], more].concat()).report();
-        report["validity"].as_array().unwrap().iter().any(|v| v["code"] == "prompts_identical")
+        report.list("validity").iter().any(|v| v["code"] == "prompts_identical")
     };
     assert!(said(&["--prompt", "why?"]));
     assert!(!said(&[]));

@@ -4,11 +4,6 @@
 //! line and its remedy in the next, writes no control character and no half report, and panics never. `cargo xtask
 //! test --test bad_inputs -- --nocapture` prints the table.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, and clippy does not see helpers as tests"
-)]
-
 mod case;
 mod environment;
 mod flags;

@@ -1,11 +1,6 @@
 //! Nothing that was measured is lost to where it was to go: a dead stdout or stderr, a full disk, a name that takes no
 //! file; and an older report is there until a whole new one is.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, and clippy does not see helpers as tests"
-)]
-
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};

@@ -3,11 +3,6 @@
 //! Names in any bytes, and a server that answers with escape sequences and with the key that it was sent, in every place
 //! where it says something. Every byte of standard error, of the text and of the JSON is looked at.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, and clippy does not see helpers as tests"
-)]
-
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -19,6 +14,7 @@ use std::sync::Arc;
 
 use inferscope_tests::binary::{self, Ended};
 use inferscope_tests::process::Group;
+use inferscope_tests::report::Named;
 use inferscope_tests::terminal::run_on;
 use serde_json::{Value, json};
 
@@ -365,7 +361,7 @@ fn command_lines_and_prompts_are_kept_as_far_as_redact_says() {
     assert!(report("off")["run"]["argv"].to_string().contains("my diagnosis"));
     let full = report("full");
     assert_eq!(full["run"]["argv"], json!([]));
-    let list = full["processes"]["list"].as_array().unwrap();
+    let list = full["processes"].list("list");
     assert!(!list.is_empty() && list.iter().all(|p| p["argv"].is_null()), "{list:#?}");
     assert!(!full.to_string().contains("diagnosis"));
 }

@@ -1,9 +1,9 @@
 //! The pid that one is given is often a wrapper's: by whichever pid a server is found, the report is the same.
 
 use inferscope_tests::process::Wrapped;
+use inferscope_tests::report::Named;
 use inferscope_tests::stats::relative_error;
 use inferscope_tests::{binary, requirements};
-use serde_json::Value;
 
 const RSS_TOLERANCE: f64 = 0.02;
 /// Of `bash`.
@@ -29,14 +29,13 @@ impl Row {
         args.extend(target);
         let ended = binary::run(&args);
         let report = ended.report();
-        let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("not a number: {value}"));
-        let peak = |name: &str| number(&report["resources"][name]["max"]);
+        let peak = |name: &str| report["resources"][name].real("max");
         Self {
             target: target.join(" "),
             rss_bytes: peak("rss_bytes"),
             threads: peak("threads"),
             processes: peak("processes"),
-            cpu_ms: number(&report["processes"]["cpu"]["total_ns"]) / 1e6,
+            cpu_ms: report["processes"]["cpu"].real("total_ns") / 1e6,
             stderr: ended.stderr,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, TcpListener};
 
+use inferscope_tests::report::{Named, Report};
 use inferscope_tests::{binary, requirements};
 
 use super::*;
@@ -24,7 +25,7 @@ const SERVER: &str = r#"exec "$1" demo-server --lifetime 60s --workers 2 --port 
 const WRAPPED: &str =
     r#"trap '' TERM; sleep 0.4; "$1" demo-server --lifetime 60s --workers 2 --port "$2" & wait"#;
 
-fn drive(script: &str, flags: &[&str]) -> Value {
+fn drive(script: &str, flags: &[&str]) -> Report {
     let port = free_port();
     let (endpoint, port) = (endpoint(port), port.to_string());
     let server = binary::inferscope_bin();
@@ -35,8 +36,8 @@ fn drive(script: &str, flags: &[&str]) -> Value {
     assert_eq!(report["load"]["requests_ok"], REQUESTS, "{:#}", report["load"]);
     assert_eq!(report["load"]["warmup"], 1);
     assert!(has_validity(&report, "server_ready"), "{:#}", report["validity"]);
-    let ready = number(&report["target"]["ready_ns"]);
-    let first = report["requests"].as_array().unwrap().iter().map(|r| number(&r["sent_ns"])).min().unwrap();
+    let ready = report["target"].whole("ready_ns");
+    let first = report.list("requests").iter().map(|r| r.whole("sent_ns")).min().unwrap();
     assert!(ready > 0 && ready <= first, "ready at {ready}, first request at {first}");
     assert_nothing_is_left(&report);
     report
@@ -57,7 +58,7 @@ fn a_server_is_driven_once_it_answers_and_ended_after_it() {
     let helpers = list.iter().filter(|p| p["argv"][1] == "demo-helper").count() as u64;
     assert_eq!(helpers, REQUESTS + 1, "{list:#?}");
     let counts = &report["processes"]["counts"];
-    assert_eq!(number(&counts["exits"]), number(&counts["forks"]) + 1, "{counts:#}");
+    assert_eq!(counts.whole("exits"), counts.whole("forks") + 1, "{counts:#}");
     assert!(list.iter().all(|p| !p["exited_ns"].is_null()), "{list:#?}");
 }
 
@@ -65,7 +66,7 @@ fn a_server_is_driven_once_it_answers_and_ended_after_it() {
 fn a_server_behind_a_wrapper_that_does_not_listen_is_ended_too() {
     let report = drive(WRAPPED, &["--grace", "300ms"]);
     assert_eq!(report["target"]["exit"]["signal"], 9, "{:#}", report["target"]);
-    assert!(number(&report["target"]["ready_ns"]) > 400_000_000, "it took its time to answer");
+    assert!(report["target"].whole("ready_ns") > 400_000_000, "it took its time to answer");
 }
 
 fn error(ended: &Ended) -> String {

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use inferscope_tests::process::{Group, children};
+use inferscope_tests::report::Named;
 use inferscope_tests::{binary, requirements};
 use rustix::process::Signal;
 
@@ -125,7 +126,7 @@ fn without_a_cgroup_the_command_is_followed_as_a_tree_and_its_daemons_are_found(
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let target = &report["target"];
     assert_eq!((&target["kind"], &target["cgroup"]), (&Value::from("exec"), &Value::Null));
-    assert!(target["how_found"].as_str().unwrap().contains("without a cgroup of its own"), "{target:#}");
+    assert!(target.text("how_found").contains("without a cgroup of its own"), "{target:#}");
     assert!(has_validity(&report, "no_own_cgroup"), "{:#}", report["validity"]);
     assert_eq!(report["processes"]["complete"], true, "{:#}", report["validity"]);
     let pids = pids(&file);

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::Instant;
 
+use inferscope_tests::report::Named;
 use inferscope_tests::stats::relative_error;
 use inferscope_tests::{binary, requirements};
 use rustix::process::Signal;
@@ -40,8 +41,8 @@ fn a_command_is_followed_from_its_first_instruction() {
     assert_eq!(root["argv"], json!(["sh", "-c", "***", "***"]), "the program's, not inferscope's: {root:#}");
     assert_eq!(root["comm"], "sh");
     assert_eq!(root["exit"]["code"], 0);
-    assert!(number(&root["exited_ns"]) > 0);
-    let events = tree["events"].as_array().unwrap();
+    assert!(root.whole("exited_ns") > 0);
+    let events = tree.list("events");
     assert!(events.iter().any(|e| e["kind"] == "exec" && e["pid"] == target["pid"]), "{events:#?}");
     let of_ours = |p: &&Value| p["pid"] == own_pid(&report) || p["comm"] == "exec-janitor";
     assert_eq!(processes(&report).iter().find(of_ours), None, "it measures itself");
@@ -73,7 +74,7 @@ fn a_command_without_the_kernel_tracker_is_still_the_target() {
     let root = processes(&report).iter().find(|p| p["pid"] == report["target"]["pid"]).unwrap();
     assert_eq!(root["comm"], "sh", "{root:#}");
     assert_eq!(root["argv"], json!(["sh", "-c", "***", "***"]), "not inferscope's: {root:#}");
-    assert!(!root["exe"].as_str().unwrap().contains("inferscope"), "{root:#}");
+    assert!(!root.text("exe").contains("inferscope"), "{root:#}");
     assert_nothing_is_left(&report);
 }
 
@@ -189,16 +190,16 @@ fn the_command_has_a_cgroup_of_its_own_where_only_counting_is_done() {
     let counting = ["cpuacct", "memory"].into_iter().filter(|c| own.contains(&format!(":{c}:")));
     let want: BTreeSet<&str> = std::iter::once("").chain(counting).collect();
     assert_eq!(within, want, "{shown}");
-    assert!(report["target"]["cgroup"].as_str().unwrap().ends_with(&name), "{:#}", report["target"]);
+    assert!(report["target"].text("cgroup").ends_with(&name), "{:#}", report["target"]);
     assert!(!has_validity(&report, "no_own_cgroup"));
     // The kernel's own sum, of nothing but the command.
     let cpu = &report["processes"]["cpu"];
-    let (total, of_cgroup) = (number(&cpu["total_ns"]), number(&cpu["cgroup_ns"]));
+    let (total, of_cgroup) = (cpu.whole("total_ns"), cpu.whole("cgroup_ns"));
     assert!(total > 0 && relative_error(total as f64, of_cgroup as f64) < 0.01, "{cpu:#}");
     if want.contains("memory") {
-        let source = report["resources"]["memory_peak_source"].as_str().unwrap();
+        let source = report["resources"].text("memory_peak_source");
         assert!(source.contains(&name), "{source}");
-        assert!(number(&report["resources"]["memory_peak_bytes"]) > 0);
+        assert!(report["resources"].whole("memory_peak_bytes") > 0);
     }
     assert_nothing_is_left(&report);
 }
@@ -234,7 +235,7 @@ fn a_run_of_a_given_length_ends_the_command_and_what_it_started() {
 
     let report = exec(&["--json", "--duration", "300ms"], "exec sleep 60", &[]).report();
     assert_eq!(report["target"]["exit"]["signal"], 15);
-    assert!(number(&report["run"]["duration_ns"]) >= 300_000_000);
+    assert!(report["run"].whole("duration_ns") >= 300_000_000);
     assert_nothing_is_left(&report);
 }
 

@@ -152,13 +152,13 @@ fn gpu(name: &'static str, scenario: fn() -> Value, steps: fn() -> Vec<Step>, ar
     let run = move || {
         let args: Vec<&str> =
             ["--gpu-baseline", "200ms"].into_iter().chain(args.split_whitespace()).collect();
-        Ok(Scene::new(scenario()).drive(Answer::Stream(steps()), &args).report)
+        Ok(Scene::new(scenario()).drive(Answer::Stream(steps()), &args).report.into_document())
     };
     Run { name, run: Box::new(run) }
 }
 
 fn gpu_observed(name: &'static str) -> Run {
-    Run { name, run: Box::new(|| Ok(Scene::new(one_device()).observe("600ms"))) }
+    Run { name, run: Box::new(|| Ok(Scene::new(one_device()).observe("600ms").into_document())) }
 }
 
 /// That many watts under load, 60 at rest.

@@ -3,7 +3,8 @@
 //! Owns the scenarios and the two tables. The driver is the stand-in, whose calls take the time and the CPU time that those
 //! of an H200's driver took; the CPU time of the thread holds both. Called by `main.rs`.
 
-use inferscope_tests::gpu::{Load, Scene, number};
+use inferscope_tests::gpu::{Load, Scene};
+use inferscope_tests::report::Named;
 use inferscope_tests::requirements;
 use inferscope_tests::stats::Errors;
 use serde_json::{Value, json};
@@ -22,15 +23,15 @@ pub(crate) fn run() {
         let scene = Scene::new(json!({"devices": vec![device(); devices]}));
         let report = scene.observe("30s");
         let poll = &report["gpu_summary"]["poll"];
-        let (ticks, calls) = (number(&poll["ticks"]), number(&poll["calls"]));
-        let each = |ns: &Value| number(ns) / ticks / devices as f64 / 1e3;
-        let seconds = number(&report["run"]["duration_ns"]) / 1e9;
+        let (ticks, calls) = (poll.real("ticks"), poll.real("calls"));
+        let each = |name: &str| poll.real(name) / ticks / devices as f64 / 1e3;
+        let seconds = report["run"].real("duration_ns") / 1e9;
         println!(
             "| {devices} | {ticks} | {:.1} | {:.0} µs | {:.0} µs | {:.2}% |",
             calls / ticks / devices as f64,
-            each(&poll["call_ns"]),
-            each(&poll["cpu_ns"]),
-            number(&poll["cpu_ns"]) / 1e9 / seconds * 100.0
+            each("call_ns"),
+            each("cpu_ns"),
+            poll.real("cpu_ns") / 1e9 / seconds * 100.0
         );
     }
     println!("\n### GPUs: how late tokens are stamped\n");
@@ -52,7 +53,7 @@ pub(crate) fn run() {
             errors.p50 / 1e3,
             errors.p90 / 1e3,
             errors.worst / 1e3,
-            number(&ran.report["gpu_summary"]["poll"]["slowest_call_ns"]) / 1e6,
+            ran.report["gpu_summary"]["poll"].real("slowest_call_ns") / 1e6,
             ran.gpu(0)["samples"].as_array().map_or(0, Vec::len)
         );
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use inferscope_tests::cgroup::Cgroup;
 use inferscope_tests::gunicorn::Gunicorn;
 use inferscope_tests::process::Group;
+use inferscope_tests::report::Named;
 use inferscope_tests::{binary, ready, requirements};
 
 const REQUESTS: u32 = 640;
@@ -81,7 +82,7 @@ pub(crate) fn run() {
     let report = running.wait().json();
 
     let tree = &report["processes"];
-    let ours = tree["cpu"]["total_ns"].as_f64().expect("it tells the CPU time") / 1e9;
+    let ours = tree["cpu"].real("total_ns") / 1e9;
     let forks = after.forks_since(&before);
     println!(
         "\n### gunicorn: {REQUESTS} requests, {} workers in 4 places, {} helpers\n",

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use inferscope_tests::process::Group;
+use inferscope_tests::report::Named;
 use inferscope_tests::{binary, clock, cpu, ready, requirements};
 
 use crate::storm::Storm;
@@ -84,7 +85,7 @@ fn ours(size: u32) -> Ours {
     let report = running.wait().json();
     let number = |value: &serde_json::Value| value.as_u64().unwrap_or_else(|| panic!("not a count: {value}"));
     let origin = number(&report["run"]["origin_monotonic_ns"]);
-    let samples = report["resources"]["samples"].as_array().expect("there are samples");
+    let samples = report["resources"].list("samples");
     let within = samples.iter().filter(|sample| (from..to).contains(&(origin + number(&sample["t_ns"]))));
     let with_pss = within.clone().filter(|sample| !sample["pss_bytes"].is_null()).count();
     let (ticks, readings) = within.fold((0_u64, 0), |(ticks, readings), sample| {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use inferscope_tests::binary::{self, Running};
 use inferscope_tests::process::Group;
+use inferscope_tests::report::Named;
 use inferscope_tests::{ready, requirements};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -112,7 +113,7 @@ impl Tracing {
                 drop(group.stdin());
                 let said: Value = serde_json::from_str(&group.line(LIMIT)).expect("the poller writes JSON");
                 group.wait(LIMIT);
-                Seen { forks: said["seen"].as_u64().expect("it counts"), lost: None }
+                Seen { forks: said.whole("seen"), lost: None }
             }
         }
     }
