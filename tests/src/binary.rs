@@ -7,17 +7,16 @@ use std::fs::File;
 use std::io::{Read, Seek};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::process::{self, Group};
 use crate::report::Report;
+use crate::wait::{found_within, wait_until};
 
 /// No run of a test may take longer.
 const LIMIT: Duration = Duration::from_secs(120);
-/// Most of it is the loading of the kernel program.
-const OBSERVING_LIMIT: Duration = Duration::from_secs(60);
 /// The thread that inferscope starts when the first sample is taken and all later events are told.
 pub const OBSERVER: &str = "observer";
 
@@ -173,13 +172,17 @@ impl Running {
     /// # Panics
     /// As [`Self::wait_until_observing`].
     pub fn wait_until_process_observes(&mut self, pid: u32) {
-        let deadline = Instant::now() + OBSERVING_LIMIT;
-        while !process::has_thread(pid, OBSERVER) {
-            let ended = self.process.child.try_wait().expect("it is this process's child");
-            assert!(ended.is_none(), "it ended before it observed: {}", self.said());
-            assert!(Instant::now() < deadline, "it does not observe within {OBSERVING_LIMIT:?}");
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        wait_until("it observes", || {
+            let observes = process::has_thread(pid, OBSERVER);
+            assert!(observes || !self.has_ended(), "it ended before it observed: {}", self.said());
+            observes
+        });
+    }
+
+    /// # Panics
+    /// When it is no child of this process.
+    pub fn has_ended(&mut self) -> bool {
+        self.process.child.try_wait().expect("it is this process's child").is_some()
     }
 
     fn said(&mut self) -> String {
@@ -194,14 +197,8 @@ impl Running {
     /// When it is no child of this process.
     #[must_use]
     pub fn within(mut self, limit: Duration) -> Option<Ended> {
-        let deadline = Instant::now() + limit;
-        let status = loop {
-            match self.process.child.try_wait().expect("it is this process's child") {
-                Some(status) => break status,
-                None if Instant::now() > deadline => return None,
-                None => std::thread::sleep(Duration::from_millis(10)),
-            }
-        };
+        let ended = || self.process.child.try_wait().expect("it is this process's child");
+        let status = found_within(limit, ended)?;
         let text = |file: &mut File| {
             let mut bytes = Vec::new();
             file.rewind().and_then(|()| file.read_to_end(&mut bytes)).expect("a file can be read");

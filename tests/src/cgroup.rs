@@ -7,9 +7,10 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::requirements;
+use crate::wait::found_within;
 
 /// A killed process leaves its cgroup when the kernel gets to it.
 const REMOVAL_LIMIT: Duration = Duration::from_secs(5);
@@ -97,14 +98,14 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        let deadline = Instant::now() + REMOVAL_LIMIT;
         for dir in &self.dirs {
-            while let Err(e) = fs::remove_dir(dir) {
-                if e.kind() != ErrorKind::ResourceBusy || Instant::now() > deadline {
-                    requirements::say(&format!("can't remove {}: {e}", dir.display()));
-                    break;
-                }
-                std::thread::sleep(Duration::from_millis(5));
+            // `Busy` passes; anything else stays as it is.
+            let removed = found_within(REMOVAL_LIMIT, || match fs::remove_dir(dir) {
+                Err(e) if e.kind() == ErrorKind::ResourceBusy => None,
+                other => Some(other),
+            });
+            if !matches!(removed, Some(Ok(()))) {
+                requirements::say(&format!("can't remove {}: {removed:?}", dir.display()));
             }
         }
     }

@@ -10,7 +10,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::{Value, json};
@@ -19,6 +19,7 @@ use tempfile::TempDir;
 use crate::binary::{self, Running};
 use crate::process::{Group, children};
 use crate::requirements;
+use crate::wait::wait_for;
 
 /// Where the programs of this build are inside.
 pub const INSIDE: &str = "/inferscope/inferscope";
@@ -244,14 +245,7 @@ impl Bundle {
     }
 
     fn wait_for_pid(&self, name: &str) -> u32 {
-        let deadline = Instant::now() + LIMIT;
-        loop {
-            if let Some(pid) = self.pid(name) {
-                return pid;
-            }
-            assert!(Instant::now() < deadline, "runc starts nothing within {LIMIT:?}");
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        wait_for("runc starts something", || self.pid(name))
     }
 }
 

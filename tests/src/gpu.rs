@@ -5,7 +5,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -15,6 +14,7 @@ use crate::process::Group;
 use crate::report::{Named, Report};
 use crate::script::steady;
 use crate::timed_server::{Answer, Exchange, TimedServer};
+use crate::wait::wait_until;
 
 /// The stand-in of the profile that the tests were built with.
 ///
@@ -152,11 +152,9 @@ impl Scene {
         let mut command = self.command(&["--endpoint", &server.endpoint()]);
         command.arg("-o").arg(&json).args(args);
         let mut running = binary::start_as(command);
-        while server.exchanges().is_empty() {
-            if running.process.child.try_wait().expect("it is this process's child").is_some() {
-                panic!("it ended before it sent anything: {:#?}", running.wait());
-            }
-            std::thread::sleep(Duration::from_millis(1));
+        wait_until("it sends something, or ends", || !server.exchanges().is_empty() || running.has_ended());
+        if server.exchanges().is_empty() {
+            panic!("it ended before it sent anything: {:#?}", running.wait());
         }
         let begun_ns = monotonic_ns();
         self.begin_at(begun_ns);

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
+use crate::wait::found_within;
+
 /// Whoever runs the tests with `nohup`, or in the background of a script, has them ignore signals, and what they
 /// start with them.
 fn heed_signals(command: &mut Command) {
@@ -111,14 +113,8 @@ impl Group {
     /// # Panics
     /// When it takes longer than `limit`; the group is killed then.
     pub fn wait(&mut self, limit: Duration) -> std::process::ExitStatus {
-        let deadline = Instant::now() + limit;
-        loop {
-            if let Some(status) = self.child.try_wait().expect("it is this process's child") {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "{} still runs after {limit:?}", self.pid());
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        let ended = found_within(limit, || self.child.try_wait().expect("it is this process's child"));
+        ended.unwrap_or_else(|| panic!("{} still runs after {limit:?}", self.pid()))
     }
 }
 
@@ -189,6 +185,17 @@ pub fn has_thread(pid: u32, name: &str) -> bool {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let mut names = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("comm")).ok());
     names.any(|comm| comm.trim_end() == name)
+}
+
+/// Whether the process has been sent the signal and has not taken it yet.
+///
+/// # Panics
+/// When it is gone.
+#[must_use]
+pub fn is_pending(pid: u32, signal: Signal) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
+    let mask = status.lines().find_map(|line| line.strip_prefix("ShdPnd:")).expect("status has the line");
+    u64::from_str_radix(mask.trim(), 16).expect("it is a mask") >> (signal.as_raw() - 1) & 1 == 1
 }
 
 /// Sends a signal to a process of the test's own making.

@@ -91,7 +91,18 @@ pub(crate) fn met(what: &str, missing: Option<impl std::fmt::Display>, required_
     let required = std::env::var_os(required_by).is_some_and(|value| value == "1");
     assert!(!required, "{what} needs {missing}, and {required_by}=1");
     say(&format!("skipped: needs {missing}: {what}"));
+    note_skip(&missing.to_string());
     false
+}
+
+/// A line for the totals of `cargo xtask test`: the test's name, a tab, what it needs.
+fn note_skip(missing: &str) {
+    let Some(file) = std::env::var_os("INFERSCOPE_TEST_SKIPS") else { return };
+    let test = std::env::var("NEXTEST_TEST_NAME").unwrap_or_else(|_| "a test".to_owned());
+    let opened = fs::OpenOptions::new().append(true).create(true).open(file);
+    // At once, as other tests add theirs.
+    let written = opened.and_then(|mut file| file.write_all(format!("{test}\t{missing}\n").as_bytes()));
+    written.expect("the runner has made the file");
 }
 
 /// A line that libtest does not capture.

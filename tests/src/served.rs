@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::client::request;
 use crate::container::{Container, INSIDE, Namespace, Runtime, Spec, USUAL, tree};
 use crate::process::{children, has_thread, living_comm, signal};
+use crate::wait::wait_until;
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// Two workers are used up by them, one after the other.
@@ -119,17 +120,11 @@ impl Served {
                 used_up.extend(children(self.arbiter));
             }
         }
-        let deadline = Instant::now() + LIMIT;
-        loop {
+        wait_until(&format!("a new worker after {used_up:?}"), || {
             let now = children(self.arbiter);
-            let is_new = now.len() == 1 && !used_up.contains(&now[0]);
             // Its second thread is the last that it starts.
-            if is_new && has_thread(now[0], "engine") {
-                break;
-            }
-            assert!(Instant::now() < deadline, "no new worker: {now:?}, before {used_up:?}");
-            std::thread::sleep(Duration::from_millis(2));
-        }
+            now.len() == 1 && !used_up.contains(&now[0]) && has_thread(now[0], "engine")
+        });
         self.stop();
     }
 }

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::binary;
 use crate::process::Group;
+use crate::wait::found_within;
 
 const LIMIT: Duration = Duration::from_secs(110);
 
@@ -85,12 +86,7 @@ impl Drop for Storm {
         self.stdin = None;
         let Some(below) = &self.below else { return };
         // What was killed leaves its cgroup when the kernel gets to it.
-        for _ in 0..500 {
-            if std::fs::remove_dir(below).is_ok() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let _ = found_within(Duration::from_secs(5), || std::fs::remove_dir(below).ok());
     }
 }
 

@@ -1,21 +1,20 @@
-//! A server whose truth is known: it streams by a script and logs when it wrote what.
+//! The in-process server with a script: it streams by it and logs when it wrote what.
 //!
-//! Owns one loopback listener and its threads, all of which end with it. Logs CLOCK_MONOTONIC right before
-//! and right after each write(2) to a socket without Nagle's delay. Called by the tests that compare the
-//! report with what really happened.
+//! Owns the script's playing, its gate and the log, in CLOCK_MONOTONIC right before and right after each write(2).
+//! Called by tests whose target is the test's own process, or that wait for what the server has seen; where many
+//! streams have to be exact, the truth is the emitter's.
 
-use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::clock::monotonic_ns;
 use crate::script::{MODEL, Step, What};
+use crate::server::{Connection, Server};
 
-/// Nothing that a client or a test forgot keeps a thread for longer.
+/// Nothing that a test forgot keeps a thread for longer.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// How it answers a completion request.
@@ -54,9 +53,8 @@ impl Exchange {
 /// Ends when dropped.
 #[derive(Debug)]
 pub struct TimedServer {
-    address: SocketAddr,
     shared: Arc<Shared>,
-    acceptor: Option<JoinHandle<()>>,
+    server: Server,
 }
 
 #[derive(Debug)]
@@ -71,8 +69,6 @@ struct State {
     exchanges: Vec<Exchange>,
     open: bool,
     ending: bool,
-    /// To be shut when the server ends, so that no thread stays in a read.
-    streams: Vec<TcpStream>,
 }
 
 impl Shared {
@@ -101,19 +97,17 @@ impl TimedServer {
     /// When loopback can't be listened on.
     #[must_use]
     pub fn start(answer: Answer) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback is up");
-        let address = listener.local_addr().expect("it is bound");
         let shared = Arc::new(Shared { answer, state: Mutex::default(), changed: Condvar::new() });
-        let acceptor = std::thread::spawn({
+        let server = Server::start({
             let shared = Arc::clone(&shared);
-            move || accept(&listener, &shared)
+            move |connection| serve(connection, &shared)
         });
-        Self { address, shared, acceptor: Some(acceptor) }
+        Self { shared, server }
     }
 
     #[must_use]
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
+        self.server.endpoint()
     }
 
     /// The completion requests so far.
@@ -136,68 +130,35 @@ impl TimedServer {
 
 impl Drop for TimedServer {
     fn drop(&mut self) {
-        self.shared.change(|state| {
-            state.ending = true;
-            for stream in &state.streams {
-                let _ = stream.shutdown(std::net::Shutdown::Both);
-            }
-        });
-        // Wakes the acceptor.
-        drop(TcpStream::connect(self.address));
-        if let Some(acceptor) = self.acceptor.take() {
-            let _ = acceptor.join();
-        }
+        // What waits in a script goes on, so that the server can end.
+        self.shared.change(|state| state.ending = true);
     }
 }
 
-fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
-    std::thread::scope(|scope| {
-        for stream in listener.incoming() {
-            let Ok(stream) = stream else { break };
-            let ending = shared.change(|state| {
-                state.streams.extend(stream.try_clone());
-                state.ending
-            });
-            if ending {
-                break;
-            }
-            scope.spawn(move || {
-                // A client may go away at any time.
-                let _ = serve(&stream, shared);
-                // The other handle would keep it open.
-                let _ = stream.shutdown(std::net::Shutdown::Both);
-            });
-        }
-    });
-}
-
-fn serve(mut stream: &TcpStream, shared: &Shared) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(LIMIT))?;
-    stream.set_write_timeout(Some(LIMIT))?;
-    let mut unread = Vec::new();
-    while let Some(Request { path, body, last }) = read_request(&mut stream, &mut unread)? {
+fn serve(connection: &mut Connection, shared: &Shared) -> io::Result<()> {
+    const JSON: &str = "application/json";
+    while let Some(request) = connection.request()? {
         let arrived = (Instant::now(), monotonic_ns());
-        match path.as_str() {
+        match request.path.as_str() {
             "/v1/models" => {
                 let models = json!({"object": "list", "data": [{"id": MODEL, "object": "model"}]});
-                respond(&mut stream, 200, &models.to_string())?;
+                connection.respond(200, JSON, models.to_string().as_bytes())?;
             }
             "/v1/chat/completions" => {
-                let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+                let body = serde_json::from_slice(&request.body).unwrap_or(Value::Null);
                 let exchange = Exchange { arrived_ns: arrived.1, body, writes: Vec::new() };
                 let index = shared.change(|state| {
                     state.exchanges.push(exchange);
                     state.exchanges.len() - 1
                 });
                 match &shared.answer {
-                    Answer::Status(status, body) => respond(&mut stream, *status, body)?,
-                    Answer::Stream(steps) => play(&mut stream, steps, arrived.0, shared, index)?,
+                    Answer::Status(status, body) => connection.respond(*status, JSON, body.as_bytes())?,
+                    Answer::Stream(steps) => play(connection, steps, arrived.0, shared, index)?,
                 }
             }
-            _ => respond(&mut stream, 404, r#"{"error": {"message": "no such path"}}"#)?,
+            _ => connection.respond(404, JSON, br#"{"error": {"message": "no such path"}}"#)?,
         }
-        if last {
+        if request.is_last() {
             break;
         }
     }
@@ -206,7 +167,7 @@ fn serve(mut stream: &TcpStream, shared: &Shared) -> io::Result<()> {
 
 /// Plays the script by absolute times, so that a late step delays none after it.
 fn play(
-    stream: &mut &TcpStream,
+    connection: &mut Connection,
     steps: &[Step],
     arrived: Instant,
     shared: &Shared,
@@ -214,7 +175,7 @@ fn play(
 ) -> io::Result<()> {
     const HEAD: &[u8] =
         b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
-    stream.write_all(HEAD)?;
+    connection.send(HEAD)?;
     let mut due = arrived;
     for step in steps {
         due += step.after;
@@ -224,7 +185,7 @@ fn play(
                 let framed = [format!("{:x}\r\n", data.len()).as_bytes(), &data, b"\r\n"].concat();
                 let before_ns = monotonic_ns();
                 // The socket's buffer takes it at once, so this is one write(2).
-                stream.write_all(&framed)?;
+                connection.send(&framed)?;
                 let after_ns = monotonic_ns();
                 let (has_token, reasoning) = (what.has_token(), matches!(what, What::Reasoning(_)));
                 let written = Written { has_token, reasoning, before_ns, after_ns };
@@ -237,65 +198,10 @@ fn play(
             (What::Stall, None) => {
                 shared.wait_until(LIMIT, |state| state.ending);
             }
-            (_, None) => {
-                stream.shutdown(std::net::Shutdown::Both)?;
-                return Err(io::ErrorKind::ConnectionAborted.into());
-            }
+            (_, None) => return connection.break_off(),
         }
     }
-    stream.write_all(b"0\r\n\r\n")
-}
-
-fn respond(stream: &mut &TcpStream, status: u16, body: &str) -> io::Result<()> {
-    let head = format!(
-        "HTTP/1.1 {status} Scripted\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(&[head.as_bytes(), body.as_bytes()].concat())
-}
-
-struct Request {
-    path: String,
-    body: Vec<u8>,
-    /// The client wants the connection closed afterwards.
-    last: bool,
-}
-
-/// The next request; `None` when the client is done.
-fn read_request(stream: &mut &TcpStream, unread: &mut Vec<u8>) -> io::Result<Option<Request>> {
-    let malformed = || io::Error::from(io::ErrorKind::InvalidData);
-    let head_end = loop {
-        if let Some(at) = unread.windows(4).position(|window| window == b"\r\n\r\n") {
-            break at + 4;
-        }
-        if !read_more(stream, unread)? {
-            return Ok(None);
-        }
-    };
-    let head = String::from_utf8(unread[..head_end].to_vec()).map_err(|_| malformed())?;
-    let path = head.split(' ').nth(1).ok_or_else(malformed)?.to_owned();
-    let header = |wanted: &str| {
-        let mut headers = head.lines().filter_map(|line| line.split_once(':'));
-        headers.find_map(|(name, value)| name.eq_ignore_ascii_case(wanted).then(|| value.trim()))
-    };
-    let length: Option<usize> = header("content-length").and_then(|length| length.parse().ok());
-    let last = header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
-    let end = head_end + length.unwrap_or(0);
-    while unread.len() < end {
-        if !read_more(stream, unread)? {
-            return Err(malformed());
-        }
-    }
-    let body = unread[head_end..end].to_vec();
-    unread.drain(..end);
-    Ok(Some(Request { path, body, last }))
-}
-
-fn read_more(stream: &mut &TcpStream, bytes: &mut Vec<u8>) -> io::Result<bool> {
-    let mut buffer = [0; 8 << 10];
-    let n = stream.read(&mut buffer)?;
-    bytes.extend_from_slice(&buffer[..n]);
-    Ok(n > 0)
+    connection.send(b"0\r\n\r\n")
 }
 
 #[cfg(test)]
@@ -307,7 +213,7 @@ mod tests {
     const ASK: (&str, &str) = ("POST", "/v1/chat/completions");
 
     fn ask(server: &TimedServer) -> io::Result<client::Answered> {
-        client::request(server.address.port(), ASK.0, ASK.1, "{\"n\": 1}")
+        client::request(server.server.port(), ASK.0, ASK.1, "{\"n\": 1}")
     }
 
     #[test]
@@ -349,7 +255,7 @@ mod tests {
         let answer = ask(&of(What::Disconnect)).unwrap();
         assert!(!answer.body.ends_with("0\r\n\r\n"), "{answer:?}");
         let stalled = of(What::Stall);
-        let (port, started) = (stalled.address.port(), Instant::now());
+        let (port, started) = (stalled.server.port(), Instant::now());
         let asked = std::thread::spawn(move || client::request(port, ASK.0, ASK.1, ""));
         stalled.wait_for_exchanges(1);
         drop(stalled);

@@ -23,9 +23,10 @@ fn a_stopped_client_makes_no_gap_of_the_servers() {
     let args =
         ["--endpoint", &emitter.endpoint, "--json", "--gpu", "off", "--concurrency", "2", "--requests", "2"];
     let args = [&args[..], &["--max-tokens", "200", "--tracker", "proc"]].concat();
-    let running = binary::start(&args);
-    // Both streams take 4 s from their beginning; where it starts slowly, a stop before it is harmless.
-    std::thread::sleep(Duration::from_millis(1_500));
+    let mut running = binary::start(&args);
+    // The load begins right after, and both streams take 4 s.
+    running.wait_until_observing();
+    std::thread::sleep(Duration::from_millis(500));
     for _ in 0..STALLS {
         signal(running.process.pid(), Signal::STOP);
         std::thread::sleep(STALL);

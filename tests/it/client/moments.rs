@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use inferscope_tests::binary::{self, Running};
 use inferscope_tests::process::{Group, signal};
 use inferscope_tests::timed_server::{Answer, TimedServer};
+use inferscope_tests::wait::wait_until;
 use inferscope_tests::{requirements, script};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -26,14 +27,6 @@ const SIGNALS: [Signal; 4] = [Signal::INT, Signal::TERM, Signal::HUP, Signal::QU
 const NOTHING: &str = "interrupted before anything was measured";
 /// Its value tells the processes of one run from all others, whoever adopts them.
 const MARK: &str = "MOMENT_OF_TEST";
-
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + LIMIT;
-    while !done() {
-        assert!(Instant::now() < deadline, "{what}: not within {LIMIT:?}");
-        std::thread::yield_now();
-    }
-}
 
 /// Waits for its first instruction; what comes before that is the dynamic loader's.
 fn wait_until_it_runs(running: &Running) {

@@ -1,12 +1,13 @@
 //! A driver that does not even come back from its beginning: a signal ends a run all the same.
 
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use inferscope_tests::binary::{self, Ended};
 use inferscope_tests::clock::monotonic_ns;
 use inferscope_tests::gpu::Scene;
 use inferscope_tests::process;
+use inferscope_tests::wait::wait_until;
 use serde_json::json;
 
 const INTERRUPTED: Option<i32> = Some(130);
@@ -16,11 +17,7 @@ const SOON: Duration = Duration::from_secs(4);
 /// Waits until the library is being loaded, and interrupts.
 fn interrupted(command: Command) -> Ended {
     let running = binary::start_as(command);
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !process::has_thread(running.process.pid(), "nvml") {
-        assert!(Instant::now() < deadline, "it does not load the library");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    wait_until("it loads the library", || process::has_thread(running.process.pid(), "nvml"));
     std::thread::sleep(Duration::from_millis(100));
     running.process.interrupt();
     running.within(SOON).expect("a signal ends it")

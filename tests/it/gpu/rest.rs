@@ -13,6 +13,7 @@ use inferscope_tests::timed_server::{Answer, TimedServer};
 use serde_json::json;
 
 use crate::{GB, device};
+use inferscope_tests::wait::wait_until;
 
 const LIMIT: Duration = Duration::from_secs(20);
 const POLLING: &str = "nvml";
@@ -24,14 +25,6 @@ fn scene(before_w: f64, after_w: f64) -> Scene {
     l4["processes"] = json!([]);
     l4["sm"] = json!(0);
     Scene::new(json!({"devices": [l4]}))
-}
-
-fn wait_until(what: &str, holds: impl Fn() -> bool) {
-    let began = Instant::now();
-    while !holds() {
-        assert!(began.elapsed() < LIMIT, "{what}: not within {LIMIT:?}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ use inferscope_tests::cgroup::Cgroup;
 use inferscope_tests::report::Named;
 use inferscope_tests::requirements;
 use inferscope_tests::shell::Shell;
+use inferscope_tests::wait::wait_until;
 use serde_json::Value;
 
 /// What the shell uses while it reads and answers, and a tick of a CPU that runs when it is asked.
@@ -128,17 +129,10 @@ fn a_server_with_threads_that_is_moved_in_keeps_its_place_when_a_thread_execs() 
     let running = observe(&cgroup, &[]);
     let said = shell.does(&format!("python3 {} & echo $!", file.path().display()));
     let pid: u32 = said[0].parse().unwrap();
-    let until = |what: &str, done: &dyn Fn() -> bool| {
-        let begun = std::time::Instant::now();
-        while !done() {
-            assert!(begun.elapsed() < Duration::from_secs(30), "{what} does not happen");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    };
     let of = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
-    until("a second thread", &|| of("status").contains("Threads:\t2"));
+    wait_until("a second thread", || of("status").contains("Threads:\t2"));
     enter(cgroup.v2(), pid);
-    until("its exec", &|| of("comm").trim() == "sleep");
+    wait_until("its exec", || of("comm").trim() == "sleep");
     shell.does(&format!("kill {pid}; wait {pid}"));
     let report = running.interrupted_report();
     let counts = &report["processes"]["counts"];
@@ -178,19 +172,12 @@ fn who_left_a_strict_cgroup_stays_away_when_a_thread_execs() {
     let running = observe(&cgroup, &["--strict-cgroup"]);
     let said = shell.does(&format!("{python} -I -S {} & echo $!", script.path().display()));
     let pid: u32 = said[0].parse().unwrap();
-    let until = |what: &str, done: &dyn Fn() -> bool| {
-        let begun = std::time::Instant::now();
-        while !done() {
-            assert!(begun.elapsed() < Duration::from_secs(30), "{what} does not happen");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    };
     let of = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
     let used = || of("schedstat").split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0_u128);
-    until("its work", &|| of("status").contains("Threads:\t2") && used() > WORK.as_nanos());
+    wait_until("its work", || of("status").contains("Threads:\t2") && used() > WORK.as_nanos());
     enter(&outside(&cgroup), pid);
     fs::write(go.path(), "go").unwrap();
-    until("its exec", &|| of("comm").trim() == "sleep");
+    wait_until("its exec", || of("comm").trim() == "sleep");
     shell.does(&format!("kill {pid}; wait {pid}"));
     let report = running.interrupted_report();
     let (tree, counts) = (&report["processes"], &report["processes"]["counts"]);
@@ -215,9 +202,7 @@ fn a_cgroup_that_is_removed_ends_the_run() {
     running.wait_until_observing();
     shell.does(&format!("(echo $BASHPID > {}/cgroup.procs; exec /bin/true)", inner.display()));
     // The kernel lets go of an ended process a little later.
-    while fs::remove_dir(&inner).is_err() {
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    wait_until("the cgroup is empty", || fs::remove_dir(&inner).is_ok());
     let report = running.wait().report();
     assert_eq!(report["processes"]["counts"].whole("moved_in"), 1);
     assert_eq!(report["processes"]["counts"].whole("exits"), 1);

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use inferscope_tests::binary::{self, Ended, Running};
 use inferscope_tests::container::{
@@ -14,12 +13,12 @@ use inferscope_tests::report::Named;
 use inferscope_tests::requirements;
 use inferscope_tests::served::{FORKS, NESTED, REQUESTS, REQUESTS_A_WORKER, Served, WRAPPED};
 use inferscope_tests::stats::relative_error;
+use inferscope_tests::wait::wait_for;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 const INTERRUPTED: i32 = 130;
 const NOTHING_MEASURED: i32 = 3;
-const LIMIT: Duration = Duration::from_secs(60);
 
 /// Of two views of the same processes.
 const CPU_TOLERANCE: f64 = 0.001;
@@ -286,16 +285,9 @@ fn namespace_without_a_container() {
 
 /// The process's child, once it has that name.
 fn child_named(parent: u32, name: &str) -> u32 {
-    let deadline = Instant::now() + LIMIT;
-    loop {
-        let found =
-            children(parent).into_iter().find(|pid| living_comm(*pid).is_some_and(|comm| comm == name));
-        if let Some(child) = found {
-            return child;
-        }
-        assert!(Instant::now() < deadline, "{parent} started no {name}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    wait_for(&format!("{parent} starts a {name}"), || {
+        children(parent).into_iter().find(|pid| living_comm(*pid).is_some_and(|comm| comm == name))
+    })
 }
 
 #[test]

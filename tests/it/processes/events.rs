@@ -7,6 +7,7 @@ use inferscope_tests::binary::{self, Running};
 use inferscope_tests::report::Named;
 use inferscope_tests::requirements;
 use inferscope_tests::shell::Shell;
+use inferscope_tests::wait::found_within;
 use serde_json::Value;
 
 fn observe(shell: &Shell) -> Running {
@@ -81,12 +82,8 @@ impl Limited {
 
 impl Drop for Limited {
     fn drop(&mut self) {
-        for _ in 0..500 {
-            if fs::remove_dir(&self.dir).is_ok() {
-                return;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
+        // What was killed leaves it when the kernel gets to that.
+        let _ = found_within(std::time::Duration::from_secs(5), || fs::remove_dir(&self.dir).ok());
     }
 }
 

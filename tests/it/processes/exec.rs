@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use inferscope_tests::binary::{self, Ended};
 use inferscope_tests::process::living_comm;
 use inferscope_tests::report::Named;
+use inferscope_tests::wait::wait_until;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -24,14 +25,6 @@ fn exec(flags: &[&str], script: &str, args: &[&str]) -> Ended {
 
 fn command_line<'a>(flags: &[&'a str], script: &'a str, args: &[&'a str]) -> Vec<&'a str> {
     [&["exec"], flags, &["--", "sh", "-c", script, "sh"], args].concat()
-}
-
-fn wait_until(what: &str, done: impl Fn() -> bool) {
-    let deadline = Instant::now() + LIMIT;
-    while !done() {
-        assert!(Instant::now() < deadline, "{what}: not within {LIMIT:?}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// Whole lines that a script wrote, once there are as many.

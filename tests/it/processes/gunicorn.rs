@@ -7,7 +7,7 @@ use inferscope_tests::cgroup::Cgroup;
 use inferscope_tests::gunicorn::{Gunicorn, WORKERS};
 use inferscope_tests::report::Named;
 use inferscope_tests::stats::relative_error;
-use inferscope_tests::{binary, ready, requirements};
+use inferscope_tests::{binary, requirements};
 use serde_json::Value;
 
 const REQUESTS: u32 = 320;
@@ -34,8 +34,9 @@ fn every_recycled_worker_and_every_helper_of_gunicorn_is_accounted() {
     // cgroup: one around the whole observation and one within.
     let before = gunicorn.settled();
     let outer = gunicorn.cgroup.cpu_ns();
-    let running = binary::start(&["observe", "--pid", &arbiter.to_string(), "--tracker", "ebpf", "--json"]);
-    ready::wait_until_observing(running.process.pid());
+    let mut running =
+        binary::start(&["observe", "--pid", &arbiter.to_string(), "--tracker", "ebpf", "--json"]);
+    running.wait_until_observing();
     let inner = gunicorn.cgroup.cpu_ns();
     gunicorn.load(REQUESTS);
     let after = gunicorn.settled();

@@ -10,6 +10,7 @@ use inferscope_tests::binary::{self, Running};
 use inferscope_tests::bpf::{self, Kind, Object};
 use inferscope_tests::process::{Group, signal};
 use inferscope_tests::requirements;
+use inferscope_tests::wait::found_within;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::process::Signal;
 use rustix::thread::{UnshareFlags, unshare_unsafe};
@@ -51,19 +52,16 @@ impl Leavings {
     /// Waits until there is nothing that was not there before, and no cgroup of the processes that had these
     /// pids.
     fn wait_for_none_since(before: &Self, pids: &[u32]) {
-        let deadline = Instant::now() + LIMIT;
-        loop {
+        let mut left = String::new();
+        let none = found_within(LIMIT, || {
             let now = Self::now();
             let orphans: Vec<_> = now.orphans.difference(&before.orphans).collect();
             let pinned: Vec<_> = now.pinned.difference(&before.pinned).collect();
             let cgroups = cgroups_of(pids);
-            if orphans.is_empty() && pinned.is_empty() && cgroups.is_empty() {
-                return;
-            }
-            let late = Instant::now() > deadline;
-            assert!(!late, "left behind: BPF {orphans:?}, pinned {pinned:?}, cgroups {cgroups:?}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+            left = format!("BPF {orphans:?}, pinned {pinned:?}, cgroups {cgroups:?}");
+            (orphans.is_empty() && pinned.is_empty() && cgroups.is_empty()).then_some(())
+        });
+        assert!(none.is_some(), "left behind: {left}");
     }
 }
 

@@ -1,14 +1,12 @@
 //! However much a server sends, and however many requests are under way, inferscope keeps to `--max-memory`: what is
 //! beyond fails its own request, with its cause.
 
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use inferscope_tests::binary;
 use inferscope_tests::report::Named;
 use inferscope_tests::requirements;
+use inferscope_tests::server::Server;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::Value;
 
@@ -23,35 +21,19 @@ struct Hostile {
     goes_on: Vec<u8>,
 }
 
-/// Serves until the test ends, a thread a connection; a GET is a model list's.
-fn serve(models: Hostile, answers: Hostile) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    let endpoint = format!("http://{}", listener.local_addr().expect("it has an address"));
-    let answers = Arc::new((models, answers));
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let answers = Arc::clone(&answers);
-            let spawned =
-                std::thread::Builder::new().stack_size(64 << 10).spawn(move || answer(stream, &answers));
-            drop(spawned.expect("a thread a connection"));
+/// A GET is a model list's.
+fn serve(models: Hostile, answers: Hostile) -> Server {
+    Server::start(move |connection| {
+        let Some(request) = connection.request()? else { return Ok(()) };
+        let hostile = if request.method == "GET" { &models } else { &answers };
+        connection.send(&hostile.begins)?;
+        if hostile.goes_on.is_empty() {
+            return connection.wait_for_end();
         }
-    });
-    endpoint
-}
-
-fn answer(mut stream: TcpStream, (models, answers): &(Hostile, Hostile)) {
-    let mut request = [0; 16 << 10];
-    let Ok(read) = stream.read(&mut request) else { return };
-    let hostile = if request[..read].starts_with(b"GET") { models } else { answers };
-    if stream.write_all(&hostile.begins).is_err() {
-        return;
-    }
-    if hostile.goes_on.is_empty() {
-        // Until the other side has had enough.
-        let _ = stream.read(&mut [0]);
-        return;
-    }
-    while stream.write_all(&hostile.goes_on).is_ok() {}
+        loop {
+            connection.send(&hostile.goes_on)?;
+        }
+    })
 }
 
 fn no_list() -> Hostile {
@@ -120,8 +102,8 @@ fn count(kinds: &[(String, u64)], kind: &str) -> u64 {
 
 #[test]
 fn lines_without_end_at_hundreds_of_streams_stay_under_the_ceiling() {
-    let endpoint = serve(no_list(), stream("data: ", vec![b'x'; 64 << 10]));
-    let report = run(&endpoint, 700, "512M", "12s");
+    let server = serve(no_list(), stream("data: ", vec![b'x'; 64 << 10]));
+    let report = run(&server.endpoint(), 700, "512M", "12s");
     let (peak, kinds) = outcome("endless lines", &report, 700);
     assert!(peak <= 512 * MIB, "{peak}");
     assert!(count(&kinds, "memory") > 0, "{kinds:?}");
@@ -136,8 +118,8 @@ fn lines_without_end_at_hundreds_of_streams_stay_under_the_ceiling() {
 fn a_flood_of_chunks_stays_under_the_ceiling() {
     // Reasoning has no limit of its own.
     let event = "data: {\"choices\":[{\"delta\":{\"reasoning\":\"x\"}}]}\n\n".repeat(1_000);
-    let endpoint = serve(no_list(), stream("", event));
-    let report = run(&endpoint, 64, "64M", "4s");
+    let server = serve(no_list(), stream("", event));
+    let report = run(&server.endpoint(), 64, "64M", "4s");
     let (peak, kinds) = outcome("flood of chunks", &report, 64);
     assert!(peak <= 64 * MIB, "{peak}");
     // How far it came within the time is the machine's.
@@ -149,7 +131,7 @@ fn heads_without_end_and_a_model_list_without_end_stay_under_the_ceiling() {
     let head = Hostile { begins: b"HTTP/1.1 200 OK\r\nX-Filler: ".into(), goes_on: vec![b'x'; 16 << 10] };
     let list =
         Hostile { begins: b"HTTP/1.1 200 OK\r\n\r\n{\"data\":[1".into(), goes_on: b",1".repeat(8 << 10) };
-    let report = run(&serve(list, head), 800, "128M", "10s");
+    let report = run(&serve(list, head).endpoint(), 800, "128M", "10s");
     let (peak, kinds) = outcome("endless heads", &report, 800);
     assert!(peak <= 128 * MIB, "{peak}");
     // hyper looks at a head anew with each read: how far they came within the time is the machine's.
@@ -160,10 +142,10 @@ fn heads_without_end_and_a_model_list_without_end_stay_under_the_ceiling() {
 #[test]
 fn as_many_requests_as_are_let_begin_take_no_more_than_was_reckoned() {
     let many: u64 = if many_files() >= 12_000 { 10_000 } else { 3_000 };
-    let endpoint = serve(no_list(), stream(": nothing yet\n", ""));
+    let server = serve(no_list(), stream(": nothing yet\n", ""));
     // What fits, and no more.
     let max_memory = format!("{}M", (many * 28 * 8).div_ceil(1024 * 5));
-    let report = run(&endpoint, many, &max_memory, "3s");
+    let report = run(&server.endpoint(), many, &max_memory, "3s");
     let (peak, kinds) = outcome(&format!("{many} under way of {max_memory}"), &report, many);
     let ceiling: u64 = max_memory.trim_end_matches('M').parse().expect("a number");
     assert!(peak <= ceiling * MIB, "{peak}");

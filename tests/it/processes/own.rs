@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use inferscope_tests::report::{Named, Report};
-use inferscope_tests::{binary, ready, requirements};
+use inferscope_tests::{binary, requirements};
 
 const MIB: u64 = 1 << 20;
 
@@ -66,8 +66,8 @@ fn where_nothing_happens_the_observer_wakes_for_its_samples_only() {
     let mut sleep = Command::new("sleep").arg("60").spawn().expect("sleep is there");
     let pid = sleep.id().to_string();
     let watched = ["--pid", &pid, "--tracker", "ebpf", "--sample-interval", "100ms"];
-    let running = binary::start(&[&["observe", "--json", "--gpu", "off"][..], &watched].concat());
-    ready::wait_until_observing(running.process.pid());
+    let mut running = binary::start(&[&["observe", "--json", "--gpu", "off"][..], &watched].concat());
+    running.wait_until_observing();
     let before = waits(running.process.pid(), "observer");
     std::thread::sleep(std::time::Duration::from_secs(2));
     let waited = waits(running.process.pid(), "observer") - before;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use inferscope_tests::binary::{self, Ended, Running};
 use inferscope_tests::elevated::{Elevated, NOBODY};
@@ -15,6 +15,7 @@ use inferscope_tests::report::{Named, Report};
 use inferscope_tests::requirements;
 use inferscope_tests::script;
 use inferscope_tests::timed_server::{Answer, TimedServer};
+use inferscope_tests::wait::wait_until;
 use serde_json::Value;
 
 const NOTHING_MEASURED: i32 = 3;
@@ -320,15 +321,11 @@ fn a_hidden_member_is_unreadable_and_has_not_ended() {
     let mut shell = Command::new("bash");
     shell.args(["-c", MIXED, env!("CARGO_BIN_EXE_reduced")]);
     let mut target = Group::talking(&mut shell);
-    let deadline = Instant::now() + LIMIT;
     let is_ready = |target: &Group| {
         let uid = std::fs::metadata(format!("/proc/{}", target.pid())).map(|dir| dir.uid()).ok();
         uid.is_some_and(|uid| uid.to_string() == NOBODY) && children(target.pid()).len() == 1
     };
-    while !is_ready(&target) {
-        assert!(Instant::now() < deadline, "it does not become another user's");
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    wait_until("it becomes another user's", || is_ready(&target));
     let child = children(target.pid())[0];
     let pid = target.pid().to_string();
     let reduction = ["--uid", NOBODY, "--caps", "BPF,PERFMON", "--hidepid"];

@@ -1,12 +1,12 @@
 //! What a user gets wrong is one line that says so and one that says what to do; nothing else is printed,
 //! and the exit code tells a script which kind it was.
 
-use std::io::{Read, Write};
 use std::net::TcpListener;
 
 use inferscope_tests::binary::{self, Ended};
 use inferscope_tests::report::Named;
 use inferscope_tests::script::{self, What, after_ms};
+use inferscope_tests::server::Server;
 use inferscope_tests::timed_server::{Answer, TimedServer};
 
 const USAGE: i32 = 2;
@@ -58,16 +58,12 @@ fn an_unreachable_endpoint_is_named() {
 
 #[test]
 fn a_port_that_speaks_something_else_is_an_error() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let _ = stream.read(&mut [0; 1024]);
-            let _ = stream.write_all(b"SSH-2.0-OpenSSH_9.2\r\n");
-        }
+    let server = Server::start(|connection| {
+        let _ = connection.request()?;
+        connection.send(b"SSH-2.0-OpenSSH_9.2\r\n")
     });
-    let (error, _) = refusal(&run(&["--endpoint", &format!("127.0.0.1:{port}")]), NOTHING_MEASURED);
-    assert!(error.contains(&port.to_string()), "{error}");
+    let (error, _) = refusal(&run(&["--endpoint", &server.endpoint()]), NOTHING_MEASURED);
+    assert!(error.contains(&server.port().to_string()), "{error}");
 }
 
 #[test]

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use inferscope_tests::binary;
 use inferscope_tests::client::{Answered, request};
 use inferscope_tests::process::{Group, Wrapped, children, living_comm};
+use inferscope_tests::wait::wait_until;
 use serde_json::json;
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -23,14 +24,6 @@ fn ask(server: &Wrapped, tokens: u32, stream: bool) -> Answered {
         "stream_options": {"include_usage": true}, "messages": [{"role": "user", "content": "hello there"}],
     });
     request(server.port, "POST", "/v1/chat/completions", &body.to_string()).expect("it answers")
-}
-
-fn wait_until(what: &str, done: impl Fn() -> bool) {
-    let deadline = Instant::now() + LIMIT;
-    while !done() {
-        assert!(Instant::now() < deadline, "{what}: not within {LIMIT:?}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }
 
 fn gone(pids: &[u32]) -> bool {

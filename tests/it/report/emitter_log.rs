@@ -2,12 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
 
 use inferscope_tests::client::request;
 use inferscope_tests::clock::monotonic_ns;
 use inferscope_tests::emitter::Emitter;
 use inferscope_tests::process::living_comm;
+use inferscope_tests::wait::wait_until;
 
 const ASK: &str = r#"{"messages": [{"role": "user", "content": "hello"}], "max_tokens": 3}"#;
 
@@ -76,9 +76,5 @@ fn a_client_that_leaves_frees_its_slot_and_is_told() {
 #[test]
 fn it_ends_by_itself() {
     let emitter = Emitter::start(&["--lifetime", "200ms"]);
-    let until = Instant::now() + Duration::from_secs(20);
-    while living_comm(emitter.pid).is_some() {
-        assert!(Instant::now() < until, "it outlives its lifetime");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    wait_until("the end of its lifetime", || living_comm(emitter.pid).is_none());
 }

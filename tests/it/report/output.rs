@@ -10,6 +10,7 @@ use inferscope_tests::binary::{self, Ended};
 use inferscope_tests::process::Group;
 use inferscope_tests::script;
 use inferscope_tests::timed_server::{Answer, TimedServer};
+use inferscope_tests::wait::wait_until;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 use serde_json::Value;
@@ -182,11 +183,8 @@ fn the_report_is_written_before_a_word_is_told() {
     binary::clean(&mut command);
     let mut running = Group::start(&mut command);
     drop(command);
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
-    while !path.exists() || read(stdout.path()).is_empty() {
-        assert!(std::time::Instant::now() < deadline, "a word that nobody hears came before the report");
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
+    let is_written = || path.exists() && !read(stdout.path()).is_empty();
+    wait_until("the report is written before a word that nobody hears", is_written);
     whole(&read(&path));
     // And the word is given up after a second, as signals could not end the wait for it.
     assert_eq!(running.wait(std::time::Duration::from_secs(30)).code(), Some(0));

@@ -7,6 +7,7 @@ use inferscope_tests::binary::{self, inferscope_bin};
 use inferscope_tests::script;
 use inferscope_tests::terminal::{self, Seen};
 use inferscope_tests::timed_server::{Answer, TimedServer};
+use inferscope_tests::wait::wait_until;
 
 /// Some 0.9 s an answer.
 fn server() -> TimedServer {
@@ -158,11 +159,7 @@ fn a_signal_ends_a_report_that_a_terminal_does_not_take() {
         binary::clean(&mut command);
         command.env("TERM", "xterm");
         let (mut group, _terminal) = terminal::stuck(command, room, true);
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
-        while !path.exists() {
-            assert!(std::time::Instant::now() < deadline, "no report with a room of {room} bytes");
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
+        wait_until(&format!("a report with a room of {room} bytes"), || path.exists());
         // Now it writes to the terminal, and waits.
         std::thread::sleep(std::time::Duration::from_millis(500));
         assert!(group.child.try_wait().expect("it is a child").is_none(), "it waited for no terminal");

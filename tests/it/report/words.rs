@@ -5,16 +5,14 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Arc;
 
 use inferscope_tests::binary::{self, Ended};
 use inferscope_tests::process::Group;
 use inferscope_tests::report::Named;
+use inferscope_tests::server::{Request, Server};
 use inferscope_tests::terminal::run_on;
 use serde_json::{Value, json};
 
@@ -53,44 +51,13 @@ fn assert_both_only_show(what: &str, ended: &Ended) {
     assert!(!ended.stderr.contains("panicked"), "{what}: {}", ended.stderr);
 }
 
-/// What a server says to a request: status, type and body, from the lines of the request's head.
-type Answer = dyn Fn(&str, &[String]) -> (u16, &'static str, String) + Send + Sync;
-
-/// Answers each connection once, until the test's process ends.
-fn serve(answer: Arc<Answer>) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let answer = Arc::clone(&answer);
-            std::thread::spawn(move || one(stream, &*answer));
-        }
-    });
-    endpoint
-}
-
-fn one(mut stream: TcpStream, answer: &Answer) -> Option<()> {
-    let mut reader = BufReader::new(stream.try_clone().ok()?);
-    let mut head = Vec::new();
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line).ok()? == 0 {
-            return None;
-        }
-        if line.trim().is_empty() {
-            break;
-        }
-        head.push(line.trim().to_owned());
-    }
-    let length =
-        head.iter().find_map(|h| h.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
-    reader.take(length.unwrap_or(0)).read_to_end(&mut Vec::new()).ok()?;
-    let (status, kind, body) = answer(head.first()?, &head);
-    let length = body.len();
-    let head = format!(
-        "HTTP/1.1 {status} x\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
-    );
-    stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes())).ok()
+/// Answers each connection once: status, type and body, by the request.
+fn serve(answer: impl Fn(&Request) -> (u16, &'static str, String) + Send + Sync + 'static) -> Server {
+    Server::start(move |connection| {
+        let Some(request) = connection.request()? else { return Ok(()) };
+        let (status, kind, body) = answer(&request);
+        connection.respond_and_close(status, kind, body.as_bytes())
+    })
 }
 
 /// A stream of one token in which `said` stands wherever a server can say something.
@@ -101,12 +68,20 @@ fn stream(said: &str) -> String {
     format!("{events}data: [DONE]\n\n")
 }
 
+/// A good answer of one token.
+fn one_token() -> Server {
+    serve(|request| match request.method.as_str() {
+        "GET" => (200, "application/json", json!({"data": [{"id": "m"}]}).to_string()),
+        _ => (200, "text/event-stream", stream("stop")),
+    })
+}
+
 /// The third request, and every third from there on, is refused with `said` as the reason.
-fn saying(said: impl Fn(&[String]) -> String + Send + Sync + 'static) -> String {
+fn saying(said: impl Fn(&[String]) -> String + Send + Sync + 'static) -> Server {
     let count = std::sync::atomic::AtomicU32::new(0);
-    serve(Arc::new(move |request, head| {
-        let said = said(head);
-        if request.starts_with("GET") {
+    serve(move |request| {
+        let said = said(&request.head);
+        if request.method == "GET" {
             return (200, "application/json", json!({"data": [{"id": said}]}).to_string());
         }
         match count.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % 3 {
@@ -114,7 +89,7 @@ fn saying(said: impl Fn(&[String]) -> String + Send + Sync + 'static) -> String 
             1 => (400, "application/json", json!({"error": {"message": said}}).to_string()),
             _ => (500, "text/plain", said),
         }
-    }))
+    })
 }
 
 fn command(args: &[&OsStr]) -> Command {
@@ -167,7 +142,8 @@ fn a_process_of_a_hostile_name_is_measured_and_its_name_shown() {
 
 #[test]
 fn a_hostile_servers_words_are_shown_and_steer_nothing() {
-    let endpoint = saying(|_| HOSTILE.to_owned());
+    let server = saying(|_| HOSTILE.to_owned());
+    let endpoint = server.endpoint();
     let profile = ["--endpoint", &endpoint, "--requests", "3", "--gpu", "off"];
     let text = run(&strs(&profile));
     assert_both_only_show("profile", &text);
@@ -182,8 +158,8 @@ fn a_hostile_servers_words_are_shown_and_steer_nothing() {
     assert_eq!(seen.screen.find(|c: char| !c.is_ascii() && is_hidden(c)), None, "{:?}", seen.screen);
 
     // Every request fails: the server's words are the error's.
-    let refusing = serve(Arc::new(|_, _| (401, "text/plain", HOSTILE.to_owned())));
-    let refused = run(&strs(&["--endpoint", &refusing, "--model", HOSTILE, "--gpu", "off"]));
+    let refusing = serve(|_| (401, "text/plain", HOSTILE.to_owned()));
+    let refused = run(&strs(&["--endpoint", &refusing.endpoint(), "--model", HOSTILE, "--gpu", "off"]));
     assert_eq!(refused.code, Some(3), "{refused:#?}");
     assert_both_only_show("a refusal", &refused);
 }
@@ -235,10 +211,8 @@ fn files_and_commands_in_any_bytes_work() {
     let file = |name: &[u8]| dir.path().join(OsStr::from_bytes(name));
     let (prompts, output) = (file(b"pro\xffmpts\x1b"), file(b"re\xff\xfeport\x1b.json"));
     fs::write(&prompts, "one\ntwo\n").unwrap();
-    let endpoint = serve(Arc::new(|request, _| match request.starts_with("GET") {
-        true => (200, "application/json", json!({"data": [{"id": "m"}]}).to_string()),
-        false => (200, "text/event-stream", stream("stop")),
-    }));
+    let server = one_token();
+    let endpoint = server.endpoint();
     let mut args = strs(&["--endpoint", &endpoint, "--gpu", "off", "--prompt-file"]);
     args.extend([prompts.as_os_str(), OsStr::new("-o"), output.as_os_str()]);
     let ended = run(&args);
@@ -284,7 +258,8 @@ fn assert_no_secret(what: &str, text: &str) {
 fn a_key_that_the_server_repeats_is_in_no_byte_that_is_written() {
     let dir = tempfile::tempdir().unwrap();
     let saved = dir.path().join("report.json");
-    let endpoint = saying(echo);
+    let server = saying(echo);
+    let endpoint = server.endpoint();
     let secret = |args: &[&str]| {
         let mut command = command(&strs(args));
         command.env("OPENAI_API_KEY", KEY).env("INFERSCOPE_LOG", "debug");
@@ -302,8 +277,9 @@ fn a_key_that_the_server_repeats_is_in_no_byte_that_is_written() {
         assert_no_secret("-o", &fs::read_to_string(&saved).unwrap());
     }
     // A server that lists nothing and refuses all: the error's own words.
-    let refusing = serve(Arc::new(|_, head| (401, "text/plain", echo(head))));
-    let refused = secret(&["--endpoint", &refusing, "--model", "m", "--gpu", "off", "-H", &header]);
+    let refusing = serve(|request| (401, "text/plain", echo(&request.head)));
+    let refused =
+        secret(&["--endpoint", &refusing.endpoint(), "--model", "m", "--gpu", "off", "-H", &header]);
     assert_eq!(refused.code, Some(3), "{refused:#?}");
     assert_no_secret("a refusal", &refused.stderr);
     assert!(refused.stderr.contains("***"), "{}", refused.stderr);
@@ -336,10 +312,8 @@ fn a_key_in_the_place_of_its_variables_name_is_refused_and_not_shown() {
 
 #[test]
 fn command_lines_and_prompts_are_kept_as_far_as_redact_says() {
-    let endpoint = serve(Arc::new(|request, _| match request.starts_with("GET") {
-        true => (200, "application/json", json!({"data": [{"id": "m"}]}).to_string()),
-        false => (200, "text/event-stream", stream("stop")),
-    }));
+    let server = one_token();
+    let endpoint = server.endpoint();
     let report = |redact: &str| {
         let args = [
             "--endpoint",

@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use inferscope_tests::binary;
+use inferscope_tests::process::is_pending;
 use rustix::process::Signal;
 
 use super::*;
@@ -95,7 +96,7 @@ fn a_second_signal_kills_and_one_that_comes_twice_does_not() {
     let pids = pids(&file);
     send(inferscope, Signal::INT);
     // As timeout(1) does: to the process and to its group. At once, the kernel would make one of the two.
-    std::thread::sleep(Duration::from_millis(20));
+    wait_until("the first is taken", || !is_pending(inferscope, Signal::INT));
     send(inferscope, Signal::INT);
     std::thread::sleep(SECOND_WISH);
     assert!(pids.iter().all(|pid| lives(*pid)), "one wish is no kill");

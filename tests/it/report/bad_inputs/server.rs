@@ -3,10 +3,10 @@
 //! One listener serves all of them: the first folder of the path names the answer.
 
 use std::collections::HashMap;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+
+use inferscope_tests::server::{self, Connection};
 
 use super::case::Case;
 
@@ -29,27 +29,19 @@ struct Answers {
 }
 
 pub(crate) struct Server {
-    port: u16,
+    server: server::Server,
     answers: Arc<HashMap<&'static str, Answers>>,
 }
 
 impl Server {
     pub(crate) fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
         let answers: Arc<HashMap<_, _>> = Arc::new(all().into_iter().map(|a| (a.name, a)).collect());
         let shared = Arc::clone(&answers);
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let answers = Arc::clone(&shared);
-                std::thread::spawn(move || serve(stream, &answers));
-            }
-        });
-        Self { port, answers }
+        Self { server: server::Server::start(move |connection| serve(connection, &shared)), answers }
     }
 
     fn endpoint(&self, name: &str) -> String {
-        format!("http://127.0.0.1:{}/{name}", self.port)
+        format!("{}/{name}", self.server.endpoint())
     }
 
     pub(crate) fn good(&self) -> String {
@@ -57,42 +49,12 @@ impl Server {
     }
 }
 
-/// The test's end is theirs, and no client keeps one for longer than this.
-fn serve(mut stream: TcpStream, answers: &HashMap<&'static str, Answers>) {
-    let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
-    let _ = stream.set_write_timeout(Some(Duration::from_secs(5)));
-    let mut head = Vec::new();
-    let mut piece = [0; 4096];
-    let end = loop {
-        match stream.read(&mut piece) {
-            Ok(0) | Err(_) => return,
-            Ok(n) => head.extend_from_slice(&piece[..n]),
-        }
-        if let Some(at) = head.windows(4).position(|window| window == b"\r\n\r\n") {
-            break at + 4;
-        }
-    };
-    let text = String::from_utf8_lossy(&head[..end]).into_owned();
-    let length = text
-        .lines()
-        .find_map(|line| {
-            line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse::<usize>().ok()
-        })
-        .unwrap_or(0);
-    while head.len() < end + length {
-        match stream.read(&mut piece) {
-            Ok(0) | Err(_) => return,
-            Ok(n) => head.extend_from_slice(&piece[..n]),
-        }
-    }
-    let name = text.split('/').nth(1).unwrap_or_default();
-    let Some(answers) = answers.get(name) else { return };
-    let bytes = if text.starts_with("GET") { &answers.models } else { &answers.completion };
-    if stream.write_all(bytes).is_ok() {
-        let _ = stream.shutdown(std::net::Shutdown::Write);
-        // Until the client has read all: an early close would be a reset.
-        while matches!(stream.read(&mut piece), Ok(n) if n > 0) {}
-    }
+fn serve(connection: &mut Connection, answers: &HashMap<&'static str, Answers>) -> io::Result<()> {
+    let Some(request) = connection.request()? else { return Ok(()) };
+    let name = request.path.split('/').nth(1).unwrap_or_default();
+    let Some(answers) = answers.get(name) else { return Ok(()) };
+    connection.send(if request.method == "GET" { &answers.models } else { &answers.completion })?;
+    connection.finish()
 }
 
 fn answer(head: &str, body: impl AsRef<[u8]>) -> Vec<u8> {

@@ -12,7 +12,7 @@ use inferscope_tests::cgroup::Cgroup;
 use inferscope_tests::gunicorn::Gunicorn;
 use inferscope_tests::process::Group;
 use inferscope_tests::report::Named;
-use inferscope_tests::{binary, ready, requirements};
+use inferscope_tests::{binary, requirements};
 
 const REQUESTS: u32 = 640;
 const HELPER_CPU_MS: u32 = 5;
@@ -50,8 +50,8 @@ pub(crate) fn run() {
     let file = |name: &str| dir.path().join(name);
 
     let before = gunicorn.settled();
-    let running = binary::start(&["observe", "--pid", &arbiter, "--gpu", "off", "--json"]);
-    ready::wait_until_observing(running.process.pid());
+    let mut running = binary::start(&["observe", "--pid", &arbiter, "--gpu", "off", "--json"]);
+    running.wait_until_observing();
     let used = gunicorn.cgroup.cpu_ns();
     let psrecord = python.with_file_name("psrecord");
     let args = [&arbiter, "--include-children", "--interval", "0.1", "--duration", "120"];

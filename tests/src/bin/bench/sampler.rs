@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use inferscope_tests::process::Group;
 use inferscope_tests::report::Named;
-use inferscope_tests::{binary, clock, cpu, ready, requirements};
+use inferscope_tests::{binary, clock, cpu, requirements};
 
 use crate::storm::Storm;
 
@@ -73,9 +73,9 @@ fn ours(size: u32) -> Ours {
     storm.sleepers(size);
     let (root, interval) = (storm.root().to_string(), format!("{INTERVAL_MS}ms"));
     let args = ["observe", "--pid", &root, "--tracker", "ebpf", "--gpu", "off", "--json"];
-    let running = binary::start(&[&args[..], &["--sample-interval", &interval]].concat());
+    let mut running = binary::start(&[&args[..], &["--sample-interval", &interval]].concat());
     let pid = running.process.pid();
-    ready::wait_until_observing(pid);
+    running.wait_until_observing();
     // The first looks open what later ones use.
     std::thread::sleep(Duration::from_millis(500));
     let (from, cpu_from) = (clock::monotonic_ns(), cpu::used_ns(pid).expect("it observes"));

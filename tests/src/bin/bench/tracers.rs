@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use inferscope_tests::binary::{self, Running};
 use inferscope_tests::process::Group;
 use inferscope_tests::report::Named;
-use inferscope_tests::{ready, requirements};
+use inferscope_tests::requirements;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -58,9 +58,9 @@ impl Tracer {
         let peer = self.peer().map(|name| requirements::find_peer(name).expect("it was looked for before"));
         let inferscope = |pid: u32, more: &[&str]| {
             let pid = pid.to_string();
-            let running =
+            let mut running =
                 binary::start(&[&["observe", "--pid", &pid, "--gpu", "off", "--json"], more].concat());
-            ready::wait_until_observing(running.process.pid());
+            running.wait_until_observing();
             Tracing::Inferscope { running, polls: self == Self::OursPolling }
         };
         match (self, peer) {
