@@ -1,6 +1,6 @@
 //! Unpacks Debian packages into a folder, for programs that must not be installed.
 //!
-//! Owns an apt with an index and archives of its own, and which dependencies come along. Never installs a
+//! Owns an apt with an index and archives of its own, and the choice of dependencies to unpack. Never installs a
 //! package, never touches the system's apt state and needs no root. Called by `debian.rs`, `peers.rs` and `vm`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,15 +14,15 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::steps::{captured, step};
 
-/// Names to versions.
+/// Packages by name, with their versions.
 pub(crate) type Packages = BTreeMap<String, String>;
 
-/// What is needed here and not on `PATH`: elsewhere than on Debian and its kin.
+/// Programs that are needed and not on `PATH`. Only Debian and its derivatives have them all.
 pub(crate) fn missing_tool() -> Option<&'static str> {
     ["apt-get", "apt-cache", "dpkg", "dpkg-query"].into_iter().find(|tool| !on_path(tool))
 }
 
-/// Two set-ups at once would build the same thing in the same place; the second one waits.
+/// A lock: two set-ups at once would build the same thing in the same place, so the second one waits.
 pub(crate) fn lock(dir: &Path) -> Result<fs::File> {
     let lock = fs::File::create(dir.join("lock"))?;
     if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
@@ -33,7 +33,7 @@ pub(crate) fn lock(dir: &Path) -> Result<fs::File> {
     Ok(lock)
 }
 
-/// apt with an index and an archive folder of its own. The system's sources and keys are used, its state isn't.
+/// apt with an index and an archive folder of its own. It uses the system's sources and keys, but not its state.
 pub(crate) struct Apt {
     options: Vec<String>,
 }
@@ -55,8 +55,8 @@ impl Apt {
         Ok(Self { options: options.into_iter().flat_map(|option| ["-o".to_owned(), option]).collect() })
     }
 
-    /// The same with other suites of the archives that the system's sources name: `(archive's label, suite)`.
-    /// `self` has to be up to date, as its index tells where the archives are.
+    /// The same with other suites of the archives in the system's sources: `(archive's label, suite)`. `self` must be
+    /// up to date, because its index holds the archives' addresses.
     pub(crate) fn of_suites(
         &self,
         dir: &Path,
@@ -86,13 +86,13 @@ impl Apt {
         Ok(apt)
     }
 
-    /// All names that begin so, those that nothing provides too.
+    /// All names with this prefix, including those that nothing provides.
     pub(crate) fn names(&self, prefix: &str) -> Result<Vec<String>> {
         let names = captured(self.command("apt-cache").args(["pkgnames", prefix]))?;
         Ok(names.lines().map(str::to_owned).collect())
     }
 
-    /// What would be downloaded under this name, if anything.
+    /// The download for this name, if there is one.
     pub(crate) fn version(&self, name: &str) -> Option<String> {
         let record = captured(self.command("apt-cache").args(["show", "--no-all-versions", name])).ok()?;
         field(&record, "Version").map(str::to_owned)
@@ -100,7 +100,7 @@ impl Apt {
 
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        // Package names and fields are parsed, so they have to be the untranslated ones.
+        // Package names and fields are parsed, so they must be the untranslated ones.
         command.args(&self.options).env("LC_ALL", "C").env("DEBIAN_FRONTEND", "noninteractive");
         command
     }
@@ -109,7 +109,7 @@ impl Apt {
         captured(self.command("apt-get").args(["--quiet", "update"])).map(drop)
     }
 
-    /// The packages with those that they depend on, directly or not, and for which `needed` is true.
+    /// The packages with their direct and indirect dependencies for which `needed` is true.
     pub(crate) fn with_dependencies(
         &self,
         names: &[&str],
@@ -135,8 +135,8 @@ impl Apt {
         Ok(found)
     }
 
-    /// Downloads the packages and unpacks all of them to `to`, which is there afterwards or not at all. The file
-    /// `packages` inside names them.
+    /// Downloads the packages and unpacks all of them to `to`, which is complete afterwards or does not exist. Its file
+    /// `packages` names them.
     pub(crate) fn unpack(&self, packages: &Packages, to: &Path) -> Result<()> {
         let [partial, archives] = ["partial", "debs"].map(|extension| to.with_extension(extension));
         remove_tree(&partial)?;
@@ -155,8 +155,8 @@ impl Apt {
     }
 }
 
-/// Whom to trust for suites that the system's own sources don't name: Debian's keys where they are a file, else
-/// what apt trusts in general.
+/// The keys for suites that are not in the system's own sources: Debian's keys if they are a file, else those that apt
+/// trusts in general.
 fn signed_by() -> String {
     const KEYS: [&str; 2] =
         ["/usr/share/keyrings/debian-archive-keyring.gpg", "/usr/share/keyrings/debian-archive-keyring.pgp"];
@@ -164,8 +164,7 @@ fn signed_by() -> String {
     found.map(|path| format!(" [signed-by={path}]")).unwrap_or_default()
 }
 
-/// A shared library that the system lacks (a slim container may have no libz3). Programs and headers are the
-/// user's own affair.
+/// A shared library that the system lacks (a slim container may have no libz3). The user provides programs and headers.
 pub(crate) fn is_missing_library(name: &str) -> bool {
     name.starts_with("lib") && !name.ends_with("-dev") && !is_installed(name)
 }

@@ -1,7 +1,6 @@
-//! What comes in as a dependency: licences, sources, known faults, and what nobody uses.
+//! Checks of the dependencies: licences, sources, advisories, and unused ones.
 //!
-//! Owns which two tools tell, and what is asked of them; `deny.toml` has the rules.
-//! Never changes a manifest. Called by `ci.rs`.
+//! Owns the calls of the two tools; `deny.toml` has the rules. Never changes a manifest. Called by `ci.rs`.
 
 use std::process::{Command, Stdio};
 
@@ -14,7 +13,7 @@ use crate::workspace::Workspace;
 const DENY: Tool = Tool { name: "cargo-deny", version: "0.20.2", features: &[], wheel: None };
 const MACHETE: Tool = Tool { name: "cargo-machete", version: "0.9.2", features: &[], wheel: None };
 
-/// Names what is not used, and asks cargo-deny for the rest.
+/// Reports unused dependencies, and calls cargo-deny for the rest.
 pub(crate) fn check(workspace: &Workspace) -> Result<()> {
     let machete = MACHETE.prepare(workspace, None)?;
     visibly(
@@ -33,7 +32,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<()> {
         visibly(&mut command)
     };
     asked(&["bans", "licenses", "sources"])?;
-    // Its database is a git repository; a machine without the way there can still check the rest.
+    // Its database is a git repository. A machine without access to it can still check the rest.
     if !reaches_advisories() {
         say("cargo-deny: advisories not checked, because their database cannot be reached");
         return Ok(());

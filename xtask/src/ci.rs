@@ -29,7 +29,7 @@ const CHECKS: [(&str, Check); 9] = [
     ("schema", |workspace| schema::run(workspace, true)),
 ];
 
-/// Runs the checks up to the first that fails, and tells how long each took.
+/// Runs the checks up to the first failure, and prints the duration of each.
 pub(crate) fn ci(workspace: &Workspace) -> Result<()> {
     let mut took: Vec<(&str, Duration)> = Vec::new();
     let mut failed = None;
@@ -59,8 +59,8 @@ fn fmt(workspace: &Workspace) -> Result<()> {
     visibly(workspace.cargo().args(["fmt", "--all", "--check"])).context("`cargo fmt --all` repairs it")
 }
 
-/// Not of the eBPF crate: clippy's driver has to be of the compiler that knows its target, and no toolchain that
-/// `setup` finds or prepares has one for certain. Its warnings are those of its own build.
+/// clippy does not run on the eBPF crate: its driver must belong to a compiler that knows the target, and not every
+/// toolchain of `setup` has one. That crate's own build reports its warnings.
 fn clippy(workspace: &Workspace) -> Result<()> {
     let mut command = workspace.cargo();
     command.arg("clippy").args(HOST_PACKAGES).args(["--all-targets", "--", "-D", "warnings"]);

@@ -1,7 +1,7 @@
-//! The load tools of others that `bench client` sets inferscope beside, each in a private Python environment.
+//! The load tools that `bench client` compares inferscope with, each in a private Python environment.
 //!
-//! Owns which they are, their versions, where they are installed (`target/clients/NAME`) and `clients.json` that
-//! tells where. One that can't be had is told of and leaves the rest alone. Called by `bench.rs`.
+//! Owns their list, their versions, the place where they are installed (`target/clients/NAME`), and `clients.json` with that
+//! place. An unavailable one is reported and does not affect the rest. Called by `bench.rs`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -106,9 +106,9 @@ mod tests {
     #[test]
     fn an_interpreter_is_new_enough_or_refused() {
         let python = python(6).unwrap();
-        let told =
+        let version =
             captured(Command::new(python).args(["-c", "import sys; print(sys.version_info[1])"])).unwrap();
-        assert!(told.trim().parse::<u32>().unwrap() >= 6, "{told}");
+        assert!(version.trim().parse::<u32>().unwrap() >= 6, "{version}");
         assert!(super::python(900).unwrap_err().to_string().contains("3.900"));
     }
 }

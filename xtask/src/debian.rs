@@ -25,8 +25,8 @@ const PACKAGES: [&str; 2] = ["rustc-web", "libstd-rust-web-dev-bpf"];
 const REMEDY: &str = "elsewhere than on Debian 12 use rustup's nightly:\n  \
      rustup toolchain install nightly --component rust-src && cargo install bpf-linker";
 
-/// Makes the folder that [`toolchain::prepared`] names. Each stage is finished by a rename and the stamp comes
-/// last, so that after an interruption the next run goes on with what is whole.
+/// Makes the folder that [`toolchain::prepared`] names. Each stage ends with a rename and the stamp comes last, so the
+/// next run after an interruption continues with the complete stages.
 pub(crate) fn prepare(workspace: &Workspace) -> Result<()> {
     let prepared = toolchain::prepared().context("no cache folder: set HOME or XDG_CACHE_HOME")?;
     if let Some(tool) = apt::missing_tool() {
@@ -78,7 +78,7 @@ fn unpack(dir: &Path, rust: &Path) -> Result<()> {
     remove_tree(&dir.join("apt"))
 }
 
-/// The compiler's own libraries always, others as for any program.
+/// The compiler's own libraries, always, and others as for any program.
 fn needs_unpacking(name: &str) -> bool {
     let ours = PACKAGES.contains(&name) || name.starts_with("libstd-rust-web") || llvm_of(name).is_some();
     ours || apt::is_missing_library(name)
@@ -89,7 +89,7 @@ fn llvm_of(package: &str) -> Option<u32> {
     package.strip_prefix("libllvm")?.parse().ok()
 }
 
-/// `usr/lib/<triplet>`, where the compiler's driver is.
+/// `usr/lib/<triplet>`, the folder of the compiler's driver.
 fn library_dir(rust: &Path) -> Result<PathBuf> {
     for entry in fs::read_dir(rust.join("usr/lib"))? {
         let dir = entry?.path();

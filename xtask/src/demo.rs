@@ -1,7 +1,7 @@
 //! `cargo xtask demo`: from a fresh checkout to a report.
 //!
-//! Owns what the README's first command shows and where it leaves it. Never measures by itself: that is the
-//! binary's work. Called by `main.rs`.
+//! Owns the output of the README's first command, and the place of its files. Never measures by itself: the binary
+//! does. Called by `main.rs`.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -52,7 +52,7 @@ pub(crate) fn run(workspace: &Workspace, kind: Kind) -> Result<()> {
     }
 }
 
-/// Optimised, as the tool's own cost is part of what is shown.
+/// An optimised build, as the output includes the tool's own cost.
 fn build(workspace: &Workspace) -> Result<PathBuf> {
     say("building inferscope");
     visibly(workspace.cargo().args(["build", "--release", "--package", "inferscope"]))?;
@@ -88,7 +88,7 @@ fn report(workspace: &Workspace, inferscope: &Path, name: &str, args: &[&str]) -
     Ok(())
 }
 
-/// Both to stdout and to a file, as it comes.
+/// Copies the output to stdout and to a file as it arrives.
 fn copy(mut from: impl Read, path: &Path) -> Result<()> {
     let mut file = fs::File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
     let mut stdout = io::stdout().lock();

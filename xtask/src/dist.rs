@@ -1,7 +1,7 @@
-//! `cargo xtask dist`: the binary that is given away.
+//! `cargo xtask dist`: the binary for distribution.
 //!
-//! Owns the flags that keep the builder's paths out of it, and the check that two builds in different places give
-//! the same bytes. Never publishes anything. Called by `main.rs`.
+//! Owns the flags that keep the builder's paths out of the binary, and the check that builds in two places give the
+//! same bytes. Never publishes anything. Called by `main.rs`.
 
 use std::ffi::OsString;
 use std::fs;
@@ -54,8 +54,7 @@ impl Build {
         Ok(self.target.join("release/inferscope"))
     }
 
-    /// The folders whose names a build leaves in a binary, each with what stands there instead. The last that
-    /// matches holds.
+    /// The folders whose names a build leaves in a binary, each with its replacement. The last match wins.
     fn places(&self) -> Vec<(PathBuf, &'static str)> {
         let mut places = Vec::new();
         if let Some(home) = cargo_home() {
@@ -141,8 +140,8 @@ fn cargo_home() -> Option<PathBuf> {
 }
 
 fn sha256(file: &Path) -> Result<String> {
-    let told = captured(Command::new("sha256sum").arg(file))?;
-    told.split_whitespace().next().map(str::to_owned).context("sha256sum told nothing")
+    let output = captured(Command::new("sha256sum").arg(file))?;
+    output.split_whitespace().next().map(str::to_owned).context("sha256sum printed nothing")
 }
 
 fn contains(bytes: &[u8], sought: &[u8]) -> bool {

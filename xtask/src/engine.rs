@@ -1,8 +1,8 @@
 //! The real engine that the demo and the engine tests measure: llama.cpp's server and a small model.
 //!
-//! Owns the private venv, the model file, `engine.json` that tells tests where both are, and starting and ending
-//! an engine process behind a shell. Never installs into the user's Python. Called by `setup.rs` and `demo.rs`;
-//! `peers.rs` and `clients.rs` make theirs the same way.
+//! Owns the private venv, the model file, `engine.json` (the location of both, for tests), and the start and end of an
+//! engine process behind a shell. Never installs into the user's Python. Called by `setup.rs` and `demo.rs`; `peers.rs`
+//! and `clients.rs` create theirs in the same way.
 
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind};
@@ -30,7 +30,7 @@ pub(crate) const ENGINE_VAR: &str = "INFERSCOPE_ENGINE_JSON";
 /// The server script, used by the tests package as well.
 const SERVER: &str = "xtask/engine/llama_server.py";
 const START_TIMEOUT: Duration = Duration::from_secs(90);
-/// An engine that nobody ended (this program was killed) ends itself after that.
+/// The lifetime of an engine that nobody ended because this program was killed.
 const LIFETIME_S: u32 = 600;
 
 pub(crate) struct EngineFiles {
@@ -40,7 +40,7 @@ pub(crate) struct EngineFiles {
     pub(crate) json: PathBuf,
 }
 
-/// Makes the venv and unpacks the model, unless `engine.json` says that these very versions are there.
+/// Creates the venv and unpacks the model, unless `engine.json` has these very versions.
 pub(crate) fn prepare(workspace: &Workspace) -> Result<EngineFiles> {
     let venv = workspace.target.join("engine-venv");
     let dir = workspace.target.join("engine");
@@ -73,7 +73,7 @@ pub(crate) fn prepare(workspace: &Workspace) -> Result<EngineFiles> {
 fn install(venv: &Path, files: &EngineFiles) -> Result<()> {
     let dir = files.json.parent().context("engine.json lies in no folder")?;
     fs::create_dir_all(dir)?;
-    // It vouches for the rest, so it must not outlive an installation that is interrupted.
+    // The file vouches for the rest, so it must not outlive an interrupted installation.
     remove_file(&files.json)?;
     step("making a Python environment for the engine", || make_venv(venv))?;
     let pip = || {
@@ -98,12 +98,12 @@ fn remove_file(path: &Path) -> Result<()> {
     }
 }
 
-/// `python3 -m venv` is a package of its own on Debian; virtualenv does as well where it is there.
+/// Debian has `python3 -m venv` in a package of its own. virtualenv does as well if it is there.
 pub(crate) fn make_venv(venv: &Path) -> Result<()> {
     make_venv_with(Path::new("python3"), venv)
 }
 
-/// The same of an interpreter that is named.
+/// The same for a given interpreter.
 pub(crate) fn make_venv_with(python: &Path, venv: &Path) -> Result<()> {
     let make =
         |module: &str| captured(Command::new(python).args(["-m", module, "--clear"]).arg(venv)).map(drop);
@@ -169,7 +169,7 @@ impl Engine {
         }
     }
 
-    /// The pid that an operator knows: the wrapper's.
+    /// The wrapper's pid, which an operator knows.
     pub(crate) fn pid(&self) -> u32 {
         self.wrapper.id()
     }
@@ -181,7 +181,7 @@ impl Drop for Engine {
     }
 }
 
-/// Reads the line `listening PORT`, without waiting for it for ever.
+/// Reads the line `listening PORT`, with a time limit.
 fn announced_port(wrapper: &mut Child) -> Result<(u16, BufReader<ChildStdout>)> {
     let mut stdout = BufReader::new(wrapper.stdout.take().context("the engine has no stdout")?);
     let (send, receive) = mpsc::channel();

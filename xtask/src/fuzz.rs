@@ -65,7 +65,7 @@ fn one(workspace: &Workspace, dir: &Path, host: &str, name: &str, seconds: u32) 
 
 fn host(workspace: &Workspace) -> Result<String> {
     let mut rustc = std::process::Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
-    let said = captured(rustc.arg("-vV").current_dir(&workspace.root))?;
-    let host = said.lines().find_map(|line| line.strip_prefix("host: "));
+    let output = captured(rustc.arg("-vV").current_dir(&workspace.root))?;
+    let host = output.lines().find_map(|line| line.strip_prefix("host: "));
     host.map(str::to_owned).context("`rustc -vV` names no host")
 }

@@ -1,7 +1,7 @@
 //! `cargo xtask layers`: checks that dependencies inside of `inferscope/src` point one way (STYLE.md, 2).
 //!
-//! Owns the rules, as one table, and the judgement over what `scan.rs` read. Never changes a file. Called by
-//! `main.rs` and by `ci.rs`. Tests are exempt: they may reach wherever they need to.
+//! Owns the rules as one table, and applies them to what `scan.rs` read. Never changes a file. Called by `main.rs` and
+//! by `ci.rs`. Tests are exempt: they may use whatever they need.
 
 mod scan;
 
@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::steps::{captured, say};
 use crate::workspace::Workspace;
 
-/// A module with everything below it that has no row of its own.
+/// A module, with everything below it that has no row of its own.
 struct Layer {
     module: &'static str,
     /// Other layers that it may name. Its own is always allowed.
@@ -27,7 +27,7 @@ struct Layer {
 enum Crates {
     /// These and all of std.
     Only(&'static [&'static str]),
-    /// Anything but these, given as the beginning of a path.
+    /// Anything but these, given as path prefixes.
     AllBut(&'static [&'static str]),
 }
 
@@ -63,7 +63,7 @@ const EVERYTHING: &[&str] = &[
     "privilege",
 ];
 
-/// The rules. A module without a row is an error, so that a new one has to find its place here.
+/// The rules. A module without a row is an error, so that a new one must get its place here.
 const LAYERS: &[Layer] = &[
     // The base: what a number and a moment are, and what sources tell about them.
     Layer { module: "units", may_use: &[], crates: Only(&["serde", "schemars"]) },

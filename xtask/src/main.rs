@@ -1,7 +1,7 @@
 //! `cargo xtask …`: everything one does with this repository, as one command each.
 //!
-//! Owns the command line. Never works itself: each command has its module. Called by people, by `.ci/run` and
-//! by the README's two commands.
+//! Owns the command line. Does no work itself: each command has its module. Called by people, by `.ci/run` and by the
+//! README's two commands.
 
 mod apt;
 mod audit;

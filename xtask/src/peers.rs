@@ -1,6 +1,6 @@
 //! Programs of others that tests and benches need: runc, gunicorn, and the tools that measure the same things.
 //!
-//! Owns which they are, their versions, where they are unpacked and `peers.json` that tells where. Never installs
+//! Owns their list, their versions, the place where they are unpacked, and `peers.json` with that place. Never installs
 //! one system-wide or into the user's Python. Called by `setup.rs`.
 
 use std::fs;
@@ -44,12 +44,12 @@ struct Program {
     package: &'static str,
     /// Where the package puts it.
     path: &'static str,
-    /// Arguments that make it say its version.
+    /// Arguments with which it prints its version.
     version: &'static [&'static str],
     wanted_by: Wanted,
 }
 
-/// Who needs something. The benches need all that the tests do.
+/// The users of a program. The benches need everything that the tests need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Wanted {
     ByTests,
@@ -85,11 +85,11 @@ const PROGRAMS: [Program; 3] = [
 pub(crate) struct Peers {
     /// `{"python": …, "runc": …, "bpftrace": …, "pidstat": …, "packages": […]}`; null for what was not set up.
     pub(crate) json: PathBuf,
-    /// What was wanted and can't be had here. It was said why.
+    /// Wanted and not available here. The reason was printed.
     pub(crate) missing: Vec<&'static str>,
 }
 
-/// Sets up what is wanted, unless it is there. What can't be had is told of and leaves the rest alone.
+/// Sets up what is wanted and missing. Something unavailable is reported and does not affect the rest.
 pub(crate) fn prepare(workspace: &Workspace, wanted: Wanted) -> Result<Peers> {
     let dir = workspace.target.join("peers");
     fs::create_dir_all(&dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
@@ -128,7 +128,7 @@ impl Peers {
     }
 }
 
-/// The venv's interpreter. `written` vouches for what was installed before.
+/// The venv's interpreter. `written` vouches for an earlier installation.
 fn python(workspace: &Workspace, json: &Path, written: &Value) -> Result<PathBuf> {
     let venv = workspace.target.join("peers-venv");
     let python = venv.join("bin/python");
@@ -136,7 +136,7 @@ fn python(workspace: &Workspace, json: &Path, written: &Value) -> Result<PathBuf
         say(format_args!("peers: Python packages in {}", venv.display()));
         return Ok(python);
     }
-    // So it must not outlive an installation that is interrupted.
+    // The stamp must not outlive an interrupted installation.
     fs::write(json, "{}\n")?;
     step("making a Python environment for gunicorn, psutil and psrecord", || {
         make_venv(&venv)?;
@@ -162,13 +162,13 @@ fn cache() -> Result<PathBuf> {
 }
 
 impl Program {
-    /// Where it is, if it was set up before.
+    /// Its place, if it was set up before.
     fn find(&self, cache: &Path) -> Option<PathBuf> {
         let start = cache.join(self.package).join("start");
         start.is_file().then_some(start)
     }
 
-    /// Unpacks it, if it isn't yet. `None` on a machine that can't and that has none itself.
+    /// Unpacks it if necessary. `None`: this machine can't and has none itself.
     fn prepare(&self, cache: &Path) -> Result<Option<PathBuf>> {
         if let Some(found) = self.find(cache) {
             say(format_args!("peers: {} in {}", self.name, found.display()));
@@ -188,7 +188,7 @@ impl Program {
         Ok(self.find(cache))
     }
 
-    /// What vouches for it, the link or script `start`, comes last.
+    /// The link or script `start` vouches for the folder, so it comes last.
     fn unpack(&self, cache: &Path) -> Result<()> {
         let dir = cache.join(self.package);
         remove_tree(&dir)?;
@@ -209,7 +209,7 @@ impl Program {
     }
 }
 
-/// `usr/lib/<triplet>` and what lies in it, where libraries were unpacked.
+/// `usr/lib/<triplet>` and its subfolders, which hold the unpacked libraries.
 pub(crate) fn library_dirs(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut dirs = Vec::new();
     for base in ["usr/lib", "lib"] {
@@ -257,7 +257,7 @@ mod tests {
         let wrapper = dir.path().join("start");
         write_wrapper(&wrapper, &dirs, Path::new("/usr/bin/env")).unwrap();
         let mut command = Command::new(&wrapper);
-        let said = captured(command.env_remove("LD_LIBRARY_PATH")).unwrap();
-        assert!(said.lines().any(|line| line == format!("LD_LIBRARY_PATH={}", lib.display())), "{said}");
+        let output = captured(command.env_remove("LD_LIBRARY_PATH")).unwrap();
+        assert!(output.lines().any(|line| line == format!("LD_LIBRARY_PATH={}", lib.display())), "{output}");
     }
 }

@@ -1,7 +1,7 @@
 //! `cargo xtask setup`: makes sure that what the build (and, if asked, the engine tests) needs is there.
 //!
-//! Owns the decision what to prepare. Never prepares twice and never changes anything system-wide. Called by
-//! `main.rs` and by every command that builds.
+//! Owns the decision what to prepare. Never prepares twice and never changes anything system-wide. Called by `main.rs`
+//! and by every command that builds.
 
 use anyhow::{Result, ensure};
 
@@ -30,7 +30,7 @@ pub(crate) fn toolchain(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-/// The toolchain, and what is asked for besides.
+/// The toolchain, and the optional parts.
 pub(crate) fn run(workspace: &Workspace, engine: bool, peers: bool) -> Result<()> {
     toolchain(workspace)?;
     if engine {
@@ -44,12 +44,12 @@ pub(crate) fn run(workspace: &Workspace, engine: bool, peers: bool) -> Result<()
     Ok(())
 }
 
-/// What the benches compare with. What can't be had is left out by them, one by one.
+/// The programs that the benches compare with. A bench leaves out those that are unavailable.
 pub(crate) fn peers_of_benches(workspace: &Workspace) -> Result<Peers> {
     peers::prepare(workspace, Wanted::ByBenches)
 }
 
-/// What the tests need of others, besides the toolchain and the engine. What can't be had skips its tests.
+/// The foreign programs that the tests need. An unavailable one skips its tests.
 pub(crate) fn peers_of_tests(workspace: &Workspace) -> Result<Peers> {
     peers::prepare(workspace, Wanted::ByTests)
 }

@@ -1,7 +1,7 @@
 //! Shows progress and runs commands.
 //!
-//! Owns how a step looks on stderr (a spinner on a terminal, plain lines elsewhere) and how a command that
-//! failed is reported. Never decides what is run. Called by every other module of xtask.
+//! Owns the look of a step on stderr (a spinner on a terminal, plain lines elsewhere) and the report of a failed
+//! command. Never decides what runs. Called by every other module of xtask.
 
 use std::ffi::OsStr;
 use std::io::IsTerminal;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Lines of a failed command's output that are shown; its end tells what went wrong.
+/// Lines shown of a failed command's output: its last ones, which name the error.
 const SHOWN_LINES: usize = 30;
 
 /// Runs `work`, which prints nothing itself, as one named step.
@@ -30,7 +30,7 @@ pub(crate) fn step<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T>
     result.with_context(|| name.to_owned())
 }
 
-/// One line about something that took no time.
+/// Prints one line about something that took no time.
 pub(crate) fn say(line: impl std::fmt::Display) {
     eprintln!("xtask: {line}");
 }
@@ -73,7 +73,7 @@ fn program(command: &Command) -> String {
     command.get_program().to_string_lossy().into_owned()
 }
 
-/// The command as one would type it; good enough to be tried by hand.
+/// The command as typed in a shell; good enough for a manual try.
 fn shown(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")

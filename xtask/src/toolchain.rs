@@ -1,8 +1,8 @@
 //! Finds the toolchain that can compile the kernel program.
 //!
-//! Owns the search order and the place where a prepared toolchain lives. Never downloads, builds or changes
-//! anything: preparing is `debian.rs`' work. Called by `cargo xtask` and, through `#[path]`, by
-//! `inferscope/build.rs`, so that both agree on what is there; hence nothing but `std` in here.
+//! Owns the search order and the place of a prepared toolchain. Never downloads, builds or changes anything:
+//! `debian.rs` prepares. Called by `cargo xtask` and, through `#[path]`, by `inferscope/build.rs`, so that both find
+//! the same; it therefore uses nothing but `std`.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -60,7 +60,7 @@ impl Prepared {
         self.dir.join("stamp")
     }
 
-    /// A wrapper script: the unpacked compiler has to be told where its libraries are.
+    /// A wrapper script, because the unpacked compiler needs the path of its libraries.
     pub(crate) fn rustc(&self) -> PathBuf {
         self.dir.join("rustc")
     }
@@ -103,7 +103,7 @@ impl fmt::Display for Toolchain {
 /// No usable toolchain, with one line for each place that was looked at.
 #[derive(Debug)]
 pub(crate) struct NotFound {
-    /// Something was asked for by name and cannot be used, so preparing another toolchain is no remedy.
+    /// Something that was named explicitly can't be used, so another toolchain is no remedy.
     pub(crate) asked_for: bool,
     pub(crate) tried: Vec<String>,
 }
@@ -172,7 +172,7 @@ fn locate_in(var: Var, sysroot: &dyn Fn(&[&str]) -> Option<PathBuf>) -> Result<T
         };
     }
 
-    // Cargo tells a build script which rustc it uses; elsewhere it is the one on PATH.
+    // Cargo names its rustc to a build script; elsewhere it is the one on PATH.
     let current = var("RUSTC").map_or("rustc".into(), |rustc| rustc.to_string_lossy().into_owned());
     let with_core = sysroot(&[&current]).filter(|root| has_bpf_core(root));
     let nightly = sysroot(&["rustup", "run", "nightly", "rustc"]).filter(|root| has_rust_src(root));

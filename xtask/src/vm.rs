@@ -1,7 +1,7 @@
 //! `cargo xtask vm [KERNEL…]`: Debian's kernels under QEMU, with a storm whose truth is known.
 //!
-//! Owns the order: fetch, build, boot, judge, tell. Never installs anything, needs no root, no KVM and no network
-//! but the package archive's. Called by `main.rs` and, for some kernels, by `ci.rs`.
+//! Owns the order of steps: fetch, build, boot, judge, report. Never installs anything. Needs no root, no KVM and no
+//! network but the package archive. Called by `main.rs` and, for some kernels, by `ci.rs`.
 
 mod arm;
 mod console;
@@ -31,7 +31,7 @@ use machine::{Boot, Qemu};
 /// Raised whenever what is unpacked changes, so that an older folder is not taken for a current one.
 const RECIPE: &str = "r1";
 
-/// What the scripts under `guest/` call.
+/// The programs that the scripts under `guest/` call.
 const APPLETS: [&str; 36] = [
     "sh", "mount", "ip", "chmod", "mkdir", "cut", "gzip", "base64", "rm", "timeout", "cat", "uname", "cp",
     "sleep", "su", "kill", "dmesg", "sync", "poweroff", "mkfifo", "grep", "unshare", "dd", "true", "false",
@@ -62,7 +62,7 @@ pub(crate) struct Options {
     binary: Option<PathBuf>,
 }
 
-/// The kernels of the gate. Elsewhere than on Debian and its kin it says that it did not run.
+/// The kernels of the gate. On other systems than Debian and its derivatives it reports that it did not run.
 pub(crate) fn gate(workspace: &Workspace) -> Result<()> {
     if let Some(tool) = apt::missing_tool() {
         say(format_args!("vm: not run, because there is no {tool} to fetch kernels with"));
@@ -109,7 +109,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     for (kernel, image) in kernels.iter().zip(images) {
         let image = match image {
             Ok(image) => image,
-            // What Debian no longer has must not stop everybody's gate.
+            // A kernel that Debian no longer has must not stop the gate.
             Err(error) if options.gate => {
                 say(format_args!("{kernel}: not run: {error:#}"));
                 continue;
@@ -140,11 +140,11 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// What one kernel came to.
+/// The result of one kernel.
 pub(crate) struct Row {
-    /// As on the command line.
+    /// The name on the command line.
     kernel: String,
-    /// As `uname -r` has it.
+    /// The release, as in `uname -r`.
     version: String,
     verdicts: Vec<Verdict>,
 }
@@ -183,7 +183,7 @@ impl Guests<'_> {
             append: &append,
             out: &out,
         };
-        // The emulation itself fails at times; a check that fails is not tried again.
+        // The emulation itself fails at times, and the boot is repeated. A failed check is not.
         let mut results = self.boot(kernel, &boot)?;
         if results.text("kernel").is_none() || !results.done {
             say(format_args!("{kernel}: the boot did not come to its end; once more"));
@@ -241,7 +241,7 @@ impl Guests<'_> {
                 self.workspace.binary("release", "inferscope")
             }
         };
-        // As the tests have it, so that nothing is built twice.
+        // The tests use the same profile, so nothing is built twice.
         visibly(self.workspace.cargo().args([
             "build",
             "--package",

@@ -1,7 +1,7 @@
-//! Knows where things are and how to call Cargo on them.
+//! The places of the workspace, and calls of Cargo on it.
 //!
-//! Owns the workspace's root, its target directory and the environment of an inner Cargo. Never builds by
-//! itself. Called by every command.
+//! Owns the workspace's root, its target directory and the environment of an inner Cargo. Never builds by itself.
+//! Called by every command.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,7 +12,7 @@ use crate::steps;
 
 pub(crate) struct Workspace {
     pub(crate) root: PathBuf,
-    /// Wherever Cargo puts its output here: `CARGO_TARGET_DIR` and the configuration files count.
+    /// Cargo's output directory here, by `CARGO_TARGET_DIR` and the configuration files.
     pub(crate) target: PathBuf,
 }
 
@@ -44,8 +44,8 @@ impl Workspace {
 fn cargo_in(root: &Path) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root);
-    // What `cargo run` tells this program about itself would look like a changed environment to build
-    // scripts that watch such variables (ring's does), and rebuild half of the tree at each change of sides.
+    // `cargo run` sets variables for this program. Build scripts that watch them (ring's does) would see a changed
+    // environment, and rebuild half of the tree at each change of sides.
     for (name, _) in std::env::vars_os() {
         let shown = name.to_string_lossy();
         if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"]

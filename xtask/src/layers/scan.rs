@@ -1,7 +1,7 @@
 //! Reads the paths that a Rust source file mentions outside of its tests.
 //!
-//! Owns a small tokeniser and the reading of `use` trees. Never judges a path (that is `layers.rs`) and never
-//! opens a file. It knows of Rust what is needed for paths, so a path that only a macro puts together escapes it.
+//! Owns a small tokeniser and the parsing of `use` trees. Never judges a path (`layers.rs` does) and never opens a
+//! file. It knows only the part of Rust that paths need, so a path that a macro assembles escapes it.
 
 /// A path in source code, with `crate`, `self` and `super` resolved.
 #[derive(Debug, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub(super) struct Mention {
     pub(super) path: Vec<String>,
 }
 
-/// What a file says.
+/// The paths and modules of a file.
 #[derive(Debug, Default)]
 pub(super) struct Scan {
     pub(super) mentions: Vec<Mention>,
@@ -45,7 +45,7 @@ struct Token {
 struct Scanner<'a> {
     tokens: &'a [Token],
     at: usize,
-    /// Modules opened in this file, each with the brace depth that it ends at.
+    /// Modules opened in this file, each with the brace depth at which it ends.
     inline: Vec<(String, usize)>,
     depth: usize,
     found: Scan,
@@ -175,7 +175,7 @@ impl Scanner<'_> {
         words.first() == Some(&"cfg") && words.contains(&"test") && !words.contains(&"not")
     }
 
-    /// Passes over attributes and the item that they belong to.
+    /// Skips attributes and the item that they belong to.
     fn skip_item(&mut self) {
         while self.kind(0) == Some(&Kind::Sign('#')) {
             self.at = self.end_of_group(self.at + 1);
@@ -225,7 +225,7 @@ impl Scanner<'_> {
     }
 }
 
-/// Words and signs; comments, texts, characters and lifetimes are left out.
+/// Words and signs. Comments, texts, characters and lifetimes are left out.
 fn tokens(text: &str) -> Vec<Token> {
     let chars: Vec<char> = text.chars().collect();
     let mut tokens = Vec::new();

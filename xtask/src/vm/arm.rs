@@ -57,7 +57,7 @@ pub(super) fn programs(
     command.env("RUSTC", rustc).env("CARGO_TARGET_DIR", &target).env("CC_aarch64_unknown_linux_gnu", &cc);
     command.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", &cc);
     command.env("AR_aarch64_unknown_linux_gnu", ar);
-    // Minutes of a CPU either way, and the emulation hides the difference.
+    // Either way it takes minutes of a CPU, and the emulation hides the difference.
     command.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1");
     say("building for 64-bit ARM");
     visibly(&mut command)?;
@@ -75,7 +75,7 @@ pub(super) fn programs(
     })
 }
 
-/// The stamp comes last, so that after an interruption all is made again.
+/// The stamp comes last, so everything is repeated after an interruption.
 fn prepare(workspace: &Workspace, dir: &Path, system: &dyn Fn() -> Result<Apt>) -> Result<()> {
     let host = toolchain::prepared().context("no cache folder: set HOME or XDG_CACHE_HOME")?;
     if !host.stamp().is_file() {
@@ -131,7 +131,7 @@ fn prepare(workspace: &Workspace, dir: &Path, system: &dyn Fn() -> Result<Apt>) 
     Ok(())
 }
 
-/// Runs a program among the unpacked, with the libraries there.
+/// Runs one of the unpacked programs with the unpacked libraries.
 fn unpacked(dir: &Path, program: &str, arguments: &str) -> Result<String> {
     let libraries: Vec<String> = library_dirs(dir)?.iter().map(|dir| dir.display().to_string()).collect();
     Ok(format!(
@@ -148,7 +148,7 @@ fn script(path: &PathBuf, body: &str) -> Result<()> {
     Ok(())
 }
 
-/// The release that this machine runs, as apt's suites are named.
+/// This machine's release, in the form of apt's suites.
 fn codename() -> Result<String> {
     let text = fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
     let named = text.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));

@@ -1,6 +1,6 @@
-//! Takes a guest's files out of what its console showed.
+//! Extracts a guest's files from the output of its console.
 //!
-//! Owns the marks that `guest/init.sh` writes. Never judges what is in the files. Called by `vm.rs`.
+//! Owns the marks that `guest/init.sh` writes. Never judges the content of files. Called by `vm.rs`.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -9,23 +9,23 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use flate2::read::GzDecoder;
 
-/// What a guest left.
+/// The results of a guest.
 #[derive(Debug, Default)]
 pub(super) struct Results {
     files: BTreeMap<String, Vec<u8>>,
-    /// It came to its end.
+    /// The guest came to its end.
     pub(super) done: bool,
-    /// Steps, as the guest told them: seconds since its start, and what.
+    /// The guest's steps: seconds since its start, and a name.
     pub(super) steps: Vec<String>,
 }
 
 impl Results {
-    /// The rest of a console that breaks off is left out.
+    /// The incomplete end of a console's output is left out.
     pub(super) fn of(console: &str) -> Self {
         let mut results = Self::default();
         let mut open: Option<(String, String)> = None;
         for line in console.lines().map(|line| line.trim_matches(['\r', ' '])) {
-            // The kernel's own words may stand before a mark on the same line.
+            // A kernel message may stand before a mark on the same line.
             let line = line.find("@@").map_or(line, |at| &line[at..]);
             if let Some(name) = line.strip_prefix("@@BEGIN ") {
                 open = Some((name.to_owned(), String::new()));

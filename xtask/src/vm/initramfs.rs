@@ -1,7 +1,7 @@
 //! Makes an initramfs: a cpio archive of the "newc" form, which a kernel unpacks to its first root.
 //!
-//! Owns the archive's format and what lies in it: busybox, inferscope and the storm with their libraries, and the
-//! scripts under `guest/`. Never runs any of it. Called by `vm.rs`.
+//! Owns the archive's format and its content: busybox, inferscope and the storm with their libraries, and the scripts
+//! under `guest/`. Never runs any of it. Called by `vm.rs`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,16 +12,16 @@ use anyhow::{Context, Result};
 
 use crate::steps::captured;
 
-/// What a guest runs, by architecture.
+/// The programs of a guest, by architecture.
 pub(super) struct Programs {
     pub(super) busybox: PathBuf,
     pub(super) inferscope: PathBuf,
     pub(super) forkstorm: PathBuf,
-    /// Where a file lies here, and where it has to lie there.
+    /// The place of a file here, and its place in the guest.
     pub(super) libraries: Vec<(PathBuf, String)>,
 }
 
-/// Where a kernel takes no account of times and inodes, none are given, so that the same files make the same archive.
+/// Times and inodes that a kernel ignores are zero, so that the same files make the same archive.
 struct Archive {
     bytes: Vec<u8>,
     folders: BTreeSet<String>,
@@ -59,7 +59,7 @@ impl Archive {
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
     }
 
-    /// The folder with those above it. `path` as all paths here, without the leading slash.
+    /// The folder and its parents. `path` has no leading slash, as all paths here.
     fn folder(&mut self, path: &str) {
         let mut end = 0;
         while end < path.len() {
@@ -112,7 +112,7 @@ pub(super) fn make(programs: &Programs, applets: &[&str]) -> Result<Vec<u8>> {
     Ok(archive.done())
 }
 
-/// The libraries that the loader of this machine takes for the programs, and the loader itself.
+/// The libraries of the programs, as this machine's loader resolves them, and the loader itself.
 pub(super) fn libraries_here(programs: &[&Path]) -> Result<Vec<(PathBuf, String)>> {
     let mut found = BTreeSet::new();
     for program in programs {
@@ -124,9 +124,9 @@ pub(super) fn libraries_here(programs: &[&Path]) -> Result<Vec<(PathBuf, String)
         .collect())
 }
 
-/// The absolute paths in what ldd said.
-fn paths_of(said: &str) -> Vec<String> {
-    said.split_whitespace().filter(|word| word.starts_with('/')).map(str::to_owned).collect()
+/// The absolute paths in the output of ldd.
+fn paths_of(output: &str) -> Vec<String> {
+    output.split_whitespace().filter(|word| word.starts_with('/')).map(str::to_owned).collect()
 }
 
 #[cfg(test)]
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn ldd_names_libraries_and_the_loader() {
-        let said = "\tlinux-vdso.so.1 (0x00007f)\n\tlibc.so.6 => /lib/x/libc.so.6 (0x00007f)\n\t/lib64/ld.so.2 (0x0)\n";
-        assert_eq!(paths_of(said), ["/lib/x/libc.so.6", "/lib64/ld.so.2"]);
+        let output = "\tlinux-vdso.so.1 (0x00007f)\n\tlibc.so.6 => /lib/x/libc.so.6 (0x00007f)\n\t/lib64/ld.so.2 (0x0)\n";
+        assert_eq!(paths_of(output), ["/lib/x/libc.so.6", "/lib64/ld.so.2"]);
     }
 }

@@ -1,4 +1,4 @@
-//! Judges what a guest left: each report against the truth that the storm was told by wait4(2).
+//! Judges the results of a guest: each report against the truth, which the storm has from wait4(2).
 //!
 //! Owns the checks, their names and their tolerances. Pure: it reads `Results` alone. Called by `vm.rs`.
 
@@ -15,12 +15,12 @@ use super::console::Results;
 use super::kernels::numbers;
 use reading::{Report, is_known};
 
-/// From here on the tracker has to load; before, it has to be said that it can't, with this version named.
+/// From this version on the tracker must load. On an older kernel the report must name this version as its reason.
 const OLDEST: [u32; 2] = [5, 13];
-/// From here on the kernel tells which process its OOM killer took.
-const OOM_TOLD: [u32; 2] = [6, 9];
+/// From this version on the kernel names the process that its OOM killer took.
+const OOM_KNOWN: [u32; 2] = [6, 9];
 
-/// A check, as the guest's script and the table call it, and what judges it.
+/// A check by its name in the guest's script and in the table, with its judge.
 type Check = (&'static str, fn(&Guest<'_>) -> Outcome);
 
 const CHECKS: [Check; 11] = [
@@ -39,15 +39,15 @@ const CHECKS: [Check; 11] = [
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// With what is worth telling, if anything.
+    /// With a remark for the table, or empty.
     Passed(String),
     Failed(Vec<String>),
-    /// Right, by /proc: the kernel lacks what the tracker needs, and the report says so.
+    /// Right, by /proc: the kernel lacks what the tracker needs, and the report has that reason.
     FellBack(String),
 }
 
 impl Outcome {
-    /// Failed where there is a fault.
+    /// `Failed` if there is a fault, else `passed`.
     fn of(faults: Vec<String>, passed: impl FnOnce() -> Self) -> Self {
         if faults.is_empty() { passed() } else { Self::Failed(faults) }
     }
@@ -76,12 +76,12 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// What is judged.
+/// The results to judge.
 struct Guest<'a> {
     results: &'a Results,
     /// Major and minor.
     version: [u32; 2],
-    /// doctor says that the kernel program loads. Where it was not asked, the version has to do.
+    /// The kernel program loads, by doctor's result. Without one, the kernel's version decides.
     tracked: bool,
 }
 
@@ -90,13 +90,13 @@ pub(super) fn checks() -> impl Iterator<Item = &'static str> {
     CHECKS.iter().map(|(check, _)| *check)
 }
 
-/// Of all checks, or of those that are named (and the log).
+/// Judges all checks, or the named ones (and the log).
 pub(super) fn judge(results: &Results, asked: &[String]) -> Vec<Verdict> {
     let version = numbers(&results.text("kernel").unwrap_or_default());
     let version = [0, 1].map(|index| version.get(index).copied().unwrap_or(0));
     let tracked = tracker(results).map_or(version >= OLDEST, |status| status == "ok");
     let guest = Guest { results, version, tracked };
-    // `self` rests on the report of the tree.
+    // `self` uses the report of the tree.
     let wanted = |check: &str| {
         let source = if check == "self" { "tree" } else { check };
         check == "log" || asked.is_empty() || asked.iter().any(|name| name == source)
@@ -112,13 +112,13 @@ fn tracker(results: &Results) -> Option<String> {
 }
 
 impl Guest<'_> {
-    /// A report in a file, behind whatever a command of exec wrote to the same place.
+    /// The report in a file, after whatever a command of exec wrote to the same file.
     fn report(&self, file: &str) -> Result<Report, String> {
         let text = self.results.text(file).ok_or_else(|| format!("no {file}"))?;
         let start = if text.starts_with('{') { 0 } else { text.find("\n{\n").map_or(0, |at| at + 1) };
         let report: Value = serde_json::from_str(&text[start..]).map_err(|error| {
-            let said = self.results.text(&file.replace(".out", ".err").replace(".json", ".err"));
-            format!("{file} is no report ({error}): {}", said.unwrap_or_default().trim())
+            let errors = self.results.text(&file.replace(".out", ".err").replace(".json", ".err"));
+            format!("{file} is no report ({error}): {}", errors.unwrap_or_default().trim())
         })?;
         Ok(Report(report))
     }
@@ -127,14 +127,14 @@ impl Guest<'_> {
         self.results.number(&format!("{check}.rc"))
     }
 
-    /// What is wrong about the exit code, if anything.
+    /// The fault of the exit code, if it has one.
     fn ended(&self, check: &str, with: &[i64]) -> Option<String> {
         match self.code(check) {
             None => Some("did not come to its end".to_owned()),
             Some(code) if with.contains(&code) => None,
             Some(code) => {
-                let said = self.results.text(&format!("{check}.err")).unwrap_or_default();
-                Some(format!("exit code {code}: {}", said.trim()))
+                let errors = self.results.text(&format!("{check}.err")).unwrap_or_default();
+                Some(format!("exit code {code}: {}", errors.trim()))
             }
         }
     }
@@ -183,18 +183,18 @@ fn oom(guest: &Guest<'_>) -> Outcome {
     }
     faults.extend(report.complete());
     let killed: Vec<&Value> = report.list().iter().filter(|process| process["exit"]["signal"] == 9).collect();
-    let told = killed.first().map(|process| process["exit"]["oom"].clone()).unwrap_or_default();
+    let oom = killed.first().map(|process| process["exit"]["oom"].clone()).unwrap_or_default();
     if killed.len() != 1 {
         faults.push(format!("{} processes died by SIGKILL, 1 did", killed.len()));
-    } else if told != true && (guest.version >= OOM_TOLD || !told.is_null()) {
-        faults.push(format!("the victim's exit.oom is {told}"));
+    } else if oom != true && (guest.version >= OOM_KNOWN || !oom.is_null()) {
+        faults.push(format!("the victim's exit.oom is {oom}"));
     }
     Outcome::of(faults, || {
-        Outcome::Passed(if told == true { String::new() } else { "victim not told".to_owned() })
+        Outcome::Passed(if oom == true { String::new() } else { "victim not told".to_owned() })
     })
 }
 
-/// Without privileges: /proc by itself, and exit code 5 where eBPF is insisted on.
+/// Without privileges: /proc by itself, and exit code 5 if eBPF is requested.
 fn nobody(guest: &Guest<'_>) -> Outcome {
     let mut faults: Vec<String> = guest.ended("nobody", &[0]).into_iter().collect();
     match guest.report("nobody.out") {
@@ -224,7 +224,7 @@ fn demo(guest: &Guest<'_>) -> Outcome {
     Outcome::of(faults, || Outcome::Passed(format!("{requests} requests")))
 }
 
-/// What the report of the tree says of the program itself and of the machine.
+/// The report of the tree, about the program itself and the machine.
 fn own(guest: &Guest<'_>) -> Outcome {
     const MIB: u64 = 1 << 20;
     let report = match guest.report("tree.json") {
@@ -253,12 +253,12 @@ fn own(guest: &Guest<'_>) -> Outcome {
     Outcome::of(faults, || Outcome::Passed(format!("{:.0} MiB", rss as f64 / MIB as f64)))
 }
 
-/// The kernel has nothing to complain of.
+/// The kernel's log has no complaint.
 fn log(guest: &Guest<'_>) -> Outcome {
     const COMPLAINTS: [&str; 6] =
         ["WARNING: CPU", "WARNING: kernel", "BUG: ", "Oops", "general protection fault", "Modules linked in"];
     let Some(log) = guest.results.text("log") else { return Outcome::Failed(vec!["no log".to_owned()]) };
-    // An emulated CPU that gets no time of a real one is no fault of the kernel's.
+    // An emulated CPU that gets no time of a real one is no fault of the kernel.
     let complaints = log.lines().filter(|line| {
         COMPLAINTS.iter().any(|complaint| line.contains(complaint))
             && !line.contains("soft lockup")

@@ -1,6 +1,6 @@
-//! Debian's kernels: what they are called here, and where they are kept.
+//! Debian's kernels: their names here, and their cache.
 //!
-//! Owns the names, the suites that they come from and the cache. Never installs one. Called by `vm.rs`.
+//! Owns the names, the suites that they come from, and the cache. Never installs one. Called by `vm.rs`.
 
 use std::cmp::Reverse;
 use std::fmt;
@@ -12,15 +12,16 @@ use anyhow::{Context, Result, bail};
 use crate::apt::{Apt, Packages, remove_tree};
 use crate::steps::{say, step};
 
-/// The archive's label and the suite; small indices all of them. The first has 5.10, the second 6.1 and 6.12, the
-/// third what came later.
+/// The archive's label and the suite. All have small indices. The first has 5.10, the second 6.1 and 6.12, the third
+/// the later ones.
 const SUITES: [(&str, &str); 3] = [
     ("Debian-Security", "bullseye-security"),
     ("Debian-Security", "bookworm-security"),
     ("Debian", "trixie-backports"),
 ];
 
-/// Those of a run without names: what is current of each long-term line, and what stands for a change in the kernel.
+/// The kernels of a run without names: the current one of each long-term line, and some that mark a change in the
+/// kernel.
 pub(super) const ALL: [&str; 11] = [
     "5.10",
     "6.1",
@@ -34,7 +35,7 @@ pub(super) const ALL: [&str; 11] = [
     "6.12-arm64",
     "6.12-arm64-16k",
 ];
-/// Those of the gate: without the tracker's needs, the oldest with them, the most used, the newest.
+/// The kernels of the gate: one without the tracker's needs, the oldest with them, the most used, the newest.
 pub(super) const GATE: [&str; 4] = ["5.10", "6.1", "6.12", "newest"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,13 +48,13 @@ pub(super) enum Machine {
 enum Flavour {
     Cloud,
     Realtime,
-    /// For 64-bit ARM, pages of 4 KiB.
+    /// 64-bit ARM with pages of 4 KiB.
     Arm,
     Arm16k,
 }
 
 impl Flavour {
-    /// As Debian's package names end.
+    /// The suffix in the names of Debian's packages.
     fn suffix(self) -> &'static str {
         match self {
             Self::Cloud => "cloud-amd64",
@@ -127,7 +128,7 @@ pub(super) fn numbers(version: &str) -> Vec<u32> {
     version.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect()
 }
 
-/// Where kernels are kept.
+/// The folder of the cached kernels.
 pub(super) struct Store {
     dir: PathBuf,
 }
@@ -141,8 +142,8 @@ impl Store {
         self.dir.join(&kernel.name).join("vmlinuz")
     }
 
-    /// Images of all of them, fetched where they aren't there or `again` is asked for. `Err` for each that Debian
-    /// does not have.
+    /// The images of all of them, fetched if missing or if `again` is set. `Err` for each one that Debian does not
+    /// have.
     pub(super) fn images(
         &self,
         kernels: &[Kernel],
@@ -168,7 +169,7 @@ impl Store {
         self.dir.join("apt")
     }
 
-    /// A suite that is gone takes its own kernels along and no others.
+    /// A missing suite takes its own kernels along and no others.
     fn archive(&self, system: &dyn Fn() -> Result<Apt>) -> Result<Archive> {
         fs::create_dir_all(&self.dir)?;
         let mut gone = Vec::new();
@@ -190,7 +191,7 @@ impl Store {
         Ok(Archive { suites })
     }
 
-    /// The image alone stays: modules and the rest are many times its size.
+    /// Only the image is kept: modules and the rest are many times its size.
     fn unpack(&self, found: &Found<'_>, kernel: &Kernel) -> Result<()> {
         let Found { apt, package, version } = found;
         let whole = self.dir.join(format!("{}.whole", kernel.name));
@@ -208,7 +209,7 @@ impl Store {
     }
 }
 
-/// The suites that could be had, with the names in each.
+/// The available suites, with the names in each.
 struct Archive {
     suites: Vec<(Vec<String>, Apt)>,
 }

@@ -1,6 +1,6 @@
 //! The emulated machine: QEMU out of Debian's packages, and one boot.
 //!
-//! Owns which packages, how QEMU is started and how long a boot may take. Never installs one, needs no KVM and no
+//! Owns the list of packages, QEMU's arguments and the time limit of a boot. Never installs one. Needs no KVM and no
 //! network. Called by `vm.rs`.
 
 use std::fs;
@@ -26,22 +26,22 @@ pub(super) struct Qemu {
     dir: PathBuf,
 }
 
-/// What one boot is made of.
+/// The parts of one boot.
 pub(super) struct Boot<'a> {
     pub(super) machine: Machine,
     pub(super) kernel: &'a Path,
     pub(super) initramfs: &'a Path,
-    /// Further arguments of the kernel. What it does not know it hands to `/init` as environment.
+    /// Further arguments of the kernel. The kernel passes unknown ones to `/init` as environment.
     pub(super) append: &'a str,
-    /// Where the console and what QEMU says go.
+    /// The file for the console and for QEMU's output.
     pub(super) out: &'a Path,
 }
 
-/// How a boot went.
+/// The result of a boot.
 pub(super) struct Booted {
     pub(super) console: String,
     pub(super) took: Duration,
-    /// `None`: ended for taking too long.
+    /// `None`: it took too long and was ended.
     pub(super) ended: Option<std::process::ExitStatus>,
 }
 
@@ -60,9 +60,9 @@ impl Qemu {
         Ok(Self { dir })
     }
 
-    /// A static program with all that a guest's scripts need, of this machine's architecture.
+    /// A static program with everything that a guest's scripts need, for this machine's architecture.
     pub(super) fn busybox(&self) -> Result<PathBuf> {
-        // Where it is depends on the release.
+        // Its place depends on the release.
         let places = ["bin/busybox", "usr/bin/busybox"].map(|place| self.dir.join(place));
         places.into_iter().find(|place| place.is_file()).context("the unpacked packages hold no busybox")
     }
@@ -70,15 +70,15 @@ impl Qemu {
     /// Boots it and waits for its end.
     pub(super) fn boot(&self, boot: &Boot<'_>) -> Result<Booted> {
         let console = boot.out.join("console");
-        let said = fs::File::create(boot.out.join("qemu"))?;
-        // Left by an earlier boot.
+        let output = fs::File::create(boot.out.join("qemu"))?;
+        // An earlier boot may have left it.
         let _ = fs::remove_file(&console);
         let started = Instant::now();
         let mut child = self
             .command(boot, &console)?
             .stdin(Stdio::null())
-            .stdout(said.try_clone()?)
-            .stderr(said)
+            .stdout(output.try_clone()?)
+            .stderr(output)
             .spawn()
             .context("cannot start QEMU")?;
         let ended = wait(&mut child, started)?;
@@ -92,7 +92,7 @@ impl Qemu {
             // With the architecture's own pointer authentication each function call would cost microseconds.
             Machine::Arm => ("qemu-system-aarch64", "virt", "max,pauth-impdef=on", "ttyAMA0"),
         };
-        // Whatever else runs here goes first.
+        // Other programs of this machine go first.
         let mut command = Command::new("nice");
         command.args(["-n", "3"]).arg(self.dir.join("usr/bin").join(program));
         let libraries = std::env::join_paths(library_dirs(&self.dir)?)?;

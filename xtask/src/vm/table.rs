@@ -1,6 +1,6 @@
-//! `docs/kernels.md`: kernels against checks.
+//! `docs/kernels.md`: the table of kernels and checks.
 //!
-//! Owns the page. A row that was not run stays as it was. Called by `vm.rs`.
+//! Owns the page. A row of a kernel that did not run stays. Called by `vm.rs`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -57,7 +57,7 @@ fn page(existing: &str, rows: &[Row]) -> String {
     format!("{BEFORE}{head}{lines}")
 }
 
-/// As in the list of all, what is in no list behind it.
+/// The position in the list of all kernels; unknown ones come last.
 fn order(kernel: &str) -> (usize, Vec<u32>, String) {
     let listed = ALL.iter().position(|name| *name == kernel).unwrap_or(ALL.len());
     (listed, numbers(kernel), kernel.to_owned())

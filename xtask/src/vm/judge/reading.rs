@@ -1,4 +1,4 @@
-//! Reads what is judged out of a report.
+//! Reads the judged values from a report.
 //!
 //! Owns the paths into the JSON. Called by the checks beside it.
 
@@ -25,12 +25,12 @@ impl Report {
         self.processes()["cpu"][name].as_u64()
     }
 
-    /// Programs that the kernel skipped, with nothing to make it good.
+    /// Programs that the kernel skipped and nothing made good.
     pub(super) fn missed(&self) -> u64 {
         self.processes()["counts"]["lost"]["missed_runs"].as_u64().unwrap_or(0)
     }
 
-    /// What one process used, by its line.
+    /// The use of one process, from its entry.
     pub(super) fn cpu_of(&self, pid: u64) -> u64 {
         let parts =
             |line: &Value| ["cpu_user_ns", "cpu_system_ns"].map(|part| line[part].as_u64().unwrap_or(0));
@@ -38,7 +38,7 @@ impl Report {
         lines.map(|line| parts(line).iter().sum::<u64>()).sum()
     }
 
-    /// What speaks against a complete report of the kernel tracker.
+    /// The faults of a report that should be complete and from the kernel tracker.
     pub(super) fn complete(&self) -> Vec<String> {
         let tree = self.processes();
         let mut faults = Vec::new();
@@ -58,7 +58,7 @@ impl Report {
         faults
     }
 
-    /// What speaks against a report of the fallback that says what it is.
+    /// The faults of a report that should be from the fallback.
     pub(super) fn fell_back(&self) -> Vec<String> {
         let tree = self.processes();
         let mut faults = Vec::new();

@@ -7,30 +7,31 @@ use serde_json::Value;
 use super::reading::{NO_REASON, Report};
 use super::{Guest, Outcome};
 
-/// Of wait4's sum, and besides for each process: emulated, the way from the last accounting to the last switch is long.
+/// The tolerance, as a part of wait4's sum and an amount for each process: emulated, the last context switch takes
+/// long.
 const CPU_SHARE: f64 = 0.003;
 const CPU_EACH_NS: u64 = 5_000;
-/// A cgroup's own figure holds what no process's has, some microseconds a process and a thread.
+/// A cgroup's own figure includes some microseconds for each process and thread that no process has.
 const CGROUP_PCT: f64 = 3.0;
-/// An observation is ended by a signal.
+/// A signal ends the observation.
 const SIGNALLED: [i64; 3] = [0, 130, 143];
 
-/// What was asked for can't be had.
+/// The requested tracker is unavailable.
 const REFUSED: i64 = 5;
 
-/// What the storm told.
+/// The storm's own record.
 struct Truth {
     forks: u64,
     execs: u64,
     threads: u64,
     killed: u64,
-    /// Of all but the storm's root.
+    /// The CPU time of all but the storm's root.
     cpu_ns: u64,
 }
 
 impl Truth {
-    fn of(told: &Value) -> Option<Self> {
-        let number = |name: &str| told[name].as_u64();
+    fn of(value: &Value) -> Option<Self> {
+        let number = |name: &str| value[name].as_u64();
         Some(Self {
             forks: number("forks")?,
             execs: number("execs")?,
@@ -41,7 +42,7 @@ impl Truth {
     }
 }
 
-/// How far a report's sum may be from the truth.
+/// The tolerated difference between a report's sum and the truth.
 fn tolerance(cpu_ns: u64, processes: u64) -> u64 {
     (cpu_ns as f64 * CPU_SHARE) as u64 + processes * CPU_EACH_NS
 }
@@ -94,9 +95,9 @@ fn observed(guest: &Guest<'_>, check: &str, further: impl FnOnce(&Report) -> Vec
         return by_polling(&report, &truth, exited, ended);
     }
     let mut faults: Vec<String> = ended.into_iter().chain(report.complete()).collect();
-    let told =
+    let expected =
         [("forks", truth.forks), ("exits", truth.forks), ("execs", truth.execs), ("threads", truth.threads)];
-    faults.extend(counts(&report, &told));
+    faults.extend(counts(&report, &expected));
     if report.count("alive_at_start") != Some(1) {
         faults.push(format!("alive_at_start {}", report.processes()["counts"]["alive_at_start"]));
     }
@@ -106,7 +107,7 @@ fn observed(guest: &Guest<'_>, check: &str, further: impl FnOnce(&Report) -> Vec
     Outcome::of(faults, || Outcome::Passed(figure(&truth, exited, &report)))
 }
 
-/// The storm as the command: its launcher and its root are members too.
+/// The storm as the command of exec: its launcher and its root are members, too.
 pub(super) fn exec(guest: &Guest<'_>) -> Outcome {
     let (report, truth, root) = match commanded(guest) {
         Ok(all) => all,
@@ -120,19 +121,19 @@ pub(super) fn exec(guest: &Guest<'_>) -> Outcome {
         return by_polling(&report, &truth, children, ended);
     }
     let mut faults: Vec<String> = ended.into_iter().chain(report.complete()).collect();
-    let told = [
+    let expected = [
         ("forks", truth.forks + 1),
         ("exits", truth.forks + 2),
         ("execs", truth.execs + 1),
         ("threads", truth.threads),
     ];
-    faults.extend(counts(&report, &told));
+    faults.extend(counts(&report, &expected));
     faults.extend(listed(&report, &truth, 2));
     faults.extend(cpu(children, &truth));
     Outcome::of(faults, || Outcome::Passed(figure(&truth, children, &report)))
 }
 
-/// /proc polling, asked for.
+/// /proc polling, by request.
 pub(super) fn proc(guest: &Guest<'_>) -> Outcome {
     match both(guest, "proc") {
         Ok((report, truth)) => {
@@ -149,30 +150,30 @@ pub(super) fn proc(guest: &Guest<'_>) -> Outcome {
 fn both(guest: &Guest<'_>, check: &str) -> Result<(Report, Truth), String> {
     let truth = guest.results.json(&format!("{check}.truth"));
     let truth = truth.as_ref().and_then(Truth::of).ok_or_else(|| {
-        let said = guest.results.text(&format!("{check}.storm")).unwrap_or_default();
-        format!("the storm told no truth: {}", said.trim())
+        let output = guest.results.text(&format!("{check}.storm")).unwrap_or_default();
+        format!("the storm told no truth: {}", output.trim())
     })?;
     Ok((guest.report(&format!("{check}.json"))?, truth))
 }
 
-/// Report, truth and the pid of the storm's root, which the storm wrote among what inferscope wrote.
+/// The report, the truth, and the pid of the storm's root, which the storm wrote into inferscope's output.
 fn commanded(guest: &Guest<'_>) -> Result<(Report, Truth, u64), String> {
-    let said = ["exec.out", "exec.err"].map(|file| guest.results.text(file).unwrap_or_default()).concat();
-    let told: Vec<Value> = said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    let root = told.iter().find_map(|value| value["root"].as_u64());
-    let (Some(truth), Some(root)) = (told.iter().find_map(Truth::of), root) else {
-        return Err(format!("the storm told no truth: {}", said.trim()));
+    let output = ["exec.out", "exec.err"].map(|file| guest.results.text(file).unwrap_or_default()).concat();
+    let values: Vec<Value> = output.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let root = values.iter().find_map(|value| value["root"].as_u64());
+    let (Some(truth), Some(root)) = (values.iter().find_map(Truth::of), root) else {
+        return Err(format!("the storm told no truth: {}", output.trim()));
     };
     Ok((guest.report("exec.json")?, truth, root))
 }
 
-fn counts(report: &Report, told: &[(&str, u64)]) -> Vec<String> {
+fn counts(report: &Report, expected: &[(&str, u64)]) -> Vec<String> {
     let counts = &report.processes()["counts"];
-    let wrong = told.iter().filter(|(name, truth)| counts[*name] != *truth);
+    let wrong = expected.iter().filter(|(name, truth)| counts[*name] != *truth);
     wrong.map(|(name, truth)| format!("{name} {} of {truth}", counts[*name])).collect()
 }
 
-/// Each process has its line, with the end that it came to.
+/// Each process has its entry, with the right end.
 fn listed(report: &Report, truth: &Truth, besides: u64) -> Vec<String> {
     let lines = report.list();
     let mut faults = Vec::new();
@@ -186,46 +187,46 @@ fn listed(report: &Report, truth: &Truth, besides: u64) -> Vec<String> {
     faults
 }
 
-fn cpu(told: Option<u64>, truth: &Truth) -> Option<String> {
-    let Some(told) = told else { return Some("CPU of the children unknown".to_owned()) };
-    let apart = told.abs_diff(truth.cpu_ns);
+fn cpu(reported: Option<u64>, truth: &Truth) -> Option<String> {
+    let Some(reported) = reported else { return Some("CPU of the children unknown".to_owned()) };
+    let apart = reported.abs_diff(truth.cpu_ns);
     (apart > tolerance(truth.cpu_ns, truth.forks)).then(|| {
         format!(
             "CPU of the children {} µs of {} ({:+.2}%)",
-            told / 1_000,
+            reported / 1_000,
             truth.cpu_ns / 1_000,
-            percent(told, truth.cpu_ns)
+            percent(reported, truth.cpu_ns)
         )
     })
 }
 
-/// The fallback sees less, says so, and never tells of more than there was.
+/// The fallback sees less, reports that, and never reports more than there was.
 fn by_polling(report: &Report, truth: &Truth, children: Option<u64>, ended: Option<String>) -> Outcome {
     let mut faults: Vec<String> = ended.into_iter().collect();
-    // A tracker that was asked for needs no reason.
+    // A requested tracker needs no reason.
     let asked =
         report.0["run"]["argv"].as_array().is_some_and(|argv| argv.iter().any(|arg| arg == "--tracker"));
     faults.extend(report.fell_back().into_iter().filter(|fault| !(asked && fault == NO_REASON)));
     let seen = report.count("forks").unwrap_or(0);
-    // With the storm's root, where the storm is exec's command.
+    // The sum includes the storm's root if the storm is exec's command.
     if seen > truth.forks + 1 {
         faults.push(format!("forks {seen} of {}", truth.forks));
     }
     let error = report.cpu("error_ns").unwrap_or(0);
     let most = truth.cpu_ns + tolerance(truth.cpu_ns, truth.forks) + error;
-    if let Some(told) = children.filter(|&told| told > most) {
-        faults.push(format!("CPU of the children {} µs of {}", told / 1_000, truth.cpu_ns / 1_000));
+    if let Some(reported) = children.filter(|&reported| reported > most) {
+        faults.push(format!("CPU of the children {} µs of {}", reported / 1_000, truth.cpu_ns / 1_000));
     }
-    let share = children.map_or(0.0, |told| told as f64 / truth.cpu_ns as f64 * 100.0);
+    let share = children.map_or(0.0, |reported| reported as f64 / truth.cpu_ns as f64 * 100.0);
     Outcome::of(faults, || Outcome::FellBack(format!("{seen} of {} forks, {share:.0}% of CPU", truth.forks)))
 }
 
-fn percent(told: u64, truth: u64) -> f64 {
-    (told as f64 / truth as f64 - 1.0) * 100.0
+fn percent(reported: u64, truth: u64) -> f64 {
+    (reported as f64 / truth as f64 - 1.0) * 100.0
 }
 
 fn figure(truth: &Truth, cpu_ns: Option<u64>, report: &Report) -> String {
-    let apart = cpu_ns.map_or(0.0, |told| percent(told, truth.cpu_ns));
+    let apart = cpu_ns.map_or(0.0, |reported| percent(reported, truth.cpu_ns));
     let missed = match report.missed() {
         0 => String::new(),
         missed => format!(", {missed} missed and made good"),
