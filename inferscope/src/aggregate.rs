@@ -4,6 +4,7 @@
 //! judges, and never names a type of the report: parts hold [`Mono`], `Nanos`, counts and `f64`. Driven by
 //! `hub`'s collector; what comes out is joined across sources by `figures`.
 
+pub mod load;
 pub mod slow_gaps;
 pub mod timeline;
 

@@ -4,44 +4,27 @@
 //! a socket, and never formats text for a terminal. Called once by `run`, when the sources have
 //! ended; `run` also asks [`idle_target`] for the warning that it prints on stderr.
 
-mod bursts;
 mod client;
-mod confidence;
 mod device_report;
 mod efficiency;
 #[cfg(test)]
 pub(crate) mod fixture;
-mod histogram;
 mod insights;
-mod lateness;
-mod load;
-mod load_aggregate;
-mod load_totals;
-mod requests;
-mod saturation;
-mod streams;
-mod summary;
-mod timing;
-mod tokens;
-mod usage;
 mod validity;
-mod window;
 mod wrapper_warning;
 
+use crate::aggregate::load::LoadTotals;
 use crate::clock::{Mono, Origin};
 use crate::event::{ExitStatus, GpuLog, Observation};
 use crate::figures::cost::no_device;
+use crate::figures::load::LoadFigures;
 use crate::figures::set::{MemberExit, Scope, SetFigures};
 use crate::plan::Plan;
-use crate::reason::{LoadReason, SetReason};
+use crate::reason::{Apart as _, LoadReason, SetReason};
+use crate::report::build::sweep::StepCost;
 use crate::report::{build, catalogue, model};
 
-pub use load_aggregate::Measured;
-pub use summary::Summary;
-pub use tokens::output_tokens;
 pub use wrapper_warning::idle_target;
-
-use load_totals::Fold;
 
 /// What became of the plan's target.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -75,7 +58,7 @@ pub struct Inputs<'a> {
     pub interrupted: bool,
     pub target: TargetFound,
     /// `None` when nothing was to be sent.
-    pub load: Option<&'a Measured>,
+    pub load: Option<&'a LoadTotals>,
     /// The model asked for: the plan's, or the one that the server lists.
     pub model: Option<String>,
     pub observation: Option<&'a Observation>,
@@ -116,23 +99,32 @@ impl Inputs<'_> {
 /// The report of one run.
 #[must_use]
 pub fn report(inputs: Inputs<'_>) -> model::Report {
-    let measured = inputs.load;
-    let only = measured.and_then(Measured::only);
+    let totals = inputs.load;
+    let plan = inputs.plan.load.as_ref();
+    let figures = totals.zip(plan).map(|(totals, plan)| LoadFigures::of(plan, totals));
+    let figures = figures.as_ref();
     let set = inputs.observation.map(|o| SetFigures::of(&inputs.scope(), o));
     let set = set.as_ref().ok_or_else(|| SetReason::Unobserved(inputs.unobserved().to_owned()));
     let set = set.as_ref().copied();
-    let mut validity = validity::validity(&inputs, set.ok());
+    let mut validity = validity::validity(&inputs, figures, set.ok());
     // The codes of `client`.
     let client_limits =
         validity.iter().any(|v| v.level == model::Level::Invalid && v.code.starts_with("client_"));
     let is_complete = set.is_ok_and(|set| set.complete.is_ok());
-    let device_report = device_report::device_report(&inputs, is_complete, client_limits);
-    let planned = || measured.zip(inputs.plan.load.as_ref());
-    let load = planned().map(|(measured, plan)| load::load(&inputs, plan, measured));
-    let sweep =
-        planned().and_then(|(measured, plan)| load::sweep(&inputs, plan, measured, device_report.steps));
+    let device_report = device_report::device_report(&inputs, figures, is_complete, client_limits);
+    let planned = || plan.zip(figures);
+    let load =
+        planned().map(|(plan, load)| build::load::load(inputs.origin, plan, inputs.model.clone(), load));
+    let sweep = planned().and_then(|(plan, load)| {
+        let costs = load.steps.iter().zip(device_report.steps).map(|(step, devices)| StepCost {
+            cpu: efficiency::a_token(&inputs, &step.totals.totals).map(|cpu| (cpu.ns, cpu.error)),
+            energy: devices.energy,
+            devices: devices.devices,
+        });
+        build::sweep::sweep(inputs.origin, plan, load, costs.collect())
+    });
     let efficiency = build::energy::efficiency(
-        efficiency::efficiency(&inputs, measured),
+        efficiency::efficiency(&inputs, totals),
         device_report.costs,
         device_report.phases,
     );
@@ -141,24 +133,18 @@ pub fn report(inputs: Inputs<'_>) -> model::Report {
     validity.sort_by_key(|v| std::cmp::Reverse(v.level));
     let mut insights = insights::insights(&inputs, set.ok());
     insights.extend(device_report.insights);
+    let request = |listed| build::requests::request(inputs.origin, listed);
+    let timing = figures.map_or_else(|| Err(inputs.unsent_reason().into()), |figures| figures.timing.clone());
+    let (timing, timing_reason) = timing.map(|timing| build::timing::timing(inputs.origin, &timing)).apart();
     model::Report {
         schema_version: model::SCHEMA_VERSION,
         validity,
         target: target(&inputs),
         load,
-        requests: measured.map(|m| m.requests.clone()).unwrap_or_default(),
-        requests_omitted: measured.map_or(0, |m| m.unlisted),
-        timing: measured.filter(|m| !m.is_sweep()).map(|_| {
-            only.map_or_else(
-                || timing::timing(inputs.origin, &Fold::new(), None, None),
-                |step| step.timing.clone(),
-            )
-        }),
-        timing_reason: match measured {
-            None => Some(inputs.unsent()),
-            Some(m) if m.is_sweep() => Some("a sweep's steps have one each: see sweep.steps".to_owned()),
-            Some(_) => None,
-        },
+        requests: totals.into_iter().flat_map(|t| &t.requests.requests).map(request).collect(),
+        requests_omitted: totals.map_or(0, |t| t.requests.unlisted),
+        timing,
+        timing_reason,
         sweep,
         gpus_reason: device_report.gpus.is_empty().then(|| no_device(inputs.gpu).to_string()),
         processes: build::processes::processes(inputs.origin, &inputs.plan.output, set),
@@ -185,7 +171,7 @@ pub fn report(inputs: Inputs<'_>) -> model::Report {
         own: model::SelfCost {
             sample_interval_ns: inputs.observation.map(|o| o.sample_interval.0),
             sample_interval_asked_ns: inputs.observation.map(|_| inputs.plan.observe.sample_interval.0),
-            ..client::own(measured, inputs.own)
+            ..client::own(totals, inputs.own)
         },
     }
 }

@@ -7,5 +7,6 @@
 pub(crate) mod cost;
 pub(crate) mod devices;
 pub(crate) mod energy;
+pub mod load;
 pub(crate) mod set;
 pub(crate) mod stat;

@@ -60,7 +60,7 @@ pub trait Receiver {
     /// The load is full from now on, up to `until` where that is known ahead.
     fn full(&mut self, _until: Option<Mono>) {}
     /// A request is about to be sent.
-    fn sent(&mut self, _warmup: bool) {}
+    fn sent(&mut self, _t: Mono, _warmup: bool) {}
     /// A request has ended; `loaded` is as far as it is known by now.
     fn request(&mut self, log: RequestLog, loaded: Loaded);
     /// The load begins, or ends, to be applied now: what it costs is to be read at this moment.

@@ -10,7 +10,7 @@ mod set;
 
 pub use device::DeviceReason;
 pub use energy::{Computing, EnergyReason};
-pub use load::LoadReason;
+pub use load::{LoadReason, Saturation};
 pub use set::SetReason;
 
 /// A figure, or why there is none.

@@ -157,6 +157,7 @@ const LAYERS: &[Layer] = &[
     Layer {
         module: "report::build",
         may_use: &[
+            "report::catalogue",
             "report::model",
             "verdict",
             "figures",
@@ -168,7 +169,7 @@ const LAYERS: &[Layer] = &[
             "reason",
             "secrets",
         ],
-        crates: Only(&["serde_json"]),
+        crates: Only(&["serde_json", "base64", "hdrhistogram"]),
     },
     Layer {
         module: "report::model",

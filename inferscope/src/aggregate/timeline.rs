@@ -153,7 +153,11 @@ impl<B: Bucket> Timeline<B> {
     }
 
     fn number(&self, t: Mono) -> u64 {
-        u64::try_from(u128::from(t.0) / self.width).unwrap_or(u64::MAX)
+        // The one division a value: of 64 bits where it can be.
+        match u64::try_from(self.width) {
+            Ok(width) => t.0 / width,
+            Err(_) => 0,
+        }
     }
 
     /// Each two buckets become one.

@@ -5,12 +5,15 @@
 
 use hdrhistogram::Histogram;
 
+use crate::aggregate::load::LoadTotals;
+use crate::aggregate::load::distribution::Distribution;
+use crate::figures::load::LoadFigures;
+use crate::figures::load::latency::Latency;
 use crate::plan::Shape;
+use crate::reason::{Apart as _, LoadReason};
+use crate::report::build::distribution::latency;
 use crate::report::model::{self, Level};
 use crate::units::Nanos;
-
-use super::histogram::Distribution;
-use super::load_aggregate::Measured;
 
 /// How late 1% of something may be before it is a doubt, and before the run is not the server's alone any more.
 struct Limits {
@@ -31,28 +34,35 @@ const LEAST_VALUES: u64 = 100;
 const LEAST_TIME: Nanos = Nanos::from_millis(200);
 
 /// What `self` says of the client.
-pub(super) fn own(measured: Option<&Measured>, own: model::SelfCost) -> model::SelfCost {
-    let Some(measured) = measured else { return own };
-    let (cpu, time) = measured.thread_cpu();
-    let timer = timer_lag(measured);
-    let read = measured.client.read_lag.as_ref().filter(|h| !h.is_empty());
+pub(super) fn own(load: Option<&LoadTotals>, own: model::SelfCost) -> model::SelfCost {
+    let Some(load) = load else { return own };
+    let (cpu, time) = thread_cpu(load);
+    let timer = timer_lag(load);
+    let read = load.client.read_lag.as_ref().and_then(|lag| Distribution::of_histogram(lag).recorded());
+    let read = read.ok_or(match load.client.unstamped_reads {
+        0 => LoadReason::NothingRead,
+        _ => LoadReason::NoKernelStamps,
+    });
+    let shown = |recorded| latency(&Latency { values: Ok(recorded), without_percentiles: None });
+    let (read_lag_ns, read_lag_reason) = read.map(shown).apart();
     model::SelfCost {
         load_cpu_ns: Some(cpu.0),
         load_cpu_percent: busy_percent(cpu, time),
-        read_lag_ns: read.map(|h| Distribution::of_histogram(h).report("")),
-        read_lag_reason: read.is_none().then(|| {
-            if measured.client.unstamped_reads == 0 {
-                "nothing was read".to_owned()
-            } else {
-                "the kernel's receive times are not to be had on this connection: tokens are stamped when they are read"
-                    .to_owned()
-            }
+        read_lag_ns,
+        read_lag_reason,
+        unstamped_reads: Some(load.client.unstamped_reads),
+        timer_lag_ns: (time > Nanos::ZERO).then(|| {
+            let lag = Distribution::of_histogram(&timer).recorded();
+            latency(&Latency::of(lag, LoadReason::TimerNotLooked))
         }),
-        unstamped_reads: Some(measured.client.unstamped_reads),
-        timer_lag_ns: (time > Nanos::ZERO)
-            .then(|| Distribution::of_histogram(&timer).report("the load was over before the timer was looked at")),
         ..own
     }
+}
+
+/// CPU time of the thread that sends and reads, and the time it had, over all phases.
+fn thread_cpu(load: &LoadTotals) -> (Nanos, Nanos) {
+    let phases = || load.phases();
+    (phases().map(|p| p.thread_cpu).sum(), phases().map(|p| p.ended.since(p.started)).sum())
 }
 
 /// One way in which the client was the bottleneck.
@@ -63,9 +73,11 @@ pub(super) struct InTheWay {
     pub(super) why: String,
 }
 
-pub(super) fn in_the_way(measured: &Measured) -> Vec<InTheWay> {
-    let sends = measured.done.iter().filter(|d| !matches!(d.shape, Shape::Closed { .. }));
-    let sends = sends.filter(|d| d.lag.count >= LEAST_VALUES).filter_map(|d| d.lag.p99).max();
+pub(super) fn in_the_way(load: &LoadFigures<'_>) -> Vec<InTheWay> {
+    let measured = load.totals;
+    let sends = measured.steps.iter().filter(|step| !matches!(step.shape, Shape::Closed { .. }));
+    let sends = sends.filter_map(|step| step.lag.as_ref());
+    let sends = sends.filter(|lag| lag.count >= LEAST_VALUES).filter_map(|lag| lag.p99).max();
     let late = |code, what: &str, p99: Option<u64>, limits: Limits| {
         let p99 = Nanos(p99?);
         let level = match p99 {
@@ -77,7 +89,7 @@ pub(super) fn in_the_way(measured: &Measured) -> Vec<InTheWay> {
         Some(InTheWay { level, code, why })
     };
     // Each phase by itself: an idle step of a sweep does not make up for a busy one.
-    let phases = || measured.done.iter().flat_map(|d| &d.phases);
+    let phases = || measured.phases();
     let long =
         phases().map(|p| (p.thread_cpu, p.ended.since(p.started))).filter(|(_, time)| *time >= LEAST_TIME);
     let busiest = long.filter_map(|(cpu, time)| busy_percent(cpu, time)).max_by(f64::total_cmp);
@@ -88,13 +100,14 @@ pub(super) fn in_the_way(measured: &Measured) -> Vec<InTheWay> {
         code: "client_busy",
         why: format!("the thread that sends and reads used {percent:.0}% of a CPU"),
     });
-    let out = measured.sums.left_out;
-    let largest = measured.done.iter().filter_map(|d| d.timing.inter_chunk_ns.max).max();
-    let gaps = measured.done.iter().map(|d| d.timing.inter_chunk_ns.count).sum::<u64>();
+    let out = measured.all.left_out;
+    let all_gaps = || measured.steps.iter().filter_map(|step| step.latencies.inter_chunk.as_ref());
+    let largest = all_gaps().map(|gaps| gaps.max).max();
+    let gaps = all_gaps().map(|gaps| gaps.count).sum::<u64>();
     // For the record where it is little: what is shown holds without it.
     let is_much = out.longest > TIMER.doubt
         || out.gaps.saturating_mul(100) > gaps.saturating_add(out.gaps)
-        || out.first_tokens.max(out.ends).saturating_mul(10) > measured.sums.ok;
+        || out.first_tokens.max(out.ends).saturating_mul(10) > measured.all.ok;
     let left_out = out.any().then(|| InTheWay {
         level: if is_much { Level::Warn } else { Level::Ok },
         code: "client_stalled",
@@ -133,9 +146,9 @@ fn busy_percent(cpu: Nanos, time: Nanos) -> Option<f64> {
     (time > Nanos::ZERO).then(|| cpu.0 as f64 / time.0 as f64 * 100.0)
 }
 
-fn timer_lag(measured: &Measured) -> Histogram<u64> {
+fn timer_lag(load: &LoadTotals) -> Histogram<u64> {
     let mut all = Histogram::new(3).expect("three digits are digits that it takes");
-    for phase in measured.done.iter().flat_map(|d| &d.phases) {
+    for phase in load.phases() {
         all.add(&phase.timer_lag).expect("it grows as it has to");
     }
     all

@@ -3,27 +3,28 @@
 //! Owns the order of the calls, and the way from the load's sums and listed requests to the inputs of `figures` and `verdict`.
 //! Computes nothing itself. Called by `analysis`.
 
-use crate::clock::{Origin, Window};
-use crate::event::PhaseLog;
+use crate::aggregate::load::LoadTotals;
+use crate::aggregate::load::request_list::ListedRequest;
+use crate::aggregate::load::totals::Totals;
+use crate::clock::Window;
+use crate::event::FailureKind;
 use crate::figures::cost::{
     self, ClientStalls, CostInputs, Costs, Delivered, InFlight, PhaseEnergy, RequestSpan, StepCosts,
     TargetDevices,
 };
 use crate::figures::devices::{self, Members, Span};
 use crate::figures::energy::EnergyTable;
+use crate::figures::load::in_flight::InFlightFigures;
+use crate::figures::load::timing::Timing;
+use crate::figures::load::{LoadFigures, StepFigures};
 use crate::plan::GpuChoice;
 use crate::reason::EnergyReason;
 use crate::report::build;
-use crate::report::model::{self, ErrorKind, Request, Timing};
-use crate::units::Nanos;
+use crate::report::model;
 use crate::verdict;
 use crate::verdict::bottleneck::{self, Load, Scene, Sent, Step};
 
 use super::Inputs;
-use super::load::{self, StepDevices};
-use super::load_aggregate::{Measured, StepDone};
-use super::load_totals::Sums;
-use super::saturation::Height;
 
 /// The parts of the report that come of the devices.
 pub(super) struct DeviceReport {
@@ -37,10 +38,22 @@ pub(super) struct DeviceReport {
     pub(super) insights: Vec<model::Insight>,
 }
 
+/// What the devices did in one step of a sweep.
+pub(super) struct StepDevices {
+    pub(super) energy: model::StepEnergy,
+    pub(super) devices: Vec<model::StepDevice>,
+}
+
 /// `complete`: no process of the set is missing. `client_limits`: the client was in the way.
-pub(super) fn device_report(inputs: &Inputs<'_>, complete: bool, client_limits: bool) -> DeviceReport {
-    let (log, origin, measured) = (inputs.gpu, inputs.origin, inputs.load);
-    let windows = measured.map(|m| m.sums.windows()).unwrap_or_default();
+pub(super) fn device_report(
+    inputs: &Inputs<'_>,
+    load: Option<&LoadFigures<'_>>,
+    complete: bool,
+    client_limits: bool,
+) -> DeviceReport {
+    let (log, origin) = (inputs.gpu, inputs.origin);
+    let totals = load.map(|load| load.totals);
+    let windows = totals.map(|t| t.all.windows()).unwrap_or_default();
     let members = inputs.observation.map_or_else(Members::none, |observation| {
         Members::new(observation, origin, log.pids_are_ours, complete)
     });
@@ -50,19 +63,19 @@ pub(super) fn device_report(inputs: &Inputs<'_>, complete: bool, client_limits: 
     let named = matches!(inputs.plan.observe.gpu, GpuChoice::These(_));
     let total = (!devices.is_empty()).then(|| devices::total(&devices, named));
     let target = TargetDevices::new(log, &table, &members, total.as_ref());
-    let requests = in_flight(measured, origin);
-    let steps = measured.filter(|m| m.is_sweep()).map(|measured| {
-        let of_step = |done: &StepDone| StepCosts::new(&target, &requests, &delivered(&done.sums));
-        measured.done.iter().map(of_step).collect::<Vec<_>>()
+    let requests = in_flight(totals);
+    let steps = totals.filter(|totals| totals.is_sweep).map(|totals| {
+        let of_step = |step| StepCosts::new(&target, &requests, &delivered(step));
+        totals.steps.iter().map(|step| of_step(&step.totals)).collect::<Vec<_>>()
     });
-    let phases = match (measured, &steps) {
+    let phases = match (totals, &steps) {
         (_, Some(steps)) => Err(cost::of_a_sweep(steps.iter().map(|step| &step.phases))),
-        (Some(measured), None) => cost::prefill_decode(&requests, &delivered(&measured.sums), &target),
+        (Some(totals), None) => cost::prefill_decode(&requests, &delivered(&totals.all), &target),
         (None, None) => Err(inputs.unsent_reason().into()),
     };
     let costs = Costs::new(&CostInputs {
         log,
-        load: measured.map(|m| delivered(&m.sums)).ok_or_else(|| inputs.unsent_reason()),
+        load: totals.map(|t| delivered(&t.all)).ok_or_else(|| inputs.unsent_reason()),
         devices: &devices,
         total: total.as_ref(),
         target: &target,
@@ -74,7 +87,7 @@ pub(super) fn device_report(inputs: &Inputs<'_>, complete: bool, client_limits: 
         devices: &devices,
         counted: counted.unwrap_or_default(),
         client: client_limits,
-        sent: sent(measured, &requests, origin),
+        sent: sent(load, &requests),
     };
     let judgement = bottleneck::judge(&scene);
     let findings = bottleneck::findings(&devices, &scene.sent, &judgement);
@@ -107,7 +120,7 @@ pub(super) fn device_report(inputs: &Inputs<'_>, complete: bool, client_limits: 
     }
 }
 
-fn delivered(sums: &Sums) -> Delivered<'_> {
+fn delivered(sums: &Totals) -> Delivered<'_> {
     Delivered {
         windows: sums.windows(),
         whole: &sums.work.whole,
@@ -124,65 +137,60 @@ fn delivered(sums: &Sums) -> Delivered<'_> {
     }
 }
 
-fn in_flight(measured: Option<&Measured>, origin: Origin) -> InFlight {
-    let listed = measured.iter().flat_map(|m| &m.requests).map(|r| span(r, origin));
-    InFlight::new(listed, measured.map_or(0, |m| m.unlisted))
+fn in_flight(totals: Option<&LoadTotals>) -> InFlight {
+    let listed = totals.iter().flat_map(|t| &t.requests.requests).map(span);
+    InFlight::new(listed, totals.map_or(0, |t| t.requests.unlisted))
 }
 
-fn span(r: &Request, origin: Origin) -> RequestSpan {
-    let at = |ns: u64| origin.mono.plus(Nanos(ns));
-    let given_up = |kind| matches!(kind, ErrorKind::Timeout | ErrorKind::Malformed | ErrorKind::Disconnect);
+fn span(r: &ListedRequest) -> RequestSpan {
+    let given_up =
+        |kind| matches!(kind, FailureKind::Timeout | FailureKind::Malformed | FailureKind::Disconnect);
     RequestSpan {
         id: r.id,
-        flight: Window { from: at(r.sent_ns), to: at(r.done_ns) },
-        first_token: r.first_token_ns.map(at),
-        last_token: r.last_token_ns.map(at),
-        ok: r.ok,
+        flight: Window { from: r.sent, to: r.done },
+        first_token: r.first_token,
+        last_token: r.last_token,
+        ok: r.failure.is_none(),
         warmup: r.warmup,
-        given_up: r.error_kind.is_some_and(given_up),
+        given_up: r.failure.as_ref().is_some_and(|failure| given_up(failure.kind)),
     }
 }
 
 /// For the verdict on what limits the devices.
-fn sent<'a>(measured: Option<&'a Measured>, requests: &InFlight, origin: Origin) -> Sent<'a> {
-    let Some(measured) = measured else { return Sent::Nothing };
-    if measured.is_sweep() {
-        return Sent::Sweep(measured.done.iter().map(|done| step(done, requests, origin)).collect());
+fn sent<'a>(load: Option<&LoadFigures<'a>>, requests: &InFlight) -> Sent<'a> {
+    let Some(load) = load else { return Sent::Nothing };
+    if load.totals.is_sweep {
+        return Sent::Sweep(load.steps.iter().map(|of| step(of, requests)).collect());
     }
-    let timing = measured.only().map(|done| &done.timing);
-    let phases = measured.done.iter().flat_map(|d| &d.phases);
-    Sent::Load(of_load(measured.sums.windows(), phases, timing, requests, origin))
+    Sent::Load(of_load(load.totals.all.windows(), &load.in_flight, load.timing.as_ref().ok(), requests))
 }
 
-fn step<'a>(done: &'a StepDone, requests: &InFlight, origin: Origin) -> Step<'a> {
-    let height = Height::of(done);
-    let (concurrency, rate_per_s) = load::heights(done.shape);
-    let timing = Some(&done.timing);
+fn step<'a>(of: &StepFigures<'a>, requests: &InFlight) -> Step<'a> {
+    let (concurrency, rate_per_s) = build::load::heights(of.totals.shape);
     Step {
-        load: of_load(done.sums.windows(), done.phases.iter(), timing, requests, origin),
-        offered: height.offered,
-        gave: height.gave,
+        load: of_load(of.totals.totals.windows(), &of.in_flight, Some(&of.timing), requests),
+        offered: of.load,
+        gave: of.gave,
         concurrency,
         rate_per_s,
     }
 }
 
-fn of_load<'a, 'p>(
+fn of_load<'a>(
     windows: &'a [Window],
-    phases: impl Iterator<Item = &'p PhaseLog> + Clone,
+    counted: &InFlightFigures,
     timing: Option<&Timing>,
     requests: &InFlight,
-    origin: Origin,
 ) -> Load<'a> {
     let in_flight = requests.share(windows).map(|share| share * 100.0);
-    let counted = load::in_flight(origin, phases);
     // Of a number that is N at most, the mean over N is the least part of the time in which it is not 0.
     let at_least = |mean: f64, max: u32| (max > 0).then(|| (mean / f64::from(max)).min(1.0) * 100.0);
     let least = counted.mean.zip(counted.max).and_then(|(mean, max)| at_least(mean, max));
+    let alone = timing.filter(|_| counted.max == Some(1));
     Load {
         windows,
         in_flight,
         in_flight_least: in_flight.or(least),
-        alone_steps_per_s: timing.filter(|_| counted.max == Some(1)).and_then(|t| t.decode_tokens_per_s),
+        alone_steps_per_s: alone.and_then(|t| t.decode_tokens_per_s.as_ref().ok().copied()),
     }
 }

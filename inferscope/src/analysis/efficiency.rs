@@ -3,15 +3,14 @@
 //! Owns the division of the set's CPU over the load's window, its error, and the part of it that the set uses without a
 //! load; joules and money are `joules`'s. Withholds what is known too roughly. Called by `analysis`.
 
-use crate::clock::Mono;
+use crate::aggregate::load::LoadTotals;
+use crate::aggregate::load::totals::Totals;
+use crate::clock::{Mono, Window};
 use crate::event::Observation;
 use crate::report::model;
 use crate::units::Nanos;
 
 use super::Inputs;
-use super::load_aggregate::Measured;
-use super::load_totals::Sums;
-use super::window::Window;
 
 /// A figure that may be off by more than this part of itself is withheld.
 const MOST_ERROR: f64 = 0.25;
@@ -26,8 +25,8 @@ const NO_TOKENS: &str = "the number of tokens is unknown";
 const NO_REQUEST: &str = "no measured request succeeded";
 const NO_REST: &str = "the processes were not observed at rest before the load";
 
-pub(super) fn efficiency(inputs: &Inputs<'_>, measured: Option<&Measured>) -> model::Efficiency {
-    let Some(sums) = measured.map(|m| &m.sums) else {
+pub(super) fn efficiency(inputs: &Inputs<'_>, load: Option<&LoadTotals>) -> model::Efficiency {
+    let Some(sums) = load.map(|load| &load.all) else {
         return unknown(
             inputs.observation.map_or_else(|| inputs.unobserved().to_owned(), |_| inputs.unsent()),
         );
@@ -64,7 +63,7 @@ fn unknown(why: String) -> model::Efficiency {
 }
 
 /// CPU of the set a token that was delivered, or why it can't be told.
-pub(super) fn a_token(inputs: &Inputs<'_>, sums: &Sums) -> Result<Used, String> {
+pub(super) fn a_token(inputs: &Inputs<'_>, sums: &Totals) -> Result<Used, String> {
     if inputs.observation.is_some() && sums.ok == 0 && sums.sent > 0 {
         return Err(NO_REQUEST.to_owned());
     }
@@ -111,7 +110,7 @@ fn in_windows(inputs: &Inputs<'_>, windows: &[Window]) -> Result<Used, String> {
 }
 
 /// What the set uses without a load, a token that was delivered in the time: by what it used in the rest before it.
-fn at_rest(inputs: &Inputs<'_>, sums: &Sums, per_token: Used) -> Result<Used, String> {
+fn at_rest(inputs: &Inputs<'_>, sums: &Totals, per_token: Used) -> Result<Used, String> {
     let observation = inputs.observation.ok_or_else(|| inputs.unobserved().to_owned())?;
     let (from, to) = observation.rest.filter(|(from, to)| to > from).ok_or(NO_REST)?;
     let curve = Curve::of(observation, inputs.host.cpus);

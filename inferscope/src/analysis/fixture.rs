@@ -7,12 +7,15 @@ mod loads;
 mod runs;
 mod sets;
 
+use crate::aggregate::Aggregate as _;
+use crate::aggregate::load::{LoadAggregate, LoadTotals};
 use crate::clock::{Mono, Origin};
 use crate::event::{
     Asked, Birth, CgroupAccounting, Choice, Chunk, ChunkKind, ClientLog, Counts, CpuTime, ExitStatus,
-    Failure, FailureKind, GpuLog, InFlight, Loaded, Loss, Observation, PhaseLog, ProcessRecord, RequestLog,
-    SetSample, TrackerKind, Usage,
+    Failure, FailureKind, GpuLog, InFlight, LoadEvent, Loaded, Loss, Observation, PhaseLog, ProcessRecord,
+    RequestLog, SetSample, TrackerKind, Usage,
 };
+use crate::figures::load::saturation;
 use crate::figures::set::Scope;
 use crate::plan::{
     ColorChoice, Endpoint, GpuChoice, LoadPlan, ObservePlan, OutputPlan, Plan, TargetPlan, TrackerChoice,
@@ -21,7 +24,7 @@ use crate::report::model;
 use crate::secrets::{Known, Redact};
 use crate::units::Nanos;
 
-use super::{Inputs, Measured, TargetFound};
+use super::{Inputs, TargetFound};
 
 pub(crate) use devices::{device, fixture, gpus, metered, with};
 pub(crate) use loads::{client_late, open_loop, repeated, sweep, sweep_of_dashes, sweep_on};
@@ -468,21 +471,50 @@ pub(crate) struct LoadLog {
 }
 
 impl LoadLog {
-    pub(crate) fn measured(&self, plan: &Plan, model: Option<&str>) -> Measured {
+    pub(crate) fn totals(&self, plan: &Plan, model: Option<&str>) -> LoadTotals {
         let plan = plan.load.as_ref().expect("the fixture's plan has a load");
-        let mut measured = Measured::new(plan, ORIGIN, model);
+        let mut load = DrivenLoad::new(plan, model);
         let all = || self.requests.iter().filter(|r| !r.warmup);
         let from = all().map(|r| r.sent).min().unwrap_or(ORIGIN.mono);
         let to = all().map(|r| r.done).max().unwrap_or(ORIGIN.mono);
         let phase = phase(all().count() as u64, from, to);
         let loaded = Loaded { from: phase.measured_from, to: phase.loaded_to };
         for request in &self.requests {
-            measured.request(request, loaded);
+            load.request(request, loaded);
         }
-        let _ = measured.phase(phase);
+        load.phase(phase);
         // As over TLS: each read is stamped when it returns.
-        measured.end(client(), 0);
-        measured
+        load.finish(client())
+    }
+}
+
+/// A load whose events a test makes.
+pub(crate) struct DrivenLoad {
+    plan: LoadPlan,
+    pub(crate) load: LoadAggregate,
+}
+
+impl DrivenLoad {
+    pub(crate) fn new(plan: &LoadPlan, model: Option<&str>) -> Self {
+        let mut load = LoadAggregate::new(plan);
+        load.apply(&LoadEvent::Began { t: ORIGIN.mono, model: model.map(str::to_owned) });
+        Self { plan: plan.clone(), load }
+    }
+
+    pub(crate) fn request(&mut self, log: &RequestLog, loaded: Loaded) {
+        self.load.apply(&LoadEvent::Request { log: Box::new(log.clone()), loaded });
+    }
+
+    /// Whether the sweep ends with this phase.
+    pub(crate) fn phase(&mut self, log: PhaseLog) -> bool {
+        let ended = log.ended;
+        self.load.apply(&LoadEvent::Phase(Box::new(log)));
+        saturation::ends_sweep(&self.plan, &self.load.snapshot(ended).steps).is_some()
+    }
+
+    pub(crate) fn finish(mut self, client: ClientLog) -> LoadTotals {
+        self.load.apply(&LoadEvent::Ended { client: Box::new(client), resent: 0 });
+        *self.load.finish(&()).totals.expect("a finished load has totals")
     }
 }
 
@@ -556,19 +588,19 @@ impl Fixture {
     }
 
     pub(crate) fn report(&self) -> model::Report {
-        super::report(self.inputs(self.measured().as_ref()))
+        super::report(self.inputs(self.totals().as_ref()))
     }
 
     /// With a load of several phases.
-    pub(crate) fn report_of(&self, measured: &Measured) -> model::Report {
-        super::report(self.inputs(Some(measured)))
+    pub(crate) fn report_of(&self, load: &LoadTotals) -> model::Report {
+        super::report(self.inputs(Some(load)))
     }
 
-    fn measured(&self) -> Option<Measured> {
-        self.load.as_ref().map(|load| load.measured(&self.plan, self.model.as_deref()))
+    fn totals(&self) -> Option<LoadTotals> {
+        self.load.as_ref().map(|load| load.totals(&self.plan, self.model.as_deref()))
     }
 
-    fn inputs<'a>(&'a self, load: Option<&'a Measured>) -> Inputs<'a> {
+    fn inputs<'a>(&'a self, load: Option<&'a LoadTotals>) -> Inputs<'a> {
         Inputs {
             tool: model::Tool {
                 name: "inferscope".into(),

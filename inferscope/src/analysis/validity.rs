@@ -5,16 +5,17 @@
 
 mod processes;
 
-use crate::event::GpuLog;
+use crate::aggregate::load::LoadTotals;
+use crate::aggregate::load::totals::Totals;
+use crate::aggregate::load::usage::Impossible;
+use crate::event::{FailureKind, GpuLog};
+use crate::figures::load::LoadFigures;
 use crate::figures::set::SetFigures;
 use crate::plan::{PromptPlan, Shape};
 use crate::report::model::{self, Level, Validity};
 
 use super::Inputs;
 use super::client::{self, InTheWay};
-use super::load_aggregate::Measured;
-use super::load_totals::Sums;
-use super::usage::Impossible;
 
 /// Share by which made prompts may miss the tokens that were asked for.
 const INPUT_TOLERANCE: f64 = 0.1;
@@ -23,7 +24,11 @@ const INPUT_TOLERANCE: f64 = 0.1;
 const RATE_TOLERANCE: f64 = 0.03;
 
 /// The worst first.
-pub(super) fn validity(inputs: &Inputs<'_>, set: Option<&SetFigures<'_>>) -> Vec<Validity> {
+pub(super) fn validity(
+    inputs: &Inputs<'_>,
+    load: Option<&LoadFigures<'_>>,
+    set: Option<&SetFigures<'_>>,
+) -> Vec<Validity> {
     let mut all = Entries::default();
     if inputs.mode == model::Mode::Demo {
         all.warn(
@@ -34,16 +39,17 @@ pub(super) fn validity(inputs: &Inputs<'_>, set: Option<&SetFigures<'_>>) -> Vec
     if inputs.interrupted {
         all.warn("interrupted", "the run was interrupted: it holds what was measured until then");
     }
-    if let Some(measured) = inputs.load {
-        requests(&mut all, &measured.sums);
-        tokens(&mut all, &measured.sums);
-        served_model(&mut all, inputs, &measured.sums);
+    if let Some(load) = load {
+        let measured = load.totals;
+        requests(&mut all, &measured.all);
+        tokens(&mut all, &measured.all);
+        served_model(&mut all, inputs, &measured.all);
         // Of a sweep the first step where it shows.
-        if let Some(doubt) = measured.done.iter().find_map(|d| d.sums.bursts.doubt()) {
+        if let Some(doubt) = measured.steps.iter().find_map(|step| step.totals.bursts.doubt()) {
             all.warn("bursty_stream", doubt);
         }
         listed(&mut all, measured);
-        for InTheWay { level, code, why } in client::in_the_way(measured) {
+        for InTheWay { level, code, why } in client::in_the_way(load) {
             let verdict = match level {
                 Level::Invalid => {
                     "inferscope itself was the bottleneck, so the figures are not the server's alone"
@@ -52,8 +58,8 @@ pub(super) fn validity(inputs: &Inputs<'_>, set: Option<&SetFigures<'_>>) -> Vec
             };
             all.push(level, code, format!("{verdict}: {why}; give it a CPU of its own, or less load"));
         }
-        let is_sweep = measured.is_sweep();
-        for why in measured.done.iter().filter(|_| !is_sweep).filter_map(|d| d.saturated.as_ref()) {
+        let is_sweep = measured.is_sweep;
+        for why in load.steps.iter().filter(|_| !is_sweep).filter_map(|step| step.saturated) {
             all.warn(
                 "server_saturated",
                 format!("the server is saturated: {why}; its latencies grow with the length of the run"),
@@ -109,9 +115,9 @@ impl Entries {
     }
 }
 
-fn requests(all: &mut Entries, sums: &Sums) {
+fn requests(all: &mut Entries, sums: &Totals) {
     let sent = sums.sent;
-    let limited = sums.failures.of(model::ErrorKind::ClientLimit);
+    let limited = sums.failures.of(FailureKind::ClientLimit);
     if let Some((count, _, why)) = limited {
         all.push(
             Level::Invalid,
@@ -143,7 +149,7 @@ fn requests(all: &mut Entries, sums: &Sums) {
     }
 }
 
-fn tokens(all: &mut Entries, sums: &Sums) {
+fn tokens(all: &mut Entries, sums: &Totals) {
     let Impossible { completions, prompts, example } = &sums.impossible;
     if completions + prompts > 0 {
         let what = match (completions, prompts) {
@@ -196,7 +202,7 @@ fn tokens(all: &mut Entries, sums: &Sums) {
     }
 }
 
-fn served_model(all: &mut Entries, inputs: &Inputs<'_>, sums: &Sums) {
+fn served_model(all: &mut Entries, inputs: &Inputs<'_>, sums: &Totals) {
     let Some(asked) = inputs.model.as_deref() else { return };
     if sums.other_models.is_empty() {
         return;
@@ -212,13 +218,13 @@ fn served_model(all: &mut Entries, inputs: &Inputs<'_>, sums: &Sums) {
 }
 
 /// Whoever reads a knee or a latency under a rate has to know that it was another.
-fn offered_rate(all: &mut Entries, measured: &Measured) {
-    let off = measured.done.iter().filter_map(|done| {
+fn offered_rate(all: &mut Entries, measured: &LoadTotals) {
+    let off = measured.steps.iter().filter_map(|done| {
         let (Shape::Open { per_second, .. }, Some(offered)) = (done.shape, done.offered()) else {
             return None;
         };
         // Nobody sends a part of a request.
-        let missed = (done.sums.sent as f64 * (per_second / offered - 1.0)).abs();
+        let missed = (done.totals.sent as f64 * (per_second / offered - 1.0)).abs();
         let is_off = (offered / per_second - 1.0).abs() > RATE_TOLERANCE && missed > 1.0;
         is_off.then(|| format!("{offered:.3} of {per_second} a second"))
     });
@@ -235,9 +241,9 @@ fn offered_rate(all: &mut Entries, measured: &Measured) {
 }
 
 /// What a prefix cache may have known. Nothing tells it from the server's own speed.
-fn prompts(all: &mut Entries, inputs: &Inputs<'_>, measured: &Measured) {
-    let phases = || measured.done.iter().flat_map(|d| &d.phases);
-    let requests = measured.sums.sent + measured.sums.warmup;
+fn prompts(all: &mut Entries, inputs: &Inputs<'_>, measured: &LoadTotals) {
+    let phases = || measured.phases();
+    let requests = measured.all.sent + measured.all.warmup;
     if phases().any(|p| p.prompts == Some(1)) {
         if requests > 1 {
             all.warn(
@@ -272,7 +278,7 @@ fn prompts(all: &mut Entries, inputs: &Inputs<'_>, measured: &Measured) {
 }
 
 /// Made prompts are counted in words; what the server counts is the truth.
-fn input_tokens(all: &mut Entries, inputs: &Inputs<'_>, measured: &Measured) {
+fn input_tokens(all: &mut Entries, inputs: &Inputs<'_>, measured: &LoadTotals) {
     if let Some(by) = measured.calibration {
         all.ok(
             "input_tokens_calibrated",
@@ -288,7 +294,7 @@ fn input_tokens(all: &mut Entries, inputs: &Inputs<'_>, measured: &Measured) {
     };
     let asked = f64::from(*tokens);
     if let Some(mean) =
-        measured.sums.prompt.mean().filter(|mean| (mean - asked).abs() > INPUT_TOLERANCE * asked)
+        measured.all.prompt.mean().filter(|mean| (mean - asked).abs() > INPUT_TOLERANCE * asked)
     {
         all.warn(
             "input_tokens_differ",
@@ -297,8 +303,8 @@ fn input_tokens(all: &mut Entries, inputs: &Inputs<'_>, measured: &Measured) {
     }
 }
 
-fn listed(all: &mut Entries, measured: &Measured) {
-    if measured.unlisted + measured.without_chunks == 0 {
+fn listed(all: &mut Entries, measured: &LoadTotals) {
+    if measured.requests.unlisted + measured.requests.without_chunks == 0 {
         return;
     }
     all.ok(
@@ -306,7 +312,7 @@ fn listed(all: &mut Entries, measured: &Measured) {
         format!(
             "{} requests are listed without their chunks and {} not at all, as there are too many; every figure \
              holds them",
-            measured.without_chunks, measured.unlisted
+            measured.requests.without_chunks, measured.requests.unlisted
         ),
     );
 }

@@ -22,6 +22,8 @@ pub enum Event {
 /// From the thread that sends the load. One event a request, with its chunks moved inside: nothing is sent a token.
 #[derive(Debug, Clone)]
 pub enum LoadEvent {
+    /// Its first phase begins; the model that is asked for.
+    Began { t: Mono, model: Option<String> },
     /// Synthetic prompts are made to a length that the server counted.
     Calibrated(Calibration),
     /// A request is about to be sent.

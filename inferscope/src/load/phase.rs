@@ -79,7 +79,7 @@ impl Driver {
                         if !turn.warmup {
                             last_sent = now;
                         }
-                        receiver.sent(turn.warmup);
+                        receiver.sent(now, turn.warmup);
                         under_way.push(self.one(turn, *ids, context, stop.clone()));
                         gauge.set(now, in_number(under_way.len()), schedule.loaded());
                         *ids += 1;

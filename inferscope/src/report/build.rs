@@ -4,9 +4,14 @@
 //! figure. Called by `analysis`.
 
 pub(crate) mod bottleneck;
+pub(crate) mod distribution;
 pub(crate) mod energy;
 pub(crate) mod gpu_samples;
 pub(crate) mod gpus;
+pub(crate) mod load;
 pub(crate) mod processes;
+pub(crate) mod requests;
 pub(crate) mod resources;
 mod stat;
+pub(crate) mod sweep;
+pub(crate) mod timing;

@@ -18,8 +18,9 @@ use crate::secrets::Known;
 const INDENTED: usize = 3;
 
 /// Fields whose values are words of the report's own, whatever a secret is called: enumerations, and stable codes.
-const OWN: [&str; 14] = [
+const OWN: [&str; 18] = [
     "api",
+    "arrival",
     "code",
     "command",
     "error_kind",
@@ -27,9 +28,12 @@ const OWN: [&str; 14] = [
     "level",
     "limited_by",
     "mode",
+    "over",
     "peak_rss_kind",
+    "prompts",
     "role",
     "severity",
+    "shape",
     "size_memory_by",
     "token_source",
     "tracker",

@@ -23,8 +23,9 @@ pub use gpus::{
     GpuSummary, Interruption, LimitedBy, MigInstance, StepDevice,
 };
 pub use load::{
-    Chunk, ChunkKind, Dist, ErrorKind, FailureGroup, InFlight, InFlightSample, Interval, Knee, LeftOut, Load,
-    LoadWindow, Repeat, Request, Span, Step, Sweep, Timing, TokenSource,
+    ArrivalProcess, Chunk, ChunkKind, Dist, EndpointApi, ErrorKind, FailureGroup, InFlight, InFlightSample,
+    Interval, Knee, LeftOut, Load, LoadShape, LoadWindow, PromptSource, Repeat, Request, Span, Step, Sweep,
+    SweepVariable, Timing, TokenSource,
 };
 pub use processes::{
     Command, Exit, LostCounts, LostRecords, MissedRuns, PeakKind, Process, ProcessCounts, ProcessEvent,

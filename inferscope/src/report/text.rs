@@ -73,12 +73,12 @@ fn head(page: &mut Page, report: &Report) {
 }
 
 fn shape(load: &Load, sweep: Option<&Sweep>) -> String {
-    let arrival = load.arrival.as_deref().map(|a| format!(", {a} arrivals")).unwrap_or_default();
+    let arrival = load.arrival.map(|a| format!(", {a} arrivals")).unwrap_or_default();
     match (sweep, load.concurrency, load.rate_per_s) {
         (Some(sweep), ..) => format!("{} loop, sweep over {}{arrival}", load.shape, sweep.over),
         (None, Some(n), _) => format!("{} loop of {}", load.shape, count(n.into())),
         (None, None, Some(rate)) => format!("{} loop at {}/s{arrival}", load.shape, humanize::plain(rate)),
-        (None, None, None) => load.shape.clone(),
+        (None, None, None) => load.shape.to_string(),
     }
 }
 

@@ -8,7 +8,7 @@ use super::lifetime::Lifetime;
 use super::output::Sink;
 use super::progress::{self, Progress};
 use super::{RunError, Session};
-use crate::analysis::Measured;
+use crate::aggregate::load::LoadTotals;
 use crate::clock::Mono;
 use crate::load::{Driver, Served};
 use crate::observe::Observer;
@@ -23,7 +23,7 @@ pub(super) struct Driven {
     pub(super) ready: Option<Mono>,
     /// The model asked for.
     pub(super) model: Option<String>,
-    pub(super) log: Option<Measured>,
+    pub(super) log: Option<LoadTotals>,
     /// Why there is no log.
     pub(super) failure: Option<RunError>,
     /// The processes at rest, before the load.
@@ -100,7 +100,6 @@ impl Session<'_> {
             driver,
             plan,
             server: &server,
-            origin: self.origin,
             progress: if has_room { sink.progress(plan) } else { Progress::none() },
             edges: gpu.edges(),
             marker: observer.map(|observer| observer.marker()),

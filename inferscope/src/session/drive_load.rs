@@ -12,14 +12,16 @@ use super::RunError;
 use super::host;
 use super::output::Sink;
 use super::progress::Progress;
-use crate::analysis::Measured;
-use crate::clock::{Mono, Origin};
-use crate::event::{Calibration, Loaded, PhaseLog, RequestLog};
+use crate::aggregate::Aggregate as _;
+use crate::aggregate::load::{LoadAggregate, LoadTotals};
+use crate::clock::Mono;
+use crate::event::{Calibration, FailureKind, LoadEvent, Loaded, PhaseLog, RequestLog};
+use crate::figures::load::saturation;
 use crate::load::{Doubt, Driver, Receiver, Served};
 use crate::observe::Marker;
 use crate::observe::gpu::Edges;
 use crate::plan::LoadPlan;
-use crate::report::model::{ErrorKind, Level, Validity};
+use crate::report::model::{Level, Validity};
 use crate::units::Nanos;
 
 /// Below this, sending twice changes no latency that anybody acts on.
@@ -107,7 +109,6 @@ pub(super) struct Drive<'a> {
     pub(super) driver: &'a Driver,
     pub(super) plan: &'a LoadPlan,
     pub(super) server: &'a Served,
-    pub(super) origin: Origin,
     pub(super) progress: Progress,
     /// Where the devices' poll hears of the ends of windows.
     pub(super) edges: Edges,
@@ -117,7 +118,8 @@ pub(super) struct Drive<'a> {
 
 /// Takes in what comes, while it comes.
 struct Intake<'a> {
-    measured: Measured,
+    load: LoadAggregate,
+    plan: &'a LoadPlan,
     progress: &'a mut Progress,
     edges: Edges,
     marker: Option<Marker>,
@@ -131,7 +133,7 @@ impl Receiver for Intake<'_> {
     }
 
     fn calibrated(&mut self, by: Calibration) {
-        self.measured.calibrated(by);
+        self.load.apply(&LoadEvent::Calibrated(by));
     }
 
     fn full(&mut self, until: Option<Mono>) {
@@ -141,21 +143,23 @@ impl Receiver for Intake<'_> {
         }
     }
 
-    fn sent(&mut self, warmup: bool) {
+    fn sent(&mut self, t: Mono, warmup: bool) {
+        self.load.apply(&LoadEvent::Sent { t, warmup });
         self.progress.sent(warmup);
     }
 
     fn request(&mut self, log: RequestLog, loaded: Loaded) {
         self.progress.advance(&log);
-        self.measured.request(&log, loaded);
+        self.load.apply(&LoadEvent::Request { log: Box::new(log), loaded });
     }
 
     fn phase(&mut self, log: PhaseLog) -> ControlFlow<()> {
         self.edges.mark();
-        let next = self.measured.phase(log);
-        let over = self.measured.saturated().filter(|_| next.is_break());
-        self.progress.phase(self.measured.summary(), over);
-        next
+        self.load.apply(&LoadEvent::Phase(Box::new(log)));
+        let part = self.load.snapshot(Mono::now());
+        let over = saturation::ends_sweep(self.plan, &part.steps);
+        self.progress.phase(&part.live.last_phase, over.map(|why| why.to_string()).as_deref());
+        if over.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }
 
@@ -163,17 +167,14 @@ impl Receiver for Intake<'_> {
 ///
 /// # Errors
 /// The load could not begin, or it panicked: what it had measured by then may be half of a request, and is dropped.
-pub(super) async fn drive(drive: Drive<'_>, stop: impl Future<Output = ()>) -> Result<Measured, RunError> {
-    let Drive { driver, plan, server, origin, mut progress, edges, marker } = drive;
+pub(super) async fn drive(drive: Drive<'_>, stop: impl Future<Output = ()>) -> Result<LoadTotals, RunError> {
+    let Drive { driver, plan, server, mut progress, edges, marker } = drive;
     host::look_at_threads();
     let (tell, stopped) = tokio::sync::watch::channel(false);
     let mut interrupted = false;
-    let mut intake = Intake {
-        measured: Measured::new(plan, origin, server.model.as_deref()),
-        progress: &mut progress,
-        edges,
-        marker,
-    };
+    let mut load = LoadAggregate::new(plan);
+    load.apply(&LoadEvent::Began { t: Mono::now(), model: server.model.clone() });
+    let mut intake = Intake { load, plan, progress: &mut progress, edges, marker };
     let result = {
         let load = caught(driver.run(server, stopped, &mut intake));
         tokio::pin!(load);
@@ -189,13 +190,14 @@ pub(super) async fn drive(drive: Drive<'_>, stop: impl Future<Output = ()>) -> R
             let _ = tell.send(true);
         }
     };
-    let mut measured = intake.measured;
+    let mut load = intake.load;
     host::look_at_threads();
     // Nothing is drawn from here on: the report comes.
     drop(progress);
     result??;
-    measured.end(driver.client_log(), driver.resent().requests);
-    Ok(measured)
+    let (client, resent) = (Box::new(driver.client_log()), driver.resent().requests);
+    load.apply(&LoadEvent::Ended { client, resent });
+    Ok(*load.finish(&()).totals.expect("a finished load has totals"))
 }
 
 /// What panics in it has been told on standard error, and the rest of the run goes on.
@@ -204,31 +206,31 @@ async fn caught<T>(load: impl Future<Output = T>) -> Result<T, RunError> {
 }
 
 /// The error of a load of which no measured request succeeded.
-pub(super) fn all_failed(measured: &Measured) -> Option<RunError> {
-    if measured.any_ok() {
+pub(super) fn all_failed(load: &LoadTotals) -> Option<RunError> {
+    if load.any_ok() {
         return None;
     }
     // By time: a server that ends is told by those whom it left first, not by those who came later.
-    let failures = measured.failures();
+    let failures = load.failures();
     let failure = failures.first();
     let remedy = match failure.and_then(|f| f.kind) {
-        Some(ErrorKind::Disconnect) => {
+        Some(FailureKind::Disconnect) => {
             "the server ended, or cut the connection, while it answered: see its log; -o FILE keeps the report"
         }
-        Some(ErrorKind::Timeout) => "raise --timeout, or see what keeps the server",
-        Some(ErrorKind::Memory) => {
+        Some(FailureKind::Timeout) => "raise --timeout, or see what keeps the server",
+        Some(FailureKind::Memory) => {
             "raise --max-memory, or ask for fewer requests at a time; -o FILE keeps the report"
         }
-        Some(ErrorKind::ClientLimit) => "the server has not been asked; -o FILE keeps the report",
-        Some(ErrorKind::Certificate) => "pass it, or its CA's, with --cacert F; --insecure takes any",
-        Some(ErrorKind::Connect) => "start the server, or correct --endpoint",
-        Some(ErrorKind::Status) if failure.is_some_and(|f| matches!(f.http_status, Some(401 | 403))) => {
+        Some(FailureKind::ClientLimit) => "the server has not been asked; -o FILE keeps the report",
+        Some(FailureKind::Certificate) => "pass it, or its CA's, with --cacert F; --insecure takes any",
+        Some(FailureKind::Connect) => "start the server, or correct --endpoint",
+        Some(FailureKind::Status) if failure.is_some_and(|f| matches!(f.http_status, Some(401 | 403))) => {
             "set OPENAI_API_KEY, or name the variable that holds the key with --api-key-env"
         }
-        Some(ErrorKind::Status | ErrorKind::ServerError) => {
+        Some(FailureKind::Status | FailureKind::ServerError) => {
             "correct what the server names, or see its log; -o FILE keeps the report"
         }
-        Some(ErrorKind::Malformed | ErrorKind::Empty) => {
+        Some(FailureKind::Malformed | FailureKind::Empty) => {
             "check that --endpoint and --api are an OpenAI-compatible server's; -o FILE keeps the report"
         }
         _ => "see the server's log; -o FILE keeps the report",
@@ -241,5 +243,5 @@ pub(super) fn all_failed(measured: &Measured) -> Option<RunError> {
             format!("first {} × {}; then {}", first.count, first.example, later.join(", "))
         }
     };
-    Some(RunError::AllFailed { failed: measured.failed(), example, remedy })
+    Some(RunError::AllFailed { failed: load.failed(), example, remedy })
 }

@@ -8,7 +8,8 @@ use super::drive_load::all_failed;
 use super::output::Sink;
 use super::start::Outcome;
 use super::{RunError, Session, exit, host, note, run_id, self_cost};
-use crate::analysis::{self, Inputs, Measured, TargetFound};
+use crate::aggregate::load::LoadTotals;
+use crate::analysis::{self, Inputs, TargetFound};
 use crate::clock::Mono;
 use crate::event::Observation;
 use crate::launch::Launched;
@@ -63,8 +64,8 @@ impl Session<'_> {
         }
         let log = driven.log.as_ref();
         let failure = driven.failure.or_else(|| log.filter(|_| !interrupted).and_then(all_failed));
-        let misses_slo =
-            plan.load.as_ref().is_some_and(|load| load.fail_on_slo) && log.is_some_and(Measured::misses_slo);
+        let misses_slo = plan.load.as_ref().is_some_and(|load| load.fail_on_slo)
+            && log.is_some_and(LoadTotals::misses_slo);
         let report = analysis::report(Inputs {
             tool: Tool {
                 name: "inferscope".to_owned(),
@@ -89,7 +90,7 @@ impl Session<'_> {
         match failure {
             // What was measured of the server is in the document, for whom it was asked; a text report
             // without an answer would only hide the error.
-            Some(error) if log.is_some_and(Measured::any_text) => {
+            Some(error) if log.is_some_and(LoadTotals::any_text) => {
                 sink.write(&report).map_err(RunError::from).and(Err(error))
             }
             Some(error) => sink.write_document(&report).map_err(RunError::from).and(Err(error)),

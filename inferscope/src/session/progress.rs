@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::analysis::Summary;
+use crate::aggregate::load::PhaseSummary;
 use crate::clean::clean;
 use crate::clock::Mono;
 use crate::console;
@@ -79,7 +79,7 @@ impl Progress {
     }
 
     /// A phase has ended; `saturated`: why it was the last.
-    pub(super) fn phase(&mut self, summary: &Summary, saturated: Option<&str>) {
+    pub(super) fn phase(&mut self, summary: &PhaseSummary, saturated: Option<&str>) {
         let Some(course) = &self.course else { return };
         let name = course.name(self.phases_ended);
         self.phases_ended += 1;
@@ -104,7 +104,7 @@ impl Progress {
     }
 }
 
-fn result(s: &Summary) -> String {
+fn result(s: &PhaseSummary) -> String {
     format!(
         "{} ok, {} failed; {} tokens/s; TTFT p50 {}, p99 {}",
         count(s.ok),
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_phases_result_has_a_dash_for_what_is_unknown() {
-        let summary = Summary {
+        let summary = PhaseSummary {
             ok: 1_200,
             failed: 3,
             output_tokens_per_s: Some(412.3),

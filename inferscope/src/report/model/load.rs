@@ -9,9 +9,7 @@ use super::{StepDevice, StepEnergy};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Load {
-    /// `closed`: the next request waits for a free slot. `open`: it goes out on schedule. `trace`: the schedule is
-    /// the data set's.
-    pub shape: String,
+    pub shape: LoadShape,
     /// `null` in an open loop and in a sweep.
     pub concurrency: Option<u32>,
     /// Asked for.
@@ -22,15 +20,13 @@ pub struct Load {
     /// Of arrival times and made prompts; --load-seed repeats them.
     #[serde(default)]
     pub seed: u64,
-    /// `poisson` or `constant`, in an open loop.
-    pub arrival: Option<String>,
-    /// `built_in`, `text`, `lines`, `dataset` or `synthetic`.
-    pub prompts: String,
+    /// In an open loop.
+    pub arrival: Option<ArrivalProcess>,
+    pub prompts: PromptSource,
     /// Asked for with `--input-tokens`, and what the server counted, the mean of a request.
     pub input_tokens_asked: Option<u32>,
     pub input_tokens_mean: Option<f64>,
-    /// `chat` or `completions`.
-    pub api: String,
+    pub api: EndpointApi,
     pub endpoint: String,
     pub model: Option<String>,
     /// Warm-up requests sent; in no other figure.
@@ -54,6 +50,69 @@ pub struct Load {
     /// `--slo`, by the level's name; `null` without.
     #[serde(default)]
     pub slo_ns: Option<BTreeMap<String, u64>>,
+}
+
+/// Declares an enum whose names in the document are those that a text shows.
+macro_rules! named {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident => $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+        pub enum $name {
+            $($(#[$variant_doc])* #[serde(rename = $text)] $variant,)*
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(match self { $(Self::$variant => $text,)* })
+            }
+        }
+    };
+}
+
+named! {
+    /// When requests are sent.
+    LoadShape {
+        /// The next request waits for a free slot.
+        Closed => "closed",
+        /// It goes out on schedule.
+        Open => "open",
+        /// The schedule is the data set's.
+        Trace => "trace",
+    }
+}
+
+named! {
+    /// How an open loop's requests are spread over time.
+    ArrivalProcess {
+        Poisson => "poisson",
+        Constant => "constant",
+    }
+}
+
+named! {
+    /// Where the prompts come from.
+    PromptSource {
+        BuiltIn => "built_in",
+        Text => "text",
+        Lines => "lines",
+        Dataset => "dataset",
+        Synthetic => "synthetic",
+    }
+}
+
+named! {
+    EndpointApi {
+        Chat => "chat",
+        Completions => "completions",
+    }
+}
+
+named! {
+    /// What a sweep's steps differ in.
+    SweepVariable {
+        Concurrency => "concurrency",
+        Rate => "rate",
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -90,8 +149,7 @@ pub struct InFlightSample {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Sweep {
-    /// `concurrency` or `rate`.
-    pub over: String,
+    pub over: SweepVariable,
     pub steps: Vec<Step>,
     /// The last step before the server is saturated; `null` where no step was, or the first.
     pub knee: Option<Knee>,

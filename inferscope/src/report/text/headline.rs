@@ -8,7 +8,10 @@ use super::latencies::{LEAST_P99, p99};
 use super::layout::{Align, Ink, Page};
 use super::sweep;
 use crate::report::catalogue::{self, Figure, Value};
-use crate::report::model::{Dist, ErrorKind, InFlight, Interval, Load, Repeat, Report, Timing, TokenSource};
+use crate::report::model::{
+    ArrivalProcess, Dist, ErrorKind, InFlight, Interval, Load, LoadShape, PromptSource, Repeat, Report,
+    Timing, TokenSource,
+};
 
 pub(super) fn headline(page: &mut Page, report: &Report) {
     page.blank();
@@ -46,7 +49,7 @@ fn single(page: &mut Page, load: &Load, timing: &Timing) {
     page.pair("in flight", &in_flight(&load.in_flight, load.concurrency));
     set_up(page, load);
     if let Some((offered, asked)) = load.offered_rate_per_s.zip(load.rate_per_s) {
-        let seed = if load.arrival.as_deref() == Some("poisson") {
+        let seed = if load.arrival == Some(ArrivalProcess::Poisson) {
             format!(" (--load-seed {} repeats the arrivals)", load.seed)
         } else {
             String::new()
@@ -56,7 +59,7 @@ fn single(page: &mut Page, load: &Load, timing: &Timing) {
             &format!("{} requests a second, of {} asked for{seed}", number(offered), plain(asked)),
         );
     }
-    if load.shape != "closed" {
+    if load.shape != LoadShape::Closed {
         page.pair("schedule", &schedule(&load.schedule_lag_ns));
     }
     if let Some(repeat) = &timing.repeat {
@@ -161,14 +164,13 @@ pub(super) fn levels(load: &Load) -> String {
 pub(super) fn prompts(page: &mut Page, load: &Load) {
     let mean =
         load.input_tokens_mean.map(|mean| format!("{} tokens each by the server's usage", number(mean)));
-    let text = match load.prompts.as_str() {
-        "built_in" | "text" => return,
-        "synthetic" => {
+    let text = match load.prompts {
+        PromptSource::BuiltIn | PromptSource::Text => return,
+        PromptSource::Synthetic => {
             format!("made here, {} tokens asked for", or_dash(load.input_tokens_asked, |n| count(n.into())))
         }
-        "dataset" => "of the data set".to_owned(),
-        "lines" => "of the file".to_owned(),
-        other => other.to_owned(),
+        PromptSource::Dataset => "of the data set".to_owned(),
+        PromptSource::Lines => "of the file".to_owned(),
     };
     let mean = mean.unwrap_or_else(|| "how many tokens the server counted is unknown".to_owned());
     page.pair("prompts", &format!("{text}; {mean}"));
@@ -186,7 +188,7 @@ fn in_flight(reached: &InFlight, asked: Option<u32>) -> String {
 pub(super) fn set_up(page: &mut Page, load: &Load) {
     let took = &load.connect_ns;
     let (Some(p50), Some(max)) = (took.p50, took.max) else { return };
-    let place = if load.shape == "closed" {
+    let place = if load.shape == LoadShape::Closed {
         "before the latencies, which count from the request's first byte"
     } else {
         "in the latencies, which count from the intended send time"

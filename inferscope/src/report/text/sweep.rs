@@ -6,7 +6,7 @@ use super::headline::{levels, no_tokens, prompts, requests, set_up};
 use super::humanize::{UNKNOWN, count, counted, nanos, number, or_dash, plain};
 use super::latencies::p99;
 use super::layout::{Align, Ink, Page};
-use crate::report::model::{Dist, Interval, Load, Step, Sweep};
+use crate::report::model::{Dist, Interval, Load, Step, Sweep, SweepVariable};
 
 /// Reasons for dashes that are told one by one.
 const REASONS: usize = 6;
@@ -45,7 +45,7 @@ struct Columns {
 
 fn table(page: &mut Page, sweep: &Sweep, columns: Columns) {
     let right = |title| (title, Align::Right);
-    let value = if sweep.over == "rate" { "requests\na second" } else { "concur-\nrency" };
+    let value = if sweep.over == SweepVariable::Rate { "requests\na second" } else { "concur-\nrency" };
     // With every column there is no room for the longer words.
     let requests = if columns.slo && columns.energy { "ok/\nfailed" } else { "requests\nok/failed" };
     let mut header = vec![

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use hdrhistogram::Histogram;
 
-use crate::analysis::output_tokens;
+use crate::aggregate::load::tokens::output_tokens;
 use crate::clock::Mono;
 use crate::event::RequestLog;
 use crate::plan::{LoadPlan, Shape};

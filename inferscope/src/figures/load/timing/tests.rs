@@ -1,22 +1,16 @@
-use super::*;
-use crate::analysis::fixture::{self, ORIGIN, RequestBuilder};
-use crate::analysis::load_totals::Terms;
-use crate::event::{FailureKind, Loaded, RequestLog};
-use crate::report::model::TokenSource;
+use crate::aggregate::load::request_figures::RequestFigures;
+use crate::analysis::fixture::{Fixture, LoadLog, RequestBuilder};
+use crate::event::{ChunkKind, FailureKind, RequestLog};
+use crate::plan::Slo;
+use crate::report::model::{self, TokenSource};
+use crate::units::Nanos;
 
 const MS: u64 = 1_000_000;
 
+/// As the report shows it.
 fn of(requests: Vec<RequestLog>) -> model::Timing {
-    let mut fold = Fold::new();
-    let all = || requests.iter().filter(|r| !r.warmup);
-    let from = all().map(|r| r.sent).min().unwrap_or(ORIGIN.mono);
-    let to = all().map(|r| r.done).max().unwrap_or(ORIGIN.mono);
-    for request in &requests {
-        let loaded = Loaded { from: Some(from), to: None };
-        fold.add(&RequestFigures::of(request), &Terms::default(), loaded);
-    }
-    fold.close(&fixture::phase(all().count() as u64, from, to));
-    timing(ORIGIN, &fold, None, None)
+    let run = Fixture { load: Some(LoadLog { requests }), ..Fixture::profile() };
+    run.report().timing.unwrap()
 }
 
 fn request() -> RequestBuilder {
@@ -151,7 +145,7 @@ fn nothing_that_worked_leaves_every_figure_null_with_the_reason() {
     let t = of(vec![request().failed(FailureKind::Connect, "refused").done(5).build()]);
     for d in [&t.ttft_ns, &t.inter_chunk_ns, &t.inter_token_ns, &t.tpot_ns, &t.e2e_ns] {
         assert_eq!((d.count, d.p50), (0, None));
-        assert_eq!(d.reason.as_deref(), Some(NONE_OK));
+        assert_eq!(d.reason.as_deref(), Some("no measured request succeeded"));
     }
     assert_eq!((t.output_tokens, t.output_tokens_per_s), (None, None));
     assert_eq!((t.requests_per_s, t.token_source), (None, None));

@@ -1,7 +1,7 @@
 //! How many tokens each chunk of an answer holds.
 //!
 //! Owns the rules that tell tokens from chunks. An SSE chunk is no token: it holds none (a role, a
-//! finish reason), one, or many. Never looks at times. Called by `timing` and `requests`.
+//! finish reason), one, or many. Never looks at times. Called by `request_figures`.
 //!
 //! In the order of preference:
 //! 1. The server said it chunk by chunk (continuous usage), and no more than its total. Of several choices it has to
@@ -13,14 +13,21 @@
 //!    So is how many each of several choices had.
 //! 5. It sent no total (or zero beside text, or one that can't be true): one token a chunk is assumed, and said.
 
-use crate::event::{Chunk, ChunkKind, RequestLog};
-use crate::report::model::TokenSource;
-
 use super::usage::CheckedUsage;
+use crate::event::{Chunk, ChunkKind, RequestLog};
+
+/// What told the tokens of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TokenSource {
+    /// The server's own `usage`.
+    Usage,
+    /// One token a chunk is assumed.
+    Chunks,
+}
 
 /// Which of the rules applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cut {
+pub(crate) enum Cut {
     Continuous,
     OneEach,
     OneEachAndUnsentEnd,
@@ -32,27 +39,27 @@ pub(super) enum Cut {
 
 impl Cut {
     /// The tokens of each chunk are known, or assumed to be one.
-    pub(super) const fn is_known(self) -> bool {
+    pub(crate) const fn is_known(self) -> bool {
         matches!(self, Self::Continuous | Self::OneEach | Self::OneEachAndUnsentEnd | Self::Assumed)
     }
 }
 
 /// The tokens of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Tokens {
-    pub(super) cut: Cut,
+pub(crate) struct Tokens {
+    pub(crate) cut: Cut,
     /// All that the server generated for it, as far as it said.
-    pub(super) total: Option<u64>,
-    pub(super) source: Option<TokenSource>,
+    pub(crate) total: Option<u64>,
+    pub(crate) source: Option<TokenSource>,
     /// Those that arrived in a chunk: `total` without reasoning that was not sent and what came after the last text, above
     /// all an end-of-sequence token that is never sent.
-    pub(super) delivered: Option<u64>,
+    pub(crate) delivered: Option<u64>,
     /// Chunks that hold generated text.
-    pub(super) chunks: u64,
+    pub(crate) chunks: u64,
 }
 
 impl Tokens {
-    pub(super) fn of(request: &RequestLog, usage: &CheckedUsage) -> Self {
+    pub(crate) fn of(request: &RequestLog, usage: &CheckedUsage) -> Self {
         let hidden = usage.hidden;
         let chunks = request.chunks.iter().filter(|c| c.kind.has_tokens()).count() as u64;
         // Zero tokens beside text is a server that does not count.
@@ -93,7 +100,7 @@ impl Tokens {
     }
 
     /// The tokens of one of the request's chunks.
-    pub(super) fn in_chunk(&self, chunk: &Chunk) -> Option<u32> {
+    pub(crate) fn in_chunk(&self, chunk: &Chunk) -> Option<u32> {
         match self.cut {
             Cut::Continuous => Some(chunk.tokens.unwrap_or(0)),
             _ if chunk.kind == ChunkKind::Other => Some(0),
@@ -102,14 +109,13 @@ impl Tokens {
     }
 
     /// The server's total doesn't fit one token a chunk, and it did not say how it was cut.
-    pub(super) fn differs_from_chunks(&self) -> bool {
+    pub(crate) fn differs_from_chunks(&self) -> bool {
         self.cut == Cut::Unknown
     }
 }
 
 /// What a request's answer counts, as the report has it.
-#[must_use]
-pub fn output_tokens(request: &RequestLog) -> Option<u64> {
+pub(crate) fn output_tokens(request: &RequestLog) -> Option<u64> {
     Tokens::of(request, &CheckedUsage::of(request)).total
 }
 

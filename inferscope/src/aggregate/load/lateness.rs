@@ -2,7 +2,7 @@
 //!
 //! Owns the rule. While the client does not look, what comes is read together and has one time, that of the last of it: the
 //! times of the others are too late by an unknown part of the stall, and so is everything that is measured from or to them.
-//! A chunk that was alone in its read has its own time, however late it was read. Called by `requests` and `load_totals`.
+//! A chunk that was alone in its read has its own time, however late it was read. Called by `request_figures`.
 
 use crate::clock::Mono;
 use crate::event::RequestLog;
@@ -13,17 +13,17 @@ const WRITE: Nanos = Nanos::from_millis(2);
 
 /// Of one request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Lateness {
+pub(crate) struct Lateness {
     /// Times that are too late, sorted.
     stamps: Vec<Mono>,
     /// It went out late, or may have.
-    pub(super) sent: bool,
+    pub(crate) sent: bool,
     /// The longest stall that made any of these so.
-    pub(super) longest: Nanos,
+    pub(crate) longest: Nanos,
 }
 
 impl Lateness {
-    pub(super) fn of(request: &RequestLog) -> Self {
+    pub(crate) fn of(request: &RequestLog) -> Self {
         let mut all = Self::default();
         if request.client_stalls.is_empty() {
             return all;
@@ -59,29 +59,29 @@ impl Lateness {
         all
     }
 
-    pub(super) fn is_late(&self, t: Mono) -> bool {
+    pub(crate) fn is_late(&self, t: Mono) -> bool {
         !self.stamps.is_empty() && self.stamps.binary_search(&t).is_ok()
     }
 }
 
 /// What is in no figure for it, of a stretch of load.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct LeftOut {
-    pub(super) gaps: u64,
-    pub(super) first_tokens: u64,
-    pub(super) ends: u64,
-    pub(super) longest: Nanos,
+pub(crate) struct LeftOut {
+    pub(crate) gaps: u64,
+    pub(crate) first_tokens: u64,
+    pub(crate) ends: u64,
+    pub(crate) longest: Nanos,
 }
 
 impl LeftOut {
-    pub(super) fn merge(&mut self, other: &Self) {
+    pub(crate) fn merge(&mut self, other: &Self) {
         self.gaps += other.gaps;
         self.first_tokens += other.first_tokens;
         self.ends += other.ends;
         self.longest = self.longest.max(other.longest);
     }
 
-    pub(super) const fn any(&self) -> bool {
+    pub(crate) const fn any(&self) -> bool {
         self.gaps + self.first_tokens + self.ends > 0
     }
 }

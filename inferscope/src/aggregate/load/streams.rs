@@ -2,27 +2,28 @@
 //!
 //! Owns which chunks are of which choice, and what is between them: gaps, the tokens after the first chunk, the mean
 //! time of a token. Choices are made beside each other, so that what lies between chunks of two of them is no pace of
-//! anything. Called by `requests` and `timing`.
+//! anything. Called by `request_figures` and `latencies`.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::clock::Mono;
-use crate::event::{Chunk, RequestLog};
+use crate::event::{Choice, Chunk, RequestLog};
 use crate::units::Nanos;
 
-use super::bursts::TOGETHER;
 use super::tokens::{Cut, Tokens};
 
+/// Chunks that are nearer to each other came together.
+pub(crate) const TOGETHER: Nanos = Nanos(100_000);
 /// Where the tokens of the first chunk are not known, they are taken by its part of the text, if that is at most this.
 const MOST_FIRST_PART: f64 = 0.05;
 
 /// The chunks of one choice, in the order of arrival.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Stream<'a>(Cow<'a, [Chunk]>);
+pub(crate) struct Stream<'a>(Cow<'a, [Chunk]>);
 
 /// One a choice. Where there are several, what is of no choice is in none of them.
-pub(super) fn streams(request: &RequestLog) -> Vec<Stream<'_>> {
+pub(crate) fn streams(request: &RequestLog) -> Vec<Stream<'_>> {
     let mut choices = request.chunks.iter().filter_map(|c| c.choice);
     let first = choices.next();
     if choices.all(|choice| Some(choice) == first) {
@@ -38,35 +39,40 @@ pub(super) fn streams(request: &RequestLog) -> Vec<Stream<'_>> {
 }
 
 impl Stream<'_> {
-    pub(super) fn chunks(&self) -> &[Chunk] {
+    pub(crate) fn chunks(&self) -> &[Chunk] {
         &self.0
     }
 
     /// The chunks that hold generated text.
-    pub(super) fn text(&self) -> impl DoubleEndedIterator<Item = &Chunk> {
+    pub(crate) fn text(&self) -> impl DoubleEndedIterator<Item = &Chunk> {
         self.0.iter().filter(|c| c.kind.has_tokens())
     }
 
     /// Between successive chunks with text.
-    pub(super) fn gaps(&self) -> impl Iterator<Item = (Mono, Mono)> {
+    pub(crate) fn gaps(&self) -> impl Iterator<Item = (Mono, Mono)> {
         self.text().zip(self.text().skip(1)).map(|(a, b)| (a.t, b.t))
     }
 
+    /// Its choice; `None` where no chunk is of one.
+    pub(crate) fn choice(&self) -> Option<Choice> {
+        self.0.iter().find_map(|chunk| chunk.choice)
+    }
+
     /// From the first chunk with text to the last; `None` where there is one.
-    pub(super) fn span(&self) -> Option<(Mono, Mono)> {
+    pub(crate) fn span(&self) -> Option<(Mono, Mono)> {
         let mut text = self.text();
         let first = text.next()?;
         text.next_back().map(|last| (first.t, last.t))
     }
 
     /// Chunks with text that came together with the first one, that one included.
-    pub(super) fn first_burst(&self) -> usize {
+    pub(crate) fn first_burst(&self) -> usize {
         1 + self.gaps().take_while(|(from, to)| to.since(*from) < TOGETHER).count()
     }
 
     /// Tokens that arrived after the first chunk with text and what came with it, up to the last one. `None` where it is
     /// not known how many those held, and where nothing came after them.
-    pub(super) fn after_first(&self, tokens: &Tokens, alone: bool) -> Option<u64> {
+    pub(crate) fn after_first(&self, tokens: &Tokens, alone: bool) -> Option<u64> {
         let burst = self.first_burst();
         if tokens.cut == Cut::Unknown {
             return if alone { self.after_first_of(burst, tokens.delivered?) } else { None };
@@ -99,7 +105,7 @@ impl Stream<'_> {
     }
 
     /// The mean time of a token after the first chunk, how many those are, and the time that they took.
-    pub(super) fn pace(&self, tokens: &Tokens, alone: bool) -> Option<Pace> {
+    pub(crate) fn pace(&self, tokens: &Tokens, alone: bool) -> Option<Pace> {
         let (first, last) = self.span()?;
         let (tokens, time) = (self.after_first(tokens, alone)?, last.since(first));
         Some(Pace { tpot: Nanos(time.0 / tokens), tokens, time })
@@ -108,8 +114,8 @@ impl Stream<'_> {
 
 /// Of a stream after its first chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Pace {
-    pub(super) tpot: Nanos,
-    pub(super) tokens: u64,
-    pub(super) time: Nanos,
+pub(crate) struct Pace {
+    pub(crate) tpot: Nanos,
+    pub(crate) tokens: u64,
+    pub(crate) time: Nanos,
 }

@@ -1,23 +1,25 @@
 //! Distributions of durations.
 //!
-//! Owns the histogram's bounds and precision, and what is kept exactly beside it. Never decides
-//! which values belong in (`timing` does). Called by `timing` and `load`'s schedule lag.
+//! Owns the histogram's bounds and precision, and what is kept exactly beside it. Never decides which values belong in
+//! (`latencies` does), and never says why one is empty (`figures` does). Used by the load's aggregate and by `figures`.
 //!
 //! Memory is bounded whatever is recorded: the histogram spans 1 ns to one hour at three significant
 //! digits (about 260 KiB), and a value beyond one hour is put into its last bucket. Count, minimum,
 //! maximum, mean and standard deviation are kept in integers beside it, so they stay exact; a
-//! percentile that falls among the values beyond the hour is `None`, with the reason.
+//! percentile that falls among the values beyond the hour is `None`.
 
-use base64::Engine as _;
 use hdrhistogram::Histogram;
-use hdrhistogram::serialization::{Serializer as _, V2DeflateSerializer};
 
-use crate::report::model;
 use crate::units::Nanos;
 
 /// The largest value that the histogram tells apart: one hour.
 const HIGHEST_NS: u64 = 3_600_000_000_000;
 const SIGNIFICANT_DIGITS: u8 = 3;
+
+fn empty_histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, HIGHEST_NS, SIGNIFICANT_DIGITS)
+        .expect("1 ns to an hour at three digits are bounds that the histogram takes")
+}
 
 /// Durations, recorded one by one. Merging two gives what recording all in one would have.
 #[derive(Debug, Clone)]
@@ -36,8 +38,7 @@ pub(crate) struct Distribution {
 impl Distribution {
     pub(crate) fn new() -> Self {
         Self {
-            histogram: Histogram::new_with_bounds(1, HIGHEST_NS, SIGNIFICANT_DIGITS)
-                .expect("1 ns to an hour at three digits are bounds that the histogram takes"),
+            histogram: empty_histogram(),
             count: 0,
             sum: 0,
             sum_of_squares: 0,
@@ -79,7 +80,7 @@ impl Distribution {
     }
 
     /// The value below or at which the share `q` of the values lies, to three significant digits.
-    pub(super) fn quantile(&self, q: f64) -> Option<u64> {
+    pub(crate) fn quantile(&self, q: f64) -> Option<u64> {
         if self.count == 0 {
             return None;
         }
@@ -91,7 +92,7 @@ impl Distribution {
     }
 
     /// What somebody else recorded, to the histogram's digits.
-    pub(super) fn of_histogram(histogram: &Histogram<u64>) -> Self {
+    pub(crate) fn of_histogram(histogram: &Histogram<u64>) -> Self {
         let mut all = Self::new();
         for step in histogram.iter_recorded() {
             all.record_n(Nanos(step.value_iterated_to()), step.count_at_value());
@@ -99,7 +100,7 @@ impl Distribution {
         all
     }
 
-    pub(super) fn mean(&self) -> Option<f64> {
+    pub(crate) fn mean(&self) -> Option<f64> {
         (self.count > 0).then(|| self.sum as f64 / self.count as f64)
     }
 
@@ -118,67 +119,28 @@ impl Distribution {
         variance.sqrt()
     }
 
-    /// HdrHistogram V2, compressed, base64. `None` where a bucket holds 2^63 values and more, which
-    /// the format cannot.
-    fn encoded(&self) -> Option<String> {
-        let mut bytes = Vec::new();
-        V2DeflateSerializer::new().serialize(&self.histogram, &mut bytes).ok()?;
-        Some(base64::engine::general_purpose::STANDARD.encode(bytes))
-    }
-
-    /// As the report shows it; `why_empty` is said where nothing was recorded.
-    pub(crate) fn report(&self, why_empty: &str) -> model::Dist {
-        if self.count == 0 {
-            return empty(why_empty);
-        }
-        model::Dist {
+    /// What was recorded, without the room for more; `None` where nothing was.
+    pub(crate) fn recorded(&self) -> Option<Recorded> {
+        let mean = self.mean()?;
+        let bucket = |value: u64, count: u64| Bucket { value, count };
+        Some(Recorded {
             count: self.count,
-            min: Some(self.min),
-            mean: Some(self.sum as f64 / self.count as f64),
-            stddev: Some(self.stddev()),
+            min: self.min,
+            mean,
+            stddev: self.stddev(),
             p50: self.quantile(0.5),
             p90: self.quantile(0.9),
             p95: self.quantile(0.95),
             p99: self.quantile(0.99),
             p999: self.quantile(0.999),
-            max: Some(self.max),
-            histogram: self.encoded(),
-            reason: (self.beyond > 0).then(|| {
-                format!(
-                    "{} of the values are above one hour, the histogram's end: no percentile is told among them",
-                    self.beyond
-                )
-            }),
-        }
-    }
-}
-
-impl Distribution {
-    /// As the report shows it where its percentiles would mean nothing: what is of all values together stays.
-    pub(super) fn report_without_percentiles(&self, why_empty: &str, why: &str) -> model::Dist {
-        let all = self.report(why_empty);
-        if self.count == 0 {
-            return all;
-        }
-        model::Dist {
-            min: None,
-            p50: None,
-            p90: None,
-            p95: None,
-            p99: None,
-            p999: None,
-            reason: Some(why.to_owned()),
-            ..all
-        }
-    }
-
-    /// The values that are not below `least`, to the histogram's digits.
-    pub(super) fn from(&self, least: Nanos) -> Self {
-        let mut above = Self::new();
-        for step in self.histogram.iter_recorded().filter(|step| step.value_iterated_to() >= least.0) {
-            above.record_n(Nanos(step.value_iterated_to()), step.count_at_value());
-        }
-        above
+            max: self.max,
+            beyond: self.beyond,
+            buckets: self
+                .histogram
+                .iter_recorded()
+                .map(|step| bucket(step.value_iterated_to(), step.count_at_value()))
+                .collect(),
+        })
     }
 }
 
@@ -194,27 +156,56 @@ impl std::ops::AddAssign<&Self> for Distribution {
     }
 }
 
-/// No values, and why.
-pub(crate) fn empty(why: &str) -> model::Dist {
-    model::Dist {
-        count: 0,
-        min: None,
-        mean: None,
-        stddev: None,
-        p50: None,
-        p90: None,
-        p95: None,
-        p99: None,
-        p999: None,
-        max: None,
-        histogram: None,
-        reason: Some(why.to_owned()),
+/// What a distribution came to: in nanoseconds, and some kilobytes.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Recorded {
+    pub(crate) count: u64,
+    pub(crate) min: u64,
+    pub(crate) mean: f64,
+    /// Of the population.
+    pub(crate) stddev: f64,
+    /// `None`: it lies beyond the histogram's hour.
+    pub(crate) p50: Option<u64>,
+    pub(crate) p90: Option<u64>,
+    pub(crate) p95: Option<u64>,
+    pub(crate) p99: Option<u64>,
+    pub(crate) p999: Option<u64>,
+    pub(crate) max: u64,
+    /// Values above one hour.
+    pub(crate) beyond: u64,
+    /// That hold something, in order.
+    buckets: Vec<Bucket>,
+}
+
+/// One of the histogram's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Bucket {
+    /// The highest that it holds.
+    value: u64,
+    count: u64,
+}
+
+impl Recorded {
+    pub(crate) fn histogram(&self) -> Histogram<u64> {
+        let mut histogram = empty_histogram();
+        for bucket in &self.buckets {
+            histogram.saturating_record_n(bucket.value, bucket.count);
+        }
+        histogram
+    }
+
+    /// The values that are not below `least`, to the histogram's digits; `None` where there is none.
+    pub(crate) fn from(&self, least: Nanos) -> Option<Self> {
+        let mut above = Distribution::new();
+        for bucket in self.buckets.iter().filter(|bucket| bucket.value >= least.0) {
+            above.record_n(Nanos(bucket.value), bucket.count);
+        }
+        above.recorded()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use hdrhistogram::serialization::Deserializer;
     use proptest::prelude::*;
 
     use super::*;
@@ -228,38 +219,35 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_distribution_is_all_null_with_a_reason() {
-        let d = Distribution::new().report("nothing was sent");
-        assert_eq!(d, empty("nothing was sent"));
-        assert_eq!((d.count, d.min, d.p50, d.max), (0, None, None, None));
-        assert_eq!(d.reason.as_deref(), Some("nothing was sent"));
+    fn an_empty_distribution_has_no_figure() {
+        assert_eq!(Distribution::new().recorded(), None);
     }
 
     #[test]
     fn one_value_is_every_percentile_exactly() {
-        let d = of(&[123_456_789]).report("");
-        for p in [d.min, d.p50, d.p90, d.p95, d.p99, d.p999, d.max] {
+        let d = of(&[123_456_789]).recorded().unwrap();
+        for p in [Some(d.min), d.p50, d.p90, d.p95, d.p99, d.p999, Some(d.max)] {
             assert_eq!(p, Some(123_456_789));
         }
-        assert_eq!((d.mean, d.stddev, d.reason), (Some(123_456_789.0), Some(0.0), None));
+        assert_eq!((d.mean, d.stddev, d.beyond), (123_456_789.0, 0.0, 0));
     }
 
     #[test]
     fn mean_and_stddev_are_exact() {
-        let d = of(&[2, 4, 4, 4, 5, 5, 7, 9]).report("");
-        assert_eq!((d.mean, d.stddev), (Some(5.0), Some(2.0)));
+        let d = of(&[2, 4, 4, 4, 5, 5, 7, 9]).recorded().unwrap();
+        assert_eq!((d.mean, d.stddev), (5.0, 2.0));
         // A spread far below the values, where floating sums of squares would cancel to nonsense.
-        let d = of(&[1_000_000_000_001, 1_000_000_000_003]).report("");
-        assert_eq!((d.mean, d.stddev), (Some(1_000_000_000_002.0), Some(1.0)));
+        let d = of(&[1_000_000_000_001, 1_000_000_000_003]).recorded().unwrap();
+        assert_eq!((d.mean, d.stddev), (1_000_000_000_002.0, 1.0));
     }
 
     #[test]
     fn a_value_beyond_an_hour_is_counted_and_keeps_its_maximum_but_names_no_percentile() {
-        let d = of(&[10, 20, 2 * HIGHEST_NS]).report("");
-        assert_eq!((d.count, d.max), (3, Some(2 * HIGHEST_NS)));
+        let d = of(&[10, 20, 2 * HIGHEST_NS]).recorded().unwrap();
+        assert_eq!((d.count, d.max), (3, 2 * HIGHEST_NS));
         assert_eq!(d.p50, Some(20));
         assert_eq!((d.p90, d.p999), (None, None));
-        assert!(d.reason.is_some_and(|r| r.starts_with("1 of the values")));
+        assert_eq!(d.beyond, 1);
     }
 
     #[test]
@@ -267,9 +255,9 @@ mod tests {
         let mut d = Distribution::new();
         d.record_n(Nanos(u64::MAX), u64::MAX);
         d.record_n(Nanos(u64::MAX), u64::MAX);
-        let d = d.report("");
-        assert_eq!((d.count, d.max), (u64::MAX, Some(u64::MAX)));
-        assert!(d.mean.is_some_and(f64::is_finite) && d.stddev.is_some_and(f64::is_finite));
+        let d = d.recorded().unwrap();
+        assert_eq!((d.count, d.max), (u64::MAX, u64::MAX));
+        assert!(d.mean.is_finite() && d.stddev.is_finite());
     }
 
     #[test]
@@ -278,15 +266,6 @@ mod tests {
         d.record_split(Nanos(100), 3);
         d.record_split(Nanos(7), 0);
         assert_eq!((d.count, d.sum, d.min, d.max), (3, 100, 33, 34));
-    }
-
-    #[test]
-    fn the_histogram_in_the_report_decodes_to_the_same_percentiles() {
-        let d = of(&(1..=10_000).map(|n| n * 1_000).collect::<Vec<_>>()).report("");
-        let bytes = base64::engine::general_purpose::STANDARD.decode(d.histogram.unwrap()).unwrap();
-        let h: Histogram<u64> = Deserializer::new().deserialize(&mut bytes.as_slice()).unwrap();
-        assert_eq!(h.len(), d.count);
-        assert_eq!(Some(h.value_at_quantile(0.99)), d.p99);
     }
 
     proptest! {
@@ -298,7 +277,15 @@ mod tests {
             let mut merged = of(&a);
             merged += &of(&b);
             let together = of(&[a, b].concat());
-            prop_assert_eq!(merged.report("none"), together.report("none"));
+            prop_assert_eq!(merged.recorded(), together.recorded());
+        }
+
+        #[test]
+        fn what_was_recorded_gives_the_same_histogram(values in prop::collection::vec(0..2 * HIGHEST_NS, 1..60)) {
+            let d = of(&values);
+            let again = d.recorded().unwrap().histogram();
+            prop_assert_eq!(&again, &d.histogram);
+            prop_assert_eq!(again.max(), d.histogram.max());
         }
 
         #[test]

@@ -1,7 +1,7 @@
 //! Which of a server's counts can be true.
 //!
 //! Owns the bounds that no true count exceeds. A count beyond them is not used: chunks are counted instead, and the
-//! report says so. Never guesses a better one. Called by `tokens` and `requests`.
+//! report says so. Never guesses a better one. Called by `tokens` and `request_figures`.
 //!
 //! A completion's count is bounded twice:
 //! - by `max_tokens`, for each choice: with room for end tokens and what was drafted beyond, and for reasoning, which
@@ -15,7 +15,7 @@
 use crate::event::{ChunkKind, RequestLog};
 
 /// Tokens beyond `max_tokens` that a choice may count: its end, and what a step drafts beyond the limit.
-pub(super) const BEYOND_LIMIT: u64 = 16;
+pub(crate) const BEYOND_LIMIT: u64 = 16;
 /// Tokens without text that one stream may make: some ten times the fastest engines of 2026.
 const HIDDEN_PER_SECOND: f64 = 20_000.0;
 /// Tokens that a server may put before a prompt.
@@ -25,14 +25,14 @@ const ATTACHMENT: u64 = 1 << 20;
 
 /// What is believed of a request's usage.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct CheckedUsage {
-    pub(super) prompt: Option<u64>,
-    pub(super) completion: Option<u64>,
+pub(crate) struct CheckedUsage {
+    pub(crate) prompt: Option<u64>,
+    pub(crate) completion: Option<u64>,
     /// Of the completion: reasoning that was not sent.
-    pub(super) hidden: u64,
+    pub(crate) hidden: u64,
     /// What can't be true, in words.
-    pub(super) impossible_prompt: Option<String>,
-    pub(super) impossible_completion: Option<String>,
+    pub(crate) impossible_prompt: Option<String>,
+    pub(crate) impossible_completion: Option<String>,
 }
 
 /// The text that came.
@@ -45,7 +45,7 @@ struct Text {
 }
 
 impl CheckedUsage {
-    pub(super) fn of(request: &RequestLog) -> Self {
+    pub(crate) fn of(request: &RequestLog) -> Self {
         let mut all = Self::default();
         let mut text = Text::default();
         let mut by_chunks = 0u64;
@@ -78,7 +78,7 @@ impl CheckedUsage {
         all
     }
 
-    pub(super) const fn is_impossible(&self) -> bool {
+    pub(crate) const fn is_impossible(&self) -> bool {
         self.impossible_prompt.is_some() || self.impossible_completion.is_some()
     }
 }
@@ -115,22 +115,22 @@ fn impossible_prompt(request: &RequestLog, count: u64) -> Option<String> {
 
 /// Answers whose usage can't be true.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Impossible {
-    pub(super) completions: u64,
-    pub(super) prompts: u64,
+pub(crate) struct Impossible {
+    pub(crate) completions: u64,
+    pub(crate) prompts: u64,
     /// The first of either.
-    pub(super) example: Option<String>,
+    pub(crate) example: Option<String>,
 }
 
 impl Impossible {
-    pub(super) fn add(&mut self, usage: &CheckedUsage) {
+    pub(crate) fn add(&mut self, usage: &CheckedUsage) {
         self.completions += u64::from(usage.impossible_completion.is_some());
         self.prompts += u64::from(usage.impossible_prompt.is_some());
         let told = usage.impossible_completion.as_ref().or(usage.impossible_prompt.as_ref());
         self.example = self.example.take().or_else(|| told.cloned());
     }
 
-    pub(super) fn merge(&mut self, other: &Self) {
+    pub(crate) fn merge(&mut self, other: &Self) {
         self.completions += other.completions;
         self.prompts += other.prompts;
         self.example = self.example.take().or_else(|| other.example.clone());

@@ -1,8 +1,7 @@
 use super::*;
-use crate::analysis::fixture::{self, Fixture, ORIGIN, RequestBuilder, ms};
-use crate::analysis::load_totals::Fold;
-use crate::analysis::load_totals::Terms;
-use crate::event::{FailureKind, InFlight, RequestLog};
+use crate::aggregate::load::LoadTotals;
+use crate::analysis::fixture::{self, DrivenLoad, Fixture, RequestBuilder, ms};
+use crate::event::{ClientLog, FailureKind, InFlight, RequestLog};
 use crate::report::model::Timing;
 
 fn between(from: u64, to: Option<u64>) -> Loaded {
@@ -10,17 +9,16 @@ fn between(from: u64, to: Option<u64>) -> Loaded {
 }
 
 /// Requests as they ended, each with the loaded part as it was known then.
-fn fold(requests: &[(RequestLog, Loaded)], phase: &PhaseLog) -> Fold {
-    let mut fold = Fold::new();
-    for (request, loaded) in requests {
-        fold.add(&RequestFigures::of(request), &Terms::default(), *loaded);
-    }
-    fold.close(phase);
-    fold
+fn totals(requests: &[(RequestLog, Loaded)], phase: &PhaseLog) -> LoadTotals {
+    let plan = fixture::plan();
+    let mut driven = DrivenLoad::new(plan.load.as_ref().unwrap(), None);
+    requests.iter().for_each(|(request, loaded)| driven.request(request, *loaded));
+    driven.phase(phase.clone());
+    driven.finish(ClientLog::default())
 }
 
 fn timing(requests: &[(RequestLog, Loaded)], phase: &PhaseLog) -> Timing {
-    super::super::timing::timing(ORIGIN, &fold(requests, phase), None, None)
+    Fixture::profile().report_of(&totals(requests, phase)).timing.unwrap()
 }
 
 /// 10 tokens a second.
@@ -97,12 +95,9 @@ fn cpu_a_token_divides_the_windows_cpu_by_the_windows_tokens() {
     let mut plan = fixture::plan();
     plan.observe.sample_interval = Nanos::from_millis(10);
     o.sample_interval = Nanos::from_millis(10);
-    let mut measured = crate::analysis::Measured::new(plan.load.as_ref().unwrap(), ORIGIN, None);
     let loaded = between(1_000, Some(2_000));
     let ramp = RequestBuilder::new(0).warmup().sent(0).content(tokens(0, 15)).usage(1, 15).done(1_500);
     let sent = RequestBuilder::new(1).sent(1_500).content(tokens(1_500, 15)).usage(1, 15).done(3_000);
-    measured.request(&ramp.build(), loaded);
-    measured.request(&sent.build(), loaded);
     let phase = PhaseLog {
         loaded_to: Some(ms(2_000)),
         timed: true,
@@ -112,9 +107,8 @@ fn cpu_a_token_divides_the_windows_cpu_by_the_windows_tokens() {
         ],
         ..fixture::phase(1, ms(1_000), ms(3_000))
     };
-    let _ = measured.phase(phase);
-    measured.end(crate::event::ClientLog::default(), 0);
-    let report = Fixture { observation: Some(o), plan, ..Fixture::profile() }.report_of(&measured);
+    let totals = totals(&[(ramp.build(), loaded), (sent.build(), loaded)], &phase);
+    let report = Fixture { observation: Some(o), plan, ..Fixture::profile() }.report_of(&totals);
     // 1 s of CPU for the tokens at 1.0–1.5 s (6) and 1.6–2.0 s (5).
     let e = &report.efficiency;
     assert_eq!(e.cpu_ns_per_token, Some(1e9 / 11.0), "{:?}", e.cpu_reason);

@@ -2,34 +2,33 @@
 //!
 //! Owns which time of a phase the figures are of that divide by time, tokens or requests, so that both sides of each are of
 //! the same time: the loaded part where the load ended by the clock (what came after it is the tail), the whole one
-//! where it ended by a number of requests. Never formats. Called by `load_totals`; its windows are used wherever something is told
-//! of the load.
+//! where it ended by a number of requests. Never formats. Fed by `totals`; its windows are used wherever a figure is of the
+//! load.
 //!
 //! A token counts where its chunk arrived, whoever asked for it: a ramp's request that runs into the window, one that
 //! fails later, one that Ctrl-C cuts off. The server worked for all of them.
 
-use crate::clock::Mono;
-pub(super) use crate::clock::Window;
+use crate::clock::{Mono, Window};
 use crate::event::{Loaded, PhaseLog};
-use crate::report::model::TokenSource;
 use crate::units::Nanos;
 
-use super::load_totals::Tokens;
-use super::requests::RequestFigures;
+use super::request_figures::RequestFigures;
+use super::token_sum::TokenSum;
+use super::tokens::TokenSource;
 
 /// The stretches of a phase in which something was measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct PhaseWindows {
+pub(crate) struct PhaseWindows {
     /// While the load was full.
-    pub(super) loaded: Window,
+    pub(crate) loaded: Window,
     /// Up to the last byte.
-    pub(super) whole: Window,
+    pub(crate) whole: Window,
     timed: bool,
 }
 
 impl PhaseWindows {
     /// `None` where no measured request was sent.
-    pub(super) fn of(phase: &PhaseLog) -> Option<Self> {
+    pub(crate) fn of(phase: &PhaseLog) -> Option<Self> {
         let from = phase.measured_from.filter(|_| phase.measured_sent > 0)?;
         let end = phase.last_byte.max(from);
         // A load that nobody stopped ends with its last request.
@@ -42,32 +41,32 @@ impl PhaseWindows {
     }
 
     /// What the rates and costs are of.
-    pub(super) const fn main(&self) -> Window {
+    pub(crate) const fn main(&self) -> Window {
         if self.timed { self.loaded } else { self.whole }
     }
 
     /// What the main one leaves out.
-    pub(super) const fn tail(&self) -> Option<Window> {
+    pub(crate) const fn tail(&self) -> Option<Window> {
         if self.timed { Some(Window { from: self.loaded.to, to: self.whole.to }) } else { None }
     }
 }
 
 /// What arrived in a stretch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Delivered {
+pub(crate) struct Delivered {
     /// Told by the server, or one a chunk of a successful answer.
     told: u64,
     /// Of them, of failed requests.
     told_of_failed: u64,
     /// Chunks with text of failed requests that the server did not count: it counts at an answer's end.
     uncounted: u64,
-    pub(super) chunks: u64,
+    pub(crate) chunks: u64,
     /// Of successful requests whose first token arrived in it.
-    pub(super) prompt: Tokens,
+    pub(crate) prompt: TokenSum,
     /// That succeeded and ended in it.
-    pub(super) requests: u64,
+    pub(crate) requests: u64,
     /// Of them, within the service level.
-    pub(super) good: u64,
+    pub(crate) good: u64,
 }
 
 impl Delivered {
@@ -107,12 +106,12 @@ impl Delivered {
     }
 
     /// All tokens; `a_chunk`: how many a chunk of the successful answers held on average.
-    pub(super) fn tokens(&self, a_chunk: f64) -> u64 {
+    pub(crate) fn tokens(&self, a_chunk: f64) -> u64 {
         self.told.saturating_add(whole(self.uncounted, a_chunk))
     }
 
     /// Of them, of failed requests.
-    pub(super) fn tokens_of_failed(&self, a_chunk: f64) -> u64 {
+    pub(crate) fn tokens_of_failed(&self, a_chunk: f64) -> u64 {
         self.told_of_failed.saturating_add(whole(self.uncounted, a_chunk))
     }
 }
@@ -123,10 +122,10 @@ fn whole(chunks: u64, a_chunk: f64) -> u64 {
 
 /// What was delivered, and when: over the phases of a load.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Stretch {
+pub(crate) struct Stretch {
     /// One a phase.
-    pub(super) windows: Vec<Window>,
-    pub(super) delivered: Delivered,
+    pub(crate) windows: Vec<Window>,
+    pub(crate) delivered: Delivered,
 }
 
 impl Stretch {
@@ -141,30 +140,30 @@ impl Stretch {
     }
 
     /// One phase after another.
-    pub(super) fn length(&self) -> Option<Nanos> {
+    pub(crate) fn length(&self) -> Option<Nanos> {
         (!self.windows.is_empty()).then(|| self.windows.iter().map(|w| w.length()).sum())
     }
 }
 
 /// What is delivered in one phase, and its stretches when it has ended; merged, those of several.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Work {
+pub(crate) struct Work {
     /// Of the phase under way: while it is loaded, and after.
     loaded: Delivered,
     tail: Delivered,
     /// What rates and costs divide by.
-    pub(super) main: Stretch,
+    pub(crate) main: Stretch,
     /// While the load was full; where every request was sent at once there is none.
-    pub(super) steady: Stretch,
+    pub(crate) steady: Stretch,
     /// After a load that ended by the clock.
-    pub(super) after: Stretch,
+    pub(crate) after: Stretch,
     /// To the last byte.
-    pub(super) whole: Vec<Window>,
+    pub(crate) whole: Vec<Window>,
 }
 
 impl Work {
     /// An answer of whatever kind; `loaded` as it was known when it ended.
-    pub(super) fn add(&mut self, answer: &RequestFigures<'_>, loaded: Loaded, good: bool) {
+    pub(crate) fn add(&mut self, answer: &RequestFigures<'_>, loaded: Loaded, good: bool) {
         let Some(from) = loaded.from.filter(|from| answer.request.done >= *from) else { return };
         self.loaded.add(answer, from, loaded.to, good);
         if let Some(to) = loaded.to.filter(|to| answer.request.done > *to) {
@@ -173,7 +172,7 @@ impl Work {
     }
 
     /// The phase has ended.
-    pub(super) fn close(&mut self, phase: &PhaseLog) {
+    pub(crate) fn close(&mut self, phase: &PhaseLog) {
         let (loaded, tail) = (std::mem::take(&mut self.loaded), std::mem::take(&mut self.tail));
         let Some(windows) = PhaseWindows::of(phase) else { return };
         self.whole.push(windows.whole);
@@ -189,7 +188,7 @@ impl Work {
         }
     }
 
-    pub(super) fn merge(&mut self, other: &Self) {
+    pub(crate) fn merge(&mut self, other: &Self) {
         self.main.merge(&other.main);
         self.steady.merge(&other.steady);
         self.after.merge(&other.after);

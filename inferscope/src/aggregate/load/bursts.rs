@@ -2,14 +2,13 @@
 //!
 //! Owns the judgement whether the gaps between chunks are a server's pace. A server that drafts several tokens a step, and a
 //! proxy that buffers, send several chunks at once: the gaps within such a burst are the network's and the reading's, and
-//! percentiles over them tell nothing. Never looks at what is in a chunk. Called by `load_totals`, `timing` and `validity`.
+//! percentiles over them tell nothing. Never looks at what is in a chunk. Fed by `totals`; asked by `figures` and by validity.
 
 use crate::units::Nanos;
 
-use super::requests::RequestFigures;
+use super::request_figures::RequestFigures;
+use super::streams::TOGETHER;
 
-/// Chunks that are nearer to each other came together.
-pub(super) const TOGETHER: Nanos = Nanos(100_000);
 /// Share of such gaps beyond what chunks that come one by one, at any time, at that rate have.
 const MOST_BEYOND: f64 = 0.1;
 /// Share of answers that came at once from which on the first token is no first one.
@@ -23,7 +22,7 @@ const LEAST_TOKENS: u64 = 8;
 
 /// Of a stretch of load.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Bursts {
+pub(crate) struct Bursts {
     /// Of answers that did not come at once.
     gaps: u64,
     together: u64,
@@ -34,7 +33,7 @@ pub(super) struct Bursts {
 }
 
 impl Bursts {
-    pub(super) fn add(&mut self, answer: &RequestFigures<'_>) {
+    pub(crate) fn add(&mut self, answer: &RequestFigures<'_>) {
         let (mut one, mut at_once) = (Self::default(), true);
         for gap in answer.gaps() {
             one.gaps += 1;
@@ -56,7 +55,7 @@ impl Bursts {
         }
     }
 
-    pub(super) fn merge(&mut self, other: &Self) {
+    pub(crate) fn merge(&mut self, other: &Self) {
         self.gaps += other.gaps;
         self.together += other.together;
         self.time += other.time;
@@ -85,12 +84,12 @@ impl Bursts {
             .then_some((self.at_once, self.answers))
     }
 
-    pub(super) fn is_bursty(&self) -> bool {
+    pub(crate) fn is_bursty(&self) -> bool {
         self.in_bursts().is_some() || self.at_once().is_some()
     }
 
     /// What is doubtful, in words; `None` where nothing is.
-    pub(super) fn doubt(&self) -> Option<String> {
+    pub(crate) fn doubt(&self) -> Option<String> {
         let bursts = self.in_bursts().map(|(share, allowed)| {
             format!(
                 "{:.0}% of the gaps between chunks are below 100 µs, where their rate allows {:.0}%",

@@ -1,5 +1,5 @@
-use super::Tokens;
-use crate::analysis::fixture::{self, Fixture, LoadLog, RequestBuilder};
+use super::TokenSum;
+use crate::analysis::fixture::{self, DrivenLoad, Fixture, LoadLog, RequestBuilder};
 use crate::event::{FailureKind, Loaded, RequestLog};
 use crate::plan::{Arrival, LoadPlan, Shape, Slo};
 use crate::report::model;
@@ -50,7 +50,7 @@ fn schedule_lag_is_the_send_behind_its_schedule() {
     let shape = Shape::Open { per_second: 4.0, arrival: Arrival::Constant };
     let report = with(requests, |plan| plan.steps = vec![shape]);
     let load = report.load.unwrap();
-    assert_eq!((load.shape.as_str(), load.rate_per_s, load.concurrency), ("open", Some(4.0), None));
+    assert_eq!((load.shape, load.rate_per_s, load.concurrency), (model::LoadShape::Open, Some(4.0), None));
     assert_eq!(load.schedule_lag_ns.max, Some(3_000_000));
     // And both latencies are the user's, who waits from the moment that was meant.
     let timing = report.timing.unwrap();
@@ -125,12 +125,11 @@ fn goodput_counts_what_kept_every_level_with_a_stall_breaking_itl_and_not_tpot()
 
 #[test]
 fn a_sweep_has_a_row_a_step_and_ends_where_the_server_is_saturated() {
-    use crate::analysis::Measured;
     let mut plan = fixture::plan();
     let load = plan.load.as_mut().unwrap();
     load.steps = [1, 2, 4, 8].map(|concurrency| Shape::Closed { concurrency }).to_vec();
     load.sweep = Some(crate::plan::Sweep { over: crate::plan::SweepOver::Concurrency, all: false });
-    let mut measured = Measured::new(load, fixture::ORIGIN, None);
+    let mut driven = DrivenLoad::new(load, None);
     // 10 tokens in 100 ms for each; the third step gives no more than the second.
     let mut ids = 0..;
     let mut over = Vec::new();
@@ -139,14 +138,14 @@ fn a_sweep_has_a_row_a_step_and_ends_where_the_server_is_saturated() {
         for _ in 0..together {
             let tokens = (1..=10).map(|n| begin + n * 10);
             let request = RequestBuilder::new(ids.next().unwrap()).sent(begin).content(tokens).usage(1, 10);
-            measured.request(&request.done(begin + 100).build(), since(begin));
+            driven.request(&request.done(begin + 100).build(), since(begin));
         }
         let phase = fixture::phase(together, fixture::ms(begin), fixture::ms(begin + 100));
-        over.push(measured.phase(crate::event::PhaseLog { step, ..phase }).is_break());
+        over.push(driven.phase(crate::event::PhaseLog { step, ..phase }));
     }
-    measured.end(crate::event::ClientLog::default(), 0);
+    let totals = driven.finish(crate::event::ClientLog::default());
     assert_eq!(over, [false, false, true]);
-    let report = Fixture { plan, ..Fixture::profile() }.report_of(&measured);
+    let report = Fixture { plan, ..Fixture::profile() }.report_of(&totals);
     assert!(report.timing.is_none() && report.timing_reason.is_some());
     let sweep = report.sweep.unwrap();
     let rates: Vec<_> = sweep.steps.iter().map(|s| s.timing.output_tokens_per_s.unwrap().round()).collect();
@@ -161,22 +160,21 @@ fn a_sweep_has_a_row_a_step_and_ends_where_the_server_is_saturated() {
 
 #[test]
 fn repeated_runs_are_pooled_and_their_rates_do_not_count_the_time_between() {
-    use crate::analysis::Measured;
     let mut plan = fixture::plan();
     plan.load.as_mut().unwrap().repeat = 2;
-    let mut measured = Measured::new(plan.load.as_ref().unwrap(), fixture::ORIGIN, None);
+    let mut driven = DrivenLoad::new(plan.load.as_ref().unwrap(), None);
     for (repetition, ttft) in [(0u32, 40u64), (1, 60)] {
         let begin = u64::from(repetition) * 5_000;
         let request = RequestBuilder::new(repetition.into())
             .sent(begin)
             .content([begin + ttft, begin + 90])
             .usage(1, 2);
-        measured.request(&request.done(begin + 100).build(), since(begin));
+        driven.request(&request.done(begin + 100).build(), since(begin));
         let phase = fixture::phase(1, fixture::ms(begin), fixture::ms(begin + 100));
-        assert!(measured.phase(crate::event::PhaseLog { repetition, ..phase }).is_continue());
+        assert!(!driven.phase(crate::event::PhaseLog { repetition, ..phase }));
     }
-    measured.end(crate::event::ClientLog::default(), 0);
-    let report = Fixture { plan, ..Fixture::profile() }.report_of(&measured);
+    let totals = driven.finish(crate::event::ClientLog::default());
+    let report = Fixture { plan, ..Fixture::profile() }.report_of(&totals);
     assert_eq!(report.requests.iter().map(|r| (r.step, r.repetition)).collect::<Vec<_>>(), [(0, 0), (0, 1)]);
     let timing = report.timing.unwrap();
     assert_eq!((timing.ttft_ns.count, timing.ttft_ns.mean), (2, Some(50e6)));
@@ -208,22 +206,21 @@ fn two_phases(
     busy_ms: [u64; 2],
     client: crate::event::ClientLog,
 ) -> model::Report {
-    use crate::analysis::Measured;
     let mut plan = fixture::plan();
     let load = plan.load.as_mut().unwrap();
     load.repeat = 2;
     change(load);
-    let mut measured = Measured::new(plan.load.as_ref().unwrap(), fixture::ORIGIN, None);
+    let mut driven = DrivenLoad::new(plan.load.as_ref().unwrap(), None);
     for (repetition, busy) in (0u32..).zip(busy_ms) {
         let begin = u64::from(repetition) * 5_000;
         let request = RequestBuilder::new(repetition.into()).sent(begin).content([begin + 40]).usage(1, 1);
-        measured.request(&request.done(begin + 1_000).build(), since(begin));
+        driven.request(&request.done(begin + 1_000).build(), since(begin));
         let phase = fixture::phase(1, fixture::ms(begin), fixture::ms(begin + 1_000));
         let thread_cpu = Nanos::from_millis(busy);
-        let _ = measured.phase(crate::event::PhaseLog { repetition, thread_cpu, ..phase });
+        driven.phase(crate::event::PhaseLog { repetition, thread_cpu, ..phase });
     }
-    measured.end(client, 0);
-    Fixture { plan, ..Fixture::profile() }.report_of(&measured)
+    let totals = driven.finish(client);
+    Fixture { plan, ..Fixture::profile() }.report_of(&totals)
 }
 
 fn says(report: &model::Report, code: &str) -> bool {
@@ -335,7 +332,7 @@ fn prompt_tokens_that_cannot_be_true_make_their_sum_unknown_and_nothing_else() {
 
 #[test]
 fn sums_of_tokens_are_unknown_rather_than_wrong() {
-    let mut sum = Tokens::default();
+    let mut sum = TokenSum::default();
     sum.add(Some(u64::MAX));
     assert_eq!(sum.total(), Some(u64::MAX));
     sum.add(Some(1));

@@ -1,68 +1,76 @@
 //! How far repeated runs agree.
 //!
 //! Owns the confidence intervals over the runs of one load. The runs are the sample: requests within a run
-//! share its conditions and say nothing of another run's. Called by `load_aggregate`.
+//! share its conditions and say nothing of another run's. Called by `timing`.
 
-use std::collections::BTreeMap;
+use crate::aggregate::load::phase_totals::Repetition;
 
-use crate::report::model;
+/// Whose agreement is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RepeatedFigure {
+    TtftMean,
+    TtftP50,
+    TtftP99,
+    InterChunkP50,
+    InterChunkP99,
+    E2eMean,
+    E2eP99,
+    OutputTokensPerS,
+    RequestsPerS,
+}
 
-use super::load_totals::Fold;
-use super::timing::rate;
+/// Its value in one run.
+type Getter = fn(&Repetition) -> Option<f64>;
 
-/// The figures of one run.
-#[derive(Debug, Clone)]
-pub(super) struct Run(BTreeMap<&'static str, f64>);
+impl RepeatedFigure {
+    const ALL: [(Self, Getter); 9] = [
+        (Self::TtftMean, |run| run.ttft_mean),
+        (Self::TtftP50, |run| run.ttft_p50),
+        (Self::TtftP99, |run| run.ttft_p99),
+        (Self::InterChunkP50, |run| run.inter_chunk_p50),
+        (Self::InterChunkP99, |run| run.inter_chunk_p99),
+        (Self::E2eMean, |run| run.e2e_mean),
+        (Self::E2eP99, |run| run.e2e_p99),
+        (Self::OutputTokensPerS, |run| run.output_tokens_per_s),
+        (Self::RequestsPerS, |run| run.requests_per_s),
+    ];
+}
 
-impl Run {
-    pub(super) fn of(fold: &Fold) -> Self {
-        let all = &fold.distributions;
-        let window = fold.sums.window_length();
-        let per_second = |n: Option<u64>| n.zip(window).and_then(|(n, window)| rate(n, window));
-        // Within a burst they mean nothing.
-        let even = !fold.sums.bursts.is_bursty();
-        let gap = |q| all.inter_chunk.quantile(q).filter(|_| even).map(|v| v as f64);
-        let figures = [
-            ("ttft_ns.mean", all.ttft.mean()),
-            ("ttft_ns.p50", all.ttft.quantile(0.5).map(|v| v as f64)),
-            ("ttft_ns.p99", all.ttft.quantile(0.99).map(|v| v as f64)),
-            ("inter_chunk_ns.p50", gap(0.5)),
-            ("inter_chunk_ns.p99", gap(0.99)),
-            ("e2e_ns.mean", all.e2e.mean()),
-            ("e2e_ns.p99", all.e2e.quantile(0.99).map(|v| v as f64)),
-            ("output_tokens_per_s", per_second(fold.sums.tokens_in_windows())),
-            (
-                "requests_per_s",
-                per_second((fold.sums.ok > 0).then_some(fold.sums.work.main.delivered.requests)),
-            ),
-        ];
-        Self(figures.into_iter().filter_map(|(name, value)| Some((name, value?))).collect())
-    }
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Repeat {
+    pub(crate) runs: usize,
+    pub(crate) confidence: f64,
+    /// Of those that any run has.
+    pub(crate) figures: Vec<(RepeatedFigure, Interval)>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Interval {
+    pub(crate) mean: f64,
+    /// `None` with one run.
+    pub(crate) low: Option<f64>,
+    pub(crate) high: Option<f64>,
+    /// One a run.
+    pub(crate) values: Vec<f64>,
 }
 
 /// The intervals of the runs; `None` where the load was not repeated.
-pub(super) fn repeat(runs: &[Run], planned: u32) -> Option<model::Repeat> {
+pub(crate) fn repeat(runs: &[Repetition], planned: u32) -> Option<Repeat> {
     if planned < 2 {
         return None;
     }
-    let mut values: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
-    for run in runs {
-        for (name, value) in &run.0 {
-            values.entry(name).or_default().push(*value);
-        }
-    }
-    Some(model::Repeat {
-        runs: u32::try_from(runs.len()).unwrap_or(u32::MAX),
-        confidence: 0.95,
-        figures: values.into_iter().map(|(name, values)| (name.to_owned(), interval(values))).collect(),
-    })
+    let figures = RepeatedFigure::ALL.into_iter().filter_map(|(figure, of)| {
+        let values: Vec<f64> = runs.iter().filter_map(of).collect();
+        (!values.is_empty()).then(|| (figure, interval(values)))
+    });
+    Some(Repeat { runs: runs.len(), confidence: 0.95, figures: figures.collect() })
 }
 
 /// Of the mean, on a logarithmic scale, as no figure is below 0: mean / f to mean x f, with
 /// f = exp(t x s / (mean x sqrt n)). Where the runs agree to some percent that is mean ± t x s / sqrt n. Of runs that do
 /// not, it holds the mean more often than that does (92% against 84% of 3 runs whose logarithms have a deviation of
 /// 1) or an interval of the logarithms, which is of the geometric mean.
-fn interval(values: Vec<f64>) -> model::Interval {
+fn interval(values: Vec<f64>) -> Interval {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
     let factor = t_975(values.len()).map(|t| {
@@ -71,7 +79,7 @@ fn interval(values: Vec<f64>) -> model::Interval {
         let half = t * (variance / n).sqrt();
         if mean > 0.0 { (half / mean).exp() } else { 1.0 }
     });
-    model::Interval { mean, low: factor.map(|f| mean / f), high: factor.map(|f| mean * f), values }
+    Interval { mean, low: factor.map(|f| mean / f), high: factor.map(|f| mean * f), values }
 }
 
 /// Student's t at 97.5% for `n` values (n - 1 degrees of freedom); any table of the distribution has these.
@@ -128,8 +136,10 @@ mod tests {
 
     #[test]
     fn a_figure_that_a_run_lacks_is_of_the_others() {
-        let run = |value| Run([("x", value)].into());
-        let told = repeat(&[run(1.0), Run(BTreeMap::new()), run(3.0)], 3).unwrap();
-        assert_eq!((told.runs, told.figures["x"].values.clone()), (3, vec![1.0, 3.0]));
+        let run = |value| Repetition { e2e_mean: Some(value), ..Repetition::default() };
+        let told = repeat(&[run(1.0), Repetition::default(), run(3.0)], 3).unwrap();
+        assert_eq!(told.runs, 3);
+        let figures: Vec<_> = told.figures.iter().map(|(figure, of)| (*figure, of.values.clone())).collect();
+        assert_eq!(figures, [(RepeatedFigure::E2eMean, vec![1.0, 3.0])]);
     }
 }
