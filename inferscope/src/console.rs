@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::clean::clean;
-use crate::secrets::{Known, without_keys};
+use crate::secrets::{KnownSecrets, without_keys};
 
 /// For who reads standard error. A load waits meanwhile.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -45,12 +45,12 @@ fn own_lines(message: &str) -> String {
 }
 
 /// From here on none of them is written.
-pub fn hide(known: Known) {
+pub fn hide(known: KnownSecrets) {
     *HIDDEN.write().unwrap_or_else(PoisonError::into_inner) = known;
 }
 
 /// Known before anything that could repeat one is asked.
-static HIDDEN: RwLock<Known> = RwLock::new(Known::none());
+static HIDDEN: RwLock<KnownSecrets> = RwLock::new(KnownSecrets::none());
 
 /// In one piece, so that the lines of several threads do not mix. Whoever did not read in a second is not waited for again.
 fn put(text: &str) {

@@ -40,11 +40,11 @@ use crate::units::Nanos;
 
 use command_cgroup::CommandCgroup;
 use exec_gate::Program;
-use janitor_protocol::{Channel, Reply, Request};
-use members::Members;
-use signal_forwarding::{PASSED_ON, SignalForwarding, Wish};
+use janitor_protocol::{JanitorChannel, JanitorReply, JanitorRequest};
+use members::CommandMembers;
+use signal_forwarding::{PASSED_ON, SignalForwarding, StopRequest};
 
-pub use janitor_protocol::Placed;
+pub use janitor_protocol::CgroupPlacement;
 
 /// Why there is no command. Nothing of it is left then.
 #[derive(Debug, thiserror::Error)]
@@ -74,17 +74,17 @@ impl LaunchError {
 pub struct Launched<'s> {
     command: String,
     /// `None` once it was closed.
-    channel: Option<Channel>,
+    channel: Option<JanitorChannel>,
     signals: &'s Signals,
     janitor: Pid,
     pid: u32,
     pidfd: OwnedFd,
-    cgroup: Result<Placed, String>,
+    cgroup: Result<CgroupPlacement, String>,
 }
 
 /// The events of a running command.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Happened {
+pub enum LaunchEvent {
     /// The command ended. Others that it started may live.
     Ended(ExitStatus),
     /// The reply to [`Launched::end`] and [`Launched::kill`]: all is gone except for this many processes, which could
@@ -122,7 +122,7 @@ impl<'s> Launched<'s> {
         let argv = argv.iter().map(|arg| CString::new(arg.clone().into_vec()));
         let argv =
             argv.collect::<Result<Vec<_>, _>>().map_err(|e| system("an argument holds a NUL", e.into()))?;
-        let (channel, theirs) = Channel::pair().map_err(|e| system("there is no socket for it", e))?;
+        let (channel, theirs) = JanitorChannel::pair().map_err(|e| system("there is no socket for it", e))?;
         // Before the command can exist: a signal from now on is for it, too.
         signals
             .add(&PASSED_ON.map(rustix::process::Signal::as_raw))
@@ -148,7 +148,7 @@ impl<'s> Launched<'s> {
         let ready = channel.receive();
         // Every exit from here but the last closes the socket. The janitor ends then.
         let result = (|| match ready {
-            Ok(Some(Reply::Ready { pid, cgroup, left })) => {
+            Ok(Some(JanitorReply::Ready { pid, cgroup, left })) => {
                 privilege::note(left);
                 let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
                 let pidfd =
@@ -157,7 +157,7 @@ impl<'s> Launched<'s> {
                     pidfd.map_err(|e| system("it can't be held (pidfd_open, Linux 5.3)", e.into()))?;
                 Ok((pid, cgroup, pidfd))
             }
-            Ok(Some(Reply::NotForked { what, errno })) => {
+            Ok(Some(JanitorReply::NotForked { what, errno })) => {
                 Err(system(&what, io::Error::from_raw_os_error(errno)))
             }
             Ok(_) => Err(LaunchError::JanitorLost { command: command.clone() }),
@@ -185,7 +185,7 @@ impl<'s> Launched<'s> {
     ///
     /// # Errors
     /// The reason, as a part of a sentence.
-    pub const fn cgroup(&self) -> Result<&Placed, &String> {
+    pub const fn cgroup(&self) -> Result<&CgroupPlacement, &String> {
         self.cgroup.as_ref()
     }
 
@@ -194,11 +194,11 @@ impl<'s> Launched<'s> {
     /// # Errors
     /// There is no such program, or it can't be run; nothing is left then.
     pub fn open_gate(&self) -> Result<(), LaunchError> {
-        self.request(&Request::Open);
-        let reply = self.channel.as_ref().map(Channel::receive);
+        self.request(&JanitorRequest::Open);
+        let reply = self.channel.as_ref().map(JanitorChannel::receive);
         match reply {
-            Some(Ok(Some(Reply::Started))) => Ok(()),
-            Some(Ok(Some(Reply::NotStarted { errno }))) => {
+            Some(Ok(Some(JanitorReply::Started))) => Ok(()),
+            Some(Ok(Some(JanitorReply::NotStarted { errno }))) => {
                 let source = io::Error::from_raw_os_error(errno);
                 let command = self.command.clone();
                 Err(match remedy(errno) {
@@ -211,23 +211,23 @@ impl<'s> Launched<'s> {
     }
 
     /// Ends the command and all that is left of it: SIGTERM, the grace period, SIGKILL. Without `ask`, the SIGTERM was
-    /// already sent. [`Happened::Cleared`] is the reply.
+    /// already sent. [`LaunchEvent::Cleared`] is the reply.
     pub fn end(&self, ask: bool) {
-        self.request(&Request::End { ask });
+        self.request(&JanitorRequest::End { ask });
     }
 
     /// Ends the command at once, also during the grace period.
     pub fn kill(&self) {
-        self.request(&Request::Kill);
+        self.request(&JanitorRequest::Kill);
     }
 
     /// Lets go of what still lives and removes the cgroup. Returns the directories that could not be removed.
     #[must_use]
     pub fn release(mut self) -> Vec<String> {
-        self.request(&Request::Release);
+        self.request(&JanitorRequest::Release);
         // Nobody waits for its other messages any more.
-        while let Some(Ok(Some(reply))) = self.channel.as_ref().map(Channel::receive) {
-            if let Reply::Released { left } = reply {
+        while let Some(Ok(Some(reply))) = self.channel.as_ref().map(JanitorChannel::receive) {
+            if let JanitorReply::Released { left } = reply {
                 return left;
             }
         }
@@ -238,7 +238,7 @@ impl<'s> Launched<'s> {
     pub fn kill_without_janitor(&self) {
         let _ = pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
         if let Ok(placed) = &self.cgroup {
-            Members::Cgroup { dir: placed.dir.clone().into(), name: placed.name.clone() }.kill();
+            CommandMembers::Cgroup { dir: placed.dir.clone().into(), name: placed.name.clone() }.kill();
         }
     }
 
@@ -264,7 +264,7 @@ impl<'s> Launched<'s> {
         Ok(Watch { launched: self, channel, signals, forwarding: SignalForwarding::default(), lost: false })
     }
 
-    fn request(&self, request: &Request) {
+    fn request(&self, request: &JanitorRequest) {
         // The next read reports a janitor that is gone.
         let _ = self.channel.as_ref().map(|channel| channel.send(request));
     }
@@ -288,19 +288,19 @@ pub struct Watch<'a> {
 
 impl Watch<'_> {
     /// The next event. Forwards signals by itself. A wait can be dropped without losing an event.
-    pub async fn next(&mut self) -> Happened {
+    pub async fn next(&mut self) -> LaunchEvent {
         loop {
             // A signal that ended the command comes before its end.
             let happened = tokio::select! {
                 biased;
-                wish = wished(&self.signals, self.launched, &mut self.forwarding) => match wish {
-                    Some(Wish::End) => Some(Happened::Interrupted),
-                    Some(Wish::EndNow) => Some(Happened::InterruptedAgain),
+                stop_request = stop_requested(&self.signals, self.launched, &mut self.forwarding) => match stop_request {
+                    Some(StopRequest::End) => Some(LaunchEvent::Interrupted),
+                    Some(StopRequest::EndNow) => Some(LaunchEvent::InterruptedAgain),
                     None => None,
                 },
                 happened = heard(&self.channel, self.launched), if !self.lost => happened,
             };
-            self.lost |= happened == Some(Happened::JanitorLost);
+            self.lost |= happened == Some(LaunchEvent::JanitorLost);
             if let Some(happened) = happened {
                 return happened;
             }
@@ -308,32 +308,37 @@ impl Watch<'_> {
     }
 }
 
-async fn heard(readable: &AsyncFd<std::os::fd::BorrowedFd<'_>>, launched: &Launched<'_>) -> Option<Happened> {
+async fn heard(
+    readable: &AsyncFd<std::os::fd::BorrowedFd<'_>>,
+    launched: &Launched<'_>,
+) -> Option<LaunchEvent> {
     // A runtime that is ending reports no more.
     let mut ready = readable.readable().await.ok()?;
     let channel = launched.channel.as_ref()?;
-    let Ok(reply) = ready.try_io(|_| channel.receive_now::<Reply>()) else { return None };
+    let Ok(reply) = ready.try_io(|_| channel.receive_now::<JanitorReply>()) else { return None };
     match reply {
-        Ok(Some(Reply::Ended { status })) => Some(Happened::Ended(ExitStatus::from_wait_status(status))),
-        Ok(Some(Reply::Cleared { left })) => Some(Happened::Cleared { left }),
+        Ok(Some(JanitorReply::Ended { status })) => {
+            Some(LaunchEvent::Ended(ExitStatus::from_wait_status(status)))
+        }
+        Ok(Some(JanitorReply::Cleared { left })) => Some(LaunchEvent::Cleared { left }),
         Ok(Some(_)) => None,
-        Ok(None) | Err(_) => Some(Happened::JanitorLost),
+        Ok(None) | Err(_) => Some(LaunchEvent::JanitorLost),
     }
 }
 
-async fn wished(
+async fn stop_requested(
     readable: &AsyncFd<std::os::fd::BorrowedFd<'_>>,
     launched: &Launched<'_>,
     forwarding: &mut SignalForwarding,
-) -> Option<Wish> {
+) -> Option<StopRequest> {
     let mut ready = readable.readable().await.ok()?;
     let signalled = ready.try_io(|_| launched.signals.next()).ok()?.ok()?;
-    let verdict = forwarding.verdict(signalled, Mono::now());
-    if let Some(signal) = verdict.pass_on {
+    let decision = forwarding.decide(signalled, Mono::now());
+    if let Some(signal) = decision.pass_on {
         // The janitor sends it, as the command may have become another user. The command may have ended.
-        launched.request(&Request::Signal { signal: signal.as_raw() });
+        launched.request(&JanitorRequest::Signal { signal: signal.as_raw() });
     }
-    verdict.wish
+    decision.stop_request
 }
 
 /// The remedy for a fault of the command line.

@@ -13,7 +13,7 @@ mod output;
 use std::ffi::OsString;
 
 use crate::cli;
-use crate::secrets::{self, Known, Redact};
+use crate::secrets::{self, KnownSecrets, Redact};
 use crate::units::Nanos;
 
 pub use endpoint::Endpoint;
@@ -205,7 +205,7 @@ pub fn demo(
 
 /// The values of the arguments and the environment that no text may contain.
 #[must_use]
-pub fn known(load: Option<&cli::LoadArgs>, redact: Redact, env: &Environment) -> Known {
+pub fn known(load: Option<&cli::LoadArgs>, redact: Redact, env: &Environment) -> KnownSecrets {
     let mut values = env.secrets.clone();
     values.extend(env.api_key.as_ref().map(|key| key.to_string_lossy().into_owned()));
     let base = env.openai_base_url.iter();
@@ -220,7 +220,7 @@ pub fn known(load: Option<&cli::LoadArgs>, redact: Redact, env: &Environment) ->
         values.extend(load.extra_body.as_deref().map(load::secrets_in).unwrap_or_default());
         values.extend(load.prompt.clone().filter(|_| redact == Redact::Full));
     }
-    Known::new(values)
+    KnownSecrets::new(values)
 }
 
 /// inferscope's own command line, as the report shows it.

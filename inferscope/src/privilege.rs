@@ -58,7 +58,7 @@ static IN_FORCE: Mutex<Vec<InForce>> = Mutex::new(Vec::new());
 /// A kind of thread, or the process that ends a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Role {
+pub enum ThreadRole {
     /// Opens what needs a privilege, and writes the report with its caller's rights.
     Main,
     /// Sends requests and reads the responses, which may hold anything.
@@ -76,7 +76,7 @@ pub enum Role {
 /// The privileges of a thread that are in force, as the kernel shows them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InForce {
-    pub role: Role,
+    pub role: ThreadRole,
     /// Names of capabilities; `None`: capget(2) failed.
     pub effective: Option<Vec<String>>,
     pub permitted: Option<Vec<String>>,
@@ -168,7 +168,7 @@ impl Drop for Raised {
     }
 }
 
-impl Role {
+impl ThreadRole {
     fn keeps(self, standing: Standing) -> CapabilitySet {
         let has = standing.permitted;
         let wanted = match (self, standing.elevated) {
@@ -241,17 +241,17 @@ fn reading(has: CapabilitySet) -> CapabilitySet {
 }
 
 /// Limits this thread, and all threads that it starts, to what `role` needs, for good. Notes what is in force.
-pub fn shed(role: Role) {
+pub fn shed(role: ThreadRole) {
     let left = give_up(role);
     note(left);
 }
 
 /// The same for a process that can't note it here.
 #[must_use]
-pub fn give_up(role: Role) -> InForce {
+pub fn give_up(role: ThreadRole) -> InForce {
     let keep = role.keeps(standing());
     let needed = LOOKED_UP.map(Path::new);
-    let files = if role == Role::Load { sets::open_files_as(NOBODY, &needed) } else { Ok(None) };
+    let files = if role == ThreadRole::Load { sets::open_files_as(NOBODY, &needed) } else { Ok(None) };
     sets::bound(keep);
     // Refused only by kernels before 3.5.
     let _ = rustix::thread::set_no_new_privs(true);
@@ -281,7 +281,7 @@ pub fn note(left: InForce) {
 /// Prepares the loading of a foreign library: its constructor runs with what this thread has left. New privileges stay
 /// possible because the driver's library runs a helper that creates the devices' files.
 pub fn before_library() {
-    sets::keep(Role::Gpu.keeps(standing()));
+    sets::keep(ThreadRole::Gpu.keeps(standing()));
 }
 
 /// Becomes what the caller would be without this program's own privileges, to start something for the caller.
@@ -299,7 +299,7 @@ pub fn in_force() -> Vec<InForce> {
 
 /// The names of the capabilities that a thread of this role would keep.
 #[must_use]
-pub fn planned(role: Role) -> Vec<String> {
+pub fn planned(role: ThreadRole) -> Vec<String> {
     sets::names(role.keeps(standing()))
 }
 

@@ -1,6 +1,6 @@
 //! Values that must not be shown.
 //!
-//! Owns two rules. Values that are known to be secret ([`Known`]: the API key, headers, passwords in URLs) may appear
+//! Owns two rules. Values that are known to be secret ([`KnownSecrets`]: the API key, headers, passwords in URLs) may appear
 //! nowhere. Of the command line of any program ([`Redact`], [`arguments`]) only what is known to be harmless is shown.
 //! Pure: the caller hands in the environment. Used by `plan` (the known values, the own command line), by the figures
 //! (command lines of the watched processes), and by `report` and `console` (the gates that all text passes).
@@ -15,7 +15,7 @@ pub use argv::{arguments, own_arguments};
 #[cfg(test)]
 pub(crate) use flags::is_decided;
 pub(crate) use harmless::is_variable;
-pub use known::Known;
+pub use known::KnownSecrets;
 pub use known::{of_header, of_url, of_variable};
 pub use shape::{is_secret_name, looks_secret};
 

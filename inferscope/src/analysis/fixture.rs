@@ -21,7 +21,7 @@ use crate::plan::{
     ColorChoice, Endpoint, GpuChoice, LoadPlan, ObservePlan, OutputPlan, Plan, TargetPlan, TrackerChoice,
 };
 use crate::report::model;
-use crate::secrets::{Known, Redact};
+use crate::secrets::{KnownSecrets, Redact};
 use crate::units::Nanos;
 
 use super::{Inputs, TargetFound};
@@ -458,7 +458,7 @@ pub(crate) fn plan() -> Plan {
             quiet: false,
             color: ColorChoice::Never,
             redact: Redact::Names,
-            known: Known::none(),
+            known: KnownSecrets::none(),
         },
         argv: ["inferscope", "--endpoint", "http://127.0.0.1:8000"].map(str::to_owned).to_vec(),
     }

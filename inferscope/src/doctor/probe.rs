@@ -17,7 +17,7 @@ use super::facts::{
 };
 use crate::observe;
 use crate::observe::proc::mount::hidepid;
-use crate::privilege::{self, Role};
+use crate::privilege::{self, ThreadRole};
 
 /// `PROC_*_INIT_INO` (include/linux/proc_ns.h); the network's since 6.18 (include/uapi/linux/nsfs.h).
 const INITIAL_USER: u64 = 0xEFFF_FFFD;
@@ -190,7 +190,7 @@ fn own(status: &str) -> OwnProcess {
         exe: std::env::current_exe().ok(),
         capabilities: rustix::thread::capabilities(None).ok().map(|_| privilege::available()),
         elevated: privilege::is_elevated(),
-        observer_keeps: privilege::planned(Role::Observer),
+        observer_keeps: privilege::planned(ThreadRole::Observer),
         filters: privilege::filters(),
         no_new_privs: rustix::thread::no_new_privs().unwrap_or(false),
         // SECCOMP_MODE_FILTER

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::cgroup_dirs::{CgroupDir, CgroupDirs};
-use super::janitor_protocol::Placed;
+use super::janitor_protocol::CgroupPlacement;
 use super::members::{directories, listed};
 use crate::observe::cgroup::id_of;
 
@@ -22,7 +22,7 @@ const MOST_NAMES: u32 = 8;
 #[derive(Debug, Default)]
 pub(super) struct CommandCgroup {
     dirs: Vec<Dir>,
-    pub(super) placed: Option<Placed>,
+    pub(super) placed: Option<CgroupPlacement>,
 }
 
 #[derive(Debug)]
@@ -65,12 +65,12 @@ impl CommandCgroup {
         }
         let name = format!("{}/{name}", parent.path.trim_end_matches('/'));
         let dir = dir.to_string_lossy().into_owned();
-        cgroup.placed = Some(Placed { dir, name, id, accounting: Vec::new() });
+        cgroup.placed = Some(CgroupPlacement { dir, name, id, accounting: Vec::new() });
         (cgroup, None)
     }
 
     /// The cgroup that another process created and can't remove any more.
-    pub(super) fn of(placed: &Placed) -> Self {
+    pub(super) fn of(placed: &CgroupPlacement) -> Self {
         let dirs = std::iter::once(&placed.dir).chain(&placed.accounting).filter_map(|dir| {
             let dir = PathBuf::from(dir);
             Some(Dir { parent: dir.parent()?.to_owned(), dir })

@@ -16,11 +16,11 @@ use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, wait};
 use super::cgroup_dirs;
 use super::command_cgroup::CommandCgroup;
 use super::exec_gate::{self, Program};
-use super::janitor_protocol::{Channel, Reply, Request};
-use super::members::Members;
-use super::shutdown::{Act, Facts, Shutdown};
+use super::janitor_protocol::{JanitorChannel, JanitorReply, JanitorRequest};
+use super::members::CommandMembers;
+use super::shutdown::{Action, CommandState, Shutdown};
 use crate::clock::Mono;
-use crate::privilege::{self, Role};
+use crate::privilege::{self, ThreadRole};
 use crate::signals::{SignalFd, default_action};
 use crate::units::Nanos;
 
@@ -36,11 +36,11 @@ pub(super) struct Order {
 }
 
 /// Works until inferscope releases it or ends. All signals must be blocked, and the process must have one thread.
-pub(super) fn run(channel: Channel, order: Order) {
-    let failed = |channel: &Channel, what: &str, e: io::Error| {
+pub(super) fn run(channel: JanitorChannel, order: Order) {
+    let failed = |channel: &JanitorChannel, what: &str, e: io::Error| {
         let errno = e.raw_os_error().unwrap_or(libc::EIO);
         // inferscope may be gone.
-        let _ = channel.send(&Reply::NotForked { what: what.to_owned(), errno });
+        let _ = channel.send(&JanitorReply::NotForked { what: what.to_owned(), errno });
     };
     let _ = rustix::thread::set_name(c"exec-janitor");
     let grace = order.grace;
@@ -56,8 +56,8 @@ pub(super) fn run(channel: Channel, order: Order) {
         why = cgroup.join(pid_number(command));
     }
     let members = match &cgroup.placed {
-        Some(placed) => Members::Cgroup { dir: placed.dir.clone().into(), name: placed.name.clone() },
-        None => Members::Tree { root: pid_number(getpid()) },
+        Some(placed) => CommandMembers::Cgroup { dir: placed.dir.clone().into(), name: placed.name.clone() },
+        None => CommandMembers::Tree { root: pid_number(getpid()) },
     };
     // Without a cgroup, orphans must be reparented to the janitor to be found. If inferscope is the first process of a
     // container, they would go to inferscope, which waits for nobody.
@@ -75,8 +75,8 @@ pub(super) fn run(channel: Channel, order: Order) {
     };
     let placed = cgroup.placed.clone().ok_or_else(|| why.unwrap_or_default());
     // The command is a process of its own by now and keeps its caller's privileges.
-    let left = privilege::give_up(Role::Janitor);
-    let _ = channel.send(&Reply::Ready { pid: pid_number(command), cgroup: placed, left });
+    let left = privilege::give_up(ThreadRole::Janitor);
+    let _ = channel.send(&JanitorReply::Ready { pid: pid_number(command), cgroup: placed, left });
     let janitor = Janitor {
         channel,
         child_ended: ended,
@@ -107,7 +107,7 @@ fn enclose(pid: u32) -> (CommandCgroup, Option<String>) {
 
 type Forked = (Pid, OwnedFd, OwnedFd);
 
-fn fork(channel: &Channel, program: Program) -> Result<Forked, (&'static str, io::Error)> {
+fn fork(channel: &JanitorChannel, program: Program) -> Result<Forked, (&'static str, io::Error)> {
     let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|e| ("there is no pipe for it", e.into()));
     let (gate_read, gate) = pipe()?;
     let (failure, failure_write) = pipe()?;
@@ -155,11 +155,11 @@ fn close(fd: i32) {
 }
 
 struct Janitor {
-    channel: Channel,
+    channel: JanitorChannel,
     child_ended: SignalFd,
     command: Pid,
     state: State,
-    members: Members,
+    members: CommandMembers,
     cgroup: CommandCgroup,
     grace: Nanos,
     shutdown: Option<Shutdown>,
@@ -229,9 +229,9 @@ impl Janitor {
         }
         let mut errno = [0; 4];
         if matches!(rustix::io::read(failure, &mut errno), Ok(4)) {
-            self.report(&Reply::NotStarted { errno: i32::from_ne_bytes(errno) });
+            self.report(&JanitorReply::NotStarted { errno: i32::from_ne_bytes(errno) });
         } else {
-            self.report(&Reply::Started);
+            self.report(&JanitorReply::Started);
         }
         self.state = State::Running;
     }
@@ -244,7 +244,7 @@ impl Janitor {
                 // The exec was not reported before: a dead process has closed its end.
                 self.look_at_exec();
                 self.state = State::Ended;
-                self.report(&Reply::Ended { status: status.as_raw().cast_unsigned() });
+                self.report(&JanitorReply::Ended { status: status.as_raw().cast_unsigned() });
             }
         }
     }
@@ -252,16 +252,16 @@ impl Janitor {
     /// False: the work is done.
     fn listen(&mut self) -> bool {
         let now = Mono::now();
-        match self.channel.receive_now::<Request>() {
-            Ok(Some(Request::Open)) => self.open(),
-            Ok(Some(Request::End { ask })) => self.end(now, ask),
-            Ok(Some(Request::Kill)) => {
+        match self.channel.receive_now::<JanitorRequest>() {
+            Ok(Some(JanitorRequest::Open)) => self.open(),
+            Ok(Some(JanitorRequest::End { ask })) => self.end(now, ask),
+            Ok(Some(JanitorRequest::Kill)) => {
                 self.shutdown.get_or_insert(Shutdown::new(now, Nanos::ZERO)).hurry(now);
             }
-            Ok(Some(Request::Signal { signal })) => self.pass_on(signal),
-            Ok(Some(Request::Release)) => {
+            Ok(Some(JanitorRequest::Signal { signal })) => self.pass_on(signal),
+            Ok(Some(JanitorRequest::Release)) => {
                 let left = self.cgroup.remove();
-                self.report(&Reply::Released { left });
+                self.report(&JanitorReply::Released { left });
                 return false;
             }
             Ok(None) => {
@@ -302,22 +302,22 @@ impl Janitor {
 
     fn step(&self, mut shutdown: Shutdown) -> Option<Shutdown> {
         let living = self.members.living();
-        let facts = Facts {
+        let facts = CommandState {
             command_lives: self.command_lives(),
             members: u32::try_from(living.len()).unwrap_or(u32::MAX),
         };
         match shutdown.step(Mono::now(), facts) {
-            Act::Wait => {}
-            Act::AskMembers => self.members.signal(Signal::TERM),
-            Act::Kill => {
+            Action::Wait => {}
+            Action::AskMembers => self.members.signal(Signal::TERM),
+            Action::Kill => {
                 if self.command_lives() {
                     // The command may have moved to another cgroup.
                     let _ = kill_process(self.command, Signal::KILL);
                 }
                 self.members.kill();
             }
-            Act::Done { left } => {
-                self.report(&Reply::Cleared { left });
+            Action::Done { left } => {
+                self.report(&JanitorReply::Cleared { left });
                 return None;
             }
         }
@@ -341,7 +341,7 @@ impl Janitor {
         let _ = kill_process(self.command, Signal::CONT);
     }
 
-    fn report(&self, reply: &Reply) {
+    fn report(&self, reply: &JanitorReply) {
         // inferscope may be gone, which the socket will report.
         let _ = self.channel.send(reply);
     }

@@ -16,7 +16,7 @@ const MAX_BYTES: usize = 16 << 10;
 
 /// A message from inferscope.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Request {
+pub(super) enum JanitorRequest {
     /// Let the command run.
     Open,
     /// End the command and all that is left of it: SIGTERM, the grace period, SIGKILL. Without `ask`, the SIGTERM was
@@ -32,9 +32,9 @@ pub(super) enum Request {
 
 /// A message from the janitor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Reply {
+pub(super) enum JanitorReply {
     /// The command waits at its gate.
-    Ready { pid: u32, cgroup: Result<Placed, String>, left: InForce },
+    Ready { pid: u32, cgroup: Result<CgroupPlacement, String>, left: InForce },
     /// The fork failed. Nothing is left.
     NotForked { what: String, errno: i32 },
     /// The command has become the program.
@@ -51,7 +51,7 @@ pub(super) enum Reply {
 
 /// The command's own cgroup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Placed {
+pub struct CgroupPlacement {
     pub dir: String,
     /// Its path within the v2 hierarchy, as in /proc/PID/cgroup.
     pub name: String,
@@ -62,9 +62,9 @@ pub struct Placed {
 }
 
 #[derive(Debug)]
-pub(super) struct Channel(OwnedFd);
+pub(super) struct JanitorChannel(OwnedFd);
 
-impl Channel {
+impl JanitorChannel {
     pub(super) fn pair() -> io::Result<(Self, Self)> {
         let (a, b) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         Ok((Self(a), Self(b)))
@@ -108,13 +108,13 @@ impl Channel {
     }
 }
 
-impl AsFd for Channel {
+impl AsFd for JanitorChannel {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 }
 
-impl AsRawFd for Channel {
+impl AsRawFd for JanitorChannel {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()
     }
@@ -126,14 +126,14 @@ mod tests {
 
     #[test]
     fn messages_keep_their_bounds_and_an_end_is_seen() {
-        let (a, b) = Channel::pair().unwrap();
-        a.send(&Request::Open).unwrap();
-        a.send(&Request::End { ask: true }).unwrap();
-        assert_eq!(b.receive::<Request>().unwrap(), Some(Request::Open));
-        assert_eq!(b.receive::<Request>().unwrap(), Some(Request::End { ask: true }));
-        assert_eq!(b.receive_now::<Request>().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        let (a, b) = JanitorChannel::pair().unwrap();
+        a.send(&JanitorRequest::Open).unwrap();
+        a.send(&JanitorRequest::End { ask: true }).unwrap();
+        assert_eq!(b.receive::<JanitorRequest>().unwrap(), Some(JanitorRequest::Open));
+        assert_eq!(b.receive::<JanitorRequest>().unwrap(), Some(JanitorRequest::End { ask: true }));
+        assert_eq!(b.receive_now::<JanitorRequest>().unwrap_err().kind(), io::ErrorKind::WouldBlock);
         let left = InForce {
-            role: crate::privilege::Role::Janitor,
+            role: crate::privilege::ThreadRole::Janitor,
             effective: Some(vec!["CAP_KILL".into()]),
             permitted: None,
             no_new_privs: Some(true),
@@ -142,10 +142,10 @@ mod tests {
             files_as_uid: None,
             files_as_uid_reason: None,
         };
-        b.send(&Reply::Ready { pid: 7, cgroup: Err("why".into()), left }).unwrap();
+        b.send(&JanitorReply::Ready { pid: 7, cgroup: Err("why".into()), left }).unwrap();
         drop(b);
-        assert!(matches!(a.receive().unwrap(), Some(Reply::Ready { pid: 7, .. })));
-        assert_eq!(a.receive::<Reply>().unwrap(), None);
-        assert!(a.send(&Request::Kill).is_err(), "and no signal ends this process");
+        assert!(matches!(a.receive().unwrap(), Some(JanitorReply::Ready { pid: 7, .. })));
+        assert_eq!(a.receive::<JanitorReply>().unwrap(), None);
+        assert!(a.send(&JanitorRequest::Kill).is_err(), "and no signal ends this process");
     }
 }

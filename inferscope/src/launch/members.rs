@@ -13,14 +13,14 @@ use crate::observe::proc::text;
 
 /// How the members are found.
 #[derive(Debug, Clone)]
-pub(super) enum Members {
+pub(super) enum CommandMembers {
     /// All processes in this cgroup of the v2 hierarchy and below.
     Cgroup { dir: PathBuf, name: String },
     /// All descendants of this process, which adopts orphans.
     Tree { root: u32 },
 }
 
-impl Members {
+impl CommandMembers {
     /// The living members.
     pub(super) fn living(&self) -> Vec<u32> {
         match self {
@@ -159,8 +159,8 @@ mod tests {
     #[test]
     fn this_process_is_below_its_parent() {
         let parent = std::os::unix::process::parent_id();
-        assert!(Members::Tree { root: parent }.living().contains(&std::process::id()));
-        assert!(Members::Tree { root: parent }.holds(std::process::id()));
-        assert!(!Members::Tree { root: std::process::id() }.holds(parent));
+        assert!(CommandMembers::Tree { root: parent }.living().contains(&std::process::id()));
+        assert!(CommandMembers::Tree { root: parent }.holds(std::process::id()));
+        assert!(!CommandMembers::Tree { root: std::process::id() }.holds(parent));
     }
 }

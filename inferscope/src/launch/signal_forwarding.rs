@@ -16,14 +16,14 @@ pub(super) const PASSED_ON: [Signal; 7] =
 const SAME_WISH: Nanos = Nanos::from_millis(300);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Verdict {
+pub(super) struct Decision {
     pub(super) pass_on: Option<Signal>,
-    pub(super) wish: Option<Wish>,
+    pub(super) stop_request: Option<StopRequest>,
 }
 
 /// What the run must do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wish {
+pub(super) enum StopRequest {
     /// End the run: SIGINT, SIGTERM, SIGHUP or SIGQUIT.
     End,
     /// End it at once: the same again.
@@ -38,19 +38,19 @@ pub(super) struct SignalForwarding {
 impl SignalForwarding {
     /// A terminal's keys reach the command by themselves, as it is in the same process group. A signal that somebody
     /// sent to inferscope alone must be forwarded.
-    pub(super) fn verdict(&mut self, signalled: Signalled, now: Mono) -> Verdict {
+    pub(super) fn decide(&mut self, signalled: Signalled, now: Mono) -> Decision {
         let signal = PASSED_ON.into_iter().find(|s| s.as_raw() == signalled.signal);
         let pass_on = signal.filter(|_| !signalled.by_kernel);
         if !signal.is_some_and(ends) {
-            return Verdict { pass_on, wish: None };
+            return Decision { pass_on, stop_request: None };
         }
         match self.asked {
             None => {
                 self.asked = Some(now);
-                Verdict { pass_on, wish: Some(Wish::End) }
+                Decision { pass_on, stop_request: Some(StopRequest::End) }
             }
-            Some(asked) if now.since(asked) < SAME_WISH => Verdict { pass_on: None, wish: None },
-            Some(_) => Verdict { pass_on: None, wish: Some(Wish::EndNow) },
+            Some(asked) if now.since(asked) < SAME_WISH => Decision { pass_on: None, stop_request: None },
+            Some(_) => Decision { pass_on: None, stop_request: Some(StopRequest::EndNow) },
         }
     }
 }
@@ -68,20 +68,20 @@ mod tests {
         Mono(n * 1_000_000)
     }
 
-    fn verdict(forwarding: &mut SignalForwarding, signal: Signal, by_kernel: bool, at: u64) -> Verdict {
-        forwarding.verdict(Signalled { signal: signal.as_raw(), by_kernel }, ms(at))
+    fn decide(forwarding: &mut SignalForwarding, signal: Signal, by_kernel: bool, at: u64) -> Decision {
+        forwarding.decide(Signalled { signal: signal.as_raw(), by_kernel }, ms(at))
     }
 
     #[test]
     fn what_was_sent_is_passed_on_and_what_was_typed_is_not() {
         for signal in PASSED_ON {
-            let sent = verdict(&mut SignalForwarding::default(), signal, false, 0);
+            let sent = decide(&mut SignalForwarding::default(), signal, false, 0);
             assert_eq!(sent.pass_on, Some(signal));
-            let typed = verdict(&mut SignalForwarding::default(), signal, true, 0);
+            let typed = decide(&mut SignalForwarding::default(), signal, true, 0);
             assert_eq!(typed.pass_on, None);
             let ends = !matches!(signal, Signal::USR1 | Signal::USR2 | Signal::WINCH);
-            for verdict in [sent, typed] {
-                assert_eq!(verdict.wish, ends.then_some(Wish::End), "{signal:?}");
+            for decision in [sent, typed] {
+                assert_eq!(decision.stop_request, ends.then_some(StopRequest::End), "{signal:?}");
             }
         }
     }
@@ -89,30 +89,30 @@ mod tests {
     #[test]
     fn the_second_wish_is_for_a_kill() {
         let mut forwarding = SignalForwarding::default();
-        assert_eq!(verdict(&mut forwarding, Signal::INT, true, 0).wish, Some(Wish::End));
-        let again = Verdict { pass_on: None, wish: Some(Wish::EndNow) };
-        assert_eq!(verdict(&mut forwarding, Signal::INT, true, 400), again);
-        assert_eq!(verdict(&mut forwarding, Signal::TERM, false, 500), again);
+        assert_eq!(decide(&mut forwarding, Signal::INT, true, 0).stop_request, Some(StopRequest::End));
+        let again = Decision { pass_on: None, stop_request: Some(StopRequest::EndNow) };
+        assert_eq!(decide(&mut forwarding, Signal::INT, true, 400), again);
+        assert_eq!(decide(&mut forwarding, Signal::TERM, false, 500), again);
     }
 
     #[test]
     fn one_wish_that_comes_twice_is_one() {
         let mut forwarding = SignalForwarding::default();
-        assert_eq!(verdict(&mut forwarding, Signal::TERM, false, 0).wish, Some(Wish::End));
-        let nothing = Verdict { pass_on: None, wish: None };
-        assert_eq!(verdict(&mut forwarding, Signal::TERM, false, 299), nothing);
-        assert_eq!(verdict(&mut forwarding, Signal::TERM, false, 300).wish, Some(Wish::EndNow));
+        assert_eq!(decide(&mut forwarding, Signal::TERM, false, 0).stop_request, Some(StopRequest::End));
+        let nothing = Decision { pass_on: None, stop_request: None };
+        assert_eq!(decide(&mut forwarding, Signal::TERM, false, 299), nothing);
+        assert_eq!(decide(&mut forwarding, Signal::TERM, false, 300).stop_request, Some(StopRequest::EndNow));
     }
 
     #[test]
     fn other_signals_end_nothing_however_often() {
         let mut forwarding = SignalForwarding::default();
         for at in [0, 1_000, 2_000] {
-            let passed = Verdict { pass_on: Some(Signal::USR1), wish: None };
-            assert_eq!(verdict(&mut forwarding, Signal::USR1, false, at), passed);
+            let passed = Decision { pass_on: Some(Signal::USR1), stop_request: None };
+            assert_eq!(decide(&mut forwarding, Signal::USR1, false, at), passed);
         }
-        assert_eq!(verdict(&mut forwarding, Signal::INT, true, 3_000).wish, Some(Wish::End));
-        let unknown = forwarding.verdict(Signalled { signal: 0, by_kernel: false }, ms(9_000));
-        assert_eq!(unknown, Verdict { pass_on: None, wish: None });
+        assert_eq!(decide(&mut forwarding, Signal::INT, true, 3_000).stop_request, Some(StopRequest::End));
+        let unknown = forwarding.decide(Signalled { signal: 0, by_kernel: false }, ms(9_000));
+        assert_eq!(unknown, Decision { pass_on: None, stop_request: None });
     }
 }

@@ -9,10 +9,10 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use super::interpret::{self, Held, TokenCount};
+use super::interpret::{self, EventContent, TokenCount};
 use super::prompts::Prompts;
 use super::request::{End, RequestState, Slot, Wanted};
-use super::sse::{Event, LIMIT_BYTES, SseError, SseParser};
+use super::sse::{LIMIT_BYTES, SseError, SseEvent, SseParser};
 use crate::clock::Mono;
 use crate::event::{Asked, Failure, FailureKind, RequestLog};
 
@@ -48,7 +48,7 @@ type Events = (Vec<(Vec<u8>, Vec<u8>)>, Option<SseError>);
 fn events(pieces: &[&[u8]]) -> Events {
     let mut parser = SseParser::default();
     let mut events = Vec::new();
-    let mut keep = |event: Event<'_>| {
+    let mut keep = |event: SseEvent<'_>| {
         events.push((event.name.to_vec(), event.data.to_vec()));
         ControlFlow::Continue(())
     };
@@ -70,9 +70,9 @@ pub fn interpret(input: &[u8]) {
     // Of each choice.
     let mut sums: BTreeMap<_, (u64, u64)> = BTreeMap::new();
     for data in pieces(input) {
-        let _ = interpret::event(Event { name: b"error", data });
-        let _ = interpret::event(Event { name: b"ping", data });
-        let Ok(Held::Chunk(chunk)) = interpret::event(Event { name: b"", data }) else { continue };
+        let _ = interpret::event(SseEvent { name: b"error", data });
+        let _ = interpret::event(SseEvent { name: b"ping", data });
+        let Ok(EventContent::Chunk(chunk)) = interpret::event(SseEvent { name: b"", data }) else { continue };
         // A byte that is no UTF-8 becomes a replacement character of three.
         assert!(chunk.parts().map(|part| u64::from(part.bytes)).sum::<u64>() <= 3 * data.len() as u64);
         assert!(chunk.parts().all(|part| (part.bytes > 0) == part.kind.has_tokens()));

@@ -36,7 +36,7 @@ use tokio::task::coop::unconstrained;
 use super::budget::{self, Budget, Charge, NoRoom};
 use super::error::LoadError;
 use super::http_error;
-use super::request::{End, RequestState, Slot, Trail, Wanted};
+use super::request::{End, RequestState, SendTimes, Slot, Wanted};
 use crate::clock::Mono;
 use crate::event::{Asked, ClientLog, Failure, FailureKind, RequestLog};
 use crate::plan::{Endpoint, HttpPlan};
@@ -87,7 +87,7 @@ pub(super) struct Http {
 
 /// The response of a plain GET.
 #[derive(Debug)]
-pub(super) struct Got {
+pub(super) struct GetResponse {
     pub(super) status: u16,
     /// The target of a redirect, without its query.
     pub(super) location: Option<String>,
@@ -172,7 +172,7 @@ impl Http {
         let exchange = async {
             let charge = self.stats.budget().charge(own_bytes.saturating_add(state.room()));
             let held = match charge {
-                Ok(charge) => Held { charge, own_bytes },
+                Ok(charge) => HeldMemory { charge, own_bytes },
                 Err(e) => return End::Failed(no_room(e)),
             };
             tokio::select! {
@@ -206,9 +206,9 @@ impl Http {
         Outgoing { method, url, headers: self.headers.clone(), body: Default::default() }
     }
 
-    async fn answer(&self, request: Outgoing<'_>, state: &mut RequestState, mut held: Held) -> End {
+    async fn answer(&self, request: Outgoing<'_>, state: &mut RequestState, mut held: HeldMemory) -> End {
         let url = request.url;
-        let mut answer = match self.transport.send(request, state.trail()).await {
+        let mut answer = match self.transport.send(request, state.send_times()).await {
             Ok(answer) => answer,
             Err(e) => return End::Failed(self.failure(&e)),
         };
@@ -270,15 +270,15 @@ impl Http {
     }
 
     /// Makes a GET request within `limit` and reads at most `most` bytes of the body.
-    pub(super) async fn get(&self, url: &Url, limit: Duration, most: usize) -> Result<Got, Failure> {
+    pub(super) async fn get(&self, url: &Url, limit: Duration, most: usize) -> Result<GetResponse, Failure> {
         let read = async {
             let request = self.request(Method::GET, url);
-            let sent = self.transport.send(request, &mut Trail::default()).await;
+            let sent = self.transport.send(request, &mut SendTimes::default()).await;
             let answer = sent.map_err(|e| self.failure(&e))?;
             let status = answer.status().as_u16();
             let location = location(&answer, url);
             let body = body(answer, most).await.map_err(|e| self.failure(&e))?;
-            Ok(Got { status, location, body })
+            Ok(GetResponse { status, location, body })
         };
         let limit = limit.min(self.timeout);
         tokio::time::timeout(limit, read).await.unwrap_or_else(|_| {
@@ -294,13 +294,13 @@ impl Http {
 }
 
 /// The budget that a request holds.
-struct Held {
+struct HeldMemory {
     charge: Charge,
     /// The request's own bytes, independent of the response.
     own_bytes: u64,
 }
 
-impl Held {
+impl HeldMemory {
     fn holds(&mut self, bytes: u64) -> Result<(), NoRoom> {
         self.charge.holds(self.own_bytes.saturating_add(bytes))
     }

@@ -19,14 +19,14 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 use super::server_message;
-use super::sse::Event;
+use super::sse::SseEvent;
 use crate::event::{Choice, ChunkKind, Usage};
 
 mod json;
 
 /// One interpreted event.
 #[derive(Debug, PartialEq)]
-pub(super) enum Held<'a> {
+pub(super) enum EventContent<'a> {
     Chunk(Completion<'a>),
     /// `[DONE]`.
     Done,
@@ -70,37 +70,37 @@ pub(super) struct Part {
 
 /// An event that is no completion object.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct NotUnderstood {
+pub(super) struct InvalidEvent {
     pub(super) why: String,
     /// The JSON is valid as far as it goes.
     pub(super) truncated: bool,
 }
 
-pub(super) fn event<'a>(event: Event<'a>) -> Result<Held<'a>, NotUnderstood> {
+pub(super) fn event<'a>(event: SseEvent<'a>) -> Result<EventContent<'a>, InvalidEvent> {
     let data = event.data.trim_ascii();
     match (event.name, data) {
-        (_, b"") => Ok(Held::Nothing),
-        (_, b"[DONE]") => Ok(Held::Done),
-        (b"error", data) => {
-            Ok(Held::Error(server_message::in_body(data).unwrap_or_else(|| server_message::excerpt(data))))
-        }
+        (_, b"") => Ok(EventContent::Nothing),
+        (_, b"[DONE]") => Ok(EventContent::Done),
+        (b"error", data) => Ok(EventContent::Error(
+            server_message::in_body(data).unwrap_or_else(|| server_message::excerpt(data)),
+        )),
         (name, data) => match completion(data) {
             Ok(held) => Ok(held),
             // Only unnamed events belong to the completion. The data of a `ping` does not matter.
-            Err(_) if !matches!(name, b"" | b"message") => Ok(Held::Nothing),
+            Err(_) if !matches!(name, b"" | b"message") => Ok(EventContent::Nothing),
             Err(e) => Err(e),
         },
     }
 }
 
 /// Reads `data` as a completion object, that of a chunk or of a whole answer.
-pub(super) fn completion(data: &[u8]) -> Result<Held<'_>, NotUnderstood> {
+pub(super) fn completion(data: &[u8]) -> Result<EventContent<'_>, InvalidEvent> {
     if data.starts_with(b"[") {
         return list(data);
     }
     match serde_json::from_slice::<json::Object<'_>>(data) {
-        Ok(object) => Ok(understand(object)),
-        Err(error) => retry_lossy(data).ok_or_else(|| NotUnderstood {
+        Ok(object) => Ok(content_of(object)),
+        Err(error) => retry_lossy(data).ok_or_else(|| InvalidEvent {
             why: format!("an event is no completion object ({error}): {}", server_message::excerpt(data)),
             truncated: error.is_eof(),
         }),
@@ -109,12 +109,12 @@ pub(super) fn completion(data: &[u8]) -> Result<Held<'_>, NotUnderstood> {
 
 /// `data` is no completion object. Gemini's errors come in a list.
 #[cold]
-fn list(data: &[u8]) -> Result<Held<'_>, NotUnderstood> {
+fn list(data: &[u8]) -> Result<EventContent<'_>, InvalidEvent> {
     let items = serde_json::from_slice::<Vec<Value>>(data);
     let errors = items.iter().flatten().filter(|item| item.get("error").is_some());
     match errors.filter_map(server_message::in_value).next() {
-        Some(message) => Ok(Held::Error(message)),
-        None => Err(NotUnderstood {
+        Some(message) => Ok(EventContent::Error(message)),
+        None => Err(InvalidEvent {
             why: format!(
                 "an event is no completion object (it is a list): {}",
                 server_message::excerpt(data)
@@ -127,11 +127,11 @@ fn list(data: &[u8]) -> Result<Held<'_>, NotUnderstood> {
 /// Repairs text. A server that cuts a character in two between events writes invalid UTF-8. A server that counts in
 /// UTF-16 writes half of a pair of escapes. The standard puts a replacement character in their place.
 #[cold]
-fn retry_lossy(data: &[u8]) -> Option<Held<'static>> {
+fn retry_lossy(data: &[u8]) -> Option<EventContent<'static>> {
     let text = whole_pairs(String::from_utf8_lossy(data));
     let Cow::Owned(text) = text else { return None };
-    match understand(serde_json::from_str(&text).ok()?) {
-        Held::Chunk(c) => Some(Held::Chunk(Completion {
+    match content_of(serde_json::from_str(&text).ok()?) {
+        EventContent::Chunk(c) => Some(EventContent::Chunk(Completion {
             model: c.model.map(|m| Cow::Owned(m.into_owned())),
             finish_reason: c.finish_reason.map(|r| Cow::Owned(r.into_owned())),
             first: c.first,
@@ -141,9 +141,9 @@ fn retry_lossy(data: &[u8]) -> Option<Held<'static>> {
             finished: c.finished,
             stopped: c.stopped,
         })),
-        Held::Error(said) => Some(Held::Error(said)),
-        Held::Done => Some(Held::Done),
-        Held::Nothing => Some(Held::Nothing),
+        EventContent::Error(message) => Some(EventContent::Error(message)),
+        EventContent::Done => Some(EventContent::Done),
+        EventContent::Nothing => Some(EventContent::Nothing),
     }
 }
 
@@ -177,11 +177,11 @@ fn whole_pairs(json: Cow<'_, str>) -> Cow<'_, str> {
     Cow::Owned(whole)
 }
 
-fn understand(mut object: json::Object<'_>) -> Held<'_> {
+fn content_of(mut object: json::Object<'_>) -> EventContent<'_> {
     let of_choice = object.choices.as_mut().and_then(|choices| choices.error.take());
     let is_error = |e: &Value| !matches!(e, Value::Null | Value::Bool(false)) && e.as_str() != Some("");
     if let Some(error) = [object.error, of_choice].into_iter().flatten().find(is_error) {
-        return Held::Error(
+        return EventContent::Error(
             server_message::in_value(&error).unwrap_or_else(|| server_message::one_line(&error.to_string())),
         );
     }
@@ -194,14 +194,14 @@ fn understand(mut object: json::Object<'_>) -> Held<'_> {
     let Some(choices) = object.choices else {
         if object.object.0.as_deref() == Some("error") || object.detail.is_some() {
             let message = object.message.or(object.detail).as_ref().and_then(server_message::in_value);
-            return Held::Error(message.unwrap_or_else(|| "the server gave no message".to_owned()));
+            return EventContent::Error(message.unwrap_or_else(|| "the server gave no message".to_owned()));
         }
         return match usage {
-            Some(_) => Held::Chunk(chunk(json::Choices::default(), usage, object.model.0)),
-            None => Held::Nothing,
+            Some(_) => EventContent::Chunk(chunk(json::Choices::default(), usage, object.model.0)),
+            None => EventContent::Nothing,
         };
     };
-    Held::Chunk(chunk(choices, usage, object.model.0))
+    EventContent::Chunk(chunk(choices, usage, object.model.0))
 }
 
 fn chunk<'a>(

@@ -66,7 +66,7 @@ impl Driver {
     /// A request's body, and what it asks for.
     pub(super) fn ask(&self, prompt: &Prompt<'_>, max_tokens: u32, server: &Served) -> (Vec<u8>, Asked) {
         let max_tokens = prompt.max_tokens.unwrap_or(max_tokens);
-        let ask = request::Ask {
+        let ask = request::BodySpec {
             model: server.model.as_deref(),
             prompt: match self.plan.api {
                 Api::Chat => prompt.chat(),

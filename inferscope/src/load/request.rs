@@ -13,8 +13,8 @@ use crate::clock::Mono;
 use crate::event::{Asked, Chunk, Failure, FailureKind, RequestLog, Usage};
 use crate::units::Nanos;
 
-pub(super) use body::{Ask, asked, body};
-use delivered::{Delivered, Limit, UsageOf};
+pub(super) use body::{BodySpec, asked, body};
+use delivered::{Delivered, TextLimit, UsageOf};
 
 /// Chunks beyond the tokens: a role, a finish reason, usage.
 const CHUNKS_BESIDE_TOKENS: usize = 4;
@@ -52,7 +52,7 @@ pub(super) enum End {
 
 /// The sending of a request, filled in by the transport.
 #[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Trail {
+pub(super) struct SendTimes {
     /// When the first byte of the first sending went to the kernel.
     pub(super) written: Option<Mono>,
     /// Duration of that write; unknown where reqwest made it.
@@ -67,7 +67,7 @@ pub(super) struct RequestState {
     slot: Slot,
     asked: Asked,
     sent: Mono,
-    trail: Trail,
+    send_times: SendTimes,
     headers: Option<Mono>,
     http_status: Option<u16>,
     parser: SseParser,
@@ -103,20 +103,20 @@ impl RequestState {
             slot,
             asked,
             sent,
-            trail: Trail::default(),
+            send_times: SendTimes::default(),
             headers: None,
             http_status: None,
             parser: SseParser::default(),
             body: Body::Unknown { lead: Vec::new() },
             last_read: None,
             kernel_stamps: true,
-            delivered: Delivered { chunks, limit: Limit::of(asked), ..Delivered::default() },
+            delivered: Delivered { chunks, limit: TextLimit::of(asked), ..Delivered::default() },
         }
     }
 
     /// The record that the transport fills in.
-    pub(super) const fn trail(&mut self) -> &mut Trail {
-        &mut self.trail
+    pub(super) const fn send_times(&mut self) -> &mut SendTimes {
+        &mut self.send_times
     }
 
     /// The head of the response was read at `t`.
@@ -220,9 +220,9 @@ impl RequestState {
             warmup: self.slot.warmup,
             scheduled: self.slot.scheduled,
             sent: self.sent,
-            written: self.trail.written,
-            write_took: self.trail.write_took,
-            connect: self.trail.connect,
+            written: self.send_times.written,
+            write_took: self.send_times.write_took,
+            connect: self.send_times.connect,
             headers: self.headers,
             http_status: self.http_status,
             chunks,

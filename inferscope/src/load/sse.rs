@@ -18,7 +18,7 @@ const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// One event with data, valid during the callback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Event<'a> {
+pub(crate) struct SseEvent<'a> {
     /// The `event` field; empty if there was none.
     pub(crate) name: &'a [u8],
     /// The `data` lines, joined by `\n`.
@@ -57,7 +57,7 @@ impl SseParser {
     pub(crate) fn feed(
         &mut self,
         mut bytes: &[u8],
-        mut on_event: impl FnMut(Event<'_>) -> ControlFlow<()>,
+        mut on_event: impl FnMut(SseEvent<'_>) -> ControlFlow<()>,
     ) -> Result<(), SseError> {
         while !bytes.is_empty() {
             if std::mem::take(&mut self.after_cr) && bytes[0] == b'\n' {
@@ -96,7 +96,7 @@ impl SseParser {
     /// [`SseError`], as [`Self::feed`].
     pub(crate) fn finish(
         &mut self,
-        mut on_event: impl FnMut(Event<'_>) -> ControlFlow<()>,
+        mut on_event: impl FnMut(SseEvent<'_>) -> ControlFlow<()>,
     ) -> Result<(), SseError> {
         let line = std::mem::take(&mut self.line);
         if !line.is_empty() && self.take_line(&line, &mut on_event)?.is_break() {
@@ -115,7 +115,7 @@ impl SseParser {
     fn take_line(
         &mut self,
         line: &[u8],
-        on_event: &mut impl FnMut(Event<'_>) -> ControlFlow<()>,
+        on_event: &mut impl FnMut(SseEvent<'_>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, SseError> {
         let first = !std::mem::replace(&mut self.past_first_line, true);
         let line = line.strip_prefix(BOM).filter(|_| first).unwrap_or(line);
@@ -153,9 +153,9 @@ impl SseParser {
         Ok(())
     }
 
-    fn dispatch(&mut self, on_event: &mut impl FnMut(Event<'_>) -> ControlFlow<()>) -> ControlFlow<()> {
+    fn dispatch(&mut self, on_event: &mut impl FnMut(SseEvent<'_>) -> ControlFlow<()>) -> ControlFlow<()> {
         let flow = if std::mem::take(&mut self.has_data) {
-            on_event(Event { name: &self.name, data: &self.data })
+            on_event(SseEvent { name: &self.name, data: &self.data })
         } else {
             ControlFlow::Continue(())
         };

@@ -36,7 +36,7 @@ use crate::clock::Mono;
 use crate::event::{CpuPackages, GpuLog};
 use crate::observe::rapl::{self, Packages};
 use crate::plan::{GpuChoice, ObservePlan};
-use crate::privilege::{self, Role};
+use crate::privilege::{self, ThreadRole};
 use crate::units::Nanos;
 
 use log::SharedLog;
@@ -256,7 +256,7 @@ impl Poller {
             let (worker, outcome) = opening.open();
             // Whoever waits below may have gone on without it.
             let (Ok(()), Some(worker)) = (tell_opened.send(outcome), worker) else { return };
-            privilege::shed(Role::Gpu);
+            privilege::shed(ThreadRole::Gpu);
             worker.run(tell_look);
             // Who waited may have gone on without it.
             let _ = tell_end.send(());

@@ -18,7 +18,7 @@ use super::target_discovery::Found;
 use crate::clock::Mono;
 use crate::event::Observation;
 use crate::plan::ObservePlan;
-use crate::privilege::{self, Role};
+use crate::privilege::{self, ThreadRole};
 use crate::units::Nanos;
 
 use worker::Worker;
@@ -91,7 +91,7 @@ impl Observer {
         let thread = std::thread::Builder::new()
             .name("observer".into())
             .spawn(move || {
-                privilege::shed(Role::Observer);
+                privilege::shed(ThreadRole::Observer);
                 worker.run(&theirs.0, &theirs.1)
             })
             .map_err(ObserveError::Thread)?;

@@ -246,7 +246,7 @@ mod tests {
         zone(dir.path(), "intel-rapl:0", "package-0", 8_000);
         let mut packages = opened.unwrap();
         let without = || {
-            let _ = privilege::give_up(privilege::Role::Load);
+            let _ = privilege::give_up(privilege::ThreadRole::Load);
             assert!(File::open(&counter).is_err());
             packages.read().map(|reading| reading.mj)
         };

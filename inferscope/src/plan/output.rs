@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::cli;
-use crate::secrets::{Known, Redact};
+use crate::secrets::{KnownSecrets, Redact};
 
 /// Where the report goes.
 #[derive(Debug, Clone)]
@@ -22,7 +22,7 @@ pub struct OutputPlan {
     pub color: ColorChoice,
     pub redact: Redact,
     /// Values that no text may contain.
-    pub known: Known,
+    pub known: KnownSecrets,
 }
 
 /// One `-o`.
@@ -45,7 +45,7 @@ pub enum ColorChoice {
     Never,
 }
 
-pub(super) fn output(args: &cli::OutputArgs, known: Known) -> OutputPlan {
+pub(super) fn output(args: &cli::OutputArgs, known: KnownSecrets) -> OutputPlan {
     let (to_stdout, files): (Vec<&PathBuf>, Vec<&PathBuf>) =
         args.output.iter().partition(|path| is_stdout(path));
     let file = |path: &PathBuf| OutputFile { path: path.clone(), form: form(path) };
@@ -95,7 +95,7 @@ mod tests {
             output: cli::OutputArgs,
         }
         let args = std::iter::once("inferscope").chain(args.iter().copied());
-        output(&<Only as clap::Parser>::parse_from(args).output, Known::none())
+        output(&<Only as clap::Parser>::parse_from(args).output, KnownSecrets::none())
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::process::Command;
 use super::*;
 
 /// What `work` gives on a thread of its own, which has shed what `role` has no use for.
-fn as_role<T: Send>(role: Role, work: impl FnOnce(InForce) -> T + Send) -> T {
+fn as_role<T: Send>(role: ThreadRole, work: impl FnOnce(InForce) -> T + Send) -> T {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| work(give_up(role)));
         thread.join().expect("it does not panic")
@@ -17,38 +17,40 @@ fn has(capabilities: CapabilitySet) -> Standing {
     Standing { secure: false, elevated: false, permitted: capabilities, asks_each_time: true }
 }
 
-fn kept(role: Role, standing: Standing) -> Vec<String> {
+fn kept(role: ThreadRole, standing: Standing) -> Vec<String> {
     sets::names(role.keeps(standing))
 }
 
 #[test]
 fn the_load_keeps_nothing_and_the_observer_what_it_goes_on_needing() {
     let root = has(CapabilitySet::all());
-    assert_eq!(kept(Role::Load, root), [""; 0]);
-    assert_eq!(kept(Role::Collector, root), [""; 0]);
-    assert_eq!(kept(Role::Observer, root), ["CAP_DAC_READ_SEARCH", "CAP_SYS_PTRACE", "CAP_BPF"]);
+    assert_eq!(kept(ThreadRole::Load, root), [""; 0]);
+    assert_eq!(kept(ThreadRole::Collector, root), [""; 0]);
+    assert_eq!(kept(ThreadRole::Observer, root), ["CAP_DAC_READ_SEARCH", "CAP_SYS_PTRACE", "CAP_BPF"]);
     let newer = Standing { asks_each_time: false, ..root };
-    assert_eq!(kept(Role::Observer, newer), ["CAP_DAC_READ_SEARCH", "CAP_SYS_PTRACE"]);
-    assert_eq!(kept(Role::Janitor, root), ["CAP_DAC_OVERRIDE", "CAP_KILL", "CAP_SYS_NICE"]);
+    assert_eq!(kept(ThreadRole::Observer, newer), ["CAP_DAC_READ_SEARCH", "CAP_SYS_PTRACE"]);
+    assert_eq!(kept(ThreadRole::Janitor, root), ["CAP_DAC_OVERRIDE", "CAP_KILL", "CAP_SYS_NICE"]);
     // In a container.
     let without = CapabilitySet::BPF | CapabilitySet::PERFMON | CapabilitySet::DAC_OVERRIDE;
-    assert_eq!(kept(Role::Observer, has(without)), ["CAP_DAC_OVERRIDE", "CAP_PERFMON", "CAP_BPF"]);
-    assert_eq!(kept(Role::Observer, has(CapabilitySet::SYS_ADMIN)), ["CAP_SYS_ADMIN"]);
-    assert_eq!(kept(Role::Observer, has(CapabilitySet::empty())), [""; 0]);
+    assert_eq!(kept(ThreadRole::Observer, has(without)), ["CAP_DAC_OVERRIDE", "CAP_PERFMON", "CAP_BPF"]);
+    assert_eq!(kept(ThreadRole::Observer, has(CapabilitySet::SYS_ADMIN)), ["CAP_SYS_ADMIN"]);
+    assert_eq!(kept(ThreadRole::Observer, has(CapabilitySet::empty())), [""; 0]);
 }
 
 #[test]
 fn what_only_the_file_had_is_the_observers_alone() {
     let elevated = Standing { secure: true, elevated: true, ..has(OBSERVING) };
-    for role in [Role::Main, Role::Load, Role::Gpu, Role::Janitor, Role::Collector] {
+    for role in
+        [ThreadRole::Main, ThreadRole::Load, ThreadRole::Gpu, ThreadRole::Janitor, ThreadRole::Collector]
+    {
         assert_eq!(kept(role, elevated), [""; 0], "{role:?}");
     }
-    assert_eq!(kept(Role::Observer, elevated), ["CAP_DAC_READ_SEARCH", "CAP_SYS_PTRACE", "CAP_BPF"]);
+    assert_eq!(kept(ThreadRole::Observer, elevated), ["CAP_DAC_READ_SEARCH", "CAP_SYS_PTRACE", "CAP_BPF"]);
 }
 
 #[test]
 fn the_loads_thread_reads_files_and_resolves_names_and_starts_threads() {
-    as_role(Role::Load, |left| {
+    as_role(ThreadRole::Load, |left| {
         assert_eq!((left.no_new_privs, left.seccomp), (Some(true), true), "{left:?}");
         assert_eq!((left.effective, left.permitted), (Some(vec![]), Some(vec![])));
         assert!(File::open("/proc/self/stat").is_ok());
@@ -62,7 +64,7 @@ fn the_loads_thread_starts_no_program_and_writes_no_file() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
     let path = dir.path().join("file");
-    as_role(Role::Load, |_| {
+    as_role(ThreadRole::Load, |_| {
         let refused = |error: std::io::Error| assert_eq!(error.raw_os_error(), Some(libc::ENOSYS), "{error}");
         refused(OpenOptions::new().write(true).create(true).truncate(false).open(&path).unwrap_err());
         refused(std::fs::create_dir(&path).unwrap_err());
@@ -82,7 +84,7 @@ fn the_loads_thread_starts_no_program_and_writes_no_file() {
 fn a_thread_of_roots_that_loads_opens_no_file_of_roots() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let of_root = rustix::process::geteuid().is_root();
-    let opened = as_role(Role::Load, |left| {
+    let opened = as_role(ThreadRole::Load, |left| {
         assert_eq!(left.files_as_uid, of_root.then_some(NOBODY));
         File::open(file.path()).map(drop).map_err(|e| e.kind())
     });
@@ -114,7 +116,7 @@ fn a_thread_of_roots_that_could_not_look_names_up_opens_files_as_before() {
 #[test]
 fn the_observers_thread_reads_and_asks_and_changes_nothing() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    as_role(Role::Observer, |left| {
+    as_role(ThreadRole::Observer, |left| {
         assert_eq!((left.no_new_privs, left.seccomp), (Some(true), true), "{left:?}");
         let refused = |error: std::io::Error| assert_eq!(error.raw_os_error(), Some(libc::EPERM), "{error}");
         assert!(File::open("/proc/1/stat").is_ok() && std::fs::read_dir("/proc").is_ok());
@@ -138,7 +140,7 @@ fn the_observers_thread_reads_and_asks_and_changes_nothing() {
 fn the_collectors_thread_computes_and_opens_nothing() {
     let (wake, woken) = std::sync::mpsc::channel();
     let (asks, asked) = std::sync::mpsc::channel::<()>();
-    as_role(Role::Collector, move |left| {
+    as_role(ThreadRole::Collector, move |left| {
         assert_eq!((left.no_new_privs, left.seccomp), (Some(true), true), "{left:?}");
         assert_eq!((left.effective, left.permitted), (Some(vec![]), Some(vec![])));
         let refused = |error: std::io::Error| assert_eq!(error.raw_os_error(), Some(libc::ENOSYS), "{error}");

@@ -12,7 +12,7 @@ use serde_json::ser::{CharEscape, CompactFormatter, Formatter, Serializer};
 
 use super::model::Report;
 use crate::clean;
-use crate::secrets::Known;
+use crate::secrets::KnownSecrets;
 
 /// The report, `requests[]`, and the fields of a request.
 const INDENTED: usize = 3;
@@ -41,7 +41,7 @@ const OWN: [&str; 18] = [
 
 /// One document with a newline at its end.
 #[must_use]
-pub fn to_json(report: &Report, known: &Known) -> String {
+pub fn to_json(report: &Report, known: &KnownSecrets) -> String {
     let mut bytes = Vec::new();
     let layout =
         Layout { known, depth: 0, filled: false, name: false, own: false, tool: false, text: String::new() };
@@ -53,7 +53,7 @@ pub fn to_json(report: &Report, known: &Known) -> String {
 
 struct Layout<'k> {
     /// Every string passes here, so that no field can forget it.
-    known: &'k Known,
+    known: &'k KnownSecrets,
     depth: usize,
     /// The innermost open array or object holds something.
     filled: bool,
@@ -199,7 +199,7 @@ mod tests {
     fn the_document_reads_back_to_the_same_report() {
         for f in [engine(), everything_failed(), recycled(), cgroup(), losses(), oom()] {
             let report = f.report();
-            let text = to_json(&report, &Known::none());
+            let text = to_json(&report, &KnownSecrets::none());
             assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report);
         }
     }
@@ -207,7 +207,7 @@ mod tests {
     #[test]
     fn a_report_from_before_a_field_was_added_still_reads() {
         let mut old: serde_json::Value =
-            serde_json::from_str(&to_json(&recycled().report(), &Known::none())).unwrap();
+            serde_json::from_str(&to_json(&recycled().report(), &KnownSecrets::none())).unwrap();
         let mut without = |at: &str, names: &[&str]| {
             let fields = old.pointer_mut(at).unwrap().as_object_mut().unwrap();
             names.iter().for_each(|name| assert!(fields.remove(*name).is_some(), "{at}/{name}"));
@@ -231,7 +231,7 @@ mod tests {
         let mut report = engine().report();
         let hostile = "\x1b[2J\u{9b}1A\u{202e}\u{2066}\u{200b}\u{feff}\u{ad}\u{2028}\u{7f}\u{e0041}é";
         report.processes.list[0].comm = hostile.to_owned();
-        let text = to_json(&report, &Known::none());
+        let text = to_json(&report, &KnownSecrets::none());
         let hidden =
             |c: char| c != '\n' && (c.is_control() || hostile.contains(c) && !c.is_ascii() && c != 'é');
         assert!(!text.contains(hidden), "{:?}", text.find(hidden));
@@ -249,7 +249,7 @@ mod tests {
         if let Some(load) = &mut report.load {
             load.model = Some(format!("\u{1b}{KEY}\u{202e}\n"));
         }
-        let known = Known::new([KEY.to_owned(), "requests_ok".to_owned()]);
+        let known = KnownSecrets::new([KEY.to_owned(), "requests_ok".to_owned()]);
         let text = to_json(&report, &known);
         assert!(!text.contains("quoted") && !text.contains("and/long"), "{text}");
         let read: Report = serde_json::from_str(&text).unwrap();
@@ -258,8 +258,8 @@ mod tests {
         assert_eq!(read.load.unwrap().model.unwrap(), "\u{1b}***\u{202e}\n");
         assert_eq!(read.processes.cpu, report.processes.cpu);
         // What is not secret is written as without a secret.
-        let other = Known::new(["not in there".to_owned()]);
-        assert_eq!(to_json(&report, &other), to_json(&report, &Known::none()));
+        let other = KnownSecrets::new(["not in there".to_owned()]);
+        assert_eq!(to_json(&report, &other), to_json(&report, &KnownSecrets::none()));
     }
 
     /// Every value that a field of an enumeration can have, and those fields.
@@ -298,7 +298,8 @@ mod tests {
             let own = [&report.tool.name, &report.tool.version, &report.tool.commit, &report.run.command];
             words.extend(own.map(Clone::clone));
             words.extend(report.validity.iter().map(|v| v.code.clone()));
-            let read: Report = serde_json::from_str(&to_json(&report, &Known::new(words.clone()))).unwrap();
+            let read: Report =
+                serde_json::from_str(&to_json(&report, &KnownSecrets::new(words.clone()))).unwrap();
             assert_eq!((&read.tool, &read.run.command), (&report.tool, &report.run.command));
             assert_eq!((read.run.mode, read.target.kind), (report.run.mode, report.target.kind));
             assert_eq!(read.processes.tracker, report.processes.tracker);
@@ -309,7 +310,7 @@ mod tests {
 
     #[test]
     fn it_is_one_document_with_a_newline_at_its_end() {
-        let text = to_json(&engine().report(), &Known::none());
+        let text = to_json(&engine().report(), &KnownSecrets::none());
         assert!(text.starts_with("{\n  \"schema_version\": 1,\n") && text.ends_with("\n}\n"));
         assert_eq!(serde_json::Deserializer::from_str(&text).into_iter::<serde_json::Value>().count(), 1);
     }
@@ -317,7 +318,7 @@ mod tests {
     #[test]
     fn a_sample_and_a_process_are_one_line_each() {
         let report = engine().report();
-        let text = to_json(&report, &Known::none());
+        let text = to_json(&report, &KnownSecrets::none());
         let lines = |with: &str| text.lines().filter(|l| l.contains(with)).count();
         assert_eq!(lines("\"cpu_user_ns\":"), report.processes.list.len());
         assert_eq!(lines("\"pss_bytes\": null, \"cpu_ns\":"), report.resources.samples.len());
@@ -327,7 +328,7 @@ mod tests {
     #[test]
     fn unknown_is_null_and_never_left_out() {
         let value: serde_json::Value =
-            serde_json::from_str(&to_json(&everything_failed().report(), &Known::none())).unwrap();
+            serde_json::from_str(&to_json(&everything_failed().report(), &KnownSecrets::none())).unwrap();
         assert!(value["timing"]["output_tokens_per_s"].is_null());
         assert!(value["timing"].as_object().unwrap().contains_key("output_tokens_per_s"));
         assert!(value["efficiency"].as_object().unwrap().contains_key("joules_per_token"));

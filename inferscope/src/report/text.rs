@@ -22,13 +22,13 @@ pub use layout::Style;
 use humanize::{bytes, count, nanos, watts};
 use layout::{Ink, Page};
 
-use crate::secrets::Known;
+use crate::secrets::KnownSecrets;
 
 use super::model::{Insight, Level, Load, Mode, Report, Severity, Sweep};
 
 /// At most 100 columns; ends in a newline.
 #[must_use]
-pub fn to_text(report: &Report, style: Style, known: &Known) -> String {
+pub fn to_text(report: &Report, style: Style, known: &KnownSecrets) -> String {
     let mut page = Page::new(style, known.clone());
     head(&mut page, report);
     verdict(&mut page, report);

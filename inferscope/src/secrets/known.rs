@@ -33,7 +33,7 @@ const PLACEHOLDERS: &str = "\
 
 /// Secrets by value. Its clones share them.
 #[derive(Clone, Default)]
-pub struct Known(Option<Arc<Values>>);
+pub struct KnownSecrets(Option<Arc<Values>>);
 
 struct Values {
     /// The values as given.
@@ -43,13 +43,13 @@ struct Values {
     automaton: AhoCorasick,
 }
 
-impl fmt::Debug for Known {
+impl fmt::Debug for KnownSecrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(MASK)
     }
 }
 
-impl Known {
+impl KnownSecrets {
     #[must_use]
     pub const fn none() -> Self {
         Self(None)
@@ -301,7 +301,7 @@ mod tests {
 
     #[test]
     fn a_secret_is_masked_in_every_form_that_a_server_may_repeat_it_in() {
-        let known = Known::new([KEY.to_owned()]);
+        let known = KnownSecrets::new([KEY.to_owned()]);
         let quoted = serde_json::to_string(KEY).expect("it is JSON");
         for said in [
             KEY.to_owned(),
@@ -321,7 +321,7 @@ mod tests {
 
     #[test]
     fn the_beginning_of_a_secret_is_masked_where_a_text_is_cut() {
-        let known = Known::new(["sk-abcdefghijklmnop".to_owned()]);
+        let known = KnownSecrets::new(["sk-abcdefghijklmnop".to_owned()]);
         assert_eq!(known.mask("no such key sk-abcdefg…"), "no such key ***…");
         // Whole, and by chance.
         assert_eq!(known.mask("a task-abcdefg"), "a task-abcdefg");
@@ -331,14 +331,15 @@ mod tests {
 
     #[test]
     fn short_values_are_masked_as_words_and_placeholders_not_at_all() {
-        let known = Known::new(["hunter".to_owned(), "EMPTY".to_owned(), "abc".to_owned(), String::new()]);
+        let known =
+            KnownSecrets::new(["hunter".to_owned(), "EMPTY".to_owned(), "abc".to_owned(), String::new()]);
         assert_eq!(known.mask("hunter, hunters: EMPTY abc (hunter)"), "***, hunters: EMPTY abc (***)");
-        assert!(Known::new(["none".to_owned()]).is_empty());
+        assert!(KnownSecrets::new(["none".to_owned()]).is_empty());
     }
 
     #[test]
     fn a_field_keeps_its_name_and_a_foreign_one_hides_the_secret() {
-        let known = Known::new(["prompt_tokens".to_owned(), "sk-abcdefghijklmnop".to_owned()]);
+        let known = KnownSecrets::new(["prompt_tokens".to_owned(), "sk-abcdefghijklmnop".to_owned()]);
         assert_eq!(known.mask_name("prompt_tokens"), "prompt_tokens");
         assert_eq!(known.mask_name("series{sk-abcdefghijklmnop}"), "series{***}");
     }

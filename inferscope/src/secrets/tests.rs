@@ -319,13 +319,13 @@ fn a_header_that_is_no_secret_is_none_and_a_user_without_a_password_neither() {
 
 #[test]
 fn only_what_nobody_would_call_anything_is_masked_within_words() {
-    let known = Known::new(["production", "sk-abcdefgh1234", "12345678", "1234"].map(str::to_owned));
+    let known = KnownSecrets::new(["production", "sk-abcdefgh1234", "12345678", "1234"].map(str::to_owned));
     assert_eq!(known.mask("production-eu reproductions"), "***-eu reproductions");
     assert_eq!(known.mask("asd_sk-abcdefgh1234x"), "asd_***x");
     // As `Basic` carries it no word is in it.
     assert_eq!(known.mask("xcHJvZHVjdGlvbgx"), "x***x");
     assert_eq!(known.mask("1234 tokens in 3123456789 ns"), "1234 tokens in 3123456789 ns");
-    assert!(Known::new(["inferscope", "profile", "observe"].map(str::to_owned)).is_empty());
+    assert!(KnownSecrets::new(["inferscope", "profile", "observe"].map(str::to_owned)).is_empty());
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::report::model::Report;
 use crate::report::{Style, to_json, to_text};
 use crate::signals::Signals;
 
-use file::OutputFile;
+use file::OpenOutput;
 
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
@@ -73,7 +73,7 @@ pub struct Sink<'s> {
 struct Destination {
     path: PathBuf,
     form: OutputForm,
-    place: OutputFile,
+    place: OpenOutput,
 }
 
 impl<'s> Sink<'s> {
@@ -82,7 +82,7 @@ impl<'s> Sink<'s> {
     pub fn open(plan: &OutputPlan, signals: &'s Signals) -> Result<Self, OutputError> {
         let mut sink = Self { plan: plan.clone(), signals, files: Vec::new(), words: Vec::new() };
         for file in &plan.files {
-            let (place, note) = OutputFile::open(&file.path, plan.mode)?;
+            let (place, note) = OpenOutput::open(&file.path, plan.mode)?;
             sink.files.push(Destination { path: file.path.clone(), form: file.form, place });
             sink.words.extend(note.map(|note| format!("warning: {note}")));
         }

@@ -17,7 +17,7 @@ use crate::launch::Launched;
 use crate::observe::Observer;
 use crate::observe::gpu::Poller;
 use crate::observe::target_discovery::Found;
-use crate::privilege::{self, Role};
+use crate::privilege::{self, ThreadRole};
 use crate::report::model::Validity;
 
 /// What is there when the load, the wait or the command is over.
@@ -48,7 +48,7 @@ impl<'env> Session<'env> {
         let runtime = Runtime::new()?;
         let driver = plan.load.as_ref().map(|load| runtime::driver(load, origin, signals)).transpose()?;
         if main.is_apart() {
-            privilege::shed(Role::Load);
+            privilege::shed(ThreadRole::Load);
         }
         let found = match command {
             Some(command) => {
@@ -81,7 +81,7 @@ impl<'env> Session<'env> {
                 Some(_) => command::observe(&plan.observe, found),
                 None => target::observe(plan, found),
             };
-            privilege::shed(Role::Main);
+            privilege::shed(ThreadRole::Main);
             observed
         })??;
         let Observed { found, mut observer, none_reason, note } = observed;

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::main_thread::MainThread;
 use super::{RunError, note};
 use crate::event::ExitStatus;
-use crate::launch::{Happened, Launched, Watch};
+use crate::launch::{LaunchEvent, Launched, Watch};
 use crate::load::{Driver, LoadError, Served};
 use crate::plan::CommandPlan;
 use crate::report::model::Validity;
@@ -80,8 +80,8 @@ impl<'a, 'env> Supervisor<'a, 'env> {
                 biased;
                 happened = self.watch.next() => match self.note(happened) {
                     // It was told, and has as much time as where it is ended.
-                    Happened::Interrupted => deadline = after(self.grace),
-                    Happened::InterruptedAgain => return self.clear(Launched::kill).await,
+                    LaunchEvent::Interrupted => deadline = after(self.grace),
+                    LaunchEvent::InterruptedAgain => return self.clear(Launched::kill).await,
                     _ => {}
                 },
                 () = expired => {
@@ -113,13 +113,13 @@ impl<'a, 'env> Supervisor<'a, 'env> {
         tokio::select! {
             biased;
             happened = self.watch.next() => match self.note(happened) {
-                Happened::Interrupted | Happened::InterruptedAgain => Ok(None),
-                Happened::Ended(exit) => Err(RunError::NotReady(format!(
+                LaunchEvent::Interrupted | LaunchEvent::InterruptedAgain => Ok(None),
+                LaunchEvent::Ended(exit) => Err(RunError::NotReady(format!(
                     "the command ended with {} before the endpoint answered\n  see what it printed; it has to stay in \
                      the foreground",
                     in_words(exit)
                 ))),
-                Happened::JanitorLost | Happened::Cleared { .. } => Err(RunError::NotReady(
+                LaunchEvent::JanitorLost | LaunchEvent::Cleared { .. } => Err(RunError::NotReady(
                     "the command's janitor was killed, and the command after it\n  try again".to_owned(),
                 )),
             },
@@ -177,21 +177,21 @@ impl<'a, 'env> Supervisor<'a, 'env> {
         loop {
             let happened = self.watch.next().await;
             match self.note(happened) {
-                Happened::Cleared { .. } | Happened::JanitorLost => break,
-                Happened::Interrupted | Happened::InterruptedAgain => self.command.kill(),
-                Happened::Ended(_) => {}
+                LaunchEvent::Cleared { .. } | LaunchEvent::JanitorLost => break,
+                LaunchEvent::Interrupted | LaunchEvent::InterruptedAgain => self.command.kill(),
+                LaunchEvent::Ended(_) => {}
             }
         }
         // Everything had been measured by then.
         self.over.interrupted = interrupted;
     }
 
-    fn note(&mut self, happened: Happened) -> Happened {
+    fn note(&mut self, happened: LaunchEvent) -> LaunchEvent {
         match happened {
-            Happened::Ended(exit) => self.over.exit = Some(exit),
-            Happened::Cleared { left } => self.over.unkillable = left,
-            Happened::Interrupted | Happened::InterruptedAgain => self.over.interrupted = true,
-            Happened::JanitorLost => {
+            LaunchEvent::Ended(exit) => self.over.exit = Some(exit),
+            LaunchEvent::Cleared { left } => self.over.unkillable = left,
+            LaunchEvent::Interrupted | LaunchEvent::InterruptedAgain => self.over.interrupted = true,
+            LaunchEvent::JanitorLost => {
                 self.over.janitor_lost = true;
                 self.over.by_us = true;
                 let command = self.command;

@@ -22,7 +22,7 @@ use super::read_stats::{ReadStats, Stamp};
 use super::transport::TransportError;
 use crate::clock::Mono;
 use crate::load::budget::{CONNECTION_BYTES, Charge};
-use crate::load::request::Trail;
+use crate::load::request::SendTimes;
 use crate::units::Nanos;
 
 /// Longest head of a response.
@@ -128,7 +128,7 @@ impl Conn {
         &mut self,
         request: Request<Full<Bytes>>,
         stats: &ReadStats,
-        trail: &mut Trail,
+        send_times: &mut SendTimes,
     ) -> Result<Response<Incoming>, NoAnswer> {
         self.request = Exchange::default();
         let mut response = std::pin::pin!(self.sender.send_request(request));
@@ -136,8 +136,8 @@ impl Conn {
         let answer = std::future::poll_fn(|cx| {
             let polled = self.poll(cx, stats, &mut |own| response.as_mut().poll(own));
             // The caller may give up after any turn.
-            if trail.written.is_none() {
-                (trail.written, trail.write_took) = (self.request.written, self.request.write_took);
+            if send_times.written.is_none() {
+                (send_times.written, send_times.write_took) = (self.request.written, self.request.write_took);
             }
             polled
         });

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 
 use super::read_stats::ReadStats;
 use crate::clock::Mono;
-use crate::load::request::Trail;
+use crate::load::request::SendTimes;
 
 tokio::task_local! {
     static BEGUN: Cell<Begun>;
@@ -27,11 +27,11 @@ pub(super) struct Begun {
 }
 
 impl Begun {
-    /// Fills in `trail`. Reqwest does not report when it writes: with an open connection it writes at once, that is at
+    /// Fills in `send_times`. Reqwest does not report when it writes: with an open connection it writes at once, that is at
     /// `from`.
-    pub(super) fn record(self, trail: &mut Trail, from: Mono) {
-        trail.connect = self.opened.map(|(from, to)| to.since(from));
-        trail.written = trail.written.or(Some(self.opened.map_or(from, |(_, to)| to)));
+    pub(super) fn record(self, send_times: &mut SendTimes, from: Mono) {
+        send_times.connect = self.opened.map(|(from, to)| to.since(from));
+        send_times.written = send_times.written.or(Some(self.opened.map_or(from, |(_, to)| to)));
     }
 }
 

@@ -32,7 +32,7 @@ use super::timestamping_guard::TimestampingGuard;
 use super::transport::{Outgoing, TransportError};
 use crate::clock::Mono;
 use crate::load::limit::{self, Limit};
-use crate::load::request::Trail;
+use crate::load::request::SendTimes;
 
 #[derive(Debug)]
 pub(super) struct H1 {
@@ -91,13 +91,13 @@ impl H1 {
     pub(super) async fn send(
         &self,
         request: Outgoing<'_>,
-        trail: &mut Trail,
+        send_times: &mut SendTimes,
     ) -> Result<H1Response, TransportError> {
         let mut lost = None;
         if let Some(mut conn) = self.pool.take().filter(|_| self.stats.keeps_alive()) {
             let from = Mono::now();
             self.stats.reuse();
-            match conn.send(build(&request)?, &self.stats, trail).await {
+            match conn.send(build(&request)?, &self.stats, send_times).await {
                 Ok(response) => return Ok(self.answer(conn, response)),
                 Err(NoAnswer { error, lost: true }) => {
                     self.stats.resend(from);
@@ -115,8 +115,8 @@ impl H1 {
             (Err(e), None) => return Err(e),
         };
         let mut conn = Conn::new(channel, &self.stats).await?;
-        trail.connect = Some(Mono::now().since(begun));
-        match conn.send(build(&request)?, &self.stats, trail).await {
+        send_times.connect = Some(Mono::now().since(begun));
+        match conn.send(build(&request)?, &self.stats, send_times).await {
             Ok(response) => Ok(self.answer(conn, response)),
             Err(NoAnswer { error, .. }) => Err(TransportError::Http(error)),
         }

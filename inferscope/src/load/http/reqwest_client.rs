@@ -20,7 +20,7 @@ use super::transport::{Outgoing, TransportError};
 use crate::clock::Mono;
 use crate::load::error::LoadError;
 use crate::load::http_error;
-use crate::load::request::Trail;
+use crate::load::request::SendTimes;
 use crate::plan::{Endpoint, HttpPlan};
 
 #[derive(Debug)]
@@ -110,7 +110,7 @@ impl ReqwestClient {
     pub(super) async fn send(
         &self,
         outgoing: Outgoing<'_>,
-        trail: &mut Trail,
+        send_times: &mut SendTimes,
     ) -> Result<ReqwestResponse, TransportError> {
         let build = || {
             let mut request = Request::new(outgoing.method.clone(), outgoing.url.clone());
@@ -123,11 +123,11 @@ impl ReqwestClient {
         let from = Mono::now();
         if !self.stats.keeps_alive() {
             let (result, begun) = noticed(self.fresh.execute(build())).await;
-            begun.record(trail, from);
+            begun.record(send_times, from);
             return self.answer(result);
         }
         let (result, begun) = noticed(self.keeping.execute(build())).await;
-        begun.record(trail, from);
+        begun.record(send_times, from);
         let opened = begun.any;
         if !opened {
             self.stats.reuse();
@@ -140,7 +140,7 @@ impl ReqwestClient {
                     "the server had ended the connection; sent again"
                 );
                 let (result, begun) = noticed(self.fresh.execute(build())).await;
-                begun.record(trail, from);
+                begun.record(send_times, from);
                 match result {
                     // The server is gone. The error of this attempt is the cause.
                     Err(gone) if gone.is_connect() => Err(e),

@@ -376,7 +376,7 @@ async fn idle() -> (Conn, Peer, ReadStats) {
     let stats = ReadStats::new(Budget::of(512 << 20));
     let socket = Socket::connect(([127, 0, 0, 1], port).into()).await.unwrap();
     let mut conn = Conn::new(Channel::plain(socket), &stats).await.unwrap();
-    let mut body = conn.send(request(), &stats, &mut Trail::default()).await.unwrap().into_body();
+    let mut body = conn.send(request(), &stats, &mut SendTimes::default()).await.unwrap().into_body();
     while conn.piece(&mut body, &stats).await.unwrap().is_some() {}
     assert!(conn.settle() && conn.is_quiet());
     (conn, server.join().unwrap(), stats)
@@ -635,7 +635,7 @@ async fn a_server_that_never_pauses_leaves_others_their_time() {
         peer.say(CHUNKED);
         peer.say(&(piece("0123456789").repeat(100_000) + LAST));
     });
-    let mut body = conn.send(request(), &stats, &mut Trail::default()).await.unwrap().into_body();
+    let mut body = conn.send(request(), &stats, &mut SendTimes::default()).await.unwrap().into_body();
     tokio::time::sleep(Duration::from_millis(50)).await;
     let bytes = std::cell::Cell::new(0);
     let mut reading = std::pin::pin!(async {

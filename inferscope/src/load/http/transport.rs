@@ -14,7 +14,7 @@ use super::read_stats::Stamp;
 use super::reqwest_client::{self, ReqwestClient};
 use crate::load::budget::NoRoom;
 use crate::load::limit::Limit;
-use crate::load::request::Trail;
+use crate::load::request::SendTimes;
 
 /// A request, independent of the transport.
 #[derive(Debug, Clone)]
@@ -58,11 +58,11 @@ impl Transport {
     pub(super) async fn send(
         &self,
         request: Outgoing<'_>,
-        trail: &mut Trail,
+        send_times: &mut SendTimes,
     ) -> Result<TransportResponse, TransportError> {
         match self {
-            Self::H1(h1) => h1.send(request, trail).await.map(|a| TransportResponse::H1(Box::new(a))),
-            Self::Reqwest(reqwest) => reqwest.send(request, trail).await.map(TransportResponse::Reqwest),
+            Self::H1(h1) => h1.send(request, send_times).await.map(|a| TransportResponse::H1(Box::new(a))),
+            Self::Reqwest(reqwest) => reqwest.send(request, send_times).await.map(TransportResponse::Reqwest),
         }
     }
 }

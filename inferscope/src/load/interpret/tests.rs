@@ -2,13 +2,13 @@ use super::*;
 use crate::event::ChunkKind::{Content, Other, Reasoning, Tool};
 use proptest::prelude::*;
 
-fn held(data: &str) -> Held<'_> {
-    event(Event { name: b"", data: data.as_bytes() }).unwrap_or_else(|e| panic!("{data}: {}", e.why))
+fn held(data: &str) -> EventContent<'_> {
+    event(SseEvent { name: b"", data: data.as_bytes() }).unwrap_or_else(|e| panic!("{data}: {}", e.why))
 }
 
 fn chunk_of(data: &str) -> Completion<'_> {
     match held(data) {
-        Held::Chunk(chunk) => chunk,
+        EventContent::Chunk(chunk) => chunk,
         other => panic!("{data}: {other:?}"),
     }
 }
@@ -148,23 +148,23 @@ fn an_error_is_found_whatever_its_shape() {
             "m",
         ),
     ] {
-        assert_eq!(held(data), Held::Error(said.into()), "{data}");
+        assert_eq!(held(data), EventContent::Error(said.into()), "{data}");
     }
-    let named = |data: &'static [u8]| event(Event { name: b"error", data });
-    assert_eq!(named(br#"{"message":"m"}"#), Ok(Held::Error("m".into())));
-    assert_eq!(named(b"plain words"), Ok(Held::Error("plain words".into())));
-    assert!(matches!(held(r#"{"error":null,"choices":[]}"#), Held::Chunk(_)));
-    assert!(matches!(held(r#"{"error":"","choices":[]}"#), Held::Chunk(_)));
+    let named = |data: &'static [u8]| event(SseEvent { name: b"error", data });
+    assert_eq!(named(br#"{"message":"m"}"#), Ok(EventContent::Error("m".into())));
+    assert_eq!(named(b"plain words"), Ok(EventContent::Error("plain words".into())));
+    assert!(matches!(held(r#"{"error":null,"choices":[]}"#), EventContent::Chunk(_)));
+    assert!(matches!(held(r#"{"error":"","choices":[]}"#), EventContent::Chunk(_)));
 }
 
 #[test]
 fn done_and_pings_are_no_chunks() {
-    assert_eq!(held("[DONE]"), Held::Done);
-    assert_eq!(held(" [DONE] "), Held::Done);
+    assert_eq!(held("[DONE]"), EventContent::Done);
+    assert_eq!(held(" [DONE] "), EventContent::Done);
     for nothing in ["", " ", r#"{"type":"ping"}"#, r#"{"choices":null}"#] {
-        assert_eq!(held(nothing), Held::Nothing, "{nothing:?}");
+        assert_eq!(held(nothing), EventContent::Nothing, "{nothing:?}");
     }
-    assert_eq!(event(Event { name: b"ping", data: b"12:00:01" }), Ok(Held::Nothing));
+    assert_eq!(event(SseEvent { name: b"ping", data: b"12:00:01" }), Ok(EventContent::Nothing));
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn what_is_no_object_is_not_understood_and_quoted() {
     for data in
         ["hello", "7", "null", "{\"choices\":7}", "{\"choices\":[{}", "[1]x", "[[]]", "{\"a\":\"\u{1}\"}"]
     {
-        let error = event(Event { name: b"", data: data.as_bytes() }).unwrap_err();
+        let error = event(SseEvent { name: b"", data: data.as_bytes() }).unwrap_err();
         assert!(error.why.contains("no completion object"), "{data}: {}", error.why);
         assert_eq!(error.truncated, data == "{\"choices\":[{}", "{data}");
     }
@@ -183,7 +183,7 @@ fn a_character_cut_in_two_between_events_does_not_fail_the_request() {
     let mut data = br#"{"model":"m","choices":[{"delta":{"content":"a"#.to_vec();
     data.extend_from_slice(&"😀".as_bytes()[..2]);
     data.extend_from_slice(br#""},"finish_reason":"stop"}]}"#);
-    let Ok(Held::Chunk(chunk)) = event(Event { name: b"", data: &data }) else { panic!() };
+    let Ok(EventContent::Chunk(chunk)) = event(SseEvent { name: b"", data: &data }) else { panic!() };
     assert_eq!((chunk.first.kind, chunk.finish_reason.as_deref()), (Content, Some("stop")));
 }
 
@@ -196,7 +196,7 @@ fn half_a_pair_of_escapes_does_not_fail_the_request() {
     assert_eq!(bytes(r"\ud83d\ude00"), 4);
     assert_eq!(bytes(r"a\ud83d"), 4);
     assert_eq!(bytes(r"\ude00\ud83d\ud83d\ude00\n"), 3 + 3 + 4 + 1);
-    assert!(event(Event { name: b"", data: br#"{"choices":"\ud83d"}"# }).is_err());
+    assert!(event(SseEvent { name: b"", data: br#"{"choices":"\ud83d"}"# }).is_err());
 }
 
 fn tokens(stream: &[(&str, Option<u64>)]) -> Vec<Option<u32>> {
@@ -265,12 +265,12 @@ fn a_count_that_goes_back_gives_no_tokens() {
 proptest! {
     #[test]
     fn no_bytes_panic(name in "(error|ping)?", data in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let _ = event(Event { name: name.as_bytes(), data: &data });
+        let _ = event(SseEvent { name: name.as_bytes(), data: &data });
     }
 
     #[test]
     fn no_json_panics(data in "[\\[\\]{}:,\"a0]{0,20}", tail in r#"(\{"choices":\[|\{"error":|"content":|"delta":\{|\}|\]){0,8}"#) {
-        let _ = event(Event { name: b"", data: format!("{tail}{data}").as_bytes() });
-        let _ = event(Event { name: b"", data: format!("{data}{tail}").as_bytes() });
+        let _ = event(SseEvent { name: b"", data: format!("{tail}{data}").as_bytes() });
+        let _ = event(SseEvent { name: b"", data: format!("{data}{tail}").as_bytes() });
     }
 }

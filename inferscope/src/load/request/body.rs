@@ -9,7 +9,7 @@ use crate::plan::{Api, LoadPlan};
 
 /// What one request asks for.
 #[derive(Debug, Clone)]
-pub(in crate::load) struct Ask<'a> {
+pub(in crate::load) struct BodySpec<'a> {
     pub(in crate::load) model: Option<&'a str>,
     /// Messages, or a text for the completions API.
     pub(in crate::load) prompt: Value,
@@ -19,7 +19,7 @@ pub(in crate::load) struct Ask<'a> {
 }
 
 /// A request's JSON body. `--extra-body` overrides it key by key (an object in it replaces the whole object).
-pub(in crate::load) fn body(plan: &LoadPlan, ask: Ask<'_>) -> Value {
+pub(in crate::load) fn body(plan: &LoadPlan, ask: BodySpec<'_>) -> Value {
     let mut body = Map::new();
     if let Some(model) = ask.model {
         body.insert("model".into(), model.into());

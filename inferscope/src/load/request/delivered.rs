@@ -8,9 +8,9 @@ use std::ops::ControlFlow;
 use super::Wanted;
 use crate::clock::Mono;
 use crate::event::{Asked, Chunk, ChunkKind, Failure, FailureKind, Usage};
-use crate::load::interpret::{self, Completion, Held, TokenCount};
+use crate::load::interpret::{self, Completion, EventContent, TokenCount};
 use crate::load::server_message;
-use crate::load::sse::Event;
+use crate::load::sse::SseEvent;
 
 /// Most chunks of one answer, whatever they hold.
 const MOST_CHUNKS: usize = 1 << 20;
@@ -35,7 +35,7 @@ pub(super) struct Delivered {
     pub(super) finished: u64,
     pub(super) stopped: u64,
     pub(super) any_event: bool,
-    pub(super) limit: Limit,
+    pub(super) limit: TextLimit,
     /// When `[DONE]` was read.
     pub(super) done: Option<Mono>,
     pub(super) failure: Option<Failure>,
@@ -43,14 +43,14 @@ pub(super) struct Delivered {
 
 /// The limit on visible text. For some servers reasoning is outside of `max_tokens`.
 #[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Limit {
+pub(super) struct TextLimit {
     /// The requested tokens of all choices; `None`: no limit was requested.
     tokens: Option<u64>,
     chunks: u64,
     bytes: u64,
 }
 
-impl Limit {
+impl TextLimit {
     pub(super) fn of(asked: Asked) -> Self {
         let tokens = asked.max_tokens.map(|most| most.saturating_mul(asked.choices.max(1).into()));
         Self { tokens, ..Self::default() }
@@ -112,13 +112,13 @@ impl Delivered {
     }
 
     /// `last`: the body ended with this event, perhaps in the middle of it.
-    pub(super) fn event(&mut self, t: Mono, event: Event<'_>, last: bool) -> ControlFlow<()> {
+    pub(super) fn event(&mut self, t: Mono, event: SseEvent<'_>, last: bool) -> ControlFlow<()> {
         self.any_event = true;
         match interpret::event(event) {
-            Ok(Held::Chunk(_)) if self.chunks.len() >= MOST_CHUNKS => {
+            Ok(EventContent::Chunk(_)) if self.chunks.len() >= MOST_CHUNKS => {
                 self.fail(FailureKind::Malformed, format!("the answer has more than {MOST_CHUNKS} chunks"));
             }
-            Ok(Held::Chunk(chunk)) => {
+            Ok(EventContent::Chunk(chunk)) => {
                 let tokens = self.tokens.of(&chunk);
                 for part in chunk.parts() {
                     // The count belongs to the only part with text.
@@ -131,9 +131,9 @@ impl Delivered {
                 }
                 self.note(chunk);
             }
-            Ok(Held::Done) => self.done = Some(t),
-            Ok(Held::Error(message)) => self.fail(FailureKind::ServerError, message),
-            Ok(Held::Nothing) => {}
+            Ok(EventContent::Done) => self.done = Some(t),
+            Ok(EventContent::Error(message)) => self.fail(FailureKind::ServerError, message),
+            Ok(EventContent::Nothing) => {}
             // The event was cut in its middle. The end of the stream is the failure to report.
             Err(e) if last && e.truncated => {}
             Err(e) => self.fail(FailureKind::Malformed, e.why),
@@ -168,12 +168,12 @@ impl Delivered {
         let document = document.trim_ascii();
         let message = match interpret::completion(document.strip_prefix(b"\xef\xbb\xbf").unwrap_or(document))
         {
-            Ok(Held::Error(message)) => return self.fail(FailureKind::ServerError, message),
-            Ok(Held::Chunk(chunk)) => {
+            Ok(EventContent::Error(message)) => return self.fail(FailureKind::ServerError, message),
+            Ok(EventContent::Chunk(chunk)) => {
                 self.note(chunk);
                 "the server answered with one JSON document instead of a stream".to_owned()
             }
-            Ok(Held::Done | Held::Nothing) => match server_message::in_body(document) {
+            Ok(EventContent::Done | EventContent::Nothing) => match server_message::in_body(document) {
                 // This is `{"detail": …}` and the like with status 200.
                 Some(message) => return self.fail(FailureKind::ServerError, message),
                 None => format!("the answer is no completion: {}", server_message::excerpt(document)),

@@ -10,20 +10,20 @@ fn plan() -> LoadPlan {
     LoadPlan::to(Endpoint::parse("http://127.0.0.1:1").unwrap())
 }
 
-fn ask(prompt: Value) -> Ask<'static> {
-    Ask { model: None, prompt, max_tokens: 8, usage_with_each_chunk: false }
+fn ask(prompt: Value) -> BodySpec<'static> {
+    BodySpec { model: None, prompt, max_tokens: 8, usage_with_each_chunk: false }
 }
 
 #[test]
 fn the_body_asks_for_a_stream_with_usage() {
     assert_eq!(
-        body(&plan(), Ask { model: Some("m"), ..ask(json!([{"role": "user", "content": "why?"}])) }),
+        body(&plan(), BodySpec { model: Some("m"), ..ask(json!([{"role": "user", "content": "why?"}])) }),
         json!({
             "model": "m", "messages": [{"role": "user", "content": "why?"}], "max_tokens": 8, "temperature": 0.0,
             "stream": true, "stream_options": {"include_usage": true},
         })
     );
-    let each = body(&plan(), Ask { usage_with_each_chunk: true, ..ask(Value::Null) });
+    let each = body(&plan(), BodySpec { usage_with_each_chunk: true, ..ask(Value::Null) });
     assert_eq!(each["stream_options"], json!({"include_usage": true, "continuous_usage_stats": true}));
     let plan = LoadPlan { api: Api::Completions, seed: Some(-7), ignore_eos: true, ..plan() };
     assert_eq!(

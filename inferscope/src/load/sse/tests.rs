@@ -7,7 +7,7 @@ type Owned = (String, String);
 fn events_of(pieces: &[&[u8]]) -> (Vec<Owned>, Option<SseError>) {
     let mut parser = SseParser::default();
     let mut events = Vec::new();
-    let mut keep = |e: Event<'_>| {
+    let mut keep = |e: SseEvent<'_>| {
         events.push((
             String::from_utf8_lossy(e.name).into_owned(),
             String::from_utf8_lossy(e.data).into_owned(),

@@ -6,7 +6,7 @@
 
 use super::width::{columns, cut, padding, wrap};
 use crate::clean::one_line;
-use crate::secrets::Known;
+use crate::secrets::KnownSecrets;
 
 /// No line is longer, in columns of a terminal.
 pub(super) const WIDTH: usize = 100;
@@ -59,11 +59,11 @@ pub(super) enum Align {
 pub(super) struct Page {
     out: String,
     style: Style,
-    known: Known,
+    known: KnownSecrets,
 }
 
 impl Page {
-    pub(super) const fn new(style: Style, known: Known) -> Self {
+    pub(super) const fn new(style: Style, known: KnownSecrets) -> Self {
         Self { out: String::new(), style, known }
     }
 
@@ -202,7 +202,7 @@ mod tests {
     use super::*;
 
     fn page(f: impl FnOnce(&mut Page)) -> String {
-        let mut page = Page::new(Style::Plain, Known::none());
+        let mut page = Page::new(Style::Plain, KnownSecrets::none());
         f(&mut page);
         page.finish()
     }
@@ -295,7 +295,7 @@ mod tests {
 
     #[test]
     fn colour_is_only_written_when_asked_for() {
-        let mut p = Page::new(Style::Color, Known::none());
+        let mut p = Page::new(Style::Color, KnownSecrets::none());
         p.tagged(Ink::Warn, "warn", "x");
         assert_eq!(p.finish(), "  \x1b[33mwarn\x1b[0m  x\n");
         assert_eq!(page(|p| p.tagged(Ink::Warn, "warn", "x")), "  warn  x\n");

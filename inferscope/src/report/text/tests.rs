@@ -8,12 +8,12 @@ use crate::analysis::fixture::{
 };
 use crate::event::ExitStatus;
 use crate::report::model::{Mode, Process, Report, Role};
-use crate::secrets::Known;
+use crate::secrets::KnownSecrets;
 
 const MS: u64 = 1_000_000;
 
 fn plain(report: &Report) -> String {
-    to_text(report, Style::Plain, &Known::none())
+    to_text(report, Style::Plain, &KnownSecrets::none())
 }
 
 /// As it stands, or over the end of a line.
@@ -258,7 +258,7 @@ fn no_line_is_wider_than_the_page_or_ends_in_space() {
 #[test]
 fn colour_changes_nothing_but_colour_and_the_text_is_the_same_every_time() {
     for f in all() {
-        let colored = to_text(&f, Style::Color, &Known::none());
+        let colored = to_text(&f, Style::Color, &KnownSecrets::none());
         assert!(colored.contains("\x1b["));
         let mut stripped = String::new();
         for (i, part) in colored.split('\x1b').enumerate() {

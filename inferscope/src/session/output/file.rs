@@ -36,7 +36,7 @@ const OTHERS_WRITE: u32 = 0o002;
 
 /// Where one report goes.
 #[derive(Debug)]
-pub(super) enum OutputFile {
+pub(super) enum OpenOutput {
     /// What is `temporary` takes the name `path`.
     Replaced { temporary: NamedTempFile, path: PathBuf, mode: u32 },
     /// The directory takes no other file, or the name is kept.
@@ -45,7 +45,7 @@ pub(super) enum OutputFile {
     Stream(File),
 }
 
-impl OutputFile {
+impl OpenOutput {
     /// Finds out how `path` can be written, and changes nothing that is there. Gives what the user should know of it.
     pub(super) fn open(path: &Path, mode: u32) -> Result<(Self, Option<String>), OutputError> {
         let refused = |why| OutputError::Refused { path: path.to_owned(), why };
@@ -145,7 +145,7 @@ fn synced(result: io::Result<()>) -> io::Result<()> {
 }
 
 /// A file beside `path`, which is no link, or `path` itself.
-fn beside(path: &Path, mode: u32) -> io::Result<(OutputFile, Option<String>)> {
+fn beside(path: &Path, mode: u32) -> io::Result<(OpenOutput, Option<String>)> {
     // A name that ends so can only be a directory's, which is not there.
     let ends_open = path.as_os_str().as_bytes().ends_with(b"/");
     let name = path.file_name().filter(|_| !ends_open).ok_or(io::ErrorKind::IsADirectory)?;
@@ -160,7 +160,7 @@ fn beside(path: &Path, mode: u32) -> io::Result<(OutputFile, Option<String>)> {
         (false, false) => tempfile::Builder::new().prefix(&OsString::from_vec(prefix)).tempfile_in(dir),
     };
     match made {
-        Ok(temporary) => Ok((OutputFile::Replaced { temporary, path: path.to_owned(), mode }, None)),
+        Ok(temporary) => Ok((OpenOutput::Replaced { temporary, path: path.to_owned(), mode }, None)),
         Err(e) if path.exists() => {
             // Where it can't be written either, the directory is the reason that helps.
             let file = OpenOptions::new().write(true).open(path).map_err(|of_file| match e.kind() {
@@ -172,7 +172,7 @@ fn beside(path: &Path, mode: u32) -> io::Result<(OutputFile, Option<String>)> {
                 "{} was written in place, as no file can be made to replace it ({why})",
                 path.display()
             );
-            Ok((OutputFile::Overwritten { file, mode }, Some(note)))
+            Ok((OpenOutput::Overwritten { file, mode }, Some(note)))
         }
         // tempfile adds the directory, which the message has.
         Err(e) => Err(e.raw_os_error().map_or(e, io::Error::from_raw_os_error)),

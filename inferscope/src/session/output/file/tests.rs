@@ -22,8 +22,8 @@ impl Dir {
         self.path(name)
     }
 
-    fn open(&self, path: &Path) -> OutputFile {
-        OutputFile::open(path, 0o600).unwrap().0
+    fn open(&self, path: &Path) -> OpenOutput {
+        OpenOutput::open(path, 0o600).unwrap().0
     }
 
     fn save(&self, path: &Path) {
@@ -90,8 +90,8 @@ fn the_mode_is_what_was_asked_for_whatever_the_umask_is() {
     let dir = Dir::new();
     for wanted in [0o600, 0o640, 0o666, 0o400] {
         let path = dir.path("report");
-        let (place, _) = OutputFile::open(&path, wanted).unwrap();
-        let OutputFile::Replaced { temporary, .. } = &place else { panic!("{place:?}") };
+        let (place, _) = OpenOutput::open(&path, wanted).unwrap();
+        let OpenOutput::Replaced { temporary, .. } = &place else { panic!("{place:?}") };
         assert_eq!(mode(temporary.path()), 0o600, "nobody reads it meanwhile");
         place.save(b"{}", &dir.signals).unwrap();
         assert_eq!(mode(&path), wanted);
@@ -116,7 +116,7 @@ fn a_link_stays_a_link_and_what_it_leads_to_is_replaced() {
     symlink("nowhere/new", dir.path("lost")).unwrap();
     symlink("ring", dir.path("ring")).unwrap();
     for name in ["lost", "ring"] {
-        let error = OutputFile::open(&dir.path(name), 0o600).unwrap_err();
+        let error = OpenOutput::open(&dir.path(name), 0o600).unwrap_err();
         assert!(matches!(error, OutputError::Unwritable { .. }), "{name}: {error}");
     }
     assert_eq!(dir.names(), ["chain", "dangling", "far", "link", "lost", "old", "ring"]);
@@ -129,7 +129,7 @@ fn what_can_hold_no_report_is_refused() {
     rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, Mode::RUSR | Mode::WUSR).unwrap();
     let socket = dir.path("socket");
     let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
-    let refused = |path: &Path| match OutputFile::open(path, 0o600) {
+    let refused = |path: &Path| match OpenOutput::open(path, 0o600) {
         Err(OutputError::Refused { why, .. }) => Some(why),
         Err(OutputError::Unwritable { .. }) => None,
         other => panic!("{other:?}"),
@@ -176,7 +176,7 @@ fn a_fifo_with_a_reader_and_a_descriptor_are_written() {
     let read_only = File::open(&path).unwrap();
     let name = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&read_only));
     assert!(matches!(
-        OutputFile::open(Path::new(&name), 0o600),
+        OpenOutput::open(Path::new(&name), 0o600),
         Err(OutputError::Refused { why: Refused::NotOpen, .. })
     ));
 }
@@ -194,7 +194,7 @@ fn what_is_written_in_place_is_cut_to_its_length() {
     let dir = Dir::new();
     let old = dir.old("old");
     let file = OpenOptions::new().write(true).open(&old).unwrap();
-    OutputFile::Overwritten { file, mode: 0o600 }.save(b"{}", &dir.signals).unwrap();
+    OpenOutput::Overwritten { file, mode: 0o600 }.save(b"{}", &dir.signals).unwrap();
     assert_eq!(text(&old), "{}");
 }
 
@@ -204,7 +204,7 @@ fn what_is_written_in_place_has_the_mode_that_was_asked_for_or_it_is_told() {
     let old = dir.old("old");
     let save = || {
         let file = OpenOptions::new().write(true).open(&old).unwrap();
-        OutputFile::Overwritten { file, mode: 0o600 }.save(b"{}", &dir.signals).unwrap()
+        OpenOutput::Overwritten { file, mode: 0o600 }.save(b"{}", &dir.signals).unwrap()
     };
     fs::set_permissions(&old, Permissions::from_mode(0o644)).unwrap();
     assert_eq!((save(), mode(&old)), (None, 0o600));
