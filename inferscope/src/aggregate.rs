@@ -4,11 +4,15 @@
 //! judges, and never names a type of the report: parts hold [`Mono`], `Nanos`, counts and `f64`. Driven by
 //! `hub`'s collector; what comes out is joined across sources by `figures`.
 
+mod aggregates;
+pub mod command;
 pub mod load;
 pub mod slow_gaps;
 pub mod timeline;
 
 use crate::clock::Mono;
+
+pub use aggregates::{Aggregates, Snapshot};
 
 /// Takes in events as they come. Its memory does not grow with the run beyond the bounds that its module names.
 pub trait Aggregate {

@@ -31,6 +31,7 @@ mod sse;
 mod timer;
 
 use std::ops::ControlFlow;
+use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -66,8 +67,8 @@ pub trait Receiver {
     /// The load begins, or ends, to be applied now: what it costs is to be read at this moment.
     fn edge(&mut self) {}
     /// A phase has ended, and all of its requests have been handed over. `Break` leaves out the steps that
-    /// would follow.
-    fn phase(&mut self, log: PhaseLog) -> ControlFlow<()>;
+    /// would follow. Nothing is under way meanwhile.
+    fn phase(&mut self, log: PhaseLog) -> Pin<Box<dyn Future<Output = ControlFlow<()>> + '_>>;
 }
 
 /// What is known of the server before the first request.
@@ -251,7 +252,7 @@ impl Driver {
                 }
                 let context = PhaseContext { step, repetition, shape: *shape, server, prompts };
                 let log = self.phase(context, &mut ids, &mut timer, stop.clone(), receiver).await?;
-                go_on = receiver.phase(log);
+                go_on = receiver.phase(log).await;
             }
             if go_on.is_break() {
                 break;

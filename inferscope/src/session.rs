@@ -13,18 +13,20 @@
 //! | `observe` | found | nothing, until an end |
 //! | `exec` | a command that is started | a load, or nothing until an end |
 //!
-//! `start` opens the sources, `drive` has the load sent or waits, `finish` ends the sources and writes the report. `lifetime` says
+//! `events` carries what the sources send to the collector. `start` opens the sources, `drive` has the load sent or waits, `finish` ends the sources and writes the report. `lifetime` says
 //! what ends a run early; for a command it asks `supervisor`.
 
 mod command;
 mod drive;
 mod drive_load;
 mod error;
+mod events;
 pub mod exit;
 mod finish;
 mod host;
 mod lifetime;
 mod limits;
+mod live_view;
 mod main_thread;
 mod output;
 mod progress;
@@ -43,6 +45,7 @@ use crate::plan::Plan;
 use crate::report::model::{Level, Mode, Validity};
 use crate::signals::Signals;
 
+use events::Events;
 use main_thread::{MainThread, beside_main};
 
 pub use error::RunError;
@@ -123,16 +126,18 @@ struct Session<'env> {
     mode: Mode,
     origin: Origin,
     signals: &'env Signals,
+    events: Events,
 }
 
 fn run(plan: &Plan, mode: Mode, signals: &Signals) -> Result<u8, RunError> {
     limits::check()?;
     let mut sink = Sink::open(&plan.output, signals)?;
-    let session = Session { plan, mode, origin: Origin::now(), signals };
+    let origin = Origin::now();
     // Before anything that makes a thread, and while this process is small: the command is a copy of it until it becomes the
     // program.
     let command = plan.exec.as_ref().map(|exec| command::start(exec, signals)).transpose()?;
     limits::raise_open_files();
+    let session = Session { plan, mode, origin, signals, events: Events::start(plan)? };
     // What meets a server's bytes, or a command, has a thread of its own.
     let outcome = if plan.load.is_some() || command.is_some() {
         beside_main("load", |main| session.measure(command.as_ref(), &sink, main))

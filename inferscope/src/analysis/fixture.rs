@@ -501,6 +501,10 @@ impl DrivenLoad {
         Self { plan: plan.clone(), load }
     }
 
+    pub(crate) fn sent(&mut self, t: Mono, warmup: bool) {
+        self.load.apply(&LoadEvent::Sent { t, warmup });
+    }
+
     pub(crate) fn request(&mut self, log: &RequestLog, loaded: Loaded) {
         self.load.apply(&LoadEvent::Request { log: Box::new(log.clone()), loaded });
     }

@@ -191,9 +191,9 @@ impl Receiver for LoadLog {
         self.requests.push(log);
     }
 
-    fn phase(&mut self, log: PhaseLog) -> ControlFlow<()> {
+    fn phase(&mut self, log: PhaseLog) -> Pin<Box<dyn Future<Output = ControlFlow<()>> + '_>> {
         self.phases.push(log);
-        ControlFlow::Continue(())
+        Box::pin(async { ControlFlow::Continue(()) })
     }
 }
 

@@ -13,7 +13,7 @@ use super::output::OutputError;
 use super::supervisor::{Over, in_words};
 use super::target::Observed;
 use super::{RunError, for_the_record};
-use crate::clock::Mono;
+use crate::aggregate::command::CommandPart;
 use crate::event::{ExitStatus, Observation};
 use crate::launch::Launched;
 use crate::observe::target_discovery::{CgroupTarget, Found};
@@ -99,10 +99,7 @@ pub(super) fn observe(plan: &ObservePlan, found: Found) -> Result<Observed, RunE
 /// What there is to know at the end of a run.
 pub(super) struct Ended {
     pub(super) over: Over,
-    /// When it was let run.
-    pub(super) began: Mono,
-    /// When its server answered.
-    pub(super) ready: Option<Mono>,
+    pub(super) part: CommandPart,
     pub(super) is_load_measured: bool,
 }
 
@@ -125,15 +122,16 @@ pub(super) fn release(command: Launched<'_>, ended: &Ended, observation: Option<
     let pid = command.pid();
     let left = command.release();
     notes.extend(ended.over.notes(ended.is_load_measured, &left));
-    notes.extend(ended.ready.map(|ready| {
+    notes.extend(ended.part.started.zip(ended.part.ready).map(|(started, ready)| {
         let message = format!(
             "the server answered {:.2} s after the command was started; the load began after that, the \
              processes' figures hold the start too",
-            ready.since(ended.began).as_secs_f64()
+            ready.since(started).as_secs_f64()
         );
         for_the_record("server_ready", message)
     }));
-    let exit = ended.over.exit.or_else(|| observation.and_then(|o| seen_exit(o, pid)));
+    let exit =
+        ended.part.exited.map(|(_, status)| status).or_else(|| observation.and_then(|o| seen_exit(o, pid)));
     let mut message = None;
     if !ended.over.by_us {
         notes.extend(observation.and_then(|o| left_running(o, pid)));

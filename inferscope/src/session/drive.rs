@@ -8,7 +8,6 @@ use super::lifetime::Lifetime;
 use super::output::Sink;
 use super::progress::{self, Progress};
 use super::{RunError, Session};
-use crate::aggregate::load::LoadTotals;
 use crate::clock::Mono;
 use crate::load::{Driver, Served};
 use crate::observe::Observer;
@@ -19,12 +18,11 @@ use crate::report::model::Validity;
 /// What came of it.
 #[derive(Default)]
 pub(super) struct Driven {
-    /// When the server of a command answered.
-    pub(super) ready: Option<Mono>,
     /// The model asked for.
     pub(super) model: Option<String>,
-    pub(super) log: Option<LoadTotals>,
-    /// Why there is no log.
+    /// The load came to its end, or was stopped.
+    pub(super) is_whole: bool,
+    /// Why it did not.
     pub(super) failure: Option<RunError>,
     /// The processes at rest, before the load.
     pub(super) rest: Option<(Mono, Mono)>,
@@ -66,7 +64,7 @@ impl Session<'_> {
         match sent {
             Ok(()) => {}
             // What was observed of a command is worth having, and is whole after a panic.
-            Err(e) if self.plan.exec.is_some() || matches!(e, RunError::Panicked(_)) => {
+            Err(e) if self.plan.exec.is_some() || matches!(e, RunError::LoadPanicked) => {
                 driven.failure = Some(e);
             }
             Err(e) => return Err(e),
@@ -86,7 +84,6 @@ impl Session<'_> {
             Some(server) => server,
             None => {
                 let Some(server) = lifetime.ready(driver).await? else { return Ok(()) };
-                driven.ready = Some(Mono::now());
                 driven.doubt = drive_load::doubt_of(&server, sink);
                 gpu.rest(self.plan.observe.gpu_baseline, lifetime.interruption()).await;
                 server
@@ -100,13 +97,18 @@ impl Session<'_> {
             driver,
             plan,
             server: &server,
-            progress: if has_room { sink.progress(plan) } else { Progress::none() },
+            events: &self.events.channels.load,
+            progress: if has_room {
+                sink.progress(plan, || self.events.collector.snapshots())
+            } else {
+                Progress::none()
+            },
             edges: gpu.edges(),
             marker: observer.map(|observer| observer.marker()),
         };
-        let log = drive_load::drive(drive, lifetime.interruption()).await;
+        let ended = drive_load::drive(drive, lifetime.interruption()).await;
         driven.model = server.model;
-        driven.log = Some(log?);
-        Ok(())
+        driven.is_whole = ended.is_ok();
+        ended
     }
 }

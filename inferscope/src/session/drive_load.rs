@@ -5,6 +5,8 @@
 
 use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 
@@ -12,12 +14,13 @@ use super::RunError;
 use super::host;
 use super::output::Sink;
 use super::progress::Progress;
-use crate::aggregate::Aggregate as _;
-use crate::aggregate::load::{LoadAggregate, LoadTotals};
+use crate::aggregate::load::LoadTotals;
+use crate::aggregate::{Aggregates, Snapshot};
 use crate::clock::Mono;
-use crate::event::{Calibration, FailureKind, LoadEvent, Loaded, PhaseLog, RequestLog};
+use crate::event::{Calibration, Event, FailureKind, LoadEvent, Loaded, PhaseLog, RequestLog};
 use crate::figures::load::saturation;
-use crate::load::{Doubt, Driver, Receiver, Served};
+use crate::hub::Sender;
+use crate::load::{Doubt, Driver, LoadError, Receiver, Served};
 use crate::observe::Marker;
 use crate::observe::gpu::Edges;
 use crate::plan::LoadPlan;
@@ -26,6 +29,9 @@ use crate::units::Nanos;
 
 /// Below this, sending twice changes no latency that anybody acts on.
 const RESENT_MATTERS: Nanos = Nanos::from_millis(1);
+
+/// How long the load waits for a collector that is far behind: its own lateness is measured and said, what is lost is not.
+const ROOM_LIMIT: Duration = Duration::from_millis(50);
 
 /// What a reader should know of the sending.
 pub(super) fn said_of(driver: &Driver) -> Vec<Validity> {
@@ -109,6 +115,7 @@ pub(super) struct Drive<'a> {
     pub(super) driver: &'a Driver,
     pub(super) plan: &'a LoadPlan,
     pub(super) server: &'a Served,
+    pub(super) events: &'a Sender<Aggregates>,
     pub(super) progress: Progress,
     /// Where the devices' poll hears of the ends of windows.
     pub(super) edges: Edges,
@@ -116,16 +123,34 @@ pub(super) struct Drive<'a> {
     pub(super) marker: Option<Marker>,
 }
 
-/// Takes in what comes, while it comes.
-struct Intake<'a> {
-    load: LoadAggregate,
+/// Sends on what comes, while it comes.
+struct Outlet<'a> {
+    events: &'a Sender<Aggregates>,
     plan: &'a LoadPlan,
     progress: &'a mut Progress,
     edges: Edges,
     marker: Option<Marker>,
 }
 
-impl Receiver for Intake<'_> {
+impl Outlet<'_> {
+    /// For an event without which figures are wrong.
+    fn send(&self, event: LoadEvent) {
+        self.events.send_within(Event::Load(event), ROOM_LIMIT);
+    }
+
+    /// A phase has ended: whether the next would show nothing.
+    async fn judge(&mut self) -> ControlFlow<()> {
+        // Without a collector there is nobody who could use the rest.
+        let Some(Snapshot { load: Some(load), .. }) = self.events.snapshot().await else {
+            return ControlFlow::Break(());
+        };
+        let over = saturation::ends_sweep(self.plan, &load.steps);
+        self.progress.phase(&load.live.last_phase, over.map(|why| why.to_string()).as_deref());
+        if over.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
+impl Receiver for Outlet<'_> {
     fn edge(&mut self) {
         if let Some(marker) = &self.marker {
             marker.mark();
@@ -133,7 +158,7 @@ impl Receiver for Intake<'_> {
     }
 
     fn calibrated(&mut self, by: Calibration) {
-        self.load.apply(&LoadEvent::Calibrated(by));
+        self.send(LoadEvent::Calibrated(by));
     }
 
     fn full(&mut self, until: Option<Mono>) {
@@ -144,39 +169,33 @@ impl Receiver for Intake<'_> {
     }
 
     fn sent(&mut self, t: Mono, warmup: bool) {
-        self.load.apply(&LoadEvent::Sent { t, warmup });
-        self.progress.sent(warmup);
+        self.send(LoadEvent::Sent { t, warmup });
     }
 
     fn request(&mut self, log: RequestLog, loaded: Loaded) {
-        self.progress.advance(&log);
-        self.load.apply(&LoadEvent::Request { log: Box::new(log), loaded });
+        self.send(LoadEvent::Request { log: Box::new(log), loaded });
     }
 
-    fn phase(&mut self, log: PhaseLog) -> ControlFlow<()> {
+    fn phase(&mut self, log: PhaseLog) -> Pin<Box<dyn Future<Output = ControlFlow<()>> + '_>> {
         self.edges.mark();
-        self.load.apply(&LoadEvent::Phase(Box::new(log)));
-        let part = self.load.snapshot(Mono::now());
-        let over = saturation::ends_sweep(self.plan, &part.steps);
-        self.progress.phase(&part.live.last_phase, over.map(|why| why.to_string()).as_deref());
-        if over.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        self.send(LoadEvent::Phase(Box::new(log)));
+        Box::pin(self.judge())
     }
 }
 
-/// Sends the load until it is done or `stop` says so; what it gave.
+/// Sends the load until it is done or `stop` says so.
 ///
 /// # Errors
-/// The load could not begin, or it panicked: what it had measured by then may be half of a request, and is dropped.
-pub(super) async fn drive(drive: Drive<'_>, stop: impl Future<Output = ()>) -> Result<LoadTotals, RunError> {
-    let Drive { driver, plan, server, mut progress, edges, marker } = drive;
+/// The load could not begin, or it panicked: what it had sent by then is with the collector.
+pub(super) async fn drive(drive: Drive<'_>, stop: impl Future<Output = ()>) -> Result<(), RunError> {
+    let Drive { driver, plan, server, events, mut progress, edges, marker } = drive;
     host::look_at_threads();
     let (tell, stopped) = tokio::sync::watch::channel(false);
     let mut interrupted = false;
-    let mut load = LoadAggregate::new(plan);
-    load.apply(&LoadEvent::Began { t: Mono::now(), model: server.model.clone() });
-    let mut intake = Intake { load, plan, progress: &mut progress, edges, marker };
+    let mut outlet = Outlet { events, plan, progress: &mut progress, edges, marker };
+    outlet.send(LoadEvent::Began { t: Mono::now(), model: server.model.clone() });
     let result = {
-        let load = caught(driver.run(server, stopped, &mut intake));
+        let load = caught(driver.run(server, stopped, &mut outlet));
         tokio::pin!(load);
         tokio::pin!(stop);
         loop {
@@ -190,19 +209,17 @@ pub(super) async fn drive(drive: Drive<'_>, stop: impl Future<Output = ()>) -> R
             let _ = tell.send(true);
         }
     };
-    let mut load = intake.load;
     host::look_at_threads();
+    let (client, resent) = (Box::new(driver.client_log()), driver.resent().requests);
+    outlet.send(LoadEvent::Ended { client, resent });
     // Nothing is drawn from here on: the report comes.
     drop(progress);
-    result??;
-    let (client, resent) = (Box::new(driver.client_log()), driver.resent().requests);
-    load.apply(&LoadEvent::Ended { client, resent });
-    Ok(*load.finish(&()).totals.expect("a finished load has totals"))
+    result
 }
 
 /// What panics in it has been told on standard error, and the rest of the run goes on.
-async fn caught<T>(load: impl Future<Output = T>) -> Result<T, RunError> {
-    AssertUnwindSafe(load).catch_unwind().await.map_err(|_| RunError::Panicked("the load"))
+async fn caught(load: impl Future<Output = Result<(), LoadError>>) -> Result<(), RunError> {
+    Ok(AssertUnwindSafe(load).catch_unwind().await.map_err(|_| RunError::LoadPanicked)??)
 }
 
 /// The error of a load of which no measured request succeeded.

@@ -39,6 +39,8 @@ pub enum RunError {
         "interrupted before anything was measured\n  there is no report; an older one in its place is left as it was"
     )]
     Interrupted,
+    #[error("the load panicked\n  please report this as a bug")]
+    LoadPanicked,
     #[error("{0} panicked\n  please report this as a bug")]
     Panicked(&'static str),
     #[error("the observing thread panicked\n  please report this as a bug")]

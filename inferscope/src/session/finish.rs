@@ -19,13 +19,12 @@ impl Session<'_> {
     /// # Errors
     /// No measured request succeeded, the load could not begin, or nothing takes the report.
     pub(super) fn finish(
-        &self,
+        self,
         outcome: Outcome,
         command: Option<Launched<'_>>,
         sink: &mut Sink<'_>,
     ) -> Result<u8, RunError> {
-        let Outcome { found, gpu, observer, none_reason, began, driven, interrupted, over, mut notes } =
-            outcome;
+        let Outcome { found, gpu, observer, none_reason, driven, interrupted, over, mut notes } = outcome;
         let plan = self.plan;
         let gpu = gpu.finish();
         let was_observed = observer.is_some();
@@ -37,12 +36,30 @@ impl Session<'_> {
             notes.push(note("observer_panicked", "the observing thread panicked: what it saw is lost"));
         }
         notes.extend(driven.doubt);
-        if matches!(driven.failure, Some(RunError::Panicked(_))) {
-            notes.push(note("load_panicked", "the load panicked: its requests are lost"));
+        let mut failure = driven.failure;
+        let events = self.events.finish();
+        if events.is_none() {
+            notes.push(note(
+                "collector_panicked",
+                "the collecting thread panicked: what the load gave is lost",
+            ));
+            failure = Some(RunError::Panicked("the collector"));
+        }
+        let (snapshot, lost) = events.unzip();
+        notes.extend(lost.into_iter().flatten());
+        let part = snapshot.as_ref().map(|all| all.command).unwrap_or_default();
+        let totals = snapshot.and_then(|all| all.load?.totals);
+        // A load that panicked leaves the phases that had ended.
+        let panicked = matches!(failure, Some(RunError::LoadPanicked));
+        let log = totals.filter(|totals| driven.is_whole || (panicked && !totals.steps.is_empty()));
+        let log = log.as_deref();
+        if panicked {
+            let lost = if log.is_some() { "the requests of its last phase" } else { "its requests" };
+            notes.push(note("load_panicked", &format!("the load panicked: {lost} are lost")));
         }
         let mut status = None;
         if let Some((command, over)) = command.zip(over) {
-            let ended = Ended { over, began, ready: driven.ready, is_load_measured: driven.log.is_some() };
+            let ended = Ended { over, part, is_load_measured: log.is_some() };
             let facts = command::release(command, &ended, observation.as_ref());
             let Facts { exit, notes: more, message } = facts;
             status = exit;
@@ -54,7 +71,7 @@ impl Session<'_> {
             roots: if none { Vec::new() } else { found.roots },
             cgroup: found.cgroup.filter(|_| !none).map(|c| c.name),
             exit: status,
-            ready: driven.ready,
+            ready: part.ready,
             how_found: found.how,
             descendants: found.descendants,
             none_reason,
@@ -62,8 +79,7 @@ impl Session<'_> {
         if let Some(warning) = observation.as_ref().and_then(|o| analysis::idle_target(o, &target)) {
             sink.warn(&warning);
         }
-        let log = driven.log.as_ref();
-        let failure = driven.failure.or_else(|| log.filter(|_| !interrupted).and_then(all_failed));
+        let failure = failure.or_else(|| log.filter(|_| !interrupted).and_then(all_failed));
         let misses_slo = plan.load.as_ref().is_some_and(|load| load.fail_on_slo)
             && log.is_some_and(LoadTotals::misses_slo);
         let report = analysis::report(Inputs {

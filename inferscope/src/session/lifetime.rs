@@ -6,6 +6,8 @@
 use super::RunError;
 use super::main_thread::MainThread;
 use super::supervisor::{Over, Supervisor};
+use crate::aggregate::Aggregates;
+use crate::hub::Sender;
 use crate::launch::Launched;
 use crate::load::{Driver, Served};
 use crate::observe::gpu::Poller;
@@ -25,9 +27,10 @@ impl<'a, 'env> Lifetime<'a, 'env> {
         signals: &'env Signals,
         command: Option<&'env Launched<'env>>,
         main: &'a MainThread<'env>,
+        events: &'a Sender<Aggregates>,
     ) -> Result<Self, RunError> {
         Ok(match command.zip(plan.exec.as_ref()) {
-            Some((command, exec)) => Self::Command(Box::new(Supervisor::new(command, exec, main)?)),
+            Some((command, exec)) => Self::Command(Box::new(Supervisor::new(command, exec, main, events)?)),
             None => Self::Found { signals, interrupted: false },
         })
     }

@@ -13,7 +13,9 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use super::progress::Progress;
+use crate::aggregate::Snapshot;
 use crate::console;
+use crate::hub::Snapshots;
 use crate::plan::{ColorChoice, LoadPlan, OutputForm, OutputPlan};
 use crate::report::model::Report;
 use crate::report::{Style, to_json, to_text};
@@ -201,8 +203,8 @@ impl<'s> Sink<'s> {
         }
     }
 
-    pub(super) fn progress(&self, load: &LoadPlan) -> Progress {
-        Progress::of(load, &self.plan)
+    pub(super) fn progress(&self, load: &LoadPlan, open: impl FnOnce() -> Snapshots<Snapshot>) -> Progress {
+        Progress::of(load, &self.plan, open)
     }
 }
 

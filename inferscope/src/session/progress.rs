@@ -1,28 +1,29 @@
 //! What a person sees while the load runs.
 //!
-//! Owns the bar on a terminal and the lines at the phases' ends, both on stderr. Fed where a request is sent and
-//! where it has ended, so that a token costs nothing, and drawn by a thread of its own, so that a slow terminal
-//! holds up no request. A phase's result is `analysis`'s; what the bar shows is in no report. Called by `drive_load`.
+//! Owns the bar on a terminal and the lines at the phases' ends, both on stderr. The bar is a view of the collector's snapshots,
+//! drawn by a thread of its own: neither a request nor a token waits for a terminal. What it shows is provisional, and in no
+//! report. Called by `drive_load`.
 
 mod live_stats;
 mod screen;
 
 use std::io::IsTerminal;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::aggregate::Snapshot;
 use crate::aggregate::load::PhaseSummary;
 use crate::clean::clean;
 use crate::clock::Mono;
 use crate::console;
-use crate::event::RequestLog;
+use crate::hub::Snapshots;
 use crate::plan::{CommandOutput, CommandPlan, LoadPlan, OutputPlan};
 use crate::report::humanize::{count, nanos, number, or_dash};
 
+use super::live_view::LiveView;
 use live_stats::{Course, LiveStats};
 use screen::Screen;
 
@@ -54,28 +55,18 @@ impl Progress {
         Self { course: None, phases_ended: 0, bar: None }
     }
 
-    pub(super) fn of(load: &LoadPlan, output: &OutputPlan) -> Self {
+    /// `open` begins a view: it costs the collector a snapshot ten times a second.
+    pub(super) fn of(
+        load: &LoadPlan,
+        output: &OutputPlan,
+        open: impl FnOnce() -> Snapshots<Snapshot>,
+    ) -> Self {
         if output.quiet {
             return Self::none();
         }
         let course = Course::of(load);
-        let bar =
-            on_terminal(output).then(|| Bar::start(LiveStats::new(course.clone(), Mono::now()))).flatten();
+        let bar = on_terminal(output).then(|| Bar::start(LiveStats::of(course.clone()), open())).flatten();
         Self { course: Some(course), phases_ended: 0, bar }
-    }
-
-    /// A request is being sent.
-    pub(super) fn sent(&self, warmup: bool) {
-        if let Some(bar) = &self.bar {
-            bar.stats().sent(warmup, Mono::now());
-        }
-    }
-
-    /// A request has ended.
-    pub(super) fn advance(&self, request: &RequestLog) {
-        if let Some(bar) = &self.bar {
-            bar.stats().ended(request);
-        }
     }
 
     /// A phase has ended; `saturated`: why it was the last.
@@ -83,9 +74,6 @@ impl Progress {
         let Some(course) = &self.course else { return };
         let name = course.name(self.phases_ended);
         self.phases_ended += 1;
-        if let Some(bar) = &self.bar {
-            bar.stats().next_phase(Mono::now());
-        }
         // The end of a single phase is that of the run, and the report says it.
         if name.is_empty() {
             return;
@@ -118,7 +106,6 @@ fn result(s: &PhaseSummary) -> String {
 /// The bar and the thread that draws it, until it is dropped: nothing is written after that, unless the terminal was
 /// stopped within a drawing.
 struct Bar {
-    stats: Arc<Mutex<LiveStats>>,
     shown: ProgressBar,
     over: Option<Sender<()>>,
     /// Cut off when the drawer has ended, however it did.
@@ -128,30 +115,25 @@ struct Bar {
 
 impl Bar {
     /// `None`: there is no thread to be had, and lines will do.
-    fn start(stats: LiveStats) -> Option<Self> {
+    fn start(view: impl LiveView + Send + 'static, snapshots: Snapshots<Snapshot>) -> Option<Self> {
         let shown =
             ProgressBar::with_draw_target(None, ProgressDrawTarget::term_like(Box::<Screen>::default()));
         let style = ProgressStyle::with_template("{wide_msg}").ok()?;
         shown.set_style(style);
-        let stats = Arc::new(Mutex::new(stats));
         let (over, ending) = channel::<()>();
         let (alive, drawing) = channel::<()>();
-        let (of_drawer, drawn) = (Arc::clone(&stats), shown.clone());
+        let drawn = shown.clone();
         let draw = move || {
             let _alive = alive;
             while ending.recv_timeout(REDRAW) == Err(RecvTimeoutError::Timeout) {
-                // Not while it is drawn: the load would wait for the terminal.
-                let line = locked(&of_drawer).line(Mono::now());
-                drawn.set_message(clean(&line).into_owned());
+                if let Some(latest) = snapshots.latest() {
+                    drawn.set_message(clean(&view.render(&latest, Mono::now())).into_owned());
+                }
             }
             drawn.finish_and_clear();
         };
         let drawer = std::thread::Builder::new().name("progress".to_owned()).spawn(draw).ok()?;
-        Some(Self { stats, shown, over: Some(over), drawing, drawer: Some(drawer) })
-    }
-
-    fn stats(&self) -> MutexGuard<'_, LiveStats> {
-        locked(&self.stats)
+        Some(Self { shown, over: Some(over), drawing, drawer: Some(drawer) })
     }
 }
 
@@ -164,11 +146,6 @@ impl Drop for Bar {
             let _ = drawer.join();
         }
     }
-}
-
-/// What a thread that panicked left is good enough to be shown.
-fn locked(stats: &Mutex<LiveStats>) -> MutexGuard<'_, LiveStats> {
-    stats.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -194,7 +171,7 @@ mod tests {
         let mut load = LoadPlan::to(Endpoint::parse("http://h").unwrap());
         load.steps = [1, 2].map(|concurrency| Shape::Closed { concurrency }).to_vec();
         let output = OutputPlan { quiet: true, ..crate::analysis::fixture::plan().output };
-        let progress = Progress::of(&load, &output);
+        let progress = Progress::of(&load, &output, || unreachable!("no view is opened"));
         assert!(progress.course.is_none() && progress.bar.is_none());
     }
 }

@@ -12,7 +12,6 @@ use super::runtime::{self, Runtime};
 use super::supervisor::Over;
 use super::target::{self, Observed};
 use super::{RunError, Session, command, drive_load, host};
-use crate::clock::Mono;
 use crate::launch::Launched;
 use crate::observe::Observer;
 use crate::observe::gpu::Poller;
@@ -27,8 +26,6 @@ pub(super) struct Outcome {
     pub(super) observer: Option<Observer>,
     /// Why there is no observer.
     pub(super) none_reason: Option<String>,
-    /// When a command was let run.
-    pub(super) began: Mono,
     pub(super) driven: Driven,
     pub(super) interrupted: bool,
     /// How the command went.
@@ -58,7 +55,8 @@ impl<'env> Session<'env> {
             None => main.run(move || target::find(plan, signals))??,
         };
         let mut notes = Vec::new();
-        let mut lifetime = runtime.block_on(async { Lifetime::new(plan, signals, command, main) })?;
+        let mut lifetime = runtime
+            .block_on(async { Lifetime::new(plan, signals, command, main, &self.events.channels.command) })?;
         // Before the observer, so that finding the model is in no figure. A command's server is not there yet.
         let server = match &driver {
             Some(driver) if command.is_none() => {
@@ -87,7 +85,6 @@ impl<'env> Session<'env> {
         let Observed { found, mut observer, none_reason, note } = observed;
         notes.extend(note);
         let is_wanted = runtime.block_on(lifetime.begin(signals, &mut gpu))?;
-        let began = Mono::now();
         let driven = if is_wanted {
             let load = driver.as_ref().zip(plan.load.as_ref());
             let load = load.map(|(driver, plan)| Load { driver, plan, server });
@@ -99,6 +96,6 @@ impl<'env> Session<'env> {
         host::look_at_threads();
         notes.extend(driver.iter().flat_map(drive_load::said_of));
         let (interrupted, over) = (lifetime.is_interrupted(), lifetime.over());
-        Ok(Outcome { found, gpu, observer, none_reason, began, driven, interrupted, over, notes })
+        Ok(Outcome { found, gpu, observer, none_reason, driven, interrupted, over, notes })
     }
 }

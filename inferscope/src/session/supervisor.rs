@@ -10,7 +10,10 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::main_thread::MainThread;
 use super::{RunError, note};
-use crate::event::ExitStatus;
+use crate::aggregate::Aggregates;
+use crate::clock::Mono;
+use crate::event::{CommandEvent, Event, ExitStatus};
+use crate::hub::Sender;
 use crate::launch::{LaunchEvent, Launched, Watch};
 use crate::load::{Driver, LoadError, Served};
 use crate::plan::CommandPlan;
@@ -23,6 +26,7 @@ const ASK_INTERVAL: Duration = Duration::from_millis(100);
 pub(super) struct Supervisor<'a, 'env> {
     command: &'env Launched<'env>,
     main: &'a MainThread<'env>,
+    events: &'a Sender<Aggregates>,
     watch: Watch<'a>,
     grace: Nanos,
     ready_timeout: Nanos,
@@ -47,17 +51,20 @@ impl<'a, 'env> Supervisor<'a, 'env> {
         command: &'env Launched<'env>,
         plan: &CommandPlan,
         main: &'a MainThread<'env>,
+        events: &'a Sender<Aggregates>,
     ) -> Result<Self, RunError> {
         let watch = command
             .watch()
             .map_err(|source| RunError::System { what: "the command can't be watched", source })?;
         let CommandPlan { grace, ready_timeout, .. } = *plan;
-        Ok(Self { command, main, watch, grace, ready_timeout, over: Over::default() })
+        Ok(Self { command, main, events, watch, grace, ready_timeout, over: Over::default() })
     }
 
     /// Returns when the command is the program.
     pub(super) fn let_run(&self) -> Result<(), RunError> {
-        Ok(self.command.open_gate()?)
+        self.command.open_gate()?;
+        self.send(CommandEvent::Started { t: Mono::now() });
+        Ok(())
     }
 
     pub(super) const fn over(&self) -> Over {
@@ -123,7 +130,11 @@ impl<'a, 'env> Supervisor<'a, 'env> {
                     "the command's janitor was killed, and the command after it\n  try again".to_owned(),
                 )),
             },
-            answered = asking => Ok(Some(answered?)),
+            answered = asking => {
+                let server = answered?;
+                self.send(CommandEvent::Ready { t: Mono::now() });
+                Ok(Some(server))
+            }
             () = sleep(limit.to_duration()) => {
                 let said = last.borrow().as_ref().map(ToString::to_string);
                 let why = said.as_deref().and_then(|said| said.lines().next()).unwrap_or("it took no question");
@@ -186,9 +197,16 @@ impl<'a, 'env> Supervisor<'a, 'env> {
         self.over.interrupted = interrupted;
     }
 
+    fn send(&self, event: CommandEvent) {
+        self.events.send(Event::Command(event));
+    }
+
     fn note(&mut self, happened: LaunchEvent) -> LaunchEvent {
         match happened {
-            LaunchEvent::Ended(exit) => self.over.exit = Some(exit),
+            LaunchEvent::Ended(exit) => {
+                self.over.exit = Some(exit);
+                self.send(CommandEvent::Exited { t: Mono::now(), status: exit });
+            }
             LaunchEvent::Cleared { left } => self.over.unkillable = left,
             LaunchEvent::Interrupted | LaunchEvent::InterruptedAgain => self.over.interrupted = true,
             LaunchEvent::JanitorLost => {

@@ -114,8 +114,8 @@ impl Tokens {
     }
 }
 
-/// What a request's answer counts, as the report has it.
-pub(crate) fn output_tokens(request: &RequestLog) -> Option<u64> {
+#[cfg(test)]
+fn output_tokens(request: &RequestLog) -> Option<u64> {
     Tokens::of(request, &CheckedUsage::of(request)).total
 }
 

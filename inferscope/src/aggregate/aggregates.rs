@@ -1,0 +1,74 @@
+//! All aggregates of a run, as one.
+//!
+//! Owns which event goes to which aggregate, and what a snapshot of the run is. Adds up nothing itself. Driven by the hub's
+//! collector.
+
+use crate::clock::Mono;
+use crate::event::Event;
+use crate::plan::LoadPlan;
+
+use super::Aggregate;
+use super::command::{CommandAggregate, CommandPart};
+use super::load::{LoadAggregate, LoadPart};
+
+/// Applied on the collector's thread alone.
+#[derive(Debug)]
+pub struct Aggregates {
+    /// `None`: nothing is to be sent.
+    load: Option<LoadAggregate>,
+    command: CommandAggregate,
+}
+
+/// A run at one moment.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Later events may change any of it, counts only upwards.
+    pub provisional: bool,
+    pub load: Option<LoadPart>,
+    pub command: CommandPart,
+}
+
+impl Aggregates {
+    #[must_use]
+    pub fn new(load: Option<&LoadPlan>) -> Self {
+        Self { load: load.map(LoadAggregate::new), command: CommandAggregate::default() }
+    }
+}
+
+impl Aggregate for Aggregates {
+    type Event = Event;
+    type Part = Snapshot;
+    type Finals = ();
+
+    fn apply(&mut self, event: &Event) {
+        match event {
+            Event::Load(event) => {
+                if let Some(load) = &mut self.load {
+                    load.apply(event);
+                }
+            }
+            Event::Command(event) => self.command.apply(event),
+            // Their sources keep logs of their own still.
+            Event::Set(_) | Event::Device(_) | Event::Package(_) => {}
+        }
+    }
+
+    fn snapshot(&self, now: Mono) -> Snapshot {
+        Snapshot {
+            provisional: true,
+            load: self.load.as_ref().map(|load| load.snapshot(now)),
+            command: self.command.snapshot(now),
+        }
+    }
+
+    fn finish(self, (): &()) -> Snapshot {
+        Snapshot {
+            provisional: false,
+            load: self.load.map(|load| load.finish(&())),
+            command: self.command.finish(&()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,82 @@
+//! The way of the events: from the sources' threads to the collector's.
+//!
+//! Owns the channels with their bounds, the start and the end of the collector, and what is said of events that were lost. The hub
+//! moves them, `aggregate` adds them up. Called by `session`.
+
+use super::RunError;
+use crate::aggregate::{Aggregate as _, Aggregates, Snapshot};
+use crate::hub::{Collector, Hub, LostEvents, Sender};
+use crate::plan::Plan;
+use crate::privilege::{self, Role};
+use crate::report::model::{Level, Validity};
+
+/// Two events a request: some seconds of a collector that gets no CPU.
+const LOAD_CAPACITY: usize = 16_384;
+/// A command has three events.
+const COMMAND_CAPACITY: usize = 64;
+
+/// The sources' ends.
+pub(super) struct Channels {
+    pub(super) load: Sender<Aggregates>,
+    pub(super) command: Sender<Aggregates>,
+}
+
+/// The collector and the channels to it.
+pub(super) struct Events {
+    pub(super) channels: Channels,
+    pub(super) collector: Collector<Aggregates>,
+}
+
+impl Events {
+    /// Starts the collector. Before the sources: nothing of theirs waits for it.
+    pub(super) fn start(plan: &Plan) -> Result<Self, RunError> {
+        let mut hub = Hub::new(Aggregates::new(plan.load.as_ref()));
+        let channels = Channels {
+            load: hub.channel(LOAD, LOAD_CAPACITY),
+            command: hub.channel("command", COMMAND_CAPACITY),
+        };
+        let collector = hub.start(|| privilege::shed(Role::Collector));
+        let collector = collector
+            .map_err(|source| RunError::System { what: "the collector's thread can't be started", source })?;
+        Ok(Self { channels, collector })
+    }
+
+    /// After the sources: what they sent is applied. `None`: the collector panicked.
+    pub(super) fn finish(self) -> Option<(Snapshot, Vec<Validity>)> {
+        drop(self.channels);
+        let (aggregates, lost) = self.collector.finish().ok()?;
+        Some((aggregates.finish(&()), lost.iter().map(doubt).collect()))
+    }
+}
+
+const LOAD: &str = "load";
+
+fn doubt(lost: &LostEvents) -> Validity {
+    let LostEvents { source, events } = lost;
+    let (level, means) = match *source {
+        LOAD => (
+            Level::Invalid,
+            "requests are missing from every figure of the load; give inferscope a CPU of its own",
+        ),
+        _ => (Level::Warn, "its figures may miss them"),
+    };
+    Validity {
+        level,
+        code: "events_lost".to_owned(),
+        message: format!("{events} events of the {source} found their channel full: {means}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lost_events_of_the_load_make_its_figures_invalid_and_others_doubtful() {
+        let of = |source| doubt(&LostEvents { source, events: 3 });
+        let (load, command) = (of(LOAD), of("command"));
+        assert_eq!((load.level, load.code.as_str()), (Level::Invalid, "events_lost"));
+        assert_eq!(command.level, Level::Warn);
+        assert!(load.message.starts_with("3 events of the load"), "{}", load.message);
+    }
+}
