@@ -7,7 +7,7 @@ use super::RunError;
 use crate::aggregate::{Aggregate as _, Aggregates, Snapshot};
 use crate::hub::{Collector, Hub, LostEvents, Sender};
 use crate::plan::Plan;
-use crate::privilege::{self, Role};
+use crate::privilege::{self, ThreadRole};
 use crate::report::model::{Level, Validity};
 
 /// Two events a request: some seconds of a collector that gets no CPU.
@@ -35,7 +35,7 @@ impl Events {
             load: hub.channel(LOAD, LOAD_CAPACITY),
             command: hub.channel("command", COMMAND_CAPACITY),
         };
-        let collector = hub.start(|| privilege::shed(Role::Collector));
+        let collector = hub.start(|| privilege::shed(ThreadRole::Collector));
         let collector = collector
             .map_err(|source| RunError::System { what: "the collector's thread can't be started", source })?;
         Ok(Self { channels, collector })
