@@ -232,7 +232,7 @@ pub struct Exit {
 }
 
 /// An entry of `validity`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Finding {
     pub code: String,
     pub level: Level,
@@ -311,6 +311,12 @@ impl Report {
     #[must_use]
     pub fn codes(&self) -> Vec<&str> {
         self.validity.iter().map(|finding| finding.code.as_str()).collect()
+    }
+
+    /// Whether `validity` has an entry of that code.
+    #[must_use]
+    pub fn has(&self, code: &str) -> bool {
+        self.finding(code).is_some()
     }
 
     #[must_use]

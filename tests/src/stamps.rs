@@ -6,9 +6,8 @@
 
 use std::collections::HashMap;
 
-use serde_json::Value;
-
 use crate::emitter::Served;
+use crate::report::Report;
 
 /// One write of the server's, in CLOCK_MONOTONIC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,25 +41,18 @@ pub fn truth(log: &[Served]) -> HashMap<String, Vec<Write>> {
 ///
 /// # Errors
 /// Where a request of the report, or one of its stamps, has no write.
-pub fn compare(report: &Value, truth: &HashMap<String, Vec<Write>>) -> Result<Stamps, String> {
-    let number = |value: &Value| value.as_u64().ok_or_else(|| format!("no time: {value}"));
-    let origin = number(&report["run"]["origin_monotonic_ns"])?;
-    let run = report["run"]["id"].as_str().ok_or("no run id")?;
+pub fn compare(report: &Report, truth: &HashMap<String, Vec<Write>>) -> Result<Stamps, String> {
+    let origin = report.run.origin_monotonic_ns;
     let mut stamps = Stamps::default();
-    for request in report["requests"].as_array().ok_or("no requests")? {
-        if request["warmup"] == true {
-            continue;
-        }
-        let id = format!("inferscope-{run}-{}", request["id"]);
+    for request in report.measured() {
+        let id = report.request_id(request);
         let writes = truth.get(&id).ok_or_else(|| format!("the server knows no {id}"))?;
-        let chunks = request["chunks"].as_array().ok_or("no chunks")?;
-        let told: Vec<&Value> = chunks.iter().filter(|chunk| chunk["kind"] != "other").collect();
-        if told.len() != writes.len() {
-            return Err(format!("{} stamps of {} writes of {id}", told.len(), writes.len()));
+        let seen: Vec<u64> = request.text().map(|chunk| chunk.t_ns + origin).collect();
+        if seen.len() != writes.len() {
+            return Err(format!("{} stamps of {} writes of {id}", seen.len(), writes.len()));
         }
-        for (chunk, write) in told.into_iter().zip(writes) {
-            let at = (number(&chunk["t_ns"])? + origin) as f64;
-            let (before, after) = (write.before_ns as f64, write.after_ns as f64);
+        for (at, write) in seen.into_iter().zip(writes) {
+            let [at, before, after] = [at, write.before_ns, write.after_ns].map(|ns| ns as f64);
             stamps.since.push(at - before);
             stamps.off.push(if at < before { at - before } else { (at - after).max(0.0) });
             stamps.took.push(after - before);
@@ -89,11 +81,15 @@ mod tests {
 
     #[test]
     fn a_stamp_within_its_write_is_not_off() {
-        let chunk = |t_ns: u64| json!({"t_ns": t_ns, "kind": "content"});
-        let chunks = json!([{"t_ns": 0, "kind": "other"}, chunk(15), chunk(95), chunk(240)]);
-        let report = json!({
-            "run": {"id": "r", "origin_monotonic_ns": 1000}, "requests": [{"id": 7, "chunks": chunks}],
-        });
+        let chunk = |t_ns: u64, kind: &str| json!({"t_ns": t_ns, "kind": kind, "bytes": 1});
+        let text = |t_ns: u64| chunk(t_ns, "content");
+        let chunks = json!([chunk(0, "other"), text(15), text(95), text(240)]);
+        let report = Report::from(json!({
+            "schema_version": 1, "validity": [],
+            "run": {"id": "r", "origin_monotonic_ns": 1000, "duration_ns": 1, "interrupted": false},
+            "requests": [{"id": 7, "warmup": false, "ok": true, "sent_ns": 0, "done_ns": 1, "chunks": chunks}],
+            "processes": {"tracker": "none", "complete": false, "cpu": {}, "list": []},
+        }));
         let write = |before_ns, after_ns| Write { before_ns, after_ns };
         let mut truth = HashMap::from([(
             "inferscope-r-7".to_owned(),

@@ -4,8 +4,7 @@ use std::process::Command;
 
 use inferscope_tests::binary;
 use inferscope_tests::emitter::Emitter;
-use inferscope_tests::report::Named;
-use serde_json::Value;
+use inferscope_tests::report::{Level, Named};
 
 /// Open files that inferscope may have: enough for everything but the connections.
 const FILES: u64 = 64;
@@ -16,10 +15,6 @@ fn limited(args: &[&str]) -> binary::Ended {
     command.args(["-c", &format!("ulimit -n {FILES} && exec \"$0\" \"$@\"")]);
     command.arg(binary::inferscope_bin()).args(args);
     binary::start_as(command).wait()
-}
-
-fn entry<'a>(report: &'a Value, code: &str) -> Option<&'a Value> {
-    report.list("validity").iter().find(|entry| entry["code"] == code)
 }
 
 #[test]
@@ -33,10 +28,10 @@ fn too_few_open_files_are_the_clients_limit_and_not_the_servers_failure() {
     assert_eq!(failures.len(), 1, "{failures:?}");
     assert_eq!(failures[0]["kind"], "client_limit");
     assert_eq!(failures[0]["count"], told["requests_failed"]);
-    let limit = entry(&report, "client_limit").expect("it is told");
-    assert_eq!(limit["level"], "invalid");
-    assert!(limit.text("message").contains("ulimit -Hn"), "{limit}");
-    assert!(entry(&report, "requests_failed").is_none(), "the server failed none: {}", report["validity"]);
+    let limit = report.finding("client_limit").expect("it is told");
+    assert_eq!(limit.level, Level::Invalid);
+    assert!(limit.message.contains("ulimit -Hn"), "{limit:?}");
+    assert!(report.finding("requests_failed").is_none(), "the server failed none: {:#?}", report.validity);
 
     let text = limited(&[&load[..], &shape].concat()).stdout;
     let requests = text.lines().find(|line| line.contains(" ok, ")).unwrap_or_else(|| panic!("{text}"));
@@ -45,6 +40,6 @@ fn too_few_open_files_are_the_clients_limit_and_not_the_servers_failure() {
     // With a limit that suffices there is nothing to tell.
     let few = ["--requests", "20", "--concurrency", "4", "--json"];
     let report = limited(&[&load[..], &few].concat()).report();
-    assert_eq!((&report["load"]["requests_failed"], entry(&report, "client_limit")), (&0.into(), None));
+    assert_eq!((report.load().requests_failed, report.finding("client_limit")), (0, None));
     let _ = server.end();
 }

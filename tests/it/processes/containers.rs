@@ -4,14 +4,16 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use inferscope_tests::binary::{self, Ended, Running};
+use inferscope_tests::contained_server::{
+    ContainedServer, FORKS, NESTED, REQUESTS, REQUESTS_A_WORKER, WRAPPED,
+};
 use inferscope_tests::container::{
     INSIDE, Inside, Namespace, Runtime, Spec, TRACER, USUAL, namespace_pids, tree,
 };
 use inferscope_tests::known_load::Counted;
 use inferscope_tests::process::{children, living_comm, signal};
-use inferscope_tests::report::Named;
+use inferscope_tests::report::{Named, Report};
 use inferscope_tests::requirements;
-use inferscope_tests::served::{FORKS, NESTED, REQUESTS, REQUESTS_A_WORKER, Served, WRAPPED};
 use inferscope_tests::stats::relative_error;
 use inferscope_tests::wait::wait_for;
 use rustix::process::Signal;
@@ -31,16 +33,8 @@ fn list(value: &Value) -> &Vec<Value> {
     value.as_array().unwrap_or_else(|| panic!("not a list: {value}"))
 }
 
-/// Ends a run with Ctrl-C; its report.
-fn interrupted(running: Running) -> Value {
-    running.process.interrupt();
-    let ended = running.wait();
-    assert_eq!(ended.code, Some(INTERRUPTED), "{ended:#?}");
-    ended.json()
-}
-
 /// What every view of the server has to tell, whoever looks from where.
-fn check_counts(report: &Value, alive_at_start: u64) {
+fn check_counts(report: &Report, alive_at_start: u64) {
     let tree = &report["processes"];
     assert_eq!(tree["tracker"], "ebpf", "{:#}", tree["tracker_reason"]);
     let counts = &tree["counts"];
@@ -55,7 +49,7 @@ fn check_counts(report: &Value, alive_at_start: u64) {
     ] {
         assert_eq!(counts.whole(name), want, "{name}: {counts:#}");
     }
-    assert_eq!(tree["complete"], true, "{:#}", report["validity"]);
+    assert_eq!(tree["complete"], true, "{:#?}", report.validity);
     assert_eq!(list(&tree["list"]).len() as u64, alive_at_start + FORKS);
 }
 
@@ -84,9 +78,9 @@ fn cpu(report: &Value) -> f64 {
 }
 
 #[track_caller]
-fn check_cpu(what: &str, report: &Value, truth: f64, tolerance: f64) {
+fn check_cpu(what: &str, report: &Report, truth: f64, tolerance: f64) {
     let got = cpu(report);
-    let not_final = list(&report["validity"]).iter().any(|entry| entry["code"] == "cpu_not_final");
+    let not_final = report.has("cpu_not_final");
     let error = relative_error(got, truth);
     requirements::say(&format!("containers: {what}: CPU {got} ns against {truth} ns, {:.3}%", error * 100.0));
     let allowed = truth * tolerance + if not_final { NOT_FINAL_NS } else { 0.0 };
@@ -94,7 +88,7 @@ fn check_cpu(what: &str, report: &Value, truth: f64, tolerance: f64) {
 }
 
 /// Two views of one set.
-fn check_same(outer: &Value, inner: &Value) {
+fn check_same(outer: &Report, inner: &Report) {
     assert_eq!(host_pids(outer), host_pids(inner), "both list the same processes");
     check_cpu("seen from inside against the host's view", inner, cpu(outer), CPU_TOLERANCE);
 }
@@ -114,7 +108,7 @@ const OBSERVE_INIT: [&str; 6] = ["observe", "--json", "--tracker", "ebpf", "--pi
 #[test]
 fn tracer_on_the_host_and_target_in_a_container() {
     let Some(runtime) = runtime("a tracer on the host, its target in a container") else { return };
-    let served = Served::start(&runtime, WRAPPED, Namespace::Host, &[]);
+    let served = ContainedServer::start(&runtime, WRAPPED, Namespace::Host, &[]);
     let init = served.container.init.to_string();
     let by_pid = observe_from_host(&["--pid", &init]);
     let by_cgroup = observe_from_host(&["--cgroup-of", &init]);
@@ -123,7 +117,7 @@ fn tracer_on_the_host_and_target_in_a_container() {
     served.serve();
     let truth = (served.container.cpu_ns() - before) as f64;
 
-    let by_pid = interrupted(by_pid);
+    let by_pid = by_pid.interrupted_report();
     check_counts(&by_pid, 3);
     check_pids(&by_pid, 0);
     check_cpu("by pid, against the cgroup", &by_pid, truth, CPU_TOLERANCE_CGROUP);
@@ -132,12 +126,12 @@ fn tracer_on_the_host_and_target_in_a_container() {
         assert_eq!(process["pid"], process["host_pid"], "{process:#}");
     }
 
-    let by_cgroup = interrupted(by_cgroup);
+    let by_cgroup = by_cgroup.interrupted_report();
     check_counts(&by_cgroup, 3);
     check_same(&by_pid, &by_cgroup);
 
     // The shell has no part in the socket.
-    let by_socket = interrupted(by_socket);
+    let by_socket = by_socket.interrupted_report();
     check_counts(&by_socket, 2);
     assert_eq!(by_socket["target"].whole("pid"), u64::from(served.arbiter));
     check_cpu("by socket, against the host's view", &by_socket, cpu(&by_pid), CPU_TOLERANCE);
@@ -146,7 +140,7 @@ fn tracer_on_the_host_and_target_in_a_container() {
 #[test]
 fn target_in_a_network_namespace_of_its_own() {
     let Some(runtime) = runtime("a target with a network of its own") else { return };
-    let served = Served::start(&runtime, WRAPPED, Namespace::Own, &[]);
+    let served = ContainedServer::start(&runtime, WRAPPED, Namespace::Own, &[]);
     // Its 127.0.0.1 is not ours: that is said, with the pid to pass, and nothing else is taken for it.
     let ended = binary::run(&["observe", "--json", "--endpoint", &served.endpoint()]);
     assert_eq!(ended.code, Some(NOTHING_MEASURED), "{ended:#?}");
@@ -156,7 +150,7 @@ fn target_in_a_network_namespace_of_its_own() {
 
     let running = observe_from_host(&["--pid", &served.container.init.to_string()]);
     served.serve();
-    let report = interrupted(running);
+    let report = running.interrupted_report();
     check_counts(&report, 3);
     check_pids(&report, 0);
 }
@@ -164,7 +158,7 @@ fn target_in_a_network_namespace_of_its_own() {
 #[test]
 fn tracer_inside_of_the_targets_container() {
     let Some(runtime) = runtime("a tracer in its target's container") else { return };
-    let served = Served::start(&runtime, WRAPPED, Namespace::Own, &TRACER);
+    let served = ContainedServer::start(&runtime, WRAPPED, Namespace::Own, &TRACER);
     let host = observe_from_host(&["--pid", &served.container.init.to_string()]);
     let mut by_pid = served.container.exec(&OBSERVE_INIT);
     by_pid.wait_until_observing();
@@ -173,14 +167,14 @@ fn tracer_inside_of_the_targets_container() {
     by_socket.wait_until_observing();
     served.serve();
 
-    let host = interrupted(host);
-    let by_pid = interrupted(by_pid.running);
+    let host = host.interrupted_report();
+    let by_pid = by_pid.running.interrupted_report();
     check_counts(&by_pid, 3);
     check_pids(&by_pid, 1);
     check_same(&host, &by_pid);
     assert_eq!(by_pid["target"]["pid"], 1);
 
-    let by_socket = interrupted(by_socket.running);
+    let by_socket = by_socket.running.interrupted_report();
     check_counts(&by_socket, 2);
     check_pids(&by_socket, 1);
     let arbiter = namespace_pids(served.arbiter).expect("it lives")[1];
@@ -190,7 +184,7 @@ fn tracer_inside_of_the_targets_container() {
 #[test]
 fn tracer_in_a_sidecar_that_shares_the_pid_namespace() {
     let Some(runtime) = runtime("a tracer in a sidecar") else { return };
-    let served = Served::start(&runtime, WRAPPED, Namespace::Own, &[]);
+    let served = ContainedServer::start(&runtime, WRAPPED, Namespace::Own, &[]);
     let host = observe_from_host(&["--pid", &served.container.init.to_string()]);
     let args = [&[INSIDE], &OBSERVE_INIT[..]].concat();
     let capabilities = [&USUAL[..], &TRACER].concat();
@@ -208,8 +202,8 @@ fn tracer_in_a_sidecar_that_shares_the_pid_namespace() {
     by_cgroup.wait_until_observing();
     served.serve();
 
-    let host = interrupted(host);
-    for inner in [sidecar, by_cgroup].map(|tracer| interrupted(tracer.running)) {
+    let host = host.interrupted_report();
+    for inner in [sidecar, by_cgroup].map(|tracer| tracer.running.interrupted_report()) {
         check_counts(&inner, 3);
         check_pids(&inner, 1);
         check_same(&host, &inner);
@@ -219,7 +213,7 @@ fn tracer_in_a_sidecar_that_shares_the_pid_namespace() {
 #[test]
 fn tracer_in_a_container_with_the_hosts_pids() {
     let Some(runtime) = runtime("a tracer with the host's pids") else { return };
-    let served = Served::start(&runtime, WRAPPED, Namespace::Own, &[]);
+    let served = ContainedServer::start(&runtime, WRAPPED, Namespace::Own, &[]);
     let init = served.container.init.to_string();
     let host = observe_from_host(&["--pid", &init]);
     let capabilities = [&USUAL[..], &TRACER].concat();
@@ -230,8 +224,8 @@ fn tracer_in_a_container_with_the_hosts_pids() {
     tracer.wait_until_observing();
     served.serve();
 
-    let host = interrupted(host);
-    let contained = interrupted(tracer.running);
+    let host = host.interrupted_report();
+    let contained = tracer.running.interrupted_report();
     check_counts(&contained, 3);
     check_pids(&contained, 0);
     check_same(&host, &contained);
@@ -259,8 +253,7 @@ fn namespace_without_a_container() {
     // nsenter passes no signal on; it gives the tracer's code.
     signal(tracer, Signal::INT);
     let ended = inner.wait();
-    assert_eq!(ended.code, Some(INTERRUPTED), "{ended:#?}");
-    let (inner, host) = (ended.json(), interrupted(host));
+    let (inner, host) = (ended.report_of(INTERRUPTED), host.interrupted_report());
     for (report, pid, alive_at_start) in [(&host, unshare, 2), (&inner, 1, 1)] {
         let counts = &report["processes"]["counts"];
         assert_eq!(report["target"]["pid"], pid);
@@ -294,7 +287,7 @@ fn child_named(parent: u32, name: &str) -> u32 {
 fn target_that_makes_a_pid_namespace_within() {
     let Some(runtime) = runtime("a pid namespace within a container") else { return };
     let more = [&TRACER[..], &["SYS_ADMIN"]].concat();
-    let served = Served::start(&runtime, NESTED, Namespace::Own, &more);
+    let served = ContainedServer::start(&runtime, NESTED, Namespace::Own, &more);
     assert_eq!(namespace_pids(served.arbiter).expect("it lives").len(), 3);
     let host = observe_from_host(&["--pid", &served.container.init.to_string()]);
     let mut inner = served.container.exec(&OBSERVE_INIT);
@@ -302,17 +295,17 @@ fn target_that_makes_a_pid_namespace_within() {
     served.serve();
 
     // The shell, unshare, and the server's two.
-    let host = interrupted(host);
+    let host = host.interrupted_report();
     check_counts(&host, 4);
     check_pids(&host, 0);
-    let inner = interrupted(inner.running);
+    let inner = inner.running.interrupted_report();
     check_counts(&inner, 4);
     check_pids(&inner, 1);
     check_same(&host, &inner);
 }
 
 /// A sidecar that was given the network, and not the pids.
-fn from_apart(runtime: &Runtime, served: &Served, args: &[&str]) -> Ended {
+fn from_apart(runtime: &Runtime, served: &ContainedServer, args: &[&str]) -> Ended {
     let args = [&[INSIDE], args].concat();
     let capabilities = [&USUAL[..], &TRACER].concat();
     let network = Namespace::Of(&served.container);
@@ -323,7 +316,7 @@ fn from_apart(runtime: &Runtime, served: &Served, args: &[&str]) -> Ended {
 #[test]
 fn sidecar_that_does_not_share_the_pid_namespace_says_so() {
     let Some(runtime) = runtime("a sidecar without its target's pids") else { return };
-    let served = Served::start(&runtime, WRAPPED, Namespace::Own, &[]);
+    let served = ContainedServer::start(&runtime, WRAPPED, Namespace::Own, &[]);
     let endpoint = served.endpoint();
     let by_socket = from_apart(&runtime, &served, &["observe", "--json", "--endpoint", &endpoint]);
     assert_eq!(by_socket.code, Some(NOTHING_MEASURED), "{by_socket:#?}");

@@ -76,10 +76,6 @@ fn own_pid(report: &Value) -> u32 {
     u32::from_str_radix(pid, 16).unwrap()
 }
 
-fn has_validity(report: &Value, code: &str) -> bool {
-    report.list("validity").iter().any(|validity| validity["code"] == code)
-}
-
 fn processes(report: &Value) -> &[Value] {
     report["processes"].list("list")
 }

@@ -45,11 +45,10 @@ fn every_recycled_worker_and_every_helper_of_gunicorn_is_accounted() {
     let ended = running.wait();
     let outer = gunicorn.cgroup.cpu_ns() - outer;
     assert_eq!(gunicorn.truth(), after, "a worker came or went while the observation ended");
-    assert_eq!(ended.code, Some(INTERRUPTED), "{}", ended.stderr);
-    let report = ended.json();
+    let report = ended.report_of(INTERRUPTED);
 
     let tree = &report["processes"];
-    assert_eq!(tree["complete"], true, "{:#}", report["validity"]);
+    assert_eq!(tree["complete"], true, "{:#?}", report.validity);
     let forks = after.forks_since(&before);
     assert!(after.helpers.len() >= REQUESTS as usize, "{} helpers", after.helpers.len());
     // Between 20 and 25 requests each, and a few more that came before they noticed.
@@ -114,7 +113,7 @@ fn every_recycled_worker_and_every_helper_of_gunicorn_is_accounted() {
         after.workers.len(),
         after.helpers.len(),
     ));
-    let provisional = report.list("validity").iter().any(|e| e["code"] == "cpu_not_final");
+    let provisional = report.has("cpu_not_final");
     let tolerance = if provisional { CPU_TOLERANCE_PROVISIONAL } else { CPU_TOLERANCE };
     assert!(error < tolerance, "cpu {total} against {inner} to {outer}: off by {:.3}%", error * 100.0);
 }

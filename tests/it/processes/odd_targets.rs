@@ -77,7 +77,7 @@ fn a_cgroup_whose_name_is_no_utf8_is_a_target_like_any() {
     for ended in ended {
         let report = ended.report();
         assert_eq!(pids(&report), [u64::from(child.pid())], "{:#}", report["target"]);
-        assert_eq!(report["processes"]["complete"], true, "{:#}", report["validity"]);
+        assert_eq!(report["processes"]["complete"], true, "{:#?}", report.validity);
         let cgroup = &report["processes"]["list"][0]["cgroup"];
         assert!(
             cgroup.as_str().is_some_and(|name| name.ends_with("sl\u{fffd}\u{fffd}ice of \\040 x")),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use inferscope_tests::binary::{self, Running};
 use inferscope_tests::cgroup::Cgroup;
-use inferscope_tests::report::Named;
+use inferscope_tests::report::{Named, Report};
 use inferscope_tests::requirements;
 use inferscope_tests::shell::Shell;
 use inferscope_tests::stats::relative_error;
@@ -32,7 +32,7 @@ fn observe_with(variables: &[(&str, &str)], args: &[&str]) -> Running {
 }
 
 /// Everything that the kernel knows and every report must say, whatever was lost.
-fn check_counts(report: &Value, truth: &Truth) {
+fn check_counts(report: &Report, truth: &Truth) {
     let counts = &report["processes"]["counts"];
     for (name, want) in
         [("forks", truth.forks), ("exits", truth.forks), ("execs", truth.execs), ("threads", truth.threads)]
@@ -41,7 +41,7 @@ fn check_counts(report: &Value, truth: &Truth) {
     }
 }
 
-fn check_cpu(name: &str, report: &Value, truth: &Truth) {
+fn check_cpu(name: &str, report: &Report, truth: &Truth) {
     let cpu = &report["processes"]["cpu"];
     for (field, want) in [("exited_ns", truth.exited_cpu_ns), ("total_ns", truth.cpu_ns)] {
         let got = cpu.whole(field);
@@ -58,9 +58,9 @@ fn check_cpu(name: &str, report: &Value, truth: &Truth) {
     }
 }
 
-fn check_nothing_lost(report: &Value, truth: &Truth) {
+fn check_nothing_lost(report: &Report, truth: &Truth) {
     let tree = &report["processes"];
-    assert_eq!(tree["complete"], true, "{:#}", report["validity"]);
+    assert_eq!(tree["complete"], true, "{:#?}", report.validity);
     assert_eq!(tree["counts"]["lost_events"], 0);
     // Asked for and answered: where the kernel skipped runs, others have made them good.
     let lost = &tree["counts"]["lost"];
@@ -76,9 +76,9 @@ fn check_nothing_lost(report: &Value, truth: &Truth) {
     );
     // A group of threads that ends from one which is not its leader has its final figure when it is freed,
     // and some frees are never told (ARCHITECTURE.md). The report says so, and the sum hardly notices.
-    let not_final = report.list("validity").iter().find(|v| v["code"] == "cpu_not_final");
+    let not_final = report.finding("cpu_not_final");
     if let Some(entry) = not_final {
-        requirements::say(&format!("storm: {}", entry["message"]));
+        requirements::say(&format!("storm: {}", entry.message));
     }
 }
 
@@ -287,7 +287,7 @@ fn a_tracer_that_starts_in_the_middle_misses_nobody() {
     assert!(start > 1 && forks > 100 && forks < truth.forks, "{counts:#}");
     // Whoever was there or came ended, but for the root; nobody else's end is in it.
     assert_eq!(exits, start + forks - 1, "{counts:#}");
-    assert_eq!(tree["complete"], true, "{:#}", report["validity"]);
+    assert_eq!(tree["complete"], true, "{:#?}", report.validity);
     let list = tree.list("list");
     assert_eq!(list.len() as u64, start + forks);
     let living: Vec<&Value> = list.iter().filter(|p| p["exited_ns"].is_null()).collect();

@@ -35,7 +35,7 @@ fn drive(script: &str, flags: &[&str]) -> Report {
     assert_eq!(report["run"]["mode"], "exec");
     assert_eq!(report["load"]["requests_ok"], REQUESTS, "{:#}", report["load"]);
     assert_eq!(report["load"]["warmup"], 1);
-    assert!(has_validity(&report, "server_ready"), "{:#}", report["validity"]);
+    assert!(report.has("server_ready"), "{:#?}", report.validity);
     let ready = report["target"].whole("ready_ns");
     let first = report.list("requests").iter().map(|r| r.whole("sent_ns")).min().unwrap();
     assert!(ready > 0 && ready <= first, "ready at {ready}, first request at {first}");
@@ -49,9 +49,9 @@ fn a_server_is_driven_once_it_answers_and_ended_after_it() {
         return;
     }
     let report = drive(SERVER, &["--tracker", "ebpf"]);
-    assert_eq!(report["processes"]["complete"], true, "{:#}", report["validity"]);
+    assert_eq!(report["processes"]["complete"], true, "{:#?}", report.validity);
     assert_eq!(report["target"]["exit"]["signal"], 15, "SIGTERM was enough");
-    assert!(!has_validity(&report, "command_ended"), "{:#}", report["validity"]);
+    assert!(!report.has("command_ended"), "{:#?}", report.validity);
     // One helper for each completion, and every process of it is seen to its end.
     let list = processes(&report);
     // By what it runs: under load one lives long enough to be called a worker.

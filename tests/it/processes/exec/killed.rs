@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use inferscope_tests::process::{Group, children};
-use inferscope_tests::report::Named;
+use inferscope_tests::report::{Named, Report};
 use inferscope_tests::{binary, requirements};
 use rustix::process::Signal;
 
@@ -123,12 +123,12 @@ fn without_a_cgroup_the_command_is_followed_as_a_tree_and_its_daemons_are_found(
         ["--json", "--grace", "300ms", "--duration", "1s", "--tracker", "ebpf", "--command-output", "null"];
     let output = without_cgroups(&command_line(&flags, DEAF, &[file.to_str().unwrap()])).output().unwrap();
     assert!(output.status.success(), "{output:?}");
-    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let report = Report::from(serde_json::from_slice::<Value>(&output.stdout).unwrap());
     let target = &report["target"];
     assert_eq!((&target["kind"], &target["cgroup"]), (&Value::from("exec"), &Value::Null));
     assert!(target.text("how_found").contains("without a cgroup of its own"), "{target:#}");
-    assert!(has_validity(&report, "no_own_cgroup"), "{:#}", report["validity"]);
-    assert_eq!(report["processes"]["complete"], true, "{:#}", report["validity"]);
+    assert!(report.has("no_own_cgroup"), "{:#?}", report.validity);
+    assert_eq!(report["processes"]["complete"], true, "{:#?}", report.validity);
     let pids = pids(&file);
     assert_eq!(pids.len(), 3);
     for pid in pids {
@@ -155,7 +155,7 @@ fn each_of_cgroup_and_kernel_tracker_can_be_missing_alone() {
         let report = ended.report();
         let own = format!("inferscope-{}", own_pid(&report));
         assert_eq!(ended.stderr.contains(&own), cgroup, "{reduction:?}: {ended:#?}");
-        assert_eq!(has_validity(&report, "no_own_cgroup"), !cgroup, "{reduction:?}");
+        assert_eq!(report.has("no_own_cgroup"), !cgroup, "{reduction:?}");
         assert_eq!(report["processes"]["tracker"], tracker, "{reduction:?}");
         let target = &report["target"];
         assert_eq!((&target["kind"], &target["cgroup"]), (&Value::from("exec"), &Value::Null), "{target:#}");
@@ -191,8 +191,8 @@ fn a_killed_janitor_is_said_and_nothing_is_left() {
     send(janitor, Signal::KILL);
     let ended = running.wait();
     let report = ended.report();
-    assert!(has_validity(&report, "janitor_lost"), "{:#}", report["validity"]);
-    assert!(!has_validity(&report, "left_running"), "{:#}", report["validity"]);
+    assert!(report.has("janitor_lost"), "{:#?}", report.validity);
+    assert!(!report.has("left_running"), "{:#?}", report.validity);
     wait_until("the command is gone", || !pids.iter().any(|pid| lives(*pid)));
     assert!(cgroups_of(inferscope).is_empty());
 }

@@ -23,7 +23,7 @@ fn a_command_is_followed_from_its_first_instruction() {
     }
     let report = exec(&["--json", "--tracker", "ebpf"], FORKS, &[]).report();
     let tree = &report["processes"];
-    assert_eq!(tree["complete"], true, "{:#}", report["validity"]);
+    assert_eq!(tree["complete"], true, "{:#?}", report.validity);
     let counts = &tree["counts"];
     for (name, want) in [
         ("alive_at_start", 1),
@@ -191,7 +191,7 @@ fn the_command_has_a_cgroup_of_its_own_where_only_counting_is_done() {
     let want: BTreeSet<&str> = std::iter::once("").chain(counting).collect();
     assert_eq!(within, want, "{shown}");
     assert!(report["target"].text("cgroup").ends_with(&name), "{:#}", report["target"]);
-    assert!(!has_validity(&report, "no_own_cgroup"));
+    assert!(!report.has("no_own_cgroup"));
     // The kernel's own sum, of nothing but the command.
     let cpu = &report["processes"]["cpu"];
     let (total, of_cgroup) = (cpu.whole("total_ns"), cpu.whole("cgroup_ns"));
@@ -215,7 +215,7 @@ fn a_daemon_is_left_alone_when_the_command_ends_by_itself() {
     wait_until("the daemon runs on", || living_comm(daemon).as_deref() == Some("sleep"));
     let cgroup = std::fs::read_to_string(format!("/proc/{daemon}/cgroup")).unwrap();
     assert!(!cgroup.contains("inferscope-"), "{cgroup}");
-    assert!(has_validity(&report, "left_running"), "{:#}", report["validity"]);
+    assert!(report.has("left_running"), "{:#?}", report.validity);
     assert!(cgroups_of(own_pid(&report)).is_empty());
     send(daemon, Signal::KILL);
     let listed = processes(&report).iter().find(|p| p["pid"] == daemon).expect("it is in the report");

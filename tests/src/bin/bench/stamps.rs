@@ -43,7 +43,7 @@ fn measure(https: bool, load: &[&str]) -> Result<Stamps, String> {
     }
     let ended = binary::run(&args);
     let log = emitter.end();
-    if ended.code == Some(0) { compare(&ended.json(), &truth(&log)) } else { Err(ended.stderr) }
+    if ended.code == Some(0) { compare(&ended.report(), &truth(&log)) } else { Err(ended.stderr) }
 }
 
 fn line(what: &str, within: f64, stamps: &Stamps) -> String {

@@ -25,7 +25,7 @@ const AT_REST: Duration = Duration::from_millis(100);
 
 /// The demo's server in a container, behind a shell that waits for it.
 #[derive(Debug)]
-pub struct Served {
+pub struct ContainedServer {
     pub container: Container,
     pub port: u16,
     /// The process that listens, as the host sees it.
@@ -37,7 +37,7 @@ pub const WRAPPED: &str = r#""$0" "$@" & wait"#;
 /// The same with the server in a pid namespace within.
 pub const NESTED: &str = r#"unshare --pid --fork --mount-proc -- "$0" "$@" & wait"#;
 
-impl Served {
+impl ContainedServer {
     /// In its own pid namespace, with `more` capabilities than usual. It is at rest until it is to serve.
     ///
     /// # Panics
