@@ -1,8 +1,8 @@
 //! From what was seen to what is said: pure arithmetic.
 //!
 //! Owns every derived figure of the report and every judgement on it. Never reads a clock, a file or
-//! a socket, and never formats text for a terminal. Called once by `run`, when the sources have
-//! ended; `run` also asks [`idle_target`] for the warning that it prints on stderr.
+//! a socket, and never formats text for a terminal. Called once by `session`, when the sources have
+//! ended; `session` also asks [`idle_target`] for the warning that it prints on stderr.
 
 mod client;
 mod device_report;
@@ -63,7 +63,7 @@ pub struct Inputs<'a> {
     pub model: Option<String>,
     pub observation: Option<&'a Observation>,
     pub gpu: &'a GpuLog,
-    /// What `run` itself has to say.
+    /// What `session` itself has to say.
     pub notes: Vec<model::Validity>,
     pub own: model::SelfCost,
 }

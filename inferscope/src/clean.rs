@@ -1,9 +1,9 @@
-//! Text that does nothing but show.
+//! Text that a terminal shows and does not obey.
 //!
-//! Owns which characters a terminal, a pager or an editor would obey or hide instead of showing them, and how each is
-//! written out: a process's name, a path, a server's message can neither move the cursor nor look like what it is not.
-//! Nothing is dropped: `\x1b` and `\u{202e}` stand for the characters. Pure. Used by all that a person reads: `console`
-//! for standard error, `report` and `doctor` for text and JSON.
+//! Owns the set of characters that a terminal, a pager or an editor would obey or hide, and their written form. The
+//! name of a process, a path or a server's message can neither move the cursor nor look like something else. Nothing is
+//! dropped: `\x1b` and `\u{202e}` stand for the characters. Pure. Used for everything that a person reads: by `console`
+//! for standard error, by `report` and `doctor` for text and JSON.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -11,19 +11,19 @@ use std::fmt::Write;
 use icu_properties::props::{DefaultIgnorableCodePoint, GeneralCategory};
 use icu_properties::{CodePointMapData, CodePointSetData};
 
-/// Our own text, lines and all, with what it quotes: every character but the newline is one that shows.
+/// Cleans our own text with what it quotes. Newlines stay.
 #[must_use]
 pub fn clean(text: &str) -> Cow<'_, str> {
     escaped(text, |c| c != '\n' && is_hidden(c), visible)
 }
 
-/// One value from outside: it stays on its line, too.
+/// Cleans one value from outside, which must stay on its line: newlines are replaced, too.
 #[must_use]
 pub fn one_line(text: &str) -> Cow<'_, str> {
     escaped(text, is_hidden, visible)
 }
 
-/// The same of bytes that need not be UTF-8: what is none is written as `\xff`.
+/// The same for bytes that need not be UTF-8: invalid ones become `\xff`.
 #[must_use]
 pub fn bytes(bytes: &[u8]) -> String {
     let mut shown = String::with_capacity(bytes.len());
@@ -36,8 +36,8 @@ pub fn bytes(bytes: &[u8]) -> String {
     shown
 }
 
-/// A JSON document, or a piece of one, of the same value: what does not show as `\u202e`. Outside of its strings JSON has
-/// no such character but the blanks that lay it out.
+/// Cleans a JSON document or a piece of one without changing its value, by escapes such as `\u202e`. Outside of its
+/// strings JSON has no such character but the blanks of its layout.
 #[must_use]
 pub fn json(document: &str) -> Cow<'_, str> {
     let hidden = |c| !matches!(c, '\n' | '\t' | '\r') && is_hidden(c);
@@ -62,8 +62,8 @@ fn escaped(text: &str, hidden: impl Fn(char) -> bool, write: impl Fn(char, &mut 
     Cow::Owned(out)
 }
 
-/// Control characters (C0, DEL, C1), formats (the direction of writing, zero-width ones, tags), the separators of lines
-/// and paragraphs, and all else that is drawn as nothing.
+/// Control characters (C0, DEL, C1), formats (writing direction, zero width, tags), separators of lines and paragraphs,
+/// and all other characters that are drawn as nothing.
 fn is_hidden(c: char) -> bool {
     if c.is_ascii() {
         return c.is_ascii_control();

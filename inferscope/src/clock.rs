@@ -1,8 +1,8 @@
 //! The one clock: CLOCK_MONOTONIC, as the kernel's `bpf_ktime_get_ns` stamps it.
 //!
-//! Owns the stamp type, stretches of time, the run's origin and the only call of `clock_gettime` for stamps. Never
-//! formats times. The edges (`load`, `observe`, `run`) call [`Mono::now`]; everything else is
-//! handed the time.
+//! Owns the stamp type, stretches of time, the run's origin, and the only call of `clock_gettime` for stamps. Never
+//! formats times. The edges (`load`, `observe`, `session`) call [`Mono::now`]; everything else gets the time as an
+//! argument.
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -18,7 +18,7 @@ impl Mono {
         Self(read_ns(ClockId::Monotonic))
     }
 
-    /// Time from `earlier` to `self`; zero where `earlier` is later.
+    /// The time from `earlier` to `self`; zero if `earlier` is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Nanos {
         Nanos(self.0.saturating_sub(earlier.0))
@@ -30,7 +30,7 @@ impl Mono {
     }
 }
 
-/// A stretch of time: of a load, a phase, a step, a wait at rest.
+/// A stretch of time: of a load, a phase, a step, a baseline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Window {
     pub from: Mono,
@@ -48,7 +48,7 @@ impl Window {
         (self.from..=self.to).contains(&t)
     }
 
-    /// Whether any of it lies between the two.
+    /// Some of it lies between the two.
     #[must_use]
     pub fn meets(self, from: Mono, to: Mono) -> bool {
         from <= self.to && to >= self.from
@@ -59,16 +59,16 @@ impl Window {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origin {
     pub mono: Mono,
-    /// CLOCK_REALTIME of the same moment, nanoseconds since 1970.
+    /// CLOCK_REALTIME at the same moment, nanoseconds since 1970.
     pub unix_ns: u64,
-    /// CLOCK_BOOTTIME minus CLOCK_MONOTONIC: the time the machine has been asleep. The kernel
-    /// keeps a process's start on CLOCK_BOOTTIME, this brings it onto the timeline.
+    /// CLOCK_BOOTTIME minus CLOCK_MONOTONIC: the time that the machine was asleep. The kernel keeps a process's start
+    /// on CLOCK_BOOTTIME; this offset brings it onto the timeline.
     pub boottime_ahead_ns: u64,
 }
 
 impl Origin {
-    /// Reads the three clocks together. The monotonic reads bracket the others and the tightest of
-    /// a few brackets is kept, so that the anchor is right to about a microsecond.
+    /// Reads the three clocks together. The monotonic reads bracket the others, and the tightest of a few brackets is
+    /// kept, so the origin is right to about a microsecond.
     #[must_use]
     pub fn now() -> Self {
         let take = || {
@@ -90,7 +90,7 @@ impl Origin {
         best.1
     }
 
-    /// `t` on the run's timeline. What came before the origin is zero.
+    /// `t` on the run's timeline. A time before the origin becomes zero.
     #[must_use]
     pub const fn at(self, t: Mono) -> Nanos {
         t.since(self.mono)
@@ -111,7 +111,7 @@ impl Origin {
     }
 }
 
-/// CLOCK_MONOTONIC and CLOCK_REALTIME of one moment.
+/// CLOCK_MONOTONIC and CLOCK_REALTIME at the same moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BothClocks {
     pub mono: Mono,
@@ -123,8 +123,8 @@ impl BothClocks {
     /// Longest time between the reads.
     pub const APART: Nanos = Nanos(20_000);
 
-    /// Both clocks, read at most [`Self::APART`] from each other; `None` where the thread was put aside
-    /// between the reads each time that it was tried.
+    /// Reads both clocks at most [`Self::APART`] from each other. `None`: the thread was descheduled between the reads
+    /// in each attempt.
     #[must_use]
     pub fn now() -> Option<Self> {
         (0..4).find_map(|_| {

@@ -1,8 +1,9 @@
 //! Standard error.
 //!
-//! Owns every byte that is written there, all of it cleaned and without the secrets that are known: warnings, errors, lines of progress, the developers' log and a
-//! panic's message. A write that fails is no failure of the run: who closed standard error, or filled its disk, wants
-//! to hear nothing, and for who does not read it nobody waits. Decides nothing of what is said. Called by `main`, `run`, `cli` and `demo`.
+//! Owns every byte that is written there: warnings, errors, lines of progress, the developers' log and a panic's
+//! message. All of it is cleaned and without known secrets. A failed write is no failure of the run: a user who closed
+//! standard error, or filled its disk, wants to hear nothing, and nobody waits for a reader that does not read. Decides
+//! nothing about the content. Called by `main`, `session`, `cli` and `demo`.
 
 use std::io::{IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -15,7 +16,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::clean::clean;
 use crate::secrets::{KnownSecrets, without_keys};
 
-/// For who reads standard error. A load waits meanwhile.
+/// Time limit for a reader of standard error. A load waits meanwhile.
 const PATIENCE: Duration = Duration::from_secs(1);
 const NONE: Duration = Duration::ZERO;
 
@@ -33,7 +34,7 @@ pub fn error(error: &dyn std::fmt::Display) {
     say(&format!("error: {}", own_lines(&without_keys(&error.to_string()))));
 }
 
-/// A remedy's line is indented. Any other stands in a name or an address that is quoted, and could pass for a message.
+/// Indents the lines of the remedy. Another line is part of a quoted name or address and must not look like a message.
 fn own_lines(message: &str) -> String {
     let mut lines = message.split('\n');
     let mut shown = lines.next().unwrap_or_default().to_owned();
@@ -44,15 +45,16 @@ fn own_lines(message: &str) -> String {
     shown
 }
 
-/// From here on none of them is written.
+/// From here on none of these secrets is written.
 pub fn hide(known: KnownSecrets) {
     *HIDDEN.write().unwrap_or_else(PoisonError::into_inner) = known;
 }
 
-/// Known before anything that could repeat one is asked.
+/// The known secrets, set before anything could repeat one.
 static HIDDEN: RwLock<KnownSecrets> = RwLock::new(KnownSecrets::none());
 
-/// In one piece, so that the lines of several threads do not mix. Whoever did not read in a second is not waited for again.
+/// Writes in one piece, so that lines of several threads do not mix. A reader that missed its time limit gets no second
+/// one.
 fn put(text: &str) {
     static GIVEN_UP: AtomicBool = AtomicBool::new(false);
     let known = HIDDEN.read().unwrap_or_else(PoisonError::into_inner).clone();
@@ -62,18 +64,18 @@ fn put(text: &str) {
     GIVEN_UP.store(!is_taken, Ordering::Relaxed);
 }
 
-/// What moves the cursor, and text that is clean: left out where it would have to wait.
+/// Writes cursor movements and clean text. Drops them if they would have to wait.
 pub(crate) fn draw(frame: &str) {
     let _ = write_all(std::io::stderr().as_fd(), frame.as_bytes(), NONE);
 }
 
-/// As much as is written without a wait to what has room: a pipe that has any has a page, a terminal 256 bytes, of
-/// which a line's end takes two.
+/// The bytes of one write that never waits: a pipe with any room has room for a page, and a terminal for 256 bytes, of
+/// which a line end takes two.
 pub(crate) fn at_once(to: BorrowedFd<'_>) -> usize {
     if to.is_terminal() { 128 } else { 4096 }
 }
 
-/// Whether somebody took it, or nobody ever will.
+/// Somebody took it, or nobody ever will.
 fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8], patience: Duration) -> bool {
     let Some(_turn) = turn(patience) else { return false };
     let most = at_once(to);
@@ -90,7 +92,7 @@ fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8], patience: Duration) -> bool {
     true
 }
 
-/// To write. A terminal that is stopped within a write keeps the one who writes, and nobody else.
+/// The turn to write. A terminal that is stopped within a write blocks that writer and nobody else.
 fn turn(patience: Duration) -> Option<MutexGuard<'static, ()>> {
     static TURN: Mutex<()> = Mutex::new(());
     let limit = Instant::now() + patience;
@@ -104,7 +106,7 @@ fn turn(patience: Duration) -> Option<MutexGuard<'static, ()>> {
     }
 }
 
-/// A pipe may be full for ever, and a terminal stopped.
+/// Waits for room, with a limit: a pipe may be full for ever, and a terminal stopped.
 fn has_room(stderr: BorrowedFd<'_>, patience: Duration) -> bool {
     let limit = Instant::now() + patience;
     loop {
@@ -116,7 +118,7 @@ fn has_room(stderr: BorrowedFd<'_>, patience: Duration) -> bool {
     }
 }
 
-/// A panic's message takes the same way as all else; the backtrace comes where one is asked for.
+/// A panic's message goes the same way as everything else. The backtrace is added on request.
 pub fn take_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
@@ -130,14 +132,14 @@ pub fn take_panics() {
     }));
 }
 
-/// For developers: `INFERSCOPE_LOG=debug`.
+/// The developers' log: `INFERSCOPE_LOG=debug`.
 pub fn start_log() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("INFERSCOPE_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("off"));
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(|| Log).init();
 }
 
-/// Where the log's lines go, each in one call.
+/// The destination of the log's lines, each in one call.
 struct Log;
 
 impl Write for Log {

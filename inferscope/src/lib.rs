@@ -5,7 +5,7 @@
 //! records stamped by [`clock`]; [`analysis`] is pure and fills [`report::model`]; [`report`] turns that into
 //! bytes. ARCHITECTURE.md tells why.
 
-// What is printed past `console` is neither cleaned nor survives a full disk.
+// Text that bypasses `console` is not cleaned and does not survive a full disk.
 #![deny(clippy::print_stderr, clippy::print_stdout, clippy::dbg_macro)]
 
 pub mod aggregate;

@@ -1,9 +1,9 @@
 //! The load: requests go out, what comes back is stamped.
 //!
-//! Owns the driving of the server: which requests are sent when (`phase`, over `schedule`), what is in them (`prompt_source`,
-//! over `prompts`) and what their answers come to (`request`, over `sse` and `interpret`), and the HTTP beneath (`http`). Never
-//! observes the server's processes, computes no statistics, prints nothing. Called by `run`, which owns
-//! the runtime and the signal; a current-thread runtime is enough and disturbs least.
+//! Owns the driving of the server: which requests are sent when (`phase`, over `schedule`), what is in them
+//! (`prompt_source`, over `prompts`) and what their answers come to (`request`, over `sse` and `interpret`), and the
+//! HTTP beneath (`http`). Never observes the server's processes, computes no statistics, prints nothing. Called by
+//! `session`, which owns the runtime and the signal; a current-thread runtime is enough and disturbs least.
 //!
 //! ```text
 //! plan ─ phase ─ schedule ─▶ ask ─▶ http ─ stamped reads ─▶ request::RequestState ─▶ RequestLog

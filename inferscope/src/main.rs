@@ -17,12 +17,12 @@ use inferscope::signals::Signals;
 use inferscope::{console, demo, privilege, report, secrets};
 
 fn main() -> ExitCode {
-    // First, so that no signal ends a run without its report.
+    // This comes first, so that no signal ends a run without its report.
     let signals = Signals::block();
-    // Nothing of the caller's is looked at with what the caller has not.
+    // Nothing of the caller's may be read with privileges that the caller lacks.
     privilege::begin();
     console::take_panics();
-    // Its message is written by then.
+    // The message is written by then.
     session::end(catch_unwind(AssertUnwindSafe(|| started(signals))).unwrap_or(exit::INTERNAL))
 }
 
@@ -149,7 +149,7 @@ fn doctor(args: &DoctorArgs) -> Result<u8> {
 
 fn environment(api_key_env: &str) -> Environment {
     Environment {
-        // What is no UTF-8 is refused as any malformed URL is.
+        // Text that is not UTF-8 is refused as any malformed URL is.
         openai_base_url: std::env::var_os("OPENAI_BASE_URL")
             .map(|url| url.to_string_lossy().into_owned())
             .filter(|url| !url.is_empty()),
@@ -159,7 +159,7 @@ fn environment(api_key_env: &str) -> Environment {
     }
 }
 
-/// Keys by their variables' names, and what the URLs of proxies hold.
+/// Keys by the names of their variables, and the secrets in the URLs of proxies.
 fn secrets_of_the_environment() -> Vec<String> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -171,27 +171,27 @@ fn secrets_of_the_environment() -> Vec<String> {
         .collect()
 }
 
-/// From the system's randomness, as the keys of hash maps are; every reader of JSON keeps 53 bits.
+/// A seed from the system's randomness, as for hash maps. Every reader of JSON keeps 53 bits.
 fn drawn_seed() -> u64 {
     use std::hash::BuildHasher as _;
     std::hash::RandomState::new().hash_one(0u8) >> 11
 }
 
-/// Past std's buffer, whose failures at the end nobody would hear of.
+/// Writes past std's buffer, whose failures at the end nobody would see.
 fn print(bytes: &[u8]) -> Result<u8> {
     match session::print(bytes) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
             let remedy = "send it to where there is room";
             Err(anyhow::anyhow!("can't write to stdout: {e}\n  {remedy}"))
         }
-        // `inferscope … | head` has read what it wanted.
+        // The reader of `inferscope … | head` has what it wanted.
         _ => Ok(exit::OK),
     }
 }
 
 fn fail(error: &anyhow::Error) -> u8 {
     let code = exit_code(error);
-    // The typed ones say their causes themselves.
+    // The typed errors include their causes themselves.
     match code {
         Some(_) => console::error(error),
         None => console::error(&format_args!("{error:#}")),
@@ -199,7 +199,7 @@ fn fail(error: &anyhow::Error) -> u8 {
     code.unwrap_or(exit::INTERNAL)
 }
 
-/// Of what tells it.
+/// The exit code of an error.
 fn exit_code(error: &anyhow::Error) -> Option<u8> {
     let run = error.downcast_ref::<RunError>().map(RunError::exit_code);
     let usage = error.is::<PlanError>() || error.is::<LibraryRefused>();

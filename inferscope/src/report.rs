@@ -2,7 +2,7 @@
 //!
 //! Owns the forms of the report: the JSON document, its schema, the text for a terminal. Never
 //! computes a figure (`analysis` does) and never writes anywhere: each function returns a string.
-//! Called by `run`.
+//! Called by `session`.
 
 pub(crate) mod build;
 pub mod catalogue;

@@ -1,9 +1,9 @@
-//! Signals: kept back from the first instruction on, and read where there is time for them.
+//! Signals: blocked from the first instruction on, and read where there is time for them.
 //!
-//! Owns the calls that std and rustix have no safe form of: masks, and the descriptor that signals are read
-//! from. [`Signals`] is the one place that a run hears of SIGINT, SIGTERM, SIGHUP and SIGQUIT from, so that none of
-//! them ends it without its report, at whatever moment. Never decides what a signal means for a command
-//! (`launch::passing` does). Made by `main`, read by `run` and `launch`.
+//! Owns the calls for which std and rustix have no safe form: masks, and the descriptor for reading signals.
+//! [`Signals`] is the only source of SIGINT, SIGTERM, SIGHUP and SIGQUIT in a run, so none of them ends it without its
+//! report at any moment. Never decides what a signal means for a command (`launch::signal_forwarding` does). Created by
+//! `main`, read by `session` and `launch`.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -12,30 +12,30 @@ use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
 
-/// What ends a run, with its report.
+/// The signals that end a run, with its report.
 const ENDING: [i32; 4] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
-/// Of these, what a caller had ignored stays so: nohup(1), and a script's background jobs.
+/// Those of them that stay ignored if the caller ignored them: nohup(1), and a script's background jobs.
 const IGNORABLE: [i32; 2] = [libc::SIGHUP, libc::SIGQUIT];
-/// Kept back and never read: a write over `ulimit -f` is an error then, and no end.
+/// Blocked and never read: a write over `ulimit -f` is then an error and not the end.
 const NO_END: i32 = libc::SIGXFSZ;
-/// Between two looks where there is nothing to wait for.
+/// Interval of the looks where there is nothing to wait for.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// The signals that end a run.
 #[derive(Debug)]
 pub struct Signals {
-    /// What the caller had kept back.
+    /// The signals that the caller had blocked.
     before: Mask,
     fd: SignalFd,
-    /// One that ends a run was read.
+    /// A signal that ends a run was read.
     came: AtomicBool,
 }
 
 impl Signals {
-    /// Keeps them back from here on, in this thread and in those that it makes.
+    /// Blocks them from here on, in this thread and in the threads that it creates.
     ///
     /// # Errors
-    /// No descriptor is free; the signals are as they were then.
+    /// No descriptor is free. The signals are as they were.
     pub fn block() -> io::Result<Self> {
         let heeded = heeded(&ENDING);
         let before = Mask::block(&[&heeded[..], &[NO_END]].concat());
@@ -48,48 +48,48 @@ impl Signals {
         }
     }
 
-    /// Gives the signals back: for commands that have nothing to lose. What was kept back meanwhile acts now.
+    /// Unblocks the signals, for commands that have nothing to lose. A pending signal acts now.
     pub fn restore(&self) {
         self.before.apply();
     }
 
-    /// Whether one came. Never waits.
+    /// An ending signal came. Never waits.
     #[must_use]
     pub fn came(&self) -> bool {
         self.read();
         self.came.load(Ordering::Relaxed)
     }
 
-    /// Until one comes; at once, where one came before. Must be called within a runtime.
+    /// Waits for an ending signal; returns at once if one came before. Must be called within a runtime.
     pub async fn recv(&self) {
         while !self.came() {
             self.readable().await;
         }
     }
 
-    /// Until one comes, and leaves it unread.
+    /// Waits for an ending signal and leaves it unread.
     pub(crate) async fn pending(&self) {
         while !self.is_pending() {
             self.readable().await;
-            // Another that nobody reads yet, as a window's new size, would be readable for ever.
+            // Another signal that nobody reads yet, such as a window's new size, would stay readable for ever.
             tokio::time::sleep(LOOK).await;
         }
     }
 
-    /// Whether one came; leaves it unread.
+    /// An ending signal came. Leaves it unread.
     pub(crate) fn is_pending(&self) -> bool {
         self.came.load(Ordering::Relaxed) || Mask::pending().holds_any(&ENDING)
     }
 
     async fn readable(&self) {
-        // SAFETY: it is borrowed from `self`, which stays open for as long.
+        // SAFETY: the descriptor is borrowed from `self`, which stays open as long.
         match unsafe { AsyncFd::register(self.fd.as_fd()) } {
             Ok(fd) => drop(fd.readable().await),
             Err(_) => tokio::time::sleep(LOOK).await,
         }
     }
 
-    /// Takes what waits; whether an ending one was among it.
+    /// Reads all pending signals. Returns whether one of them ends a run.
     pub(crate) fn read(&self) -> bool {
         let mut any = false;
         while let Ok(signalled) = self.fd.read() {
@@ -101,10 +101,10 @@ impl Signals {
         any
     }
 
-    /// The next one, for who has to know which it is.
+    /// The next signal, for a caller that must know which one it is.
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`] where none waits.
+    /// [`io::ErrorKind::WouldBlock`] if none is pending.
     pub(crate) fn next(&self) -> io::Result<Signalled> {
         let signalled = self.fd.read()?;
         if ENDING.contains(&signalled.signal) {
@@ -113,7 +113,7 @@ impl Signals {
         Ok(signalled)
     }
 
-    /// Keeps these back and reads them as well.
+    /// Blocks these signals and reads them, too.
     ///
     /// # Errors
     /// None that a kernel with signalfd has.
@@ -123,7 +123,7 @@ impl Signals {
         self.fd.set(&all)
     }
 
-    /// What the caller had kept back: a command of the user's keeps back the same.
+    /// The signals that the caller had blocked. A command of the user gets the same mask.
     pub(crate) const fn before(&self) -> Mask {
         self.before
     }
@@ -135,7 +135,7 @@ impl AsFd for Signals {
     }
 }
 
-/// Without those that the caller had ignored, where that is to stay so.
+/// Removes the signals that the caller ignored, if they stay ignored.
 fn heeded(signals: &[i32]) -> Vec<i32> {
     signals.iter().copied().filter(|s| !(IGNORABLE.contains(s) && is_ignored(*s))).collect()
 }
@@ -143,12 +143,12 @@ fn heeded(signals: &[i32]) -> Vec<i32> {
 fn is_ignored(signal: i32) -> bool {
     // SAFETY: all-zero is a valid sigaction.
     let mut now: libc::sigaction = unsafe { std::mem::zeroed() };
-    // SAFETY: a null asks for nothing to be set, and the other pointer is valid.
+    // SAFETY: a null pointer sets nothing, and the other pointer is valid.
     let failed = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut now) } != 0;
     !failed && now.sa_sigaction == libc::SIG_IGN
 }
 
-/// The signals that a thread keeps back.
+/// The signal mask of a thread.
 #[derive(Clone, Copy)]
 pub(crate) struct Mask(libc::sigset_t);
 
@@ -167,7 +167,7 @@ impl Mask {
         Self(unsafe { set.assume_init() })
     }
 
-    /// What came and is kept back.
+    /// The pending signals.
     fn pending() -> Self {
         let mut pending = Self::empty();
         // SAFETY: a valid set to fill.
@@ -176,11 +176,11 @@ impl Mask {
     }
 
     fn holds_any(&self, signals: &[i32]) -> bool {
-        // SAFETY: an initialised set; a number that is no signal is in none.
+        // SAFETY: the set is initialised. A number that is no signal is in no set.
         signals.iter().any(|signal| unsafe { libc::sigismember(&raw const self.0, *signal) } == 1)
     }
 
-    /// Keeps everything back that can be; gives what was kept back before.
+    /// Blocks every signal that can be blocked. Returns the mask before.
     pub(crate) fn block_all() -> Self {
         let mut all = Self::empty();
         // SAFETY: a valid set.
@@ -188,12 +188,12 @@ impl Mask {
         all.apply()
     }
 
-    /// Keeps these back in addition; gives what was kept back before.
+    /// Blocks these signals in addition. Returns the mask before.
     fn block(signals: &[i32]) -> Self {
         Self::empty().with(signals).change(libc::SIG_BLOCK)
     }
 
-    /// With these in addition.
+    /// The mask with these signals in addition.
     fn with(mut self, signals: &[i32]) -> Self {
         for &signal in signals {
             // SAFETY: the set is initialised; a number that is no signal is refused and leaves it.
@@ -202,7 +202,7 @@ impl Mask {
         self
     }
 
-    /// Keeps back exactly these; gives what was kept back before.
+    /// Blocks exactly these signals. Returns the mask before.
     pub(crate) fn apply(self) -> Self {
         self.change(libc::SIG_SETMASK)
     }
@@ -215,22 +215,22 @@ impl Mask {
     }
 }
 
-/// Gives the signal the action that it has in a fresh process. Rust's runtime ignores SIGPIPE, and what is
-/// ignored would be ignored by the command too.
+/// Restores the action of a fresh process for the signal. Rust's runtime ignores SIGPIPE, and the command would inherit
+/// that.
 pub(crate) fn default_action(signal: i32) {
     // SAFETY: SIG_DFL is no handler that could be unsafe.
     unsafe { libc::signal(signal, libc::SIG_DFL) };
 }
 
-/// A signal that came.
+/// A signal that was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Signalled {
     pub(crate) signal: i32,
-    /// Sent by the kernel, as for a key at the terminal: to the whole foreground group.
+    /// The kernel sent it, as for a key at the terminal: to the whole foreground group.
     pub(crate) by_kernel: bool,
 }
 
-/// Where signals that are kept back can be read.
+/// The descriptor for reading blocked signals.
 #[derive(Debug)]
 pub(crate) struct SignalFd(OwnedFd);
 
@@ -242,22 +242,22 @@ impl SignalFd {
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: just made, and nobody else's.
+        // SAFETY: the descriptor is new, and nobody else has it.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
     fn set(&self, signals: &[i32]) -> io::Result<()> {
         let mask = Mask::empty().with(signals);
         let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
-        // SAFETY: a valid set, and a descriptor of that kind.
+        // SAFETY: the set is valid, and the descriptor is of that kind.
         let fd = unsafe { libc::signalfd(self.0.as_raw_fd(), &raw const mask.0, flags) };
         if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    /// The next one.
+    /// The next signal.
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`] where none waits.
+    /// [`io::ErrorKind::WouldBlock`] if none is pending.
     pub(crate) fn read(&self) -> io::Result<Signalled> {
         const SIZE: usize = size_of::<libc::signalfd_siginfo>();
         let mut bytes = [0_u8; SIZE];

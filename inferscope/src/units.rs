@@ -1,8 +1,8 @@
 //! Quantities with their unit in the type.
 //!
-//! Owns the conversion from what the kernel counts in (clock ticks, pages) to what the report
-//! speaks in (nanoseconds, bytes); it happens once, at the edge, through these functions. Never
-//! reads the system: tick length and page size are arguments. Used by every other module.
+//! Owns the conversion from the kernel's units (clock ticks, pages) to the report's (nanoseconds, bytes). The
+//! conversion happens once, at the edge, through these functions. Never reads the system: tick length and page size are
+//! arguments. Used by every other module.
 
 use serde::{Deserialize, Serialize};
 
@@ -68,7 +68,7 @@ pub fn ticks_to_nanos(ticks: u64, ticks_per_second: u64) -> Nanos {
     Nanos(u64::try_from(u128::from(ticks) * 1_000_000_000 / per_second).unwrap_or(u64::MAX))
 }
 
-/// The size of a ring of at least that many bytes: the kernel takes a power of two of whole pages.
+/// The size of a ring of at least this many bytes: the kernel requires a power of two of whole pages.
 #[must_use]
 pub const fn ring_bytes(at_least: u32, page_bytes: u32) -> Option<u32> {
     let bytes = if at_least > page_bytes { at_least } else { page_bytes };

@@ -1,7 +1,7 @@
 //! The warning that the watched pid does nothing itself.
 //!
-//! Owns when it fires and its words. Never prints (`run` does, on stderr; `validity` puts it into
-//! the report). Called by `run` and `validity`.
+//! Owns when it fires and its words. Never prints (`session` does, on stderr; `validity` puts it into
+//! the report). Called by `session` and `validity`.
 
 use crate::event::Observation;
 use crate::figures::set::WRAPPER_RSS_BYTES;

@@ -1,7 +1,7 @@
-//! The reading of the arguments, and how a mistake in them is told.
+//! The parsing of the arguments, and the report of a mistake in them.
 //!
-//! Owns the form of clap's errors: one line that says what is wrong and one that says what to do, as all errors
-//! here. Decides nothing. Called by `main`.
+//! Owns the form of clap's errors: one line with the error and one with the remedy, as for all errors here. Decides
+//! nothing. Called by `main`.
 
 use std::io::IsTerminal as _;
 
@@ -12,19 +12,19 @@ use super::Cli;
 use crate::clean::one_line;
 use crate::secrets::{MASK, looks_secret};
 
-/// What there is to say instead of a run.
+/// The output instead of a run.
 #[derive(Debug)]
 pub enum EarlyExit {
     /// Help or version, for stdout.
     Help(String),
-    /// The arguments make no sense: for stderr.
+    /// The arguments are invalid. The text is for stderr.
     Mistake(String),
 }
 
 /// The arguments of this process.
 ///
 /// # Errors
-/// The answer to them, where there is nothing to run.
+/// There is nothing to run.
 pub fn parse() -> Result<Cli, EarlyExit> {
     let parsed = command().try_get_matches().and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
     parsed.map_err(|e| {
@@ -40,14 +40,15 @@ pub fn parse() -> Result<Cli, EarlyExit> {
     })
 }
 
-/// The names of the variables are derived from the flags', and would make every line of the help twice as long;
-/// the manual has them.
+/// Hides the variables. Their names are derived from the flags' names and would make every line of the help twice as
+/// long. The manual has them.
 fn command() -> clap::Command {
     let hidden = |command: clap::Command| command.mut_args(|arg| arg.hide_env(true));
     hidden(Cli::command()).mut_subcommands(hidden)
 }
 
-/// For the manual page, which leaves out what the short help does not have, and the variables.
+/// The command for the manual page. Its generator leaves out the variables and what the short help hides, so both are
+/// added here.
 #[must_use]
 pub fn manual() -> clap::Command {
     Cli::command().mut_args(|arg| {
@@ -59,11 +60,11 @@ pub fn manual() -> clap::Command {
 }
 
 fn refused(mut error: clap::Error) -> String {
-    // What the user typed stays within the line that quotes it.
+    // The user's text stays within the line that quotes it.
     let typed: Vec<(ContextKind, String)> = error
         .context()
         .filter_map(|(kind, value)| match value {
-            // A key that was typed where none belongs is not repeated.
+            // A key in the wrong place is not repeated.
             ContextValue::String(text) if looks_secret(text) => Some((kind, MASK.to_owned())),
             ContextValue::String(text) => Some((kind, one_line(text).into_owned())),
             _ => None,
@@ -72,11 +73,11 @@ fn refused(mut error: clap::Error) -> String {
     for (kind, text) in typed {
         error.insert(kind, ContextValue::String(text));
     }
-    told(error.kind(), &error.render().to_string())
+    message_of(error.kind(), &error.render().to_string())
 }
 
-/// Of clap's paragraphs the first, in one line, and a remedy.
-fn told(kind: ErrorKind, rendered: &str) -> String {
+/// The first of clap's paragraphs in one line, and a remedy.
+fn message_of(kind: ErrorKind, rendered: &str) -> String {
     let mut lines = rendered.lines().map(str::trim);
     let first = lines.next().unwrap_or("error: the arguments make no sense");
     let further: Vec<&str> = lines.by_ref().take_while(|line| !line.is_empty()).collect();

@@ -1,8 +1,8 @@
-//! cgroups: where they are mounted, which one is meant, what the kernel accounts to it.
+//! Cgroups: their mounts, the target's cgroup, and the kernel's accounting.
 //!
-//! Owns every look at a cgroup's directory. `hierarchies` is pure (the text of /proc in, paths out), `resolve`
-//! finds the target, `accounting` reads what the kernel itself sums up. Membership of processes is the
-//! kernel tracker's business. Called by `target_discovery` and `observer`.
+//! Owns every look at a cgroup's directory. `hierarchies` is pure (text of /proc in, paths out), `resolve` finds the
+//! target, `accounting` reads the kernel's own sums. The kernel tracker decides the membership of processes. Called by
+//! `target_discovery` and `observer`.
 
 mod accounting;
 mod hierarchies;
@@ -17,16 +17,16 @@ pub(crate) use hierarchies::{Hierarchies, Mount, v1_path, v2_path};
 pub use resolve::CgroupError;
 pub(crate) use resolve::{named, of_pid};
 
-/// Directories that are looked at for the paths of cgroup ids.
+/// Most directories that are searched for the paths of cgroup ids.
 const MAX_DIRS: usize = 20_000;
 
-/// The inode number of a cgroup's directory, which is the cgroup's id on 64-bit machines; `None`: there is
-/// no such directory.
+/// The inode number of a cgroup's directory, which is the cgroup's id on 64-bit machines. `None`: there is no such
+/// directory.
 pub(crate) fn id_of(dir: &Path) -> Option<u64> {
     std::fs::metadata(dir).ok().filter(std::fs::Metadata::is_dir).map(|m| m.ino())
 }
 
-/// Paths, within the v2 hierarchy, of those of `ids` that exist.
+/// The paths of existing cgroups among `ids`, within the v2 hierarchy.
 pub(crate) fn paths(hierarchies: &Hierarchies, ids: &BTreeSet<u64>) -> HashMap<u64, String> {
     let mut found = HashMap::new();
     let Some(mount) = hierarchies.v2() else { return found };
@@ -51,8 +51,8 @@ fn subdirectories(dir: &Path) -> Vec<PathBuf> {
     entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()).collect()
 }
 
-/// Every process in the cgroup of that directory and below, as this pid namespace shows them; one of
-/// another namespace is 0 there and left out.
+/// Every process in the cgroup of this directory and below, as this pid namespace shows them. A process of another
+/// namespace is shown as 0 and left out.
 pub(crate) fn processes_below(dir: &Path) -> BTreeSet<u32> {
     let mut pids = BTreeSet::new();
     let mut todo = vec![dir.to_path_buf()];

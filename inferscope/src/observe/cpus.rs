@@ -1,27 +1,27 @@
-//! How many CPUs the machine has, and how many of them this process may use.
+//! The number of CPUs of the machine, and the number that this process may use.
 //!
-//! Owns the reading of the three numbers that `available_parallelism` mixes into one: those online, those of the
-//! affinity mask, and the quota of the own cgroup. Decides nothing. Called by `observer` and `run`.
+//! Owns the reading of the three numbers that `available_parallelism` mixes into one: the CPUs online, those of the
+//! affinity mask, and the quota of the own cgroup. Decides nothing. Called by `observer` and `session`.
 
 use std::path::Path;
 
 use super::cgroup::{Hierarchies, v1_path, v2_path};
 use super::proc::text;
 
-/// CPUs that are online, whoever may use them.
+/// The CPUs that are online, whoever may use them.
 pub(crate) fn online() -> Option<u32> {
     let listed = text("/sys/devices/system/cpu/online").and_then(|list| count_of(list.trim()));
-    // Where /sys is not mounted.
+    // /sys may not be mounted.
     listed.or_else(|| text("/proc/stat").map(|stat| lines_of(&stat))).filter(|n| *n > 0)
 }
 
-/// CPUs of the calling thread's affinity mask (sched_getaffinity(2)).
+/// The CPUs in the calling thread's affinity mask (sched_getaffinity(2)).
 pub(crate) fn allowed() -> Option<u32> {
     Some(rustix::thread::sched_getaffinity(None).ok()?.count())
 }
 
-/// CPUs' worth of time that the cgroups of this process leave it: the least of its own and those above it, as far
-/// as they are mounted. `None`: no limit can be seen.
+/// The quota of this process in CPUs: the least of those of its cgroup and the ones above it, as far as they are
+/// mounted. `None`: there is no visible limit.
 pub(crate) fn quota() -> Option<f64> {
     let hierarchies = Hierarchies::of_this_process();
     let own = text("/proc/self/cgroup")?;
@@ -36,19 +36,19 @@ pub(crate) fn quota() -> Option<f64> {
     v2.into_iter().chain(v1).min_by(f64::total_cmp)
 }
 
-/// Of `dir` and those above it up to `top`.
+/// The least quota of `dir` and its parents up to `top`.
 fn least_above(dir: &Path, top: &Path, read: impl Fn(&Path) -> Option<f64>) -> Option<f64> {
     let within = dir.ancestors().take_while(|at| at.starts_with(top));
     within.filter_map(read).min_by(f64::total_cmp)
 }
 
-/// `cpu.max` (cgroup-v2.rst): `max PERIOD` or `QUOTA PERIOD`.
+/// Parses `cpu.max` (cgroup-v2.rst): `max PERIOD` or `QUOTA PERIOD`.
 fn quota_of_v2(text: &str) -> Option<f64> {
     let (quota, period) = text.trim().split_once(' ')?;
     ratio(quota, period)
 }
 
-/// A quota of -1 is none.
+/// Parses v1's quota; -1 is none.
 fn quota_of_v1(quota: &str, period: &str) -> Option<f64> {
     ratio(quota.trim(), period.trim())
 }
@@ -58,7 +58,7 @@ fn ratio(quota: &str, period: &str) -> Option<f64> {
     Some(f64::from(quota) / f64::from(period))
 }
 
-/// CPUs in a list such as `0-3,8`.
+/// The number of CPUs in a list such as `0-3,8`.
 pub(crate) fn count_of(list: &str) -> Option<u32> {
     let mut sum = 0_u32;
     for part in list.split(',') {
@@ -69,7 +69,7 @@ pub(crate) fn count_of(list: &str) -> Option<u32> {
     Some(sum)
 }
 
-/// Lines of one CPU each: `cpu0 …`, but for the sum of all, `cpu …`.
+/// Counts the lines of single CPUs, `cpu0 …`, and not the sum of all, `cpu …`.
 fn lines_of(stat: &str) -> u32 {
     let of_one = |line: &&str| {
         line.strip_prefix("cpu").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))

@@ -1,13 +1,14 @@
 //! The devices, polled through NVML, and beside them the energy of the CPU packages.
 //!
 //! Owns its thread: a driver that takes its time delays neither tokens nor /proc. A query that a device refuses is kept
-//! with NVML's reason and is `None` in every reading, never 0. Started and stopped by `run`. Proved against a stand-in
-//! for the driver (`tests/nvml-standin`), on no hardware yet (README).
+//! with NVML's reason and is `None` in every reading, never 0. Started and stopped by `session`. Proved against a
+//! stand-in for the driver (`tests/nvml-standin`), on no hardware yet (README).
 //!
-//! `worker` is the thread, `selection` the devices that it polls, `log` the log that it adds to. `device` is one device's
-//! queries, `schedule` when they are made, `bracket` how an energy counter is read at a window's ends, `query_policy` what they answer
-//! at all, `processes`, `driver_samples` and `counters` make sense of three of them, `gpm` reads the device's own counters, `nvml_ffi`
-//! holds the other unsafe calls. The packages' energy is read by `observe::rapl`.
+//! `worker` is the thread, `selection` the devices that it polls, `log` the log that it adds to. `device` is one
+//! device's queries, `schedule` when they are made, `bracket` how an energy counter is read at a window's ends,
+//! `query_policy` what they answer at all, `processes`, `driver_samples` and `counters` make sense of three of them,
+//! `gpm` reads the device's own counters, `nvml_ffi` holds the other unsafe calls. The packages' energy is read by
+//! `observe::rapl`.
 
 mod bracket;
 mod counters;
@@ -89,8 +90,8 @@ struct Poll {
     has_devices: bool,
 }
 
-/// What the thread opens first: the library runs code of its own when it is loaded, so it is loaded where nothing can be done
-/// with it.
+/// What the thread opens first: the library runs code of its own when it is loaded, so it is loaded where nothing can
+/// be done with it.
 struct Opening {
     plan: ObservePlan,
     stop: Arc<AtomicBool>,
@@ -224,8 +225,8 @@ impl Edge {
 }
 
 impl Poller {
-    /// `roots`: processes of the target whose environment may say which devices CUDA shows them. Once the run is over, as
-    /// by a signal, the driver is not waited for.
+    /// `roots`: processes of the target whose environment may say which devices CUDA shows them. Once the run is over,
+    /// as by a signal, the driver is not waited for.
     ///
     /// # Errors
     /// Devices asked for by name (`--gpu all`, indices, UUIDs) that are not there.

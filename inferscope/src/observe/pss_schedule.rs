@@ -1,13 +1,13 @@
-//! When the set's PSS is read.
+//! The due times of PSS readings.
 //!
-//! Pure: owns the schedule. Reading it walks page tables and holds the process's memory map, so it happens once
-//! a second, when the set's memory reaches a new peak, and never for more than a small share of the time.
+//! Pure: owns the schedule. A reading walks page tables and holds the process's memory map. It therefore happens once a
+//! second and when the set's memory reaches a new peak, and never takes more than a small share of the time.
 
 use crate::clock::Mono;
 use crate::units::Nanos;
 
 const INTERVAL: Nanos = Nanos::from_millis(1_000);
-/// Between two readings, however the memory grows.
+/// Shortest time between two readings, however the memory grows.
 const LEAST: Nanos = Nanos::from_millis(200);
 /// Readings take at most one part in this many of the time.
 const MOST_TIME: u64 = 20;
@@ -18,7 +18,7 @@ const NEWS: u64 = 50;
 pub(super) struct PssSchedule {
     last: Option<Mono>,
     cost: Nanos,
-    /// The set's RSS when it was read at its highest.
+    /// The highest RSS of the set at a reading.
     highest_rss: u64,
 }
 

@@ -1,16 +1,17 @@
-//! When the next sample is due, and when sampling costs too much.
+//! The due times of samples, and the limit on their cost.
 //!
-//! Pure: owns the interval and its stretching. A tick that takes too much CPU would disturb what it measures,
-//! and one that comes late would hide it; both lengthen the interval, and the report says so.
+//! Pure: owns the interval and its stretching. A tick that takes too much CPU would disturb what it measures, and a
+//! late tick would hide it. Both lengthen the interval, and the report shows that.
 
 use crate::clock::Mono;
 use crate::units::Nanos;
 
-/// Of one CPU, as a divisor: a tick may cost a quarter of its interval.
+/// Most CPU of a tick, as a divisor: a quarter of its interval on one CPU.
 const MOST_CPU: u64 = 4;
-/// Ticks in a row that must be too dear, or late, before the interval grows: one alone is the scheduler's.
+/// Ticks in a row that must be too expensive, or late, before the interval grows. A single one is the scheduler's
+/// fault.
 const PATIENCE: u32 = 3;
-/// The interval is never longer.
+/// Longest interval.
 const LONGEST: Nanos = Nanos::from_millis(60_000);
 
 #[derive(Debug)]
@@ -31,7 +32,7 @@ impl SampleClock {
         self.interval
     }
 
-    /// Ticks that came later than a whole interval.
+    /// Ticks that were late by more than an interval.
     pub(super) fn overruns(&self) -> u64 {
         self.overruns
     }
@@ -46,7 +47,7 @@ impl SampleClock {
         self.overruns += u64::from(is_late);
         self.late = if is_late { self.late + 1 } else { 0 };
         self.dear = if cpu.0 > self.interval.0 / MOST_CPU { self.dear + 1 } else { 0 };
-        // On the grid, with the ticks that were missed left out.
+        // The next tick stays on the grid. Missed ticks are skipped.
         let missed = began.since(self.next).0 / self.interval.0.max(1);
         self.next = self.next.plus(Nanos(self.interval.0.saturating_mul(missed + 1)));
         if self.late >= PATIENCE || self.dear >= PATIENCE {

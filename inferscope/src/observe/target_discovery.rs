@@ -1,6 +1,7 @@
-//! From the plan's target to the pids that root it.
+//! The search for the target's root processes.
 //!
-//! Owns the search; reads /proc through `proc::sockets`. Called once by `run`, before anything is sent.
+//! Owns the way from the plan's target to pids. Reads /proc through `proc::sockets`. Called once by `session`, before
+//! anything is sent.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -13,12 +14,12 @@ use crate::privilege;
 /// The roots, and how they were found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// Of a tree; with a cgroup, further roots. Without either there is no target.
+    /// The roots of a tree; with a cgroup, further roots. Without either there is no target.
     pub roots: Vec<u32>,
-    /// The whole of this cgroup.
+    /// The whole cgroup is the target.
     pub cgroup: Option<CgroupTarget>,
     pub descendants: bool,
-    /// In words, for the report.
+    /// How it was found, in words for the report.
     pub how: String,
 }
 
@@ -31,10 +32,10 @@ pub struct CgroupTarget {
     pub name: String,
     /// The inode number of its directory.
     pub id: u64,
-    /// How much deeper in the hierarchy it lies than inferscope's own: a cgroup namespace hides the true
-    /// depth of both, the kernel knows its own.
+    /// Its depth in the hierarchy minus that of inferscope's own cgroup. A cgroup namespace hides the true depth of
+    /// both; the kernel program knows that of its own.
     pub below_own: i32,
-    /// What is moved out of it leaves the set.
+    /// A process that is moved out of it leaves the set.
     pub strict: bool,
 }
 
@@ -47,7 +48,7 @@ impl Found {
 
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
-    /// What was looked for, and after the first semicolon what would help.
+    /// What was searched for, and after the first semicolon the remedy.
     #[error("no target: {}", .0.replacen("; ", "\n  ", 1))]
     NotFound(String),
     #[error(transparent)]
@@ -60,11 +61,11 @@ pub enum TargetError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unseen {
     NoProc,
-    /// It lives, and /proc does not show it.
+    /// It lives, but /proc does not show it.
     Hidden,
     /// It is a thread of this process.
     ThreadOf(u32),
-    /// There is none in this namespace, which is not the machine's.
+    /// No such process exists in this namespace, which is not the machine's.
     NotInNamespace,
     NoSuchPid,
 }
@@ -123,7 +124,7 @@ pub fn find(plan: &TargetPlan) -> Result<Found, TargetError> {
             Ok(whole(target, "--cgroup"))
         }
         TargetPlan::CgroupOf { pid, strict } => {
-            // A /proc with hidepid shows it then.
+            // A /proc with hidepid shows it with raised privileges.
             let _raised = privilege::raise();
             let target = cgroup::of_pid(&Hierarchies::of_this_process(), pid, strict)?;
             Ok(whole(target, &format!("--cgroup-of {pid}")))
@@ -181,13 +182,12 @@ fn listener(host: &str, port: u16) -> Found {
     }
 }
 
-/// Those of `owners` that no other owner is an ancestor of: an arbiter, not the workers that
-/// inherited its socket.
+/// The `owners` without an ancestor among the other owners: an arbiter, and not the workers that inherited its socket.
 fn topmost(owners: &BTreeSet<u32>, nodes: &[tree::Node]) -> Vec<u32> {
     let parent = |pid: u32| nodes.iter().find(|n| n.pid == pid).map(|n| n.ppid);
     let has_owner_above = |&pid: &u32| {
         let mut at = pid;
-        // A chain of parents is shorter than the list of processes, unless /proc changed in mid-read.
+        // A chain of parents is shorter than the list of processes, unless /proc changed during the read.
         for _ in 0..nodes.len() {
             match parent(at) {
                 Some(above) if owners.contains(&above) => return true,

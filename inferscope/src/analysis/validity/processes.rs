@@ -30,7 +30,7 @@ pub(super) fn observed(all: &mut Entries, inputs: &Inputs<'_>, set: &SetFigures<
     sampling(all, inputs, o);
     if o.target_ended.is_some() {
         // Without a load, a run ends with its target; with one, a command is ended after it (where it ended
-        // earlier, `run` says so).
+        // earlier, `session` says so).
         match inputs.load {
             Some(_) if inputs.mode != model::Mode::Exec => {
                 all.warn("target_ended", "the target ended during the run: later figures hold nothing of it");

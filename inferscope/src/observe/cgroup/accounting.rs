@@ -1,8 +1,8 @@
-//! What the kernel itself accounts to the target's cgroup.
+//! The kernel's own accounting of the target's cgroup.
 //!
-//! Owns the files: `cpu.stat` of the v2 cgroup, which every cgroup has, and the memory peak of v2 or of a v1
-//! cgroup that holds the same processes. The readings at the two ends of the window are taken on both sides
-//! of the set's own sample, so that they are of the same moment.
+//! Owns the files: `cpu.stat` of the v2 cgroup, which every cgroup has, and the memory peak of v2 or of a v1 cgroup
+//! with the same processes. At each end of the window it reads on both sides of the set's own sample, so that all
+//! values are of one moment.
 
 use std::path::{Path, PathBuf};
 
@@ -24,7 +24,7 @@ pub(crate) struct Accounting {
 /// One end of the window.
 struct End {
     charged: Nanos,
-    /// What the members had used beyond.
+    /// CPU time that the members had used and that was not charged yet.
     uncharged: Nanos,
 }
 
@@ -42,12 +42,12 @@ impl Accounting {
         usage(&std::fs::read_to_string(&self.cpu_file).ok()?)
     }
 
-    /// The window begins between these two readings, when so much was not charged.
+    /// The window begins between these two readings, with this much time not charged.
     pub(crate) fn begin(&mut self, before: Option<Nanos>, after: Option<Nanos>, uncharged: Nanos) {
         self.begin = middle(before, after).map(|charged| End { charged, uncharged });
     }
 
-    /// It ends between these.
+    /// The window ends between these two readings.
     pub(crate) fn end(&mut self, before: Option<Nanos>, after: Option<Nanos>, uncharged: Nanos) {
         self.end = middle(before, after).map(|charged| End { charged, uncharged });
     }
@@ -85,11 +85,11 @@ impl Accounting {
     }
 }
 
-/// The smallest limit that holds for the cgroup whose peak is in `peak`: its own, or that of one above.
+/// The smallest memory limit of the cgroup whose peak is in `peak`: its own, or that of a parent.
 fn limit(peak: &Path) -> Option<u64> {
     let name = if peak.ends_with("memory.peak") { "memory.max" } else { "memory.limit_in_bytes" };
     let own = peak.parent()?;
-    // A limit that is none is the word `max`, and in v1 some 2^63.
+    // No limit is the word `max`, and in v1 about 2^63.
     let told = |dir: &Path| std::fs::read_to_string(dir.join(name)).ok()?.trim().parse().ok();
     own.ancestors().filter_map(told).filter(|bytes: &u64| *bytes < 1 << 60).min()
 }
@@ -105,8 +105,8 @@ fn usage(text: &str) -> Option<Nanos> {
     usec.checked_mul(1_000).map(Nanos)
 }
 
-/// `memory.peak` of the cgroup itself (Linux 5.19), else a v1 memory cgroup's maximum where it holds the
-/// very same processes.
+/// `memory.peak` of the cgroup itself (Linux 5.19), else the maximum of a v1 memory cgroup with the very same
+/// processes.
 fn memory_file(target: &CgroupTarget, hierarchies: &Hierarchies) -> Result<PathBuf, &'static str> {
     let v2 = target.dir.join("memory.peak");
     if v2.exists() {

@@ -1,6 +1,6 @@
-//! Where the cgroup hierarchies are, from /proc's own text.
+//! The cgroup hierarchies, from the text of /proc.
 //!
-//! Pure but for [`Hierarchies::of_this_process`].
+//! Pure, except for [`Hierarchies::of_this_process`].
 
 use std::path::{Path, PathBuf};
 
@@ -17,8 +17,7 @@ pub(crate) struct Mount {
 }
 
 impl Mount {
-    /// The directory of a cgroup, by its path as /proc/PID/cgroup shows it; `None`: it lies outside of what
-    /// is mounted.
+    /// The directory of a cgroup by its path in /proc/PID/cgroup. `None`: it lies outside of the mounted part.
     pub(crate) fn dir_of(&self, name: &str) -> Option<PathBuf> {
         let below = Path::new(name).strip_prefix(&self.root).ok()?;
         if below.components().any(|c| matches!(c, std::path::Component::ParentDir)) {
@@ -27,7 +26,7 @@ impl Mount {
         Some(self.point.join(below))
     }
 
-    /// The other way round.
+    /// The path of a directory: the reverse.
     pub(crate) fn name_of(&self, dir: &Path) -> Option<String> {
         let below = dir.strip_prefix(&self.point).ok()?;
         let name = Path::new(&self.root).join(below);
@@ -43,7 +42,7 @@ impl Mount {
     }
 }
 
-/// The mounted hierarchies, and where this process is in the v2 one.
+/// The mounted hierarchies, and this process's cgroup in the v2 one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Hierarchies {
     pub(crate) mounts: Vec<Mount>,
@@ -62,7 +61,7 @@ impl Hierarchies {
         found
     }
 
-    /// From /proc/self/mountinfo and /proc/self/cgroup (proc(5), cgroups(7)).
+    /// Parses /proc/self/mountinfo and /proc/self/cgroup (proc(5), cgroups(7)).
     pub(crate) fn parse(mountinfo: &str, own: &str) -> Self {
         Self {
             mounts: mountinfo.lines().filter_map(mount).collect(),
@@ -78,18 +77,18 @@ impl Hierarchies {
         self.mounts.iter().find(|m| m.has(controller))
     }
 
-    /// How much deeper a cgroup lies in the v2 hierarchy than this process's own.
+    /// The depth of a cgroup in the v2 hierarchy minus that of this process's own.
     pub(crate) fn below_own(&self, name: &str) -> i32 {
         depth(name) - depth(self.own_v2.as_deref().unwrap_or("/"))
     }
 }
 
-/// Seen from a cgroup namespace's root; what lies above it begins with `/..`.
+/// The depth of a cgroup, seen from a cgroup namespace's root. A path above that root begins with `/..`.
 fn depth(name: &str) -> i32 {
     name.split('/').filter(|part| !part.is_empty()).map(|part| if part == ".." { -1 } else { 1 }).sum()
 }
 
-/// A line of mountinfo, where it is of a cgroup hierarchy:
+/// Parses a line of mountinfo for a cgroup hierarchy:
 /// `ID PARENT MAJ:MIN ROOT POINT OPTIONS [OPTIONAL…] - TYPE SOURCE SUPEROPTIONS`.
 fn mount(line: &str) -> Option<Mount> {
     let (before, after) = line.split_once(" - ")?;
@@ -104,7 +103,7 @@ fn mount(line: &str) -> Option<Mount> {
     Some(Mount { root, point: PathBuf::from(point), controllers })
 }
 
-/// Space, tab, newline and backslash are octal in /proc's mount tables, a backslash and three digits.
+/// Decodes /proc's mount tables, which write space, tab, newline and backslash as a backslash and three octal digits.
 fn unescape(text: &str) -> String {
     let mut parts = text.split('\\');
     let mut plain = parts.next().unwrap_or_default().to_owned();
@@ -124,9 +123,8 @@ fn unescape(text: &str) -> String {
     plain
 }
 
-/// The directory that `shown` means: as it is where it exists, else the one whose names read like it. /proc's text is
-/// read with what is no UTF-8 replaced, so that a name may stand for any other bytes; `None` where it stands for none
-/// or for several.
+/// The directory that `shown` means: itself if it exists, else the one whose name looks the same. The text of /proc has
+/// invalid UTF-8 replaced, so a name may stand for any other bytes. `None`: there is none, or there are several.
 pub(crate) fn existing(shown: &Path) -> Option<PathBuf> {
     if shown.is_dir() {
         return Some(shown.to_owned());

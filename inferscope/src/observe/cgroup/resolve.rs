@@ -1,7 +1,7 @@
-//! Which cgroup a flag means.
+//! The cgroup that a flag means.
 //!
-//! Owns the search in the mounted hierarchies. The kernel program tells membership by the v2 hierarchy, so a v1
-//! path is taken only where a v2 cgroup holds the very same processes.
+//! Owns the search in the mounted hierarchies. The kernel program goes by the v2 hierarchy, so a v1 path is accepted
+//! only if a v2 cgroup holds the very same processes.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use super::{id_of, processes_below};
 use crate::observe::proc::text;
 use crate::observe::target_discovery::CgroupTarget;
 
-/// Why a cgroup can't be the target, each with what would help.
+/// Why a cgroup can't be the target, each with its remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum CgroupError {
     #[error(

@@ -1,8 +1,8 @@
 //! One process, read through a handle.
 //!
-//! Owns descriptors of /proc/PID and of the two files in it that every tick reads: they name that very process,
-//! so that a reading after its end fails (ESRCH) instead of telling of a process that got the same pid. Kept
-//! open, a tick costs two reads and a clock.
+//! Owns descriptors of /proc/PID and of the two files in it that every tick reads. They belong to that very process, so
+//! a read after its end fails (ESRCH) instead of returning a process with the same pid. With open descriptors a tick
+//! costs two reads and a clock.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -16,12 +16,12 @@ use crate::event::CpuTime;
 use crate::observe::ebpf::cputime_adjust;
 use crate::units::{Nanos, pages_to_bytes, ticks_to_nanos};
 
-/// Constants of the machine that readings are converted with.
+/// The machine's constants for the conversion of readings.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Units {
     pub(crate) page_bytes: u64,
     pub(crate) ticks_per_second: u64,
-    /// /proc answers that there is no such file where there is a process of another user.
+    /// /proc denies the existence of a file of another user's process.
     pub(crate) proc_hides: bool,
 }
 
@@ -35,13 +35,13 @@ impl Units {
         }
     }
 
-    /// A CLOCK_BOOTTIME start as /proc/PID/stat shows it.
+    /// A start on CLOCK_BOOTTIME, as in /proc/PID/stat.
     pub(crate) fn start_ticks(self, start_boottime_ns: u64) -> u64 {
         start_boottime_ns / (1_000_000_000 / self.ticks_per_second.max(1))
     }
 }
 
-/// More than the line holds: 52 numbers of at most 20 digits and a name.
+/// Longest line: 52 numbers of at most 20 digits, and a name.
 const STAT_BYTES: usize = 1_280;
 
 #[derive(Debug)]
@@ -51,7 +51,7 @@ pub(crate) struct Handle {
     units: Units,
 }
 
-/// The two that every tick reads.
+/// The two files that every tick reads.
 #[derive(Debug)]
 struct Files {
     pid: i32,
@@ -59,7 +59,7 @@ struct Files {
     statm: File,
 }
 
-/// One look at a living process.
+/// One reading of a living process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Reading {
     pub(crate) ppid: u32,
@@ -68,9 +68,10 @@ pub(crate) struct Reading {
     pub(crate) zombie: bool,
     pub(crate) threads: u32,
     pub(crate) rss_bytes: u64,
-    /// Since its birth. The total is its CPU clock's; the split is by the kernel's own ratio, in ticks of 10 ms.
+    /// CPU since its birth. The total is from its CPU clock; the split follows the kernel's own ratio, in ticks of 10
+    /// ms.
     pub(crate) cpu: CpuTime,
-    /// Of children that it has waited for, with those that they had: whole ticks.
+    /// CPU of the children that it has waited for, and of theirs: whole ticks.
     pub(crate) waited: CpuTime,
     pub(crate) minor_faults: u64,
     pub(crate) major_faults: u64,
@@ -81,7 +82,7 @@ pub(crate) struct Reading {
 pub(crate) enum Unread {
     /// It ended: no fault.
     Gone,
-    /// It lives and /proc refused.
+    /// It lives, and /proc refused.
     Refused,
 }
 
@@ -105,7 +106,7 @@ impl From<io::Error> for Unread {
 }
 
 impl Handle {
-    /// Opens the process that has `pid` now; `start_ticks`, where known, must be its start.
+    /// Opens the process that has `pid` now. `start_ticks`, if known, must be its start.
     pub(crate) fn open(pid: u32, start_ticks: Option<u64>, units: Units) -> Result<Self, Unread> {
         let pid = i32::try_from(pid).map_err(|_| Unread::Gone)?;
         let unread = |error| gone_or_hidden(Unread::from(error), pid, units);
@@ -121,24 +122,24 @@ impl Handle {
         Ok(handle)
     }
 
-    /// `total`: what its CPU clock has told, corrected; else it is read here.
+    /// `total`: the corrected value of its CPU clock, or `None` to read it here.
     pub(crate) fn read(&self, total: Option<Nanos>) -> Result<Reading, Unread> {
         let ran = total.or_else(|| cpu_clock(self.process.pid));
         self.files.read(ran, self.units).map(|(reading, _)| reading)
     }
 
-    /// Command line and executable: what exec events would have told, for those born before.
+    /// Command line and executable of a process born before the tracker: for later ones exec events have them.
     pub(crate) fn identity(&self) -> (Option<String>, Option<Vec<String>>) {
         let exe = self.process.exe().ok().map(|p| p.to_string_lossy().into_owned());
         let argv = self.bytes("cmdline").map(|bytes| arguments(&bytes)).filter(|a| !a.is_empty());
         (exe, argv)
     }
 
-    /// Its share of memory: pages that several processes map count for each by its part. Walks the page
-    /// tables, so it costs more the larger the process is. Refused for another user's process.
+    /// Its proportional share of memory: a page that several processes map counts by its part. The read walks page
+    /// tables, so it costs more for a larger process. Another user's process may refuse it.
     pub(crate) fn pss_bytes(&self) -> Result<u64, Unread> {
         let rollup = match self.process.smaps_rollup().map_err(Unread::from) {
-            // The memory is shown of the first thread, and others have it still.
+            // The file shows the memory of the first thread; others still have it.
             Err(Unread::Gone) if self.works_without_leader() => return Err(Unread::Refused),
             read => read?,
         };
@@ -162,7 +163,7 @@ impl Handle {
         Some(kib.saturating_mul(1024))
     }
 
-    /// Of a file that may hold names in any bytes, which procfs reads as UTF-8 or not at all.
+    /// The text of a file with names in any bytes. procfs reads only UTF-8.
     fn bytes(&self, file: &str) -> Option<Vec<u8>> {
         let mut bytes = Vec::new();
         self.process.open_relative(file).ok()?.read_to_end(&mut bytes).ok()?;
@@ -171,7 +172,7 @@ impl Handle {
 }
 
 impl Files {
-    /// With its start, in ticks.
+    /// Reads stat, and the start in ticks.
     fn read(&self, ran: Option<Nanos>, units: Units) -> Result<(Reading, u64), Unread> {
         let mut buffer = [0; STAT_BYTES];
         let statm = read(&self.statm, &mut buffer)?;
@@ -182,7 +183,7 @@ impl Files {
                 rss_pages = pages_of_threads(self.pid);
             }
         }
-        // Read last: it succeeds only while the process exists, so the clock above was its own.
+        // This read comes last: it succeeds only while the process exists, so the clock above was its own.
         let stat = self.stat(&mut buffer)?;
         let ticks = |t| ticks_to_nanos(t, units.ticks_per_second);
         let (user, system) = (ticks(stat.utime_ticks), ticks(stat.stime_ticks));
@@ -206,8 +207,8 @@ impl Files {
     }
 }
 
-/// One reading without a handle to keep: half of what opening one takes. For a process that most likely ends before
-/// the next tick.
+/// One reading without a handle to keep, for half the cost of opening one. It is for a process that probably ends
+/// before the next tick.
 pub(crate) fn glance(
     pid: u32,
     start_ticks: u64,
@@ -219,14 +220,14 @@ pub(crate) fn glance(
         let file = File::open(format!("/proc/{pid}/{name}"));
         file.map_err(|e| gone_or_hidden(Unread::from(e), pid, units))
     };
-    // The first is also read last, and has the start: what lies in between is the same process's.
+    // The first file is also read last and has the start, so the read between them is of the same process.
     let files = Files { pid, stat: open("stat")?, statm: open("statm")? };
     let (reading, found) = files.read(total.or_else(|| cpu_clock(pid)), units)?;
     if found == start_ticks { Ok(reading) } else { Err(Unread::Gone) }
 }
 
-/// Resident pages as a thread tells that has not ended: statm of a process is its first thread's, which gives the memory
-/// up at its end.
+/// Resident pages from a thread that has not ended: statm of a process is that of its first thread, which releases the
+/// memory at its end.
 fn pages_of_threads(pid: i32) -> u64 {
     let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return 0 };
     let pages = |task: io::Result<std::fs::DirEntry>| {
@@ -236,7 +237,7 @@ fn pages_of_threads(pid: i32) -> u64 {
     tasks.into_iter().find_map(pages).unwrap_or(0)
 }
 
-/// Asked only where it can be: elsewhere the one that lives has the pid of one that is gone.
+/// Looks for a living process only where /proc hides some. Elsewhere a living one has reused the pid.
 fn gone_or_hidden(unread: Unread, pid: i32, units: Units) -> Unread {
     if unread == Unread::Gone && units.proc_hides && lives(pid.cast_unsigned()) {
         Unread::Refused
@@ -245,7 +246,7 @@ fn gone_or_hidden(unread: Unread, pid: i32, units: Units) -> Unread {
     }
 }
 
-/// Separated by NUL, as is the end.
+/// Splits at NUL, which also ends the text.
 fn arguments(cmdline: &[u8]) -> Vec<String> {
     let each = cmdline.strip_suffix(&[0]).unwrap_or(cmdline).split(|b| *b == 0);
     if cmdline.is_empty() {
@@ -255,7 +256,7 @@ fn arguments(cmdline: &[u8]) -> Vec<String> {
     }
 }
 
-/// A file of /proc from its beginning: the kernel writes it anew for each read.
+/// Reads a file of /proc from its beginning: the kernel writes it anew for each read.
 fn read<'b>(file: &File, buffer: &'b mut [u8; STAT_BYTES]) -> Result<&'b [u8], Unread> {
     match rustix::io::pread(file, &mut buffer[..], 0) {
         Ok(n) => Ok(&buffer[..n]),
@@ -264,22 +265,22 @@ fn read<'b>(file: &File, buffer: &'b mut [u8; STAT_BYTES]) -> Result<&'b [u8], U
     }
 }
 
-/// Whether a process of this pid exists, visible in /proc or not.
+/// A process with this pid exists, visible in /proc or not.
 pub(crate) fn lives(pid: u32) -> bool {
     let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else { return false };
-    // Refused is answered only where there is one.
+    // Only an existing process is refused.
     matches!(rustix::process::test_kill_process(pid), Ok(()) | Err(rustix::io::Errno::PERM))
 }
 
-/// Whether /proc shows that it has ended and nobody has waited for it: it has a pid, and runs no more.
+/// /proc shows a process that has ended and that nobody has waited for: it has a pid, and runs no more.
 pub(crate) fn is_zombie(pid: u32) -> bool {
     let line = std::fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
     super::stat::stat(&line).is_some_and(|stat| stat.is_dead())
 }
 
-/// The CPU clock of a process, all threads and the ended ones included, in nanoseconds, up to when each running thread
-/// was charged last (`observe::clocks`). Its clock id is `~pid << 3 | CPUCLOCK_SCHED` (clock_getcpuclockid(3)); any
-/// process may read it.
+/// The CPU clock of a process in nanoseconds, with all threads, also ended ones, up to the last charge of each running
+/// thread (`observe::clocks`). Its clock id is `~pid << 3 | CPUCLOCK_SCHED` (clock_getcpuclockid(3)); any process may
+/// read it.
 pub(crate) fn cpu_clock(pid: i32) -> Option<Nanos> {
     const CPUCLOCK_SCHED: libc::clockid_t = 2;
     let clock = (!pid << 3) | CPUCLOCK_SCHED;

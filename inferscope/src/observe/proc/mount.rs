@@ -1,16 +1,16 @@
-//! How /proc is mounted. Pure.
+//! The options of /proc's mount. Pure.
 
-/// What its `hidepid` option hides, if anything, from the text of /proc/PID/mountinfo
-/// (proc_pid_mountinfo(5)): `noaccess` or 1 the files of other users' processes, `invisible` or 2 also that they
-/// are there, `ptraceable` or 4 what may not be traced.
+/// The value of its `hidepid` option, from the text of /proc/PID/mountinfo (proc_pid_mountinfo(5)): `noaccess` or 1
+/// hides the files of other users' processes, `invisible` or 2 also the processes, `ptraceable` or 4 all that may not
+/// be traced.
 pub(crate) fn hidepid(mountinfo: &str) -> Option<&str> {
-    // The last one lies on top.
+    // The last mount lies on top.
     let options = mountinfo.lines().filter_map(proc_options).next_back()?;
     let value = options.split(',').find_map(|option| option.strip_prefix("hidepid="))?;
     (!matches!(value, "0" | "off")).then_some(value)
 }
 
-/// Options of the file system at /proc, where the line is of that.
+/// The options of the file system, if the line is that of /proc.
 fn proc_options(line: &str) -> Option<&str> {
     let (mount, system) = line.split_once(" - ")?;
     let mut system = system.split(' ');

@@ -1,7 +1,7 @@
-//! Who listens on a TCP address of this machine, in whichever network namespace.
+//! The listeners of a TCP address of this machine, in any network namespace.
 //!
-//! Owns the search in /proc's socket tables. An address belongs to a namespace when one of its interfaces
-//! has it; a loopback address belongs to each, and means the tracer's own.
+//! Owns the search in /proc's socket tables. An address belongs to a namespace if one of its interfaces has it. A
+//! loopback address belongs to each namespace and means the tracer's own.
 
 use std::collections::{BTreeSet, HashSet};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -12,13 +12,13 @@ use procfs::process::{FDTarget, Process, all_processes};
 use crate::privilege;
 
 pub(crate) struct Listeners {
-    /// Something listens, whether or not its owner could be seen.
+    /// Something listens, even if its owner is invisible.
     pub(crate) listening: bool,
     pub(crate) pids: BTreeSet<u32>,
-    /// In words, where it is not the tracer's own network namespace.
+    /// The network namespace in words, if it is not the tracer's own.
     pub(crate) elsewhere: Option<String>,
-    /// For a loopback address on which nobody listens here: a process that listens on the port in another
-    /// network namespace, which that address does not reach.
+    /// A loopback address without a listener here: a process that listens on the port in another network namespace,
+    /// which the address does not reach.
     pub(crate) namesake: Option<u32>,
 }
 
@@ -26,15 +26,15 @@ pub(crate) struct Listeners {
 pub(crate) fn listeners(host: &str, port: u16) -> Listeners {
     let addresses: HashSet<IpAddr> =
         (host, port).to_socket_addrs().into_iter().flatten().map(|a| plain(a.ip())).collect();
-    // Not for the asking above, which may load a resolver's library and read an answer from the network.
+    // This comes after the lookup above, which may load a resolver's library and read from the network.
     let _raised = privilege::raise();
     let found = holders(&addresses, port);
     let is_here = found.listening && found.elsewhere.is_none();
-    // Once: whoever listens may say of itself what it likes.
+    // Only once: a listener may claim anything about itself.
     is_here.then(|| proxied(&found.pids, &addresses, port)).flatten().unwrap_or(found)
 }
 
-/// Whoever holds the socket, which may be a proxy.
+/// The holder of the socket, which may be a proxy.
 fn holders(addresses: &HashSet<IpAddr>, port: u16) -> Listeners {
     let found = in_own_namespace(addresses, port);
     if found.listening {
@@ -67,8 +67,8 @@ fn in_own_namespace(addresses: &HashSet<IpAddr>, port: u16) -> Listeners {
     Listeners { listening: !inodes.is_empty(), pids: owners(&inodes), elsewhere: None, namesake: None }
 }
 
-/// Docker publishes a port by a process of its own, which holds the socket and does none of the work: the
-/// server is where its arguments point.
+/// Docker publishes a port by a process of its own, which holds the socket and does none of the work. The server is
+/// where its arguments point.
 fn proxied(pids: &BTreeSet<u32>, addresses: &HashSet<IpAddr>, port: u16) -> Option<Listeners> {
     let only = pids.first().filter(|_| pids.len() <= 2)?;
     let process = Process::new(i32::try_from(*only).ok()?).ok()?;
@@ -83,7 +83,8 @@ fn proxied(pids: &BTreeSet<u32>, addresses: &HashSet<IpAddr>, port: u16) -> Opti
     })
 }
 
-/// `docker-proxy … -container-ip A -container-port P`. A name in the place of A is none of Docker's, and asks nobody.
+/// Parses `docker-proxy … -container-ip A -container-port P`. A name instead of A is not Docker's, and is not looked
+/// up.
 fn docker_proxy(argv: &[String]) -> Option<SocketAddr> {
     argv.first().filter(|name| name.ends_with("docker-proxy"))?;
     let value = |flag: &str| argv.iter().skip_while(|a| *a != flag).nth(1);
@@ -91,7 +92,7 @@ fn docker_proxy(argv: &[String]) -> Option<SocketAddr> {
     Some(SocketAddr::new(plain(ip), value("-container-port")?.parse().ok()?))
 }
 
-/// What a network namespace's own files tell.
+/// The files of a network namespace.
 struct Tables {
     sockets: Vec<TcpNetEntry>,
     own_addresses: HashSet<IpAddr>,
@@ -115,13 +116,13 @@ impl Tables {
     }
 }
 
-/// Whether a socket bound to `local` is reached at one of `wanted`, in a namespace that has `own`.
+/// A socket bound to `local` receives what is sent to one of `wanted`, in a namespace with the addresses `own`.
 fn serves(local: IpAddr, wanted: &HashSet<IpAddr>, own: &HashSet<IpAddr>) -> bool {
     let local = plain(local);
     wanted.iter().any(|ip| local == *ip || local.is_unspecified() && (ip.is_loopback() || own.contains(ip)))
 }
 
-/// An IPv4 address that came as an IPv6 one.
+/// The IPv4 address in an IPv6 one.
 fn plain(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(ip, IpAddr::V4),
@@ -129,7 +130,7 @@ fn plain(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// Of fib_trie: an address line `|-- A` that a `/32 host LOCAL` line follows.
+/// Addresses in fib_trie: a line `|-- A` with a following line `/32 host LOCAL`.
 fn own_v4(fib_trie: &str) -> impl Iterator<Item = IpAddr> + '_ {
     fib_trie.lines().zip(fib_trie.lines().skip(1)).filter_map(|(address, kind)| {
         let address = address.trim().strip_prefix("|-- ")?;
@@ -137,7 +138,7 @@ fn own_v4(fib_trie: &str) -> impl Iterator<Item = IpAddr> + '_ {
     })
 }
 
-/// Of if_inet6: the first column, 32 hexadecimal digits.
+/// Addresses in if_inet6: the first column, 32 hexadecimal digits.
 fn own_v6(if_inet6: &str) -> impl Iterator<Item = IpAddr> + '_ {
     if_inet6.lines().filter_map(|line| {
         let digits = line.split_whitespace().next().filter(|d| d.len() == 32)?;
@@ -145,7 +146,7 @@ fn own_v6(if_inet6: &str) -> impl Iterator<Item = IpAddr> + '_ {
     })
 }
 
-/// A process of each network namespace that is not the tracer's own.
+/// One process of each network namespace but the tracer's own.
 fn first_of_each_other_namespace() -> Vec<Process> {
     let inode = |process: &Process| {
         use std::os::unix::fs::MetadataExt;
@@ -153,7 +154,7 @@ fn first_of_each_other_namespace() -> Vec<Process> {
     };
     let mut known: HashSet<u64> = Process::myself().ok().as_ref().and_then(inode).into_iter().collect();
     let all = all_processes().into_iter().flatten().flatten();
-    // What can't be looked into is another user's; without privileges the search ends here.
+    // A process of another user can't be read; without privileges the search ends here.
     all.filter(|process| inode(process).is_some_and(|inode| known.insert(inode))).collect()
 }
 
@@ -163,7 +164,7 @@ fn owners(inodes: &HashSet<u64>) -> BTreeSet<u32> {
         return pids;
     }
     for process in all_processes().into_iter().flatten().flatten() {
-        // A process of another user can't be looked into; what ended is of no interest.
+        // A process of another user can't be read, and one that has ended does not matter.
         let Ok(fds) = process.fd() else { continue };
         let holds = fds.flatten().any(|fd| matches!(fd.target, FDTarget::Socket(i) if inodes.contains(&i)));
         if let (true, Ok(pid)) = (holds, u32::try_from(process.pid)) {

@@ -1,9 +1,9 @@
-//! /proc/PID/stat and statm, parsed without an allocation but the name.
+//! The parser of /proc/PID/stat and statm, which allocates only the name.
 //!
-//! Pure. Only the fields that a tick needs: at 20 looks a second over thousands of processes the reading is
-//! inferscope's own cost. The layout is proc_pid_stat(5)'s.
+//! Pure. It reads only the fields that a tick needs: at 20 looks a second over thousands of processes this is
+//! inferscope's own cost. The layout is that of proc_pid_stat(5).
 
-/// What a tick takes from /proc/PID/stat.
+/// The fields that a tick takes from /proc/PID/stat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stat<'a> {
     /// May hold spaces and parentheses; not always UTF-8.
@@ -14,7 +14,7 @@ pub(crate) struct Stat<'a> {
     pub(crate) major_faults: u64,
     pub(crate) utime_ticks: u64,
     pub(crate) stime_ticks: u64,
-    /// Of children that were waited for, with theirs.
+    /// CPU of the children that were waited for, and of theirs.
     pub(crate) cutime_ticks: u64,
     pub(crate) cstime_ticks: u64,
     pub(crate) threads: u32,
@@ -22,26 +22,26 @@ pub(crate) struct Stat<'a> {
 }
 
 impl Stat<'_> {
-    /// Its first thread has ended. The process lives on where others have not.
+    /// Its first thread has ended. The process lives on while others have not.
     pub(crate) const fn leader_ended(&self) -> bool {
         matches!(self.state, b'Z' | b'X')
     }
 
-    /// All its threads have ended, and perhaps nobody has waited for it yet.
+    /// All its threads have ended. Perhaps nobody has waited for it yet.
     pub(crate) const fn is_dead(&self) -> bool {
         self.leader_ended() && self.threads <= 1
     }
 }
 
-/// `PID (COMM) STATE PPID …`; `None`: it is no such line.
+/// Parses `PID (COMM) STATE PPID …`. `None`: the text is no such line.
 pub(crate) fn stat(line: &[u8]) -> Option<Stat<'_>> {
     let open = line.iter().position(|&b| b == b'(')?;
-    // The name ends at the last parenthesis, whatever it holds itself.
+    // The last parenthesis ends the name, whatever the name holds.
     let close = line.iter().rposition(|&b| b == b')').filter(|close| *close > open)?;
     let mut fields = line.get(close + 2..)?.split(|&b| b == b' ');
     let state = *fields.next()?.first()?;
     let ppid = number(fields.next()?)?;
-    // From here on fields are numbered as in the manual page, which begins with 1.
+    // From here on fields have the numbers of the manual page, which begins with 1.
     let mut at = 5;
     let mut field = |n: usize| {
         let found = fields.nth(n - at)?;

@@ -1,12 +1,12 @@
-//! The /proc tracker's question: which processes descend from the members?
+//! The descendants of the members, for the /proc tracker.
 //!
-//! Pure but for [`scan`].
+//! Pure, except for [`scan`].
 
 use std::collections::HashSet;
 
 use procfs::process::{Process, all_processes};
 
-/// One process of the system, as much as membership needs.
+/// One process, with what membership needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Node {
     pub(crate) pid: u32,
@@ -14,7 +14,7 @@ pub(crate) struct Node {
     pub(crate) start_ticks: u64,
 }
 
-/// Every process; what ends in mid-scan is left out.
+/// All processes. One that ends during the scan is left out.
 pub(crate) fn scan() -> Vec<Node> {
     let Ok(all) = all_processes() else { return Vec::new() };
     let node = |process: Process| {
@@ -28,8 +28,8 @@ pub(crate) fn scan() -> Vec<Node> {
     all.filter_map(Result::ok).filter_map(node).collect()
 }
 
-/// Those of `nodes` that descend from a member and are none yet, parents before children. `own`, the
-/// tracer, is left out with all below it: it would measure itself.
+/// The `nodes` that descend from a member and are not members, parents before children. `own`, the tracer, is left out
+/// with all its descendants: it would measure itself.
 pub(crate) fn newcomers(nodes: &[Node], members: &HashSet<u32>, own: u32) -> Vec<Node> {
     let mut known = members.clone();
     let mut found = Vec::new();

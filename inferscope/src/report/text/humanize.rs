@@ -1,7 +1,7 @@
 //! Figures for people: three significant digits and a unit.
 //!
 //! Owns the choice of the unit and the rounding. Never sees an unknown figure as a number: `None` is
-//! [`UNKNOWN`]. Called by the other files of `text`, and by `run` for its progress.
+//! [`UNKNOWN`]. Called by the other files of `text`, and by `session` for its progress.
 
 /// What stands for a figure that is not known.
 pub(super) const UNKNOWN: &str = "–";
