@@ -1,16 +1,16 @@
 //! Records into the ring.
 //!
 //! Owns the ring and the wake-up rule: a record wakes the reader only when much is waiting, since
-//! a wake-up a record costs four times as much as the record (FACTS.md); the reader looks by itself
+//! a wake-up costs four times as much as a record; the reader looks by itself
 //! before each sample. A full ring loses the record and counts it, never the counters.
 
 use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
-    helpers::{bpf_ktime_get_ns, bpf_probe_read_kernel_buf},
+    helpers::bpf_ktime_get_ns,
     macros::map,
     maps::RingBuf,
 };
-use inferscope_common::{COMM_LEN, Header, Totals};
+use inferscope_common::event::{Header, WireRecord};
 
 use crate::{members, settings, task::Task};
 
@@ -18,20 +18,18 @@ use crate::{members, settings, task::Task};
 #[map]
 static EVENTS: RingBuf = RingBuf::with_byte_size(256 * 1024, 0);
 
-/// The address of a record's field.
-#[macro_export]
-macro_rules! record_field {
-    ($record:expr, $field:ident) => {
-        // SAFETY: an address within the reserved entry; nothing is read.
-        unsafe { &raw mut (*$record).$field }
-    };
+/// Writes a record; `make` is not called where the ring is full.
+#[inline(always)]
+pub(crate) fn record<R: WireRecord>(make: impl FnOnce() -> R) {
+    // SAFETY: the reserved entry has that size.
+    in_place(|entry: *mut R| unsafe { entry.write(make()) });
 }
 
-/// Reserves a record, lets `fill` write it in place (the 512-byte stack has no room) and submits it.
+/// Reserves a record that the 512-byte stack has no room for, lets `fill` write it in place, and submits it.
 #[inline(always)]
-pub(crate) fn record<T: 'static>(lost: impl FnOnce(&mut Totals) -> &mut u64, fill: impl FnOnce(*mut T)) {
-    let Some(mut entry) = EVENTS.reserve::<T>(0) else {
-        members::count(lost);
+pub(crate) fn in_place<R: WireRecord>(fill: impl FnOnce(*mut R)) {
+    let Some(mut entry) = EVENTS.reserve::<R>(0) else {
+        members::count(R::lost);
         return;
     };
     fill(entry.as_mut_ptr());
@@ -41,26 +39,21 @@ pub(crate) fn record<T: 'static>(lost: impl FnOnce(&mut Totals) -> &mut u64, fil
     entry.submit(u64::from(flags));
 }
 
-/// Every record begins with a [`Header`], of a group by its leader and its id in the tracer's namespace.
+/// The start of a record of the group of that leader, whose id in the tracer's namespace is `tgid`, as of now.
 #[inline(always)]
-pub(crate) fn header<T>(record: *mut T, kind: u32, leader: Task, tgid: u32) {
-    let header = Header {
-        kind,
-        tgid,
-        host_tgid: leader.tgid(),
-        _pad: 0,
-        // SAFETY: a helper without arguments.
-        t_ns: unsafe { bpf_ktime_get_ns() },
-        start_boottime_ns: leader.start_boottime(),
-    };
-    // SAFETY: within the reserved entry.
-    unsafe { record.cast::<Header>().write(header) };
+pub(crate) fn header<R: WireRecord>(leader: Task, tgid: u32) -> Header {
+    // SAFETY: a helper without arguments.
+    header_at::<R>(leader, tgid, unsafe { bpf_ktime_get_ns() })
 }
 
 #[inline(always)]
-pub(crate) fn comm(into: *mut [u8; COMM_LEN], task: Task) {
-    // SAFETY: within the reserved entry.
-    let into = unsafe { &mut *into };
-    // SAFETY: the helper checks the address and zeroes the buffer where it can't read.
-    let _ = unsafe { bpf_probe_read_kernel_buf(task.comm_ptr(), into) };
+pub(crate) fn header_at<R: WireRecord>(leader: Task, tgid: u32, t_ns: u64) -> Header {
+    Header {
+        kind: R::KIND,
+        tgid,
+        host_tgid: leader.tgid(),
+        _pad: 0,
+        t_ns,
+        start_boottime_ns: leader.start_boottime(),
+    }
 }

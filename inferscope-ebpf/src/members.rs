@@ -8,9 +8,15 @@ use aya_ebpf::{
     maps::{Array, PerCpuArray},
 };
 use aya_log_ebpf::warn;
-use inferscope_common::{Control, Mark, Run, Totals, ending, member};
+use inferscope_common::{Control, Run, Totals};
 
-use crate::{atomic, layout, settings, task::Task, usage::RunSum};
+use crate::{
+    atomic, layout,
+    mark::{Mark, ending, member},
+    settings,
+    task::Task,
+    usage::RunSum,
+};
 
 /// `BPF_MAP_TYPE_TASK_STORAGE`, which aya-ebpf 0.2 has no type for. No size: an entry lives in its
 /// task and ends with it. When the kernel has no memory for one, `unmarked` counts it.
@@ -258,6 +264,13 @@ fn account(mark: &mut Mark, execs: u32, told: u32) {
 #[inline(always)]
 pub(crate) fn claim(mark: &mut Mark, ending: u64) -> bool {
     atomic::replace(&mut mark.ending, ending::LIVES, ending)
+}
+
+/// Counts the group's end, with its execs of which no run of the program told.
+#[inline(always)]
+pub(crate) fn count_end(mark: &mut Mark, leader: Task) {
+    count(|t| &mut t.exits);
+    note_late_execs(mark, leader);
 }
 
 /// Adds to the totals what the group used since it was told of last.

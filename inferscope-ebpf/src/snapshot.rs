@@ -9,14 +9,18 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     bindings::seq_file,
-    helpers::{
-        bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_kernel_buf, generated::bpf_seq_write,
-    },
+    helpers::{bpf_get_current_pid_tgid, generated::bpf_seq_write},
 };
 use aya_log_ebpf::debug;
-use inferscope_common::{COMM_LEN, Header, MAX_ROOTS, Mark, TaskRecord, ending, kind, mode};
+use inferscope_common::{MAX_ROOTS, event::alive::AliveRecord, mode};
 
-use crate::{looped, members, settings, task::Task};
+use crate::{
+    event::alive,
+    looped,
+    mark::{Mark, ending},
+    members, settings,
+    task::Task,
+};
 
 /// Deeper nesting than any server has.
 const MAX_DEPTH: u32 = 24;
@@ -224,26 +228,9 @@ fn living(task: Task) -> Option<&'static mut Mark> {
 #[inline(always)]
 fn write(seq: *mut seq_file, task: Task, group: &Mark, parent_tgid: u32) -> bool {
     let leader = task.group_leader();
-    let mut record = TaskRecord {
-        header: Header {
-            kind: kind::TASK,
-            tgid: group.tgid,
-            host_tgid: leader.tgid(),
-            _pad: 0,
-            // SAFETY: a helper without arguments.
-            t_ns: unsafe { bpf_ktime_get_ns() },
-            start_boottime_ns: leader.start_boottime(),
-        },
-        is_leader: u32::from(task.pid() == task.tgid()),
-        parent_tgid,
-        cgroup_id: leader.cgroup_id(),
-        base: group.base,
-        maxrss_pages: leader.signal().maxrss(),
-        comm: [0; COMM_LEN],
-    };
-    // SAFETY: the helper checks the address.
-    let _ = unsafe { bpf_probe_read_kernel_buf(leader.comm_ptr(), &mut record.comm) };
+    let living = alive::living(leader, parent_tgid, group.base, leader.cgroup_id());
+    let mut record = alive::record(leader, group.tgid, task.pid() == task.tgid(), living);
     // SAFETY: `record` is on the stack and of that size.
-    let wrote = unsafe { bpf_seq_write(seq, (&raw mut record).cast(), size_of::<TaskRecord>() as u32) };
+    let wrote = unsafe { bpf_seq_write(seq, (&raw mut record).cast(), size_of::<AliveRecord>() as u32) };
     wrote >= 0
 }

@@ -130,11 +130,6 @@ impl Task {
         self.0.cast_mut().cast()
     }
 
-    #[inline(always)]
-    pub(crate) fn comm_ptr(self) -> *const u8 {
-        at(self.0, layout!(task_comm))
-    }
-
     /// Two loads; the helper that copies bytes takes as long as ten.
     #[inline(always)]
     pub(crate) fn comm(self) -> [u8; COMM_LEN] {

@@ -1,8 +1,9 @@
 //! Field offsets of the running kernel, from its BTF.
 //!
-//! Owns the list of fields that the kernel program reads. Pure. Called by the loader.
+//! Owns the look-up; which fields, `inferscope_common::layout` declares. Pure. Called by `programs`.
 
 use inferscope_common::Layout;
+use inferscope_common::layout::{FIELDS, Field, Need};
 
 use super::btf::{Btf, Named};
 
@@ -41,76 +42,31 @@ pub(crate) struct Resolved {
 }
 
 pub(crate) fn resolve(btf: &Btf<'_>) -> Result<Resolved, OffsetError> {
-    let holder = |of| Holder::find(btf, of);
-    if holder("bpf_ringbuf").is_ok_and(|ring| may_sleep(&ring)) {
+    if Holder::find(btf, "bpf_ringbuf").is_ok_and(|ring| may_sleep(&ring)) {
         return Err(OffsetError::SleepingRing);
     }
-    let (task_struct, signal_struct) = (holder("task_struct")?, holder("signal_struct")?);
-    let task = |field| task_struct.offset(&[field]);
-    let signal = |field| signal_struct.offset(&[field]);
-    let (cgroup, mm, upid) = (holder("cgroup")?, holder("mm_struct")?, holder("upid")?);
-    let pid = holder("pid")?;
-    let (cgroup_ancestors, cgroup_ancestor_ids) = ancestors(&cgroup);
-    let mut layout = Layout {
-        task_pid: task("pid")?,
-        task_tgid: task("tgid")?,
-        task_comm: task("comm")?,
-        task_group_leader: task("group_leader")?,
-        task_real_parent: task("real_parent")?,
-        // Renamed in 5.5.
-        task_start_boottime: task("start_boottime").or_else(|_| task("real_start_time"))?,
-        task_signal: task("signal")?,
-        task_mm: task("mm")?,
-        task_cgroups: task("cgroups")?,
-        task_exit_code: task("exit_code")?,
-        task_utime: task("utime")?,
-        task_stime: task("stime")?,
-        task_sum_exec_runtime: task_struct.offset(&["se", "sum_exec_runtime"])?,
-        task_nvcsw: task("nvcsw")?,
-        task_nivcsw: task("nivcsw")?,
-        task_min_flt: task("min_flt")?,
-        task_maj_flt: task("maj_flt")?,
-        task_thread_node: task("thread_node")?,
-        task_thread_pid: task("thread_pid")?,
-        task_state: state(&task_struct)?,
-        // Without it, execs of which no run of the program told are not found.
-        task_self_exec_id: task("self_exec_id").unwrap_or(0),
-        // `atomic_t`, whose only field is its counter.
-        signal_live: signal("live")?,
-        signal_nr_threads: signal("nr_threads")?,
-        signal_flags: signal("flags")?,
-        signal_group_exit_code: signal("group_exit_code")?,
-        signal_utime: signal("utime")?,
-        signal_stime: signal("stime")?,
-        signal_sum_sched_runtime: signal("sum_sched_runtime")?,
-        signal_maxrss: signal("maxrss")?,
-        signal_min_flt: signal("min_flt")?,
-        signal_maj_flt: signal("maj_flt")?,
-        signal_nvcsw: signal("nvcsw")?,
-        signal_nivcsw: signal("nivcsw")?,
-        signal_thread_head: signal("thread_head")?,
-        // Without it a look at a group that changes meanwhile is not repeated.
-        signal_stats_seq: signal_struct
-            .offset(&["stats_lock", "seqcount", "seqcount", "sequence"])
-            .unwrap_or(0),
-        css_set_dfl_cgrp: holder("css_set")?.offset(&["dfl_cgrp"])?,
-        cgroup_kn: cgroup.offset(&["kn"])?,
-        cgroup_level: cgroup.offset(&["level"])?,
-        cgroup_ancestors,
-        cgroup_ancestor_ids,
-        kernfs_node_id: holder("kernfs_node")?.offset(&["id"])?,
-        mm_arg_start: mm.offset(&["arg_start"])?,
-        mm_arg_end: mm.offset(&["arg_end"])?,
-        binprm_filename: holder("linux_binprm")?.offset(&["filename"])?,
-        pid_level: pid.offset(&["level"])?,
-        pid_numbers: pid.offset(&["numbers"])?,
-        upid_nr: upid.offset(&["nr"])?,
-        upid_ns: upid.offset(&["ns"])?,
-        upid_size: upid.size_bytes()?,
-        pid_namespace_inum: holder("pid_namespace")?.offset(&["ns", "inum"])?,
-        ..Layout::default()
-    };
-    let on_cpu = run_queues(btf, &mut layout);
+    let mut offsets = [0_u32; FIELDS.len()];
+    let mut on_cpu = Ok(());
+    let mut holder = None;
+    for (offset, field) in offsets.iter_mut().zip(&FIELDS) {
+        // Fields of a struct stand together, and looking for one by name takes a while.
+        let found = match holder.take_if(|holder: &mut Holder<'_>| holder.of == field.of) {
+            Some(same) => Ok(same),
+            None => Holder::find(btf, field.of),
+        };
+        let found = found.and_then(|of| {
+            let offset = of.resolve(field);
+            holder = Some(of);
+            offset
+        });
+        match (found, field.need) {
+            (Ok(found), _) => *offset = found,
+            (Err(_), Need::Optional) => {}
+            (Err(e), Need::OnCpu) => on_cpu = on_cpu.and(Err(e)),
+            (Err(e), Need::Tracker) => return Err(e),
+        }
+    }
+    let layout: Layout = bytemuck::pod_read_unaligned(bytemuck::cast_slice(&offsets));
     // The kernel program reads these in pairs.
     for (of, first, second) in [
         ("utime, stime", layout.task_utime, layout.task_stime),
@@ -129,39 +85,10 @@ pub(crate) fn resolve(btf: &Btf<'_>) -> Result<Resolved, OffsetError> {
     })
 }
 
-/// Pointers since 6.1; before there were only their ids. One of the two is 0, and both on a kernel that can have no
-/// cgroup for its target.
-fn ancestors(cgroup: &Holder<'_>) -> (u32, u32) {
-    match cgroup.offset(&["ancestors"]) {
-        Ok(pointers) => (pointers, 0),
-        Err(_) => (0, cgroup.offset(&["ancestor_ids"]).unwrap_or(0)),
-    }
-}
-
 /// Whether the ring's lock is a mutex with PREEMPT_RT, which a scheduler's tracepoint must not wait for. Versions don't
 /// tell: the other kind of lock was taken over by older kernels.
 fn may_sleep(ring: &Holder<'_>) -> bool {
     ring.offset(&["spinlock", "lock"]).is_ok()
-}
-
-/// Renamed in 5.14, when it became 32 bits wide; of its 64 before, the lower ones are read.
-fn state(task: &Holder<'_>) -> Result<u32, OffsetError> {
-    task.offset(&["__state"]).or_else(|_| task.offset(&["state"]))
-}
-
-/// The way from a task to every CPU's run queue leads through its group's, which there are with
-/// CONFIG_FAIR_GROUP_SCHED.
-fn run_queues(btf: &Btf<'_>, layout: &mut Layout) -> Result<(), OffsetError> {
-    let task = Holder::find(btf, "task_struct")?;
-    let queue = Holder::find(btf, "rq")?;
-    layout.task_exec_start = task.offset(&["se", "exec_start"])?;
-    layout.task_sched_task_group = task.offset(&["sched_task_group"])?;
-    layout.task_group_cfs_rq = Holder::find(btf, "task_group")?.offset(&["cfs_rq"])?;
-    layout.cfs_rq_rq = Holder::find(btf, "cfs_rq")?.offset(&["rq"])?;
-    layout.rq_curr = queue.offset(&["curr"])?;
-    layout.rq_clock = queue.offset(&["clock"])?;
-    layout.rq_clock_task = queue.offset(&["clock_task"])?;
-    Ok(())
 }
 
 /// A struct and its name.
@@ -175,6 +102,18 @@ impl<'a> Holder<'a> {
     fn find(btf: &'a Btf<'a>, of: &'static str) -> Result<Self, OffsetError> {
         let id = btf.find(Named::Struct, of).ok_or(OffsetError::NoStruct(of))?;
         Ok(Self { btf, of, id })
+    }
+
+    /// The first way to the field that there is; the error is the last one's.
+    fn resolve(&self, field: &Field) -> Result<u32, OffsetError> {
+        let mut found = self.size_bytes();
+        for path in field.paths.iter().filter(|path| !path.is_empty()) {
+            found = self.offset(path);
+            if found.is_ok() {
+                break;
+            }
+        }
+        found
     }
 
     fn size_bytes(&self) -> Result<u32, OffsetError> {
@@ -207,7 +146,7 @@ mod tests {
     use super::*;
 
     /// A struct with these members, 8 bytes each.
-    fn asked<T>(name: &'static str, members: &[&str], ask: impl FnOnce(&Holder<'_>) -> T) -> T {
+    fn with_struct<T>(name: &'static str, members: &[&str], ask: impl FnOnce(&Holder<'_>) -> T) -> T {
         let mut writer = Writer::default();
         writer.plain_struct(name, members);
         let bytes = writer.bytes();
@@ -215,11 +154,38 @@ mod tests {
         ask(&Holder::find(&btf, name).unwrap())
     }
 
+    /// The place of the field that is declared with that first way.
+    fn place(of: &str, first: &[&str]) -> usize {
+        FIELDS.iter().position(|field| field.of == of && field.paths[0] == first).expect("it is declared")
+    }
+
+    fn resolved(of: &'static str, first: &[&str], members: &[&str]) -> Result<u32, String> {
+        let field = FIELDS[place(of, first)];
+        with_struct(of, members, |holder| holder.resolve(&field).map_err(|e| e.to_string()))
+    }
+
+    #[test]
+    fn the_layout_is_the_declared_fields_in_their_order() {
+        let numbers: Vec<u32> = (0..).take(FIELDS.len()).collect();
+        let layout: Layout = bytemuck::pod_read_unaligned(bytemuck::cast_slice(&numbers));
+        let at = |of, first: &[&str]| u32::try_from(place(of, first)).unwrap();
+        assert_eq!(layout.task_pid, at("task_struct", &["pid"]));
+        assert_eq!(layout.task_sum_exec_runtime, at("task_struct", &["se", "sum_exec_runtime"]));
+        assert_eq!(layout.cgroup_kn, at("cgroup", &["kn"]));
+        assert_eq!(layout.upid_size, at("upid", &[]));
+        assert_eq!(layout.rq_clock_task, at("rq", &["clock_task"]));
+    }
+
     #[test]
     fn a_cgroups_ancestors_are_pointers_or_before_6_1_ids_or_not_asked_for() {
-        assert_eq!(asked("cgroup", &["kn", "level", "ancestors"], ancestors), (16, 0));
-        assert_eq!(asked("cgroup", &["kn", "level", "x", "ancestor_ids"], ancestors), (0, 24));
-        assert_eq!(asked("cgroup", &["kn", "level"], ancestors), (0, 0));
+        let both = |members: &[&str]| {
+            ["ancestors", "ancestor_ids"].map(|name| resolved("cgroup", &[name], members).unwrap_or(0))
+        };
+        assert_eq!(both(&["kn", "level", "ancestors"]), [16, 0]);
+        assert_eq!(both(&["kn", "level", "x", "ancestor_ids"]), [0, 24]);
+        assert_eq!(both(&["kn", "level"]), [0, 0]);
+        let needs = ["ancestors", "ancestor_ids"].map(|name| FIELDS[place("cgroup", &[name])].need);
+        assert_eq!(needs, [Need::Optional; 2]);
     }
 
     #[test]
@@ -237,8 +203,15 @@ mod tests {
 
     #[test]
     fn a_tasks_state_is_found_by_its_old_name_too() {
-        assert_eq!(asked("task_struct", &["a", "__state"], |task| state(task).ok()), Some(8));
-        assert_eq!(asked("task_struct", &["a", "b", "state"], |task| state(task).ok()), Some(16));
-        assert_eq!(asked("task_struct", &["a"], |task| state(task).ok()), None);
+        let state = |members: &[&str]| resolved("task_struct", &["__state"], members);
+        assert_eq!(state(&["a", "__state"]), Ok(8));
+        assert_eq!(state(&["a", "b", "state"]), Ok(16));
+        assert_eq!(state(&["a"]), Err("this kernel's struct task_struct has no field state".to_owned()));
+    }
+
+    #[test]
+    fn a_struct_that_is_asked_for_without_a_field_has_its_size() {
+        // As the writer of the types says.
+        assert_eq!(resolved("upid", &[], &["nr", "ns"]), Ok(64));
     }
 }

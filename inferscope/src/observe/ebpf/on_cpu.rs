@@ -6,12 +6,12 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::ptr::{self, NonNull};
 
 use inferscope_common::OnCpu;
-use rustix::mm::{MapFlags, ProtFlags};
 
-use super::{Id, syscall};
+use super::event::Id;
+use super::mapped::Mapped;
+use super::syscall;
 use crate::clock::Mono;
 use crate::observe::clocks::{Look, Running};
 use crate::units::Nanos;
@@ -22,7 +22,7 @@ const MAX_LOOKS: u32 = 4;
 
 pub(crate) struct OnCpus {
     program: OwnedFd,
-    map: Mapped,
+    map: Mapped<OnCpu>,
     cpus: usize,
 }
 
@@ -72,46 +72,6 @@ impl OnCpus {
             })
             .collect();
         Some(Look { t, scheduler_at_t, unsure: t.since(before), running })
-    }
-}
-
-/// The map's entries in this process's memory; the kernel keeps the map as long as they are.
-struct Mapped {
-    start: NonNull<OnCpu>,
-    entries: usize,
-    bytes: usize,
-}
-
-// SAFETY: memory that is not bound to a thread, and only read.
-unsafe impl Send for Mapped {}
-
-impl Mapped {
-    fn new(map: BorrowedFd<'_>, entries: usize) -> io::Result<Self> {
-        let page = rustix::param::page_size();
-        let bytes = (entries * size_of::<OnCpu>()).next_multiple_of(page);
-        // SAFETY: at no given address, so that nothing else is replaced.
-        let start =
-            unsafe { rustix::mm::mmap(ptr::null_mut(), bytes, ProtFlags::READ, MapFlags::SHARED, map, 0) }?;
-        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Self { start, entries, bytes })
-    }
-
-    fn read(&self, index: usize) -> Option<OnCpu> {
-        if index >= self.entries {
-            return None;
-        }
-        // SAFETY: an entry of the mapping.
-        let entry = unsafe { self.start.add(index) };
-        // SAFETY: as above, aligned as the mapping starts at a page's beginning; any bytes are an `OnCpu`. Volatile, as
-        // the kernel program writes it, though never while this is read.
-        Some(unsafe { entry.read_volatile() })
-    }
-}
-
-impl Drop for Mapped {
-    fn drop(&mut self) {
-        // SAFETY: the mapping that `new` made; no reference into it is ever given out.
-        let _ = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.bytes) };
     }
 }
 
