@@ -14,7 +14,7 @@ pub use gpu::{
 };
 pub use load::{
     Asked, Calibration, Choice, Chunk, ChunkKind, ClientLog, Failure, FailureKind, InFlight, Loaded,
-    PhaseLog, RequestLog, Stall, Usage,
+    MemoryHold, PhaseLog, RequestLog, Stall, Usage,
 };
 pub use process::{
     Birth, CgroupAccounting, Counts, CpuTime, ExitStatus, Loss, LostRecords, MissedRuns, Observation,

@@ -12,8 +12,8 @@ use crate::aggregate::load::{LoadAggregate, LoadTotals};
 use crate::clock::{Mono, Origin};
 use crate::event::{
     Asked, Birth, CgroupAccounting, Choice, Chunk, ChunkKind, ClientLog, Counts, CpuTime, ExitStatus,
-    Failure, FailureKind, GpuLog, InFlight, LoadEvent, Loaded, Loss, Observation, PhaseLog, ProcessRecord,
-    RequestLog, SetSample, TrackerKind, Usage,
+    Failure, FailureKind, GpuLog, InFlight, LoadEvent, Loaded, Loss, MemoryHold, Observation, PhaseLog,
+    ProcessRecord, RequestLog, SetSample, TrackerKind, Usage,
 };
 use crate::figures::load::saturation;
 use crate::figures::set::Scope;
@@ -78,6 +78,7 @@ impl RequestBuilder {
             stops: 0,
             served_model: None,
             failure: None,
+            memory: MemoryHold::default(),
         };
         Self(log, Choice::FIRST)
     }

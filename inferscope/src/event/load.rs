@@ -1,6 +1,8 @@
 //! What the client saw of each request, and of itself.
 
+use std::any::Any;
 use std::num::NonZeroU16;
+use std::sync::Arc;
 
 use hdrhistogram::Histogram;
 
@@ -116,9 +118,33 @@ pub struct RequestLog {
     /// `model` as the server named it in its answer.
     pub served_model: Option<String>,
     pub failure: Option<Failure>,
+    /// Its chunks stay charged to the load's memory while the log waits to be added up.
+    pub memory: MemoryHold,
+}
+
+/// A share of a bounded memory, free again when the last clone is dropped.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryHold(
+    #[expect(dead_code, reason = "held for what its drop frees")] Option<Arc<dyn Any + Send + Sync>>,
+);
+
+impl MemoryHold {
+    /// `share`: frees the memory when it is dropped.
+    #[must_use]
+    pub fn new(share: impl Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(share)))
+    }
 }
 
 impl RequestLog {
+    /// Memory that it takes, about.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let chunks = self.chunks.capacity().saturating_mul(size_of::<Chunk>());
+        let failure = self.failure.as_ref().map_or(0, |failure| failure.message.capacity());
+        (size_of::<Self>() + chunks + failure) as u64
+    }
+
     /// From when on somebody waited for the server's answer: in an open loop from the intended time, whatever came in
     /// between; in a closed one from the request's first byte, as the user of a client that keeps its connections.
     #[must_use]

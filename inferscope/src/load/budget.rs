@@ -110,6 +110,13 @@ pub(super) struct Charge {
     held: u64,
 }
 
+impl Budget {
+    #[cfg(test)]
+    pub(super) fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+}
+
 impl Charge {
     /// Its buffers take that many bytes now.
     ///
@@ -119,6 +126,14 @@ impl Charge {
     pub(super) fn holds(&mut self, bytes: u64) -> Result<(), NoRoom> {
         let bytes = bytes.max(self.least);
         if bytes == self.held { Ok(()) } else { self.change(bytes) }
+    }
+
+    /// The holder's buffers only shrank, and stay as they are from here on: it holds exactly these bytes.
+    pub(super) fn settle(mut self, bytes: u64) -> Self {
+        self.least = 0;
+        // What finds no room stays charged as it was.
+        let _ = self.holds(bytes);
+        self
     }
 
     #[cold]

@@ -38,7 +38,7 @@ use super::error::LoadError;
 use super::http_error;
 use super::request::{End, RequestState, SendTimes, Slot, Wanted};
 use crate::clock::Mono;
-use crate::event::{Asked, ClientLog, Failure, FailureKind, RequestLog};
+use crate::event::{Asked, ClientLog, Failure, FailureKind, MemoryHold, RequestLog};
 use crate::plan::{Endpoint, HttpPlan};
 use crate::units::Nanos;
 
@@ -169,10 +169,11 @@ impl Http {
         let mut state = RequestState::new(slot, Mono::now(), asked);
         let interrupted = |why: &str| Failure { kind: FailureKind::Interrupted, message: why.to_owned() };
         // The response comes before the reasons to give up: what has arrived counts.
+        let mut held = None;
         let exchange = async {
             let charge = self.stats.budget().charge(own_bytes.saturating_add(state.room()));
             let held = match charge {
-                Ok(charge) => HeldMemory { charge, own_bytes },
+                Ok(charge) => held.insert(HeldMemory { charge, own_bytes }),
                 Err(e) => return End::Failed(no_room(e)),
             };
             tokio::select! {
@@ -199,6 +200,8 @@ impl Http {
             }
             failure.message = self.scrub(&failure.message);
         }
+        // The log waits for the collector.
+        log.memory = held.map(|held| MemoryHold::new(held.charge.settle(log.bytes()))).unwrap_or_default();
         log
     }
 
@@ -206,13 +209,13 @@ impl Http {
         Outgoing { method, url, headers: self.headers.clone(), body: Default::default() }
     }
 
-    async fn answer(&self, request: Outgoing<'_>, state: &mut RequestState, mut held: HeldMemory) -> End {
+    async fn answer(&self, request: Outgoing<'_>, state: &mut RequestState, held: &mut HeldMemory) -> End {
         let url = request.url;
         let mut answer = match self.transport.send(request, state.send_times()).await {
             Ok(answer) => answer,
             Err(e) => return End::Failed(self.failure(&e)),
         };
-        state.headers(answer.stamp().t, answer.status().as_u16());
+        state.headers(answer.head_stamp().t, answer.status().as_u16());
         if !answer.status().is_success() {
             if let Err(e) = held.holds(ERROR_BODY_BYTES as u64) {
                 return End::Failed(no_room(e));
@@ -225,12 +228,11 @@ impl Http {
         };
         let mut last = None;
         loop {
-            let bytes = match answer.piece().await {
-                Ok(Some(bytes)) => bytes,
+            let (bytes, stamp) = match answer.piece().await {
+                Ok(Some(piece)) => piece,
                 Ok(None) => break,
                 Err(e) => return End::Failed(self.failure(&e)),
             };
-            let stamp = answer.stamp();
             // One read may return several pieces.
             if last.replace(stamp) != Some(stamp) {
                 self.stats.read(stamp);

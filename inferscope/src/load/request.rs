@@ -10,7 +10,7 @@ mod delivered;
 use super::server_message;
 use super::sse::{LIMIT_BYTES, SseParser};
 use crate::clock::Mono;
-use crate::event::{Asked, Chunk, Failure, FailureKind, RequestLog, Usage};
+use crate::event::{Asked, Chunk, Failure, FailureKind, MemoryHold, RequestLog, Usage};
 use crate::units::Nanos;
 
 pub(super) use body::{BodySpec, asked, body};
@@ -235,6 +235,7 @@ impl RequestState {
             finish_reason: self.delivered.finish_reason,
             served_model: self.delivered.served_model,
             failure: self.delivered.failure,
+            memory: MemoryHold::default(),
         }
     }
 

@@ -146,18 +146,20 @@ impl Conn {
         answer.map_err(|error| NoAnswer { error, lost: self.request.lost })
     }
 
-    /// The next piece of `body`, which belongs to this connection. `None`: the body has ended.
+    /// The next piece of `body`, which belongs to this connection, with the stamp of the read that completed it. `None`: the
+    /// body has ended.
     pub(super) async fn piece(
         &mut self,
         body: &mut Incoming,
         stats: &ReadStats,
-    ) -> hyper::Result<Option<Bytes>> {
+    ) -> hyper::Result<Option<(Bytes, Stamp)>> {
         loop {
             let frame = std::future::poll_fn(|cx| {
                 self.poll(cx, stats, &mut |own| Pin::new(&mut *body).poll_frame(own))
             });
             match frame.await.transpose()?.map(Frame::into_data) {
-                Some(Ok(data)) => return Ok(Some(data)),
+                // Nothing was read since this piece was completed.
+                Some(Ok(data)) => return Ok(Some((data, self.stamp))),
                 // Trailers.
                 Some(Err(_)) => {}
                 None => return Ok(None),

@@ -203,7 +203,7 @@ impl H1Response {
         self.conn.stamp()
     }
 
-    pub(super) async fn piece(&mut self) -> Result<Option<Bytes>, TransportError> {
+    pub(super) async fn piece(&mut self) -> Result<Option<(Bytes, Stamp)>, TransportError> {
         let piece = self.conn.piece(&mut self.body, &self.stats).await.map_err(TransportError::Http)?;
         self.ended = piece.is_none();
         Ok(piece)

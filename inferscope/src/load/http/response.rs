@@ -72,7 +72,7 @@ pub(super) async fn body(mut answer: TransportResponse, most: usize) -> Result<V
         body.extend_from_slice(&bytes[..bytes.len().min(most - body.len())]);
         if body.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     };
-    while let Some(bytes) = answer.piece().await? {
+    while let Some((bytes, _)) = answer.piece().await? {
         let mut enough = false;
         match &mut decoder {
             None => enough = take(&bytes).is_break(),

@@ -640,7 +640,7 @@ async fn a_server_that_never_pauses_leaves_others_their_time() {
     let bytes = std::cell::Cell::new(0);
     let mut reading = std::pin::pin!(async {
         while let Some(piece) = conn.piece(&mut body, &stats).await.unwrap() {
-            bytes.set(bytes.get() + piece.len());
+            bytes.set(bytes.get() + piece.0.len());
         }
     });
     // What one turn reads is bounded, and it asks for the next one itself.
@@ -744,4 +744,22 @@ async fn every_address_of_the_host_is_tried() {
     }
     let mut client = Client::new("http://no-such-host.invalid:1", &plan(5_000));
     assert_eq!(client.post("{}").await.failure.unwrap().kind, FailureKind::Connect);
+}
+
+#[tokio::test]
+async fn a_log_stays_charged_until_nobody_holds_it() {
+    for mut client in [Client::h1 as fn(u16) -> Client, Client::reqwest].map(|of| {
+        let (port, _) = answering(vec![whole()]);
+        of(port)
+    }) {
+        let log = client.post("{}").await;
+        assert!(log.failure.is_none() && log.bytes() >= 24, "{log:?}");
+        let (bytes, budget) = (log.bytes(), Arc::clone(client.http.stats.budget()));
+        let queued = budget.used();
+        let copy = log.clone();
+        drop(log);
+        assert_eq!(budget.used(), queued, "a copy of it waits");
+        drop(copy);
+        assert_eq!(queued - budget.used(), bytes);
+    }
 }

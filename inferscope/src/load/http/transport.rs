@@ -89,19 +89,22 @@ impl TransportResponse {
         }
     }
 
-    /// The receive time of the last piece handed out. Call it right after that piece.
-    pub(super) fn stamp(&self) -> Stamp {
+    /// The receive time of the head. Call it before the first piece.
+    pub(super) fn head_stamp(&self) -> Stamp {
         match self {
             Self::H1(answer) => answer.stamp(),
             Self::Reqwest(_) => Stamp::unstamped(),
         }
     }
 
-    /// The next piece of the body. `None`: the body has ended.
-    pub(super) async fn piece(&mut self) -> Result<Option<Bytes>, TransportError> {
+    /// The next piece of the body and its receive time. `None`: the body has ended.
+    pub(super) async fn piece(&mut self) -> Result<Option<(Bytes, Stamp)>, TransportError> {
         match self {
             Self::H1(answer) => answer.piece().await,
-            Self::Reqwest(answer) => answer.response.chunk().await.map_err(TransportError::Reqwest),
+            Self::Reqwest(answer) => {
+                let piece = answer.response.chunk().await.map_err(TransportError::Reqwest)?;
+                Ok(piece.map(|bytes| (bytes, Stamp::unstamped())))
+            }
         }
     }
 

@@ -39,6 +39,7 @@ fn log(failure: Option<FailureKind>) -> RequestLog {
         finish_reason: None,
         served_model: None,
         failure: failure.map(|kind| Failure { kind, message: String::new() }),
+        memory: crate::event::MemoryHold::default(),
     }
 }
 
