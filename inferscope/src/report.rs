@@ -1,8 +1,8 @@
 //! From the report's model to bytes.
 //!
 //! Owns the forms of the report: the JSON document, its schema, the text for a terminal. Never
-//! computes a figure (`analysis` does) and never writes anywhere: each function returns a string.
-//! Called by `session`.
+//! computes a figure (`analysis` does) and never writes anywhere: a form is bytes in memory. `view` is the table of the
+//! forms, `catalogue` that of the figures. `plan` chooses forms, `session` writes them.
 
 pub(crate) mod build;
 pub mod catalogue;
@@ -10,6 +10,7 @@ mod json;
 pub mod model;
 mod schema;
 mod text;
+pub mod view;
 
 pub use json::to_json;
 pub use schema::json_schema;

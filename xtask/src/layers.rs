@@ -1,4 +1,4 @@
-//! `cargo xtask layers`: checks that dependencies inside of `inferscope/src` point one way (STYLE.md, 2).
+//! `cargo xtask layers`: checks that dependencies inside of `inferscope/src` point one way.
 //!
 //! Owns the rules as one table, and applies them to what `scan.rs` read. Never changes a file. Called by `main.rs` and
 //! by `ci.rs`. Tests are exempt: they may use whatever they need.
@@ -57,6 +57,7 @@ const EVERYTHING: &[&str] = &[
     "report::build",
     "report::catalogue",
     "report::model",
+    "report::view",
     "session",
     "demo",
     "doctor",
@@ -114,7 +115,7 @@ const LAYERS: &[Layer] = &[
     Layer { module: "cli", may_use: &["plan", "units", "clean", "secrets"], crates: AllBut(&["anyhow"]) },
     Layer {
         module: "plan",
-        may_use: &["cli", "units", "secrets"],
+        may_use: &["cli", "units", "secrets", "report::view"],
         crates: AllBut(&["anyhow", "tokio", "aya", "reqwest"]),
     },
     // The sources: they emit events and do not know of each other.
@@ -178,6 +179,8 @@ const LAYERS: &[Layer] = &[
     },
     // What each figure is: for the views, and for the definitions within the model.
     Layer { module: "report::catalogue", may_use: &["report::model"], crates: Only(&["serde"]) },
+    // The table of the forms: `plan` chooses by it.
+    Layer { module: "report::view", may_use: &["report", "report::model", "secrets"], crates: Only(&[]) },
     Layer {
         module: "report",
         may_use: &["report::catalogue", "report::model", "units", "clean", "secrets"],
@@ -240,6 +243,25 @@ pub(crate) fn check(workspace: &Workspace) -> Result<()> {
     }
     say(format_args!("layers: {} files keep to them", sources.len()));
     Ok(())
+}
+
+/// The rules, one module a line.
+pub(crate) fn print() {
+    let width = LAYERS.iter().map(|layer| layer.module.len()).max().unwrap_or_default();
+    for layer in LAYERS {
+        let modules = match layer.may_use {
+            [] => "nothing of ours".to_owned(),
+            all if all == EVERYTHING => "every module".to_owned(),
+            some => some.join(", "),
+        };
+        let crates = match layer.crates {
+            Only([]) => "std alone".to_owned(),
+            Only(some) => format!("of crates {}", some.join(", ")),
+            AllBut([]) => "any crate".to_owned(),
+            AllBut(some) => format!("any crate but {}", some.join(", ")),
+        };
+        println!("{:width$}  may use {modules}; {crates}", layer.module);
+    }
 }
 
 fn collect(dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {

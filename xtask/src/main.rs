@@ -87,7 +87,11 @@ enum Task {
         seconds: u32,
     },
     /// Check that dependencies between inferscope's modules point one way
-    Layers,
+    Layers {
+        /// Show the rules: which module may use which
+        #[arg(long)]
+        print: bool,
+    },
     /// Boot Debian's kernels under QEMU (no KVM, no root) and check what inferscope reports on them
     Vm(vm::Options),
     /// Write inferscope/schema/report.v1.json
@@ -119,7 +123,11 @@ fn run(task: Task) -> Result<()> {
         Task::Dist { check } => dist::run(&workspace, check),
         Task::Fuzz { target, seconds } => fuzz::run(&workspace, target.as_deref(), seconds),
         Task::Vm(options) => vm::run(&workspace, &options),
-        Task::Layers => layers::check(&workspace),
+        Task::Layers { print: true } => {
+            layers::print();
+            Ok(())
+        }
+        Task::Layers { print: false } => layers::check(&workspace),
         Task::Schema { check } => {
             setup::toolchain(&workspace)?;
             schema::run(&workspace, check)

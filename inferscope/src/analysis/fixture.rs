@@ -453,7 +453,7 @@ pub(crate) fn plan() -> Plan {
             prices: Vec::new(),
         },
         output: OutputPlan {
-            json: false,
+            stdout: &crate::report::view::Text,
             files: Vec::new(),
             mode: 0o600,
             quiet: false,

@@ -1,20 +1,21 @@
 //! The plan of the output.
 //!
-//! Owns the form of each file, the names that mean standard output, and the mode. Pure: never checks whether a file
-//! exists. Read by `session::output`.
+//! Owns which file has which form (`report::view` is their table), the names that mean standard output, and the mode. Pure:
+//! never checks whether a file exists. Read by `session::output`.
 
 use std::path::{Path, PathBuf};
 
 use crate::cli;
+use crate::report::view::{self, View};
 use crate::secrets::{KnownSecrets, Redact};
 
 /// Where the report goes.
 #[derive(Debug, Clone)]
 pub struct OutputPlan {
-    /// JSON on stdout instead of text.
-    pub json: bool,
+    /// The form on stdout.
+    pub stdout: &'static dyn View,
     /// Files that get the report, too.
-    pub files: Vec<OutputFile>,
+    pub files: Vec<PlannedFile>,
     /// Permission bits of new files.
     pub mode: u32,
     /// No progress and no hints.
@@ -26,16 +27,10 @@ pub struct OutputPlan {
 }
 
 /// One `-o`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OutputFile {
+#[derive(Debug, Clone)]
+pub struct PlannedFile {
     pub path: PathBuf,
-    pub form: OutputForm,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OutputForm {
-    Json,
-    Text,
+    pub form: &'static dyn View,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,9 +43,9 @@ pub enum ColorChoice {
 pub(super) fn output(args: &cli::OutputArgs, known: KnownSecrets) -> OutputPlan {
     let (to_stdout, files): (Vec<&PathBuf>, Vec<&PathBuf>) =
         args.output.iter().partition(|path| is_stdout(path));
-    let file = |path: &PathBuf| OutputFile { path: path.clone(), form: form(path) };
+    let file = |path: &PathBuf| PlannedFile { path: path.clone(), form: view::of_file(path) };
     OutputPlan {
-        json: args.json || !to_stdout.is_empty(),
+        stdout: if args.json || !to_stdout.is_empty() { &view::Json } else { &view::Text },
         files: files.into_iter().map(file).collect(),
         mode: args.report_mode,
         quiet: args.quiet,
@@ -63,13 +58,6 @@ pub(super) fn output(args: &cli::OutputArgs, known: KnownSecrets) -> OutputPlan 
 /// The path names standard output. Opened by that name, a redirected output would be overwritten from its beginning.
 fn is_stdout(path: &Path) -> bool {
     ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"].iter().any(|name| path == Path::new(name))
-}
-
-fn form(path: &Path) -> OutputForm {
-    match path.extension() {
-        Some(ending) if ending.eq_ignore_ascii_case("txt") => OutputForm::Text,
-        _ => OutputForm::Json,
-    }
 }
 
 /// Octal permission bits, as chmod(1) takes them.
@@ -101,9 +89,9 @@ mod tests {
     #[test]
     fn each_file_has_the_form_of_its_ending() {
         let plan = planned(&["-o", "a.json", "-o", "b.TXT", "-o", "c"]);
-        let forms: Vec<OutputForm> = plan.files.iter().map(|file| file.form).collect();
-        assert_eq!(forms, [OutputForm::Json, OutputForm::Text, OutputForm::Json]);
-        assert!(!plan.json);
+        let forms: Vec<&str> = plan.files.iter().map(|file| file.form.name()).collect();
+        assert_eq!(forms, ["json", "text", "json"]);
+        assert_eq!(plan.stdout.name(), "text");
         assert_eq!(plan.mode, 0o600);
     }
 
@@ -111,7 +99,7 @@ mod tests {
     fn the_names_of_standard_output_are_no_files() {
         for name in ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"] {
             let plan = planned(&["-o", name, "-o", "run.json"]);
-            assert!(plan.json, "{name}");
+            assert_eq!(plan.stdout.name(), "json", "{name}");
             assert_eq!(plan.files.len(), 1, "{name}");
         }
         assert_eq!(planned(&["-o", "./-"]).files.len(), 1);

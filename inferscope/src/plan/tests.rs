@@ -206,7 +206,7 @@ fn a_command_follows_two_dashes_and_keeps_its_own_flags() {
     let command = plan.exec.unwrap();
     assert_eq!(command.argv, ["sh", "-c", "exit 7", "--", "--json"].map(std::ffi::OsString::from));
     assert_eq!((command.grace, command.output), (Nanos::from_millis(3_000), CommandOutput::Stderr));
-    assert!(plan.load.is_none() && !plan.output.json);
+    assert!(plan.load.is_none() && plan.output.stdout.name() == "text");
     for wrong in [&["exec"][..], &["exec", "sh"], &["exec", "--"], &["exec", "--pid", "7", "--", "sh"]] {
         let argv = std::iter::once("inferscope").chain(wrong.iter().copied());
         assert!(cli::Cli::try_parse_from(argv).is_err(), "{wrong:?}");

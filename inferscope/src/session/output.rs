@@ -16,9 +16,10 @@ use super::progress::Progress;
 use crate::aggregate::Snapshot;
 use crate::console;
 use crate::hub::Snapshots;
-use crate::plan::{ColorChoice, LoadPlan, OutputForm, OutputPlan};
+use crate::plan::{ColorChoice, LoadPlan, OutputPlan};
+use crate::report::Style;
 use crate::report::model::Report;
-use crate::report::{Style, to_json, to_text};
+use crate::report::view::{self, Rendering, View};
 use crate::signals::Signals;
 
 use file::OpenOutput;
@@ -74,7 +75,7 @@ pub struct Sink<'s> {
 
 struct Destination {
     path: PathBuf,
-    form: OutputForm,
+    form: &'static dyn View,
     place: OpenOutput,
 }
 
@@ -99,12 +100,12 @@ impl<'s> Sink<'s> {
         written
     }
 
-    /// Only the JSON forms: the files of `-o`, and stdout with `--json`.
+    /// The files of `-o`, and stdout where its form is a document (`--json`).
     ///
     /// # Errors
     /// As [`Self::write`].
     pub fn write_document(&mut self, report: &Report) -> Result<(), OutputError> {
-        let written = self.write_forms(report, self.plan.json);
+        let written = self.write_forms(report, self.plan.stdout.is_whole());
         self.tell_all();
         written
     }
@@ -112,14 +113,11 @@ impl<'s> Sink<'s> {
     fn write_forms(&mut self, report: &Report, print: bool) -> Result<(), OutputError> {
         let mut lost: Option<(PathBuf, io::Error)> = None;
         let mut is_safe = false;
-        for Destination { path, form, place } in self.files.drain(..) {
-            let text = match form {
-                OutputForm::Json => to_json(report, &self.plan.known),
-                OutputForm::Text => to_text(report, Style::Plain, &self.plan.known),
-            };
-            match place.save(text.as_bytes(), self.signals) {
+        for Destination { path, form, place } in std::mem::take(&mut self.files) {
+            let bytes = form.render(report, &self.rendering(Style::Plain));
+            match place.save(&bytes, self.signals) {
                 Ok(note) => {
-                    is_safe |= form == OutputForm::Json;
+                    is_safe |= form.is_whole();
                     self.words.extend(note.map(|note| format!("warning: {note}")));
                 }
                 // The first is told, the others are as much of it as the disk is.
@@ -131,12 +129,9 @@ impl<'s> Sink<'s> {
         if !print && !is_homeless {
             return lost.map_or(Ok(()), |(path, source)| Err(elsewhere(path, source)));
         }
-        let text = if self.plan.json || is_homeless {
-            to_json(report, &self.plan.known)
-        } else {
-            to_text(report, self.style(), &self.plan.known)
-        };
-        let printed = stream::write_all(io::stdout().as_fd(), text.as_bytes(), Some(self.signals));
+        let form = if is_homeless { &view::Json } else { self.plan.stdout };
+        let bytes = form.render(report, &self.rendering(self.style()));
+        let printed = stream::write_all(io::stdout().as_fd(), &bytes, Some(self.signals));
         match (lost, printed) {
             (Some((path, source)), _) if is_safe => Err(elsewhere(path, source)),
             (Some((path, source)), Ok(())) => {
@@ -160,15 +155,19 @@ impl<'s> Sink<'s> {
 
     /// Where the report is that nothing took: in a file of its own, else on stderr.
     fn refuge(&self, report: &Report) -> String {
-        let json = to_json(report, &self.plan.known);
-        match kept(&std::env::temp_dir(), json.as_bytes()) {
+        let json = view::Json.render(report, &self.rendering(Style::Plain));
+        match kept(&std::env::temp_dir(), &json) {
             Ok(path) => format!("this report is in {}", path.display()),
-            Err(_) => match stream::write_all(io::stderr().as_fd(), json.as_bytes(), Some(self.signals)) {
+            Err(_) => match stream::write_all(io::stderr().as_fd(), &json, Some(self.signals)) {
                 Ok(()) => "this report was printed on stderr".to_owned(),
                 // Nobody is there to read this.
                 Err(_) => "this report is lost: nothing took it".to_owned(),
             },
         }
+    }
+
+    fn rendering(&self, style: Style) -> Rendering<'_> {
+        Rendering { style, known: &self.plan.known }
     }
 
     fn style(&self) -> Style {
