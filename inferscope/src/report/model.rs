@@ -1,4 +1,4 @@
-//! The JSON document, as types: `../shared/CONTRACT.md`'s schema_version 1.
+//! The JSON document, as types: schema_version 1 of docs/contract.md.
 //!
 //! Owns the shape of the report and nothing else: no arithmetic, no formatting. `analysis` fills
 //! it, the other files of `report` turn it into bytes, `inferscope schema` prints its JSON Schema.

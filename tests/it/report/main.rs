@@ -10,6 +10,7 @@ mod bad_input;
 mod bad_inputs;
 mod demo;
 mod demo_server;
+mod documents;
 mod emitter_log;
 mod limits;
 mod output;

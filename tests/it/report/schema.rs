@@ -12,7 +12,7 @@ use serde_json::Value;
 
 const SCHEMA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../inferscope/schema/report.v1.json");
 
-/// CONTRACT.md's, in its order.
+/// Those of docs/contract.md, in its order.
 const TOP_LEVEL: [&str; 15] = [
     "schema_version",
     "tool",

@@ -45,7 +45,7 @@ impl Row {
     }
 }
 
-/// What README.md shows.
+/// What docs/targets.md shows.
 fn table(name: &str, rows: &[(&str, &Row)]) {
     requirements::say(&format!(
         "\n{name}\n\n| target | peak RSS | threads | processes | CPU | warning |\n|---|--:|--:|--:|--:|---|"

@@ -1,6 +1,6 @@
 //! A second reckoning of a report's figures, from the report's own lists.
 //!
-//! Owns the definitions as this package understands them (README, CONTRACT, `timing.definitions`), written anew: it shares
+//! Owns the definitions as this package understands them (docs/contract.md, `timing.definitions`), written anew: it shares
 //! no code with what it judges, and reads nothing but the JSON document. Every number of the report is either recomputed
 //! here, or named with the reason why the lists don't tell it; a number that is neither is a finding of its own.
 //! Called by `it/report/recompute.rs`.

@@ -79,7 +79,7 @@ fn killed(all: &mut Entries, o: &Observation) {
     );
 }
 
-/// The kernel's figure at exit lacks what the last time slice used (0.1–2.3 ms, FACTS.md); the final
+/// The kernel's figure at exit lacks what the last time slice used (0.1–2.3 ms); the final
 /// one comes when the process is reaped and its task freed.
 fn provisional(all: &mut Entries, o: &Observation) {
     let provisional = |p: &&ProcessRecord| p.exited.is_some() && p.cpu.is_some() && !p.cpu_is_final;

@@ -96,7 +96,7 @@ mod tests {
         Cost { wall: Nanos(wall * 1_000), cpu: Nanos(cpu * 1_000) }
     }
 
-    /// What a second of polling costs on an H200, by FACTS of its driver: calls a second times CPU.
+    /// What a second of polling costs on an H200, as measured on one: calls a second times CPU.
     fn cpu_us_a_second(costs: &[(&str, Cost)], tick_ms: u64) -> f64 {
         let of = |(query, cost): &(&str, Cost)| {
             let interval = due(query, Mono(0), *cost, None).0.max(tick_ms * 1_000_000);

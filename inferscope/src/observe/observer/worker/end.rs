@@ -11,7 +11,7 @@ use crate::observe::ebpf::Tracker;
 use crate::observe::target_discovery::CgroupTarget;
 use crate::units::Nanos;
 
-/// A free comes 17–40 ms after an exit (FACTS.md); one that has not come by then never will.
+/// A free comes 17–40 ms after an exit; one that has not come by then never will.
 pub(super) const SETTLE_LIMIT: Nanos = Nanos::from_millis(1_000);
 const NOT_TOLD: &str = "only the kernel tracker tells which threads run, and a running thread's CPU clock moves at the \
                         scheduler's tick";
