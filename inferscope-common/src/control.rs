@@ -1,4 +1,4 @@
-//! What user space tells the kernel program: before it is loaded, and while it runs.
+//! What user space sets in the kernel program, before it is loaded and while it runs.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -17,7 +17,7 @@ pub mod mode {
     pub const SWEEP: u32 = 3;
     /// The window is over: no further birth or end counts, only the final figures of those that ended.
     pub const CLOSED: u32 = 4;
-    /// Counts the living members' execs of which no run of the program told.
+    /// Counts the living members' execs for which the program did not run.
     pub const EXECS: u32 = 5;
 }
 
@@ -34,7 +34,7 @@ pub struct Settings {
     /// Bytes waiting in the ring from which a record wakes the reader.
     pub wake_at_bytes: u32,
     /// `sched_process_exit` has the argument `group_dead` (Linux 6.17 and later).
-    pub exit_tells_group_dead: u32,
+    pub exit_has_group_dead: u32,
     /// CPUs of which an [`OnCpu`](crate::OnCpu) is written; the entry after them is the looker's own.
     pub cpus: u32,
 }

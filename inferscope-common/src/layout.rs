@@ -74,7 +74,7 @@ layout! {
     task_thread_pid: Tracker task_struct.thread_pid;
     /// Renamed in 5.14, when it became 32 bits wide; of its 64 before, the lower ones are read.
     task_state: Tracker task_struct.__state | state;
-    /// Without it, execs of which no run of the program told are not found.
+    /// Without it, execs for which the program did not run are not found.
     task_self_exec_id: Optional task_struct.self_exec_id;
     /// `atomic_t`, whose only field is its counter.
     signal_live: Tracker signal_struct.live;

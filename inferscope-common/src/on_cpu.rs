@@ -19,7 +19,7 @@ pub struct OnCpu {
     /// The thread in the initial pid namespace; 0 where the CPU is idle, or changed hands during the look.
     pub host_tid: u32,
     pub host_tgid: u32,
-    /// Of the looker's own entry, the last one: when the look began.
+    /// When the look began; only in the looker's own entry, the last one.
     pub t_ns: u64,
 }
 

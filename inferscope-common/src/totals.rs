@@ -16,10 +16,10 @@ pub struct Totals {
     pub moved_in: u64,
     pub moved_out: u64,
     pub ooms: u64,
-    /// Of all that ended or left: what they used while in the set, as far as it is known. Wraps: a
+    /// What all that ended or left used while in the set, as far as it is known. Wraps: a
     /// provisional figure is added first, the rest when the final one is known.
     pub ended: Run,
-    /// Records that found the ring full, by what they would have told.
+    /// Records that found the ring full, by event.
     pub lost_forks: u64,
     pub lost_execs: u64,
     pub lost_exits: u64,
@@ -29,7 +29,7 @@ pub struct Totals {
     pub unmarked: u64,
     /// Processes that were marked for a child before the iterator came to them.
     pub admitted: u64,
-    /// Execs that no run of the program told of, by the task's own count of them. Wraps: one that is counted between
+    /// Execs for which the program did not run, by the task's own count of them. Wraps: one that is counted between
     /// the task's count and the program's run is taken out again by that.
     pub late_execs: u64,
 }

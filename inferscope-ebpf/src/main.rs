@@ -1,4 +1,4 @@
-//! The kernel program: keeps the tracked set and tells user space what happens to it.
+//! The kernel program: keeps the tracked set and reports to user space what happens to it.
 //!
 //! Owns membership (a mark in each member task's own storage), the events of members and their
 //! counters. A child is marked in the tracepoint that fires before it first runs, so no descendant
@@ -35,7 +35,7 @@ static SETTINGS: Settings = Settings {
     cgroup_id: 0,
     strict: 0,
     wake_at_bytes: 0,
-    exit_tells_group_dead: 0,
+    exit_has_group_dead: 0,
     cpus: 0,
 };
 

@@ -4,7 +4,7 @@
 
 use inferscope_common::Run;
 
-/// What a mark says of its group.
+/// A group's membership.
 pub(crate) mod member {
     pub(crate) const NONE: u32 = 0;
     pub(crate) const INSIDE: u32 = 1;
@@ -12,9 +12,9 @@ pub(crate) mod member {
     pub(crate) const OUTSIDE: u32 = 2;
 }
 
-/// How far a group's end has been told.
+/// How far a group's end has been reported.
 pub(crate) mod ending {
-    /// What the kernel makes a mark of: nobody has filled it in.
+    /// As the kernel makes a mark: not filled in yet.
     pub(crate) const UNMARKED: u64 = 0;
     pub(crate) const LIVES: u64 = 1;
     /// Its end is counted; the record and its CPU wait for the leader to leave the CPU for good.
@@ -34,8 +34,8 @@ pub(crate) struct Mark {
     pub(crate) ending: u64,
     /// The task's count of its execs (`self_exec_id`, and what it inherited) up to which they are accounted for.
     pub(crate) exec_id: u64,
-    /// That count at the last exec that a run of the program told of.
-    pub(crate) told_exec_id: u32,
+    /// That count at the last exec for which the program ran.
+    pub(crate) seen_exec_id: u32,
     /// One of [`member`]'s.
     pub(crate) member: u32,
     /// The leader's: most threads that the group had when one was created.
@@ -45,7 +45,7 @@ pub(crate) struct Mark {
     /// What the group had used before it came into the set.
     pub(crate) base: Run,
     /// The leader's: its group's figure that was added to [`Totals::ended`](inferscope_common::Totals::ended).
-    pub(crate) told: Run,
+    pub(crate) counted: Run,
     /// The leader's, while its end is [`ending::PENDING`]: when it was.
     pub(crate) ended_ns: u64,
 }

@@ -153,8 +153,8 @@ pub(crate) struct Marked {
 /// Makes `leader`'s group a member, of that many threads, that had used `base` before. `None` when the kernel had
 /// no memory for the mark (counted).
 ///
-/// The iterator can be preempted after it found no mark, and the group be marked by another, end and be told meanwhile:
-/// so only one fills a mark in.
+/// The iterator can be preempted after it found no mark. Meanwhile another CPU may mark the group, and the group may end
+/// and be reported. So only one fills a mark in.
 #[inline(always)]
 pub(crate) fn mark_group(leader: Task, threads: u32, base: Run) -> Option<Marked> {
     let Some(mark) = create(leader) else {
@@ -167,9 +167,9 @@ pub(crate) fn mark_group(leader: Task, threads: u32, base: Run) -> Option<Marked
     if is_new {
         mark.tgid = tgid;
         mark.base = base;
-        mark.told = base;
+        mark.counted = base;
         mark.peak_threads = threads;
-        mark.told_exec_id = execs;
+        mark.seen_exec_id = execs;
         publish(mark, execs, member::INSIDE);
     }
     Some(Marked { tgid, is_new })
@@ -188,8 +188,8 @@ pub(crate) fn mark_thread(thread: Task, group: &Mark) -> Option<bool> {
     if is_new || mark.base.exec_ns != group.base.exec_ns {
         mark.tgid = group.tgid;
         mark.base = group.base;
-        mark.told = group.base;
-        mark.told_exec_id = group.told_exec_id;
+        mark.counted = group.base;
+        mark.seen_exec_id = group.seen_exec_id;
         publish(mark, group.exec_id as u32, group.member);
     }
     Some(is_new)
@@ -201,14 +201,14 @@ fn begin(mark: &mut Mark) -> bool {
     atomic::replace(&mut mark.ending, ending::UNMARKED, ending::LIVES)
 }
 
-/// Before, nobody takes the mark for one. The exchange orders what is written before it and after.
+/// Until here the mark counts for nothing. The exchange orders what is written before it and after.
 #[inline(always)]
 fn publish(mark: &mut Mark, execs: u32, member: u32) {
     atomic::swap(&mut mark.exec_id, u64::from(execs));
     mark.member = member;
 }
 
-/// Makes a group no member any more, as long as its end is not told; whether it was not.
+/// Ends a group's membership unless its end is reported already. Returns whether it did.
 #[inline(always)]
 pub(crate) fn unmark(mark: &mut Mark) -> bool {
     let was = mark.member;
@@ -235,49 +235,49 @@ pub(crate) fn note_exec(mark: &mut Mark, leader: Task) -> bool {
         return true;
     }
     let execs = leader.exec_id();
-    if mark.told_exec_id == execs {
+    if mark.seen_exec_id == execs {
         return false;
     }
-    mark.told_exec_id = execs;
+    mark.seen_exec_id = execs;
     account(mark, execs, 1);
     true
 }
 
-/// Counts what the task has executed and no run of the program told of.
+/// Counts the task's execs for which the program did not run.
 #[inline(always)]
 pub(crate) fn note_late_execs(mark: &mut Mark, leader: Task) {
     account(mark, leader.exec_id(), 0);
 }
 
-/// Adds to the late ones those up to `execs` that are not accounted for, `told` of them aside.
+/// Adds to the late execs those up to `execs` that are not accounted for, except for `seen` of them.
 #[inline(always)]
-fn account(mark: &mut Mark, execs: u32, told: u32) {
+fn account(mark: &mut Mark, execs: u32, seen: u32) {
     let before = atomic::swap(&mut mark.exec_id, u64::from(execs)) as u32;
-    let late = execs.wrapping_sub(before).wrapping_sub(told);
+    let late = execs.wrapping_sub(before).wrapping_sub(seen);
     if late != 0 {
         // May be -1.
         totals(|t| atomic::add(&mut t.late_execs, late.cast_signed() as u64));
     }
 }
 
-/// Whether it is the caller's to tell the end of the group, which is `ending` from here on; nobody's twice.
+/// Sets the group's state to `ending` if it lives. Returns whether it did: then the caller, and nobody else, reports the end.
 #[inline(always)]
 pub(crate) fn claim(mark: &mut Mark, ending: u64) -> bool {
     atomic::replace(&mut mark.ending, ending::LIVES, ending)
 }
 
-/// Counts the group's end, with its execs of which no run of the program told.
+/// Counts the group's end, and its execs for which the program did not run.
 #[inline(always)]
 pub(crate) fn count_end(mark: &mut Mark, leader: Task) {
     count(|t| &mut t.exits);
     note_late_execs(mark, leader);
 }
 
-/// Adds to the totals what the group used since it was told of last.
+/// Adds to the totals what the group used since this was last called for it.
 #[inline(always)]
-pub(crate) fn tell_run(mark: &mut Mark, run: Run) {
-    let news = run.minus(mark.told);
-    mark.told = run;
+pub(crate) fn add_run(mark: &mut Mark, run: Run) {
+    let news = run.minus(mark.counted);
+    mark.counted = run;
     totals(|t| {
         atomic::add(&mut t.ended.exec_ns, news.exec_ns);
         atomic::add(&mut t.ended.utime_ns, news.utime_ns);

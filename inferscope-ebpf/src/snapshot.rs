@@ -121,7 +121,7 @@ extern "C" fn snapshot(ctx: *const IterTask) -> i32 {
     let seq = unsafe { (*meta).seq };
     let task = Task::new(task);
     let control = members::control();
-    let told = match control.mode {
+    let alive = match control.mode {
         mode::IDENTIFY => {
             identify(task);
             None
@@ -135,7 +135,7 @@ extern "C" fn snapshot(ctx: *const IterTask) -> i32 {
         _ => None,
     };
     // One place that writes: the verifier looks at each anew.
-    if let Some((group, parent)) = told
+    if let Some((group, parent)) = alive
         && !write(seq, task, &group, parent)
         && control.mode == mode::MARK
         && let Some(mark) = members::of_task(task)
@@ -146,7 +146,7 @@ extern "C" fn snapshot(ctx: *const IterTask) -> i32 {
     0
 }
 
-/// The iterator runs in the process that reads it, whose id the helper tells in the initial namespace.
+/// The iterator runs in the process that reads it, and the helper gives its id in the initial namespace.
 #[inline(always)]
 fn identify(task: Task) {
     let own = (bpf_get_current_pid_tgid() >> 32) as u32;
@@ -170,7 +170,7 @@ fn identify(task: Task) {
 #[inline(always)]
 fn mark(task: Task, own: u32) -> Option<(Mark, u32)> {
     // A tracer below its own target would measure itself: a harness that serves and starts it.
-    // A zombie has told its end already.
+    // A zombie's end is reported already.
     let signal = task.signal();
     if task.tgid() == own || signal.live() == 0 {
         return None;
@@ -194,7 +194,7 @@ fn mark(task: Task, own: u32) -> Option<(Mark, u32)> {
         return None;
     }
     let used = signal.group_usage(task).run;
-    // One that ends meanwhile has its end told at its last switch, though its exit may have passed.
+    // The end of one that ends meanwhile is reported at its last switch, even if its exit has passed.
     if !members::mark_group(task, signal.nr_threads(), used)?.is_new {
         return None;
     }

@@ -31,8 +31,8 @@ impl Task {
 }
 
 impl Signal {
-    /// Of the whole group of `task`, whose this is, living or dying. A running thread's figure is as of the last
-    /// tick or switch; that of a leader which has left the CPU for good is what wait(2) tells, or will.
+    /// What the whole group of `task` used, living or dying; `self` is the group's. A running thread's figure is as of the last
+    /// tick or switch; that of a leader which has left the CPU for good is what wait(2) reports.
     #[inline(always)]
     pub(crate) fn group_usage(self, task: Task) -> Usage {
         let mut usage = self.released_usage();

@@ -7,7 +7,7 @@ use inferscope_common::{
 
 use crate::{emit, task::Task};
 
-/// Of a group, or of a further thread of it.
+/// The record of a group, or of a further thread of it.
 #[inline(always)]
 pub(crate) fn record(leader: Task, tgid: u32, is_leader: bool, task: LivingTask) -> AliveRecord {
     AliveRecord {

@@ -38,13 +38,13 @@ fn on_cgroup_attach(ctx: BtfTracePointContext) -> i32 {
         }
         None => {}
         Some(mark) if !inside && settings!(strict) != 0 => {
-            // One that ends is told as ended.
+            // A process that ends is reported as ended.
             if !members::unmark(mark) {
                 return 0;
             }
             let (tgid, base) = (mark.tgid, mark.base);
             let usage = task.signal().group_usage(task);
-            members::tell_run(mark, usage.run);
+            members::add_run(mark, usage.run);
             members::count(|t| &mut t.moved_out);
             emit::record(|| MoveOutRecord {
                 header: emit::header::<MoveOutRecord>(task, tgid),
@@ -55,7 +55,7 @@ fn on_cgroup_attach(ctx: BtfTracePointContext) -> i32 {
         }
         Some(mark) => {
             let tgid = mark.tgid;
-            // In a tree nobody is inside of anything.
+            // A tree has no inside.
             let leaves = settings!(cgroup_id) != 0 && !inside && mark.member == member::INSIDE;
             mark.member = if settings!(cgroup_id) != 0 && !inside { member::OUTSIDE } else { member::INSIDE };
             if leaves {

@@ -16,7 +16,7 @@ use crate::{
 
 /// `sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`: the new
 /// program is in place; `p` is the group's leader by now, whichever thread called exec. From Linux 7.0 on it is attached
-/// four times: where the kernel skips the one, as it was running on that CPU already, another tells.
+/// four times: where the kernel skips one program, because it is running on that CPU already, another reports the exec.
 #[btf_tracepoint(function = "sched_process_exec")]
 fn on_exec(ctx: BtfTracePointContext) -> i32 {
     let task = Task::new(ctx.arg(0));

@@ -3,7 +3,7 @@
 use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::btf_tracepoint, programs::BtfTracePointContext};
 use inferscope_common::{Usage, event::exit::ExitRecord, mode};
 
-use super::free::tell_final;
+use super::free::emit_free;
 use crate::{
     emit,
     mark::{Mark, ending},
@@ -20,7 +20,7 @@ fn on_exit(ctx: BtfTracePointContext) -> i32 {
     // threads may see zero at once.
     let signal = task.signal();
     let group_dead =
-        if settings!(exit_tells_group_dead) != 0 { ctx.arg::<u8>(1) != 0 } else { signal.live() == 0 };
+        if settings!(exit_has_group_dead) != 0 { ctx.arg::<u8>(1) != 0 } else { signal.live() == 0 };
     if !group_dead || mark.ending != ending::LIVES || members::control().mode == mode::CLOSED {
         return 0;
     }
@@ -35,8 +35,8 @@ fn on_exit(ctx: BtfTracePointContext) -> i32 {
     members::count_end(mark, leader);
     if !waits {
         let usage = signal.group_usage(task);
-        members::tell_run(mark, usage.run);
-        tell_end(mark, leader, signal, usage, false);
+        members::add_run(mark, usage.run);
+        emit_exit(mark, leader, signal, usage, false);
     }
     0
 }
@@ -68,11 +68,11 @@ fn on_switch(ctx: BtfTracePointContext) -> i32 {
             false
         }
         // The exit's tracepoint was skipped, or passed before the iterator marked it, or is about to be hit by a
-        // thread on another CPU: before 6.17 only after that has torn down the group's memory, which is to be told.
+        // thread on another CPU: before 6.17 only after that has torn down the group's memory, which is reported.
         ending::LIVES
             if task.pid() == task.tgid()
                 && signal.live() == 0
-                && (is_last || settings!(exit_tells_group_dead) != 0) =>
+                && (is_last || settings!(exit_has_group_dead) != 0) =>
         {
             let ending = if is_last { ending::FINAL } else { ending::PROVISIONAL };
             if members::control().mode == mode::CLOSED || !members::claim(mark, ending) {
@@ -89,16 +89,16 @@ fn on_switch(ctx: BtfTracePointContext) -> i32 {
     let usage = signal.group_usage(task);
     if is_end {
         let is_final = mark.ending == ending::FINAL;
-        members::tell_run(mark, usage.run);
-        tell_end(mark, task, signal, usage, is_final);
+        members::add_run(mark, usage.run);
+        emit_exit(mark, task, signal, usage, is_final);
     } else {
-        tell_final(mark, task, usage);
+        emit_free(mark, task, usage);
     }
     0
 }
 
 #[inline(always)]
-fn tell_end(mark: &Mark, leader: Task, signal: Signal, usage: Usage, is_final: bool) {
+fn emit_exit(mark: &Mark, leader: Task, signal: Signal, usage: Usage, is_final: bool) {
     emit::record(|| ExitRecord {
         header: emit::header_at::<ExitRecord>(leader, mark.tgid, mark.ended_ns),
         status: leader.wait_status(signal),

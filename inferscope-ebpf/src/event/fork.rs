@@ -65,7 +65,7 @@ fn born(parent: Task, child: Task) -> i32 {
 }
 
 /// Makes the parent a member where it belongs and the iterator has not come to it yet: it may end before that, and
-/// its child would have a parent that nobody knows. Whether it is one.
+/// its child would have an unknown parent. Returns whether it is a member.
 #[inline(always)]
 fn admit(parent: Task) -> bool {
     if !snapshot::belongs(parent) {
@@ -74,7 +74,7 @@ fn admit(parent: Task) -> bool {
     let leader = parent.group_leader();
     let signal = parent.signal();
     let used = signal.group_usage(parent).run;
-    // Else the iterator tells of it.
+    // Else the iterator reports it.
     if let Some(marked) = members::mark_group(leader, signal.nr_threads(), used)
         && marked.is_new
     {

@@ -10,7 +10,7 @@ use crate::{
     task::Task,
 };
 
-/// `sched_process_free(struct task_struct *p)`: a task was reaped and nobody looks at it any more.
+/// `sched_process_free(struct task_struct *p)`: a task was reaped and is used no more.
 /// By then every thread of the group has been added to its `signal_struct`. It comes 17 to 40 ms after the
 /// exit, and some kernels swallow it (it runs in whichever task a soft interrupt hits).
 #[btf_tracepoint(function = "sched_process_free")]
@@ -32,13 +32,13 @@ fn on_free(ctx: BtfTracePointContext) -> i32 {
         }
         _ => mark.ending = ending::FINAL,
     }
-    tell_final(mark, task, task.signal().released_usage());
+    emit_free(mark, task, task.signal().released_usage());
     0
 }
 
 #[inline(always)]
-pub(super) fn tell_final(mark: &mut Mark, leader: Task, usage: Usage) {
-    members::tell_run(mark, usage.run);
+pub(super) fn emit_free(mark: &mut Mark, leader: Task, usage: Usage) {
+    members::add_run(mark, usage.run);
     members::count(|t| &mut t.frees);
     emit::record(|| FreeRecord {
         header: emit::header::<FreeRecord>(leader, mark.tgid),

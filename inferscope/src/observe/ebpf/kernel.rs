@@ -1,6 +1,6 @@
 //! What the kernel's version decides, and what it lacks.
 //!
-//! Owns the oldest kernel that the program runs on, and where forks are told. Pure; the version is handed in. Used by the
+//! Owns the oldest kernel that the program runs on, and the tracepoint of forks. Pure; the version is handed in. Used by the
 //! loader and by `doctor`, which explains with it.
 
 use std::fmt;
@@ -20,7 +20,7 @@ impl Version {
     /// under a run queue's lock.
     const STORAGE_UNDER_LOCK: Self = Self(6, 4);
 
-    /// Of `uname -r`: `5.15.0-91-generic`.
+    /// From `uname -r`: `5.15.0-91-generic`.
     #[must_use]
     pub fn parse(release: &str) -> Option<Self> {
         let mut parts = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
@@ -38,7 +38,7 @@ impl fmt::Display for Version {
     }
 }
 
-/// The tracepoint that tells of forks.
+/// The tracepoint of forks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ForkHook {
     /// In the parent, which before 7.0 can't be preempted there.

@@ -33,7 +33,7 @@ pub(crate) enum ObjectError {
     Map(#[from] MapError),
     #[error("its map {0}: {1}")]
     Fill(String, io::Error),
-    /// The last thing that the verifier said.
+    /// With the last line of the verifier's log.
     #[error("its program {name}: {error}{}{said}", if .said.is_empty() { "" } else { ": " })]
     Program { name: String, error: io::Error, said: String },
 }

@@ -23,7 +23,7 @@ pub(super) fn settings(smallest_ring: u32) -> (u8, u32) {
 pub(super) struct KernelLog(Option<Box<dyn FnMut() + Send>>);
 
 impl KernelLog {
-    /// Of the program and all that share its maps.
+    /// The log of the program and of all that share its maps.
     pub(super) fn of(program: BorrowedFd<'_>) -> Self {
         if !tracing::enabled!(target: "inferscope_ebpf", tracing::Level::DEBUG) {
             return Self(None);

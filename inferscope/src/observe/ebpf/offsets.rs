@@ -24,8 +24,8 @@ pub(crate) enum OffsetError {
 }
 
 impl Resolved {
-    /// Whether it can be told that a process is in some cgroup.
-    pub(crate) const fn tells_ancestors(&self) -> bool {
+    /// Whether the kernel has what is needed to find a process in some cgroup.
+    pub(crate) const fn has_ancestors(&self) -> bool {
         self.layout.cgroup_ancestors != 0 || self.layout.cgroup_ancestor_ids != 0
     }
 }
@@ -33,11 +33,11 @@ impl Resolved {
 /// What the running kernel looks like.
 pub(crate) struct Resolved {
     pub(crate) layout: Layout,
-    /// `sched_process_exit` tells `group_dead`.
-    pub(crate) exit_tells_group_dead: bool,
-    /// `mark_victim` tells the task; before 6.9 it told a pid.
-    pub(crate) oom_tells_task: bool,
-    /// The run queues are as expected, so that it can be told what runs on a CPU; else the first part that is not.
+    /// `sched_process_exit` has the argument `group_dead`.
+    pub(crate) exit_has_group_dead: bool,
+    /// `mark_victim` has the task as its argument; before 6.9 it had a pid.
+    pub(crate) oom_has_task: bool,
+    /// The run queues are as expected, so that what runs on a CPU can be seen; else the first part that is not.
     pub(crate) on_cpu: Result<(), OffsetError>,
 }
 
@@ -79,14 +79,14 @@ pub(crate) fn resolve(btf: &Btf<'_>) -> Result<Resolved, OffsetError> {
     }
     Ok(Resolved {
         layout,
-        exit_tells_group_dead: parameters(btf, "btf_trace_sched_process_exit").is_some_and(|n| n >= 3),
-        oom_tells_task: parameters(btf, "btf_trace_mark_victim").is_some_and(|n| n >= 3),
+        exit_has_group_dead: parameters(btf, "btf_trace_sched_process_exit").is_some_and(|n| n >= 3),
+        oom_has_task: parameters(btf, "btf_trace_mark_victim").is_some_and(|n| n >= 3),
         on_cpu,
     })
 }
 
-/// Whether the ring's lock is a mutex with PREEMPT_RT, which a scheduler's tracepoint must not wait for. Versions don't
-/// tell: the other kind of lock was taken over by older kernels.
+/// Whether the ring's lock is a mutex with PREEMPT_RT, which a scheduler's tracepoint must not wait for. The version
+/// does not decide it: the other kind of lock was taken over by older kernels.
 fn may_sleep(ring: &Holder<'_>) -> bool {
     ring.offset(&["spinlock", "lock"]).is_ok()
 }

@@ -51,7 +51,7 @@ impl OnCpus {
 
     fn look_once(&self) -> Option<Look> {
         let before = Mono::now();
-        // Of its own thread the kernel tells the run time up to now, and charges it first.
+        // For the calling thread the kernel charges the run time up to now before it answers.
         let _ = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
         let after = Mono::now();
         syscall::run(self.program.as_fd()).ok()?;

@@ -56,7 +56,7 @@ pub(super) struct Loaded {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Observable {
     pub(super) oom_kills: bool,
-    /// Execs of which no run of the program told.
+    /// Execs for which the program did not run.
     pub(super) late_execs: bool,
 }
 
@@ -69,13 +69,13 @@ pub(super) fn load(settings: &Settings, ring_bytes: u32) -> Result<Loaded, EbpfE
 
 fn load_here(settings: &Settings, ring_bytes: u32) -> Result<Loaded, EbpfError> {
     let found = read_btf()?;
-    if settings.cgroup_id != 0 && !found.resolved.tells_ancestors() {
+    if settings.cgroup_id != 0 && !found.resolved.has_ancestors() {
         return Err(EbpfError::NoAncestors);
     }
     let cpus = on_cpu::possible_cpus().ok_or("the number of CPUs can't be read");
     let settings = Settings {
         cpus: cpus.unwrap_or(0),
-        exit_tells_group_dead: u32::from(found.resolved.exit_tells_group_dead),
+        exit_has_group_dead: u32::from(found.resolved.exit_has_group_dead),
         ..*settings
     };
     let (log_level, log_bytes) = log::settings(smallest_ring());
@@ -98,7 +98,7 @@ fn load_here(settings: &Settings, ring_bytes: u32) -> Result<Loaded, EbpfError> 
         .collect::<Result<_, ObjectError>>()?;
     let snapshot = object.load("snapshot", tracing(bpf_attach_type::BPF_TRACE_ITER, found.task_iterator))?;
     let observable = Observable {
-        oom_kills: found.resolved.oom_tells_task,
+        oom_kills: found.resolved.oom_has_task,
         late_execs: found.resolved.layout.task_self_exec_id != 0,
     };
     let on_cpu = match (found.resolved.on_cpu, cpus) {
@@ -129,7 +129,7 @@ fn read_btf() -> Result<KernelTypes, EbpfError> {
     let btf = Btf::parse(&bytes).map_err(|e| EbpfError::NoBtf(e.to_string()))?;
     let resolved = offsets::resolve(&btf).map_err(|e| EbpfError::Offsets(OffsetsError(e)))?;
     let hooks = kernel::hooks(Version::running(), std::env::var(FORK_HOOK).ok().as_deref());
-    let kernel = Kernel { hooks, oom_tells_task: resolved.oom_tells_task };
+    let kernel = Kernel { hooks, oom_has_task: resolved.oom_has_task };
     let find = |kind, name: &str| {
         btf.find(kind, name).ok_or_else(|| EbpfError::Refused(format!("its BTF has no {name}")))
     };

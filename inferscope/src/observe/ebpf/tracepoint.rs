@@ -14,7 +14,7 @@ pub(super) struct Tracepoint {
     pub(super) program: &'static str,
     pub(super) at: &'static str,
     pub(super) stage: Stage,
-    /// How often more it is attached where the kernel skips runs: one tells what another was skipped for.
+    /// How often more it is attached where the kernel skips runs: one reports what another was skipped for.
     pub(super) spares: usize,
     pub(super) is_used: fn(&Kernel) -> bool,
     /// Where a run that the kernel skipped is counted.
@@ -35,7 +35,7 @@ pub(super) enum Stage {
 pub(super) struct Kernel {
     pub(super) hooks: Hooks,
     /// `mark_victim` has the task (6.9 and later).
-    pub(super) oom_tells_task: bool,
+    pub(super) oom_has_task: bool,
 }
 
 impl Kernel {
@@ -44,7 +44,7 @@ impl Kernel {
     }
 }
 
-/// The sum over all programs, by what they tell of; `None` where the kernel did not answer for each of them.
+/// The sum over all programs, by event; `None` where the kernel did not answer for each of them.
 pub(super) fn missed_runs<'a, P: 'a>(
     programs: impl IntoIterator<Item = &'a (&'static Tracepoint, P)>,
     mut misses: impl FnMut(&'static Tracepoint, &P) -> Option<u64>,

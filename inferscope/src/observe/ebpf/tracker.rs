@@ -43,16 +43,16 @@ pub(crate) struct Tracker {
     control: Array<MapData, [u32; CONTROL]>,
     page_bytes: u64,
     observable: Observable,
-    /// As of the moment from which no exec is told any more.
+    /// As of the moment from which no exec is reported any more.
     late_execs: Option<u64>,
-    /// Or why it can't be told what runs.
+    /// Or why what runs on the CPUs can't be seen.
     on_cpus: Result<OnCpus, String>,
     log: KernelLog,
 }
 
 /// For tests: names of programs that are not attached, as if the kernel skipped each of their runs.
 const SKIPPED: &str = "INFERSCOPE_SKIPPED_PROGRAMS";
-/// How many those are said to be.
+/// The count that the kernel is taken to give for them.
 const SKIPPED_RUNS: u64 = 1_000_000;
 
 const TOTALS: usize = size_of::<Totals>() / size_of::<u64>();
@@ -153,7 +153,7 @@ impl Tracker {
         Err(EbpfError::NeverSettled(MAX_PASSES))
     }
 
-    /// Where the kernel skipped an exec, the living may have execs of which nobody told; those of the ended are counted
+    /// Where the kernel skipped an exec, the living may have execs that were not reported; those of the ended are counted
     /// at their end.
     fn find_late_execs(&mut self) -> Result<(), EbpfError> {
         if self.missed_runs().is_none_or(|missed| missed.execs == 0) {
@@ -166,7 +166,7 @@ impl Tracker {
             if self.totals().map(|t| t.late_execs) == before {
                 break;
             }
-            // One that was on its way is told by now, and taken out again.
+            // One that was on its way is reported by now, and taken out again.
             std::thread::sleep(EXEC_TAKES);
         }
         self.set_mode(mode::TRACK)
@@ -179,7 +179,7 @@ impl Tracker {
         self.set_mode(mode::TRACK)
     }
 
-    /// From now on nobody enters the set and no further end is told; the final figures of the ended are.
+    /// From now on nobody enters the set and no further end is reported; the final figures of the ended are.
     pub(crate) fn close(&mut self) -> Result<(), EbpfError> {
         self.set_mode(mode::CLOSED)
     }
@@ -215,17 +215,17 @@ impl Tracker {
         self.on_cpus.as_ref().ok()?.look()
     }
 
-    /// Why [`Self::running`] tells nothing.
+    /// Why [`Self::running`] is `None`.
     pub(crate) fn running_reason(&self) -> Option<&str> {
         self.on_cpus.as_ref().err().map(String::as_str)
     }
 
-    /// Whether OOM kills are told.
+    /// Whether OOM kills are reported.
     pub(crate) fn tells_oom(&self) -> bool {
         self.observable.oom_kills
     }
 
-    /// Whether execs are found of which no run of the program told.
+    /// Whether execs are found for which the program did not run.
     pub(crate) fn tells_late_execs(&self) -> bool {
         self.observable.late_execs
     }
@@ -262,7 +262,7 @@ impl Tracker {
         Some(totals)
     }
 
-    /// Runs that the kernel skipped so far; `None` where it does not tell.
+    /// Runs that the kernel skipped so far; `None` where it does not count them.
     pub(crate) fn missed_runs(&self) -> Option<MissedRuns> {
         missed_runs(&self.programs, |tracepoint, program| {
             let all = self.skipped.contains(&tracepoint.program).then_some(SKIPPED_RUNS);
@@ -270,9 +270,9 @@ impl Tracker {
         })
     }
 
-    /// No process enters the set any more, and no exec counts; deaths are still told.
+    /// No process enters the set any more, and no exec counts; deaths are still reported.
     pub(crate) fn detach_births(&mut self) -> Result<(), EbpfError> {
-        // As long as execs are told, as each later one would look like one that was skipped.
+        // While execs are still reported, as each later one would look like one that was skipped.
         let looked = self.find_late_execs();
         self.detach(Stage::Births);
         self.late_execs = self.totals().map(|t| t.late_execs);

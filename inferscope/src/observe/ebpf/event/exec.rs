@@ -10,7 +10,7 @@ pub(super) const ON_EXEC: Tracepoint = Tracepoint {
     program: "on_exec",
     at: "sched_process_exec",
     stage: Stage::Births,
-    // Nobody else tells what was executed.
+    // No other tracepoint has what was executed.
     spares: 3,
     is_used: |_| true,
     missed: |runs| &mut runs.execs,

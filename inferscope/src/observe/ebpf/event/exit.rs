@@ -11,7 +11,7 @@ pub(super) const ON_EXIT: Tracepoint = Tracepoint {
     program: "on_exit",
     at: "sched_process_exit",
     stage: Stage::Deaths,
-    // The last switch tells of it too.
+    // The last switch reports it too.
     spares: 1,
     is_used: |_| true,
     missed: |runs| &mut runs.exits,

@@ -11,7 +11,7 @@ pub(super) const ON_OOM: Tracepoint = Tracepoint {
     stage: Stage::Deaths,
     spares: 0,
     // Before 6.9 it had a pid only.
-    is_used: |kernel| kernel.oom_tells_task,
+    is_used: |kernel| kernel.oom_has_task,
     missed: |runs| &mut runs.others,
 };
 

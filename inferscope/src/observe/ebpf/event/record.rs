@@ -1,4 +1,4 @@
-//! What the kernel program told, in this program's own types.
+//! The kernel program's records, in this program's own types.
 //!
 //! Owns the types that the process table applies, and what all decoders share. Never decodes a record itself.
 

@@ -38,8 +38,8 @@ fn bytes_of(kind: u32) -> usize {
     }
 }
 
-fn names(hooks: Hooks, oom_tells_task: bool) -> Vec<&'static str> {
-    tracepoints(&Kernel { hooks, oom_tells_task }).map(|tracepoint| tracepoint.program).collect()
+fn names(hooks: Hooks, oom_has_task: bool) -> Vec<&'static str> {
+    tracepoints(&Kernel { hooks, oom_has_task }).map(|tracepoint| tracepoint.program).collect()
 }
 
 #[test]
