@@ -7,6 +7,7 @@
 mod aggregates;
 pub mod command;
 pub mod load;
+pub mod set;
 pub mod slow_gaps;
 pub mod timeline;
 

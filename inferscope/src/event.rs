@@ -3,11 +3,13 @@
 //! Owns the vocabulary between the sources and `analysis`; holds no behaviour beyond trivial
 //! accessors and never reads anything. Written by `load` and `observe`, read by `analysis`.
 
+mod account;
 mod gpu;
 mod load;
 mod process;
 mod stream;
 
+pub use account::{ProcessAccount, Program, RssMarks, SetEnd};
 pub use gpu::{
     CpuPackages, EnergyReading, GpmMetric, GpmWindow, GpuDevice, GpuLog, GpuProcess, GpuReading,
     Interruption, MigInstance, PollCost, PowerPoint, PowerSource, ProcessLook, ProcessUse,

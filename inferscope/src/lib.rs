@@ -10,6 +10,7 @@
 
 pub mod aggregate;
 pub mod analysis;
+mod bounded_series;
 pub mod clean;
 pub mod cli;
 pub mod clock;

@@ -7,7 +7,6 @@
 //! feed; `clocks` reads what it has used; `observer` is the one thread that drains, samples and keeps time; `gpu` polls
 //! NVML.
 
-mod bounded_series;
 pub(crate) mod cgroup;
 mod clocks;
 pub(crate) mod cpus;

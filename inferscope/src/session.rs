@@ -28,6 +28,7 @@ mod lifetime;
 mod limits;
 mod live_view;
 mod main_thread;
+mod observed_set;
 mod output;
 mod progress;
 mod runtime;

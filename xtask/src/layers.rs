@@ -43,6 +43,7 @@ const EVERYTHING: &[&str] = &[
     "clock",
     "reason",
     "event",
+    "bounded_series",
     "aggregate",
     "hub",
     "figures",
@@ -95,10 +96,12 @@ const LAYERS: &[Layer] = &[
         may_use: &["aggregate", "clock"],
         crates: Only(&["crossbeam_channel", "tokio", "thiserror"]),
     },
+    // A bounded list, for whoever keeps readings.
+    Layer { module: "bounded_series", may_use: &[], crates: Only(&[]) },
     // Pure, and without a type of the report: what events add up to, what that means, what is to be said of it.
     Layer {
         module: "aggregate",
-        may_use: &["event", "units", "clock", "plan", "reason"],
+        may_use: &["bounded_series", "event", "units", "clock", "plan", "reason"],
         crates: Only(&["hdrhistogram"]),
     },
     Layer {
@@ -126,7 +129,7 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         module: "observe",
-        may_use: &["event", "units", "clock", "plan", "privilege"],
+        may_use: &["bounded_series", "event", "units", "clock", "plan", "privilege"],
         crates: AllBut(&["anyhow", "reqwest"]),
     },
     // The target of `exec`: started and ended here, observed there. Where cgroups are is `observe`'s to know.

@@ -211,6 +211,8 @@ pub struct Loss {
     pub unreadable: u64,
     /// Process records beyond the list's bound: counted and summed, not listed.
     pub unlisted_processes: u64,
+    /// Those of them that were not followed while they lived, as there were too many at a time.
+    pub unfollowed_processes: u64,
     /// Events beyond the event list's bound.
     pub unlisted_events: u64,
     /// Runs of the kernel program that the kernel skipped.

@@ -6,7 +6,8 @@
 use crate::clock::Mono;
 
 use super::{
-    Calibration, ClientLog, EnergyReading, ExitStatus, GpuReading, Loaded, PhaseLog, RequestLog, SetSample,
+    Calibration, ClientLog, EnergyReading, ExitStatus, GpuReading, Loaded, PhaseLog, ProcessAccount,
+    ProcessEvent, RequestLog, SetEnd, SetSample,
 };
 
 /// What one source has to tell.
@@ -36,10 +37,16 @@ pub enum LoadEvent {
     Ended { client: Box<ClientLog>, resent: u64 },
 }
 
-/// From the observing thread.
+/// From the observing thread. Who is a member is settled before an event is sent.
 #[derive(Debug, Clone)]
 pub enum SetEvent {
+    /// What one look at the kernel's records brought, in their order.
+    Changes(Vec<ProcessEvent>),
+    /// Accounts that were closed since.
+    Closed(Vec<Box<ProcessAccount>>),
     Sample(SetSample),
+    /// After all accounts are closed.
+    Ended(SetEnd),
 }
 
 /// From the thread that asks NVML; `device` counts the watched devices.

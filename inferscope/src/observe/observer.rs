@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 use super::ebpf::EbpfError;
 use super::target_discovery::Found;
 use crate::clock::Mono;
-use crate::event::Observation;
+use crate::event::{Observation, SetEvent};
 use crate::plan::ObservePlan;
 use crate::privilege::{self, ThreadRole};
 use crate::units::Nanos;
@@ -44,6 +44,9 @@ pub enum ObserveError {
     #[error("the observing thread can't be started: {0}\n  check the limits on processes and open files")]
     Thread(std::io::Error),
 }
+
+/// Takes the events of the set, on the observer's thread but for the first sample's.
+type EventSink = Box<dyn FnMut(SetEvent) + Send>;
 
 /// A running observation.
 pub struct Observer {
@@ -74,13 +77,18 @@ struct Used {
 }
 
 impl Observer {
-    /// Loads the tracker, takes the snapshot and the first sample, then goes on in its own thread.
+    /// Loads the tracker, takes the snapshot and the first sample, then goes on in its own thread. What happens goes to
+    /// `sink`, which must not wait long.
     ///
     /// # Errors
     /// The target is gone, or the tracker that was asked for by name can't be had.
-    pub fn start(plan: &ObservePlan, target: &Found) -> Result<Self, ObserveError> {
+    pub fn start(
+        plan: &ObservePlan,
+        target: &Found,
+        sink: impl FnMut(SetEvent) + Send + 'static,
+    ) -> Result<Self, ObserveError> {
         let raised = privilege::raise();
-        let worker = Worker::begin(plan, target)?;
+        let worker = Worker::begin(plan, target, Box::new(sink))?;
         let (target_ended, latest) = (worker.tell_end.subscribe(), worker.latest.subscribe());
         let event = || {
             let made = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
@@ -138,7 +146,7 @@ impl Observer {
         self.target_ended.clone()
     }
 
-    /// Takes the last sample and waits up to a second for final figures; `None` if the thread
+    /// Takes the last sample and waits up to a second for final figures. Lists and samples went to the sink; `None` if the thread
     /// panicked, which is a bug.
     #[must_use]
     pub fn finish(self) -> Option<Observation> {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
+use super::observed_set::ObservedSet;
 use super::output::OutputError;
 use super::supervisor::{Over, in_words};
 use super::target::Observed;
@@ -16,8 +17,8 @@ use super::{RunError, for_the_record};
 use crate::aggregate::command::CommandPart;
 use crate::event::{ExitStatus, Observation};
 use crate::launch::Launched;
+use crate::observe::ObserveError;
 use crate::observe::target_discovery::{CgroupTarget, Found};
-use crate::observe::{ObserveError, Observer};
 use crate::plan::{CommandOutput, CommandPlan, Endpoint, ObservePlan, Plan, TrackerChoice};
 use crate::report::model::Validity;
 use crate::signals::Signals;
@@ -90,8 +91,8 @@ pub(super) fn observe(plan: &ObservePlan, found: Found) -> Result<Observed, RunE
     let tree = || Found { cgroup: None, how: "started by exec".to_owned(), ..found.clone() };
     let tree_only = plan.tracker == TrackerChoice::Proc && found.cgroup.is_some();
     let found = if tree_only { tree() } else { found.clone() };
-    match Observer::start(plan, &found) {
-        Err(ObserveError::CgroupNeedsEbpf(_)) => Ok(Observed::by(Observer::start(plan, &tree())?, tree())),
+    match ObservedSet::start(plan, &found) {
+        Err(ObserveError::CgroupNeedsEbpf(_)) => Ok(Observed::by(ObservedSet::start(plan, &tree())?, tree())),
         started => Ok(Observed::by(started?, found)),
     }
 }

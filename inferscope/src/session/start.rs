@@ -7,13 +7,13 @@
 use super::drive::{Driven, Load, Sources};
 use super::lifetime::Lifetime;
 use super::main_thread::MainThread;
+use super::observed_set::ObservedSet;
 use super::output::Sink;
 use super::runtime::{self, Runtime};
 use super::supervisor::Over;
 use super::target::{self, Observed};
 use super::{RunError, Session, command, drive_load, host};
 use crate::launch::Launched;
-use crate::observe::Observer;
 use crate::observe::gpu::Poller;
 use crate::observe::target_discovery::Found;
 use crate::privilege::{self, ThreadRole};
@@ -23,7 +23,7 @@ use crate::report::model::Validity;
 pub(super) struct Outcome {
     pub(super) found: Found,
     pub(super) gpu: Poller,
-    pub(super) observer: Option<Observer>,
+    pub(super) observer: Option<ObservedSet>,
     /// Why there is no observer.
     pub(super) none_reason: Option<String>,
     pub(super) driven: Driven,
@@ -88,7 +88,7 @@ impl<'env> Session<'env> {
         let driven = if is_wanted {
             let load = driver.as_ref().zip(plan.load.as_ref());
             let load = load.map(|(driver, plan)| Load { driver, plan, server });
-            let sources = Sources { gpu: &mut gpu, observer: observer.as_mut() };
+            let sources = Sources { gpu: &mut gpu, observer: observer.as_deref_mut() };
             runtime.block_on(self.drive(load, sources, &mut lifetime, sink))?
         } else {
             Driven::default()

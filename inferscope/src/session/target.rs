@@ -3,10 +3,11 @@
 //! Owns the decision which failures a run outlives: a target that was only guessed from the endpoint may be missing or end, and
 //! the load is measured all the same. Called by `session::start`, on the main thread.
 
+use super::observed_set::ObservedSet;
 use super::runtime::unless_interrupted;
 use super::{RunError, note};
+use crate::observe::ObserveError;
 use crate::observe::target_discovery::{self, Found, TargetError};
-use crate::observe::{ObserveError, Observer};
 use crate::plan::{Plan, TargetPlan};
 use crate::report::model::Validity;
 use crate::signals::Signals;
@@ -14,13 +15,13 @@ use crate::signals::Signals;
 /// The observer, or why there is none.
 pub(super) struct Observed {
     pub(super) found: Found,
-    pub(super) observer: Option<Observer>,
+    pub(super) observer: Option<ObservedSet>,
     pub(super) none_reason: Option<String>,
     pub(super) note: Option<Validity>,
 }
 
 impl Observed {
-    pub(super) const fn by(observer: Observer, found: Found) -> Self {
+    pub(super) const fn by(observer: ObservedSet, found: Found) -> Self {
         Self { found, observer: Some(observer), none_reason: None, note: None }
     }
 
@@ -45,7 +46,7 @@ pub(super) fn observe(plan: &Plan, found: Found) -> Result<Observed, RunError> {
         return Ok(Observed::by_none(found, why, None));
     }
     let was_guessed = matches!(plan.observe.target, TargetPlan::Listener { .. }) && plan.load.is_some();
-    match Observer::start(&plan.observe, &found) {
+    match ObservedSet::start(&plan.observe, &found) {
         Ok(observer) => Ok(Observed::by(observer, found)),
         // The client's side is still worth having.
         Err(e @ ObserveError::TargetGone(_)) if was_guessed => {

@@ -134,13 +134,11 @@ fn losses(all: &mut Entries, inputs: &Inputs<'_>, o: &Observation) {
         "lost_unreadable",
         "readings of processes were refused by /proc or came too late: memory, threads and CPU are lower bounds",
     );
-    let where_they_are = match o.tracker {
-        TrackerKind::Ebpf => {
-            format!(
-                "they are in the CPU totals ({unlisted} are in no line), but in no memory or thread figure"
-            )
-        }
-        _ => "they are in no memory, thread or CPU figure".to_owned(),
+    let in_totals = format!("they are in the CPU totals ({unlisted} are in no line)");
+    let where_they_are = match (o.tracker, loss.unfollowed_processes) {
+        (_, 0) => format!("{in_totals}, but their own peaks of memory are in no figure"),
+        (TrackerKind::Ebpf, n) => format!("{in_totals}, but {n} of them in no memory or thread figure"),
+        (_, n) => format!("{n} of them are in no memory, thread or CPU figure"),
     };
     lost(
         loss.unlisted_processes,

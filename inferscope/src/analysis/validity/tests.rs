@@ -186,9 +186,10 @@ fn a_full_ring_and_a_full_list_say_what_holds_what_is_missing_and_the_remedy() {
     assert!(text.ends_with("raise --max-processes"), "{text}");
     let mut polled = list;
     polled.observation.as_mut().unwrap().tracker = TrackerKind::Proc;
+    polled.observation.as_mut().unwrap().loss.unfollowed_processes = 5;
     let text =
         &polled.report().validity.into_iter().find(|v| v.code == "unlisted_processes").unwrap().message;
-    assert!(text.contains("they are in no memory, thread or CPU figure"), "{text}");
+    assert!(text.contains("5 of them are in no memory, thread or CPU figure"), "{text}");
 }
 
 #[test]

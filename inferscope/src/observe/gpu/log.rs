@@ -11,12 +11,12 @@ use nvml_wrapper::error::NvmlError;
 
 use super::query_policy::QueryPolicy;
 use super::schedule::Cost;
+use crate::bounded_series::BoundedSeries;
 use crate::clock::Mono;
 use crate::event::{
     CpuPackages, EnergyReading, GpmWindow, GpuDevice, GpuLog, GpuReading, PollCost, PowerPoint, ProcessLook,
     ProcessUse,
 };
-use crate::observe::bounded_series::BoundedSeries;
 use crate::observe::observer::own_thread_cpu;
 use crate::units::Nanos;
 

@@ -14,10 +14,9 @@ use std::os::fd::OwnedFd;
 use rustix::event::{PollFd, PollFlags, poll};
 use tokio::sync::watch;
 
-use super::{ObserveError, Used};
+use super::{EventSink, ObserveError, Used};
 use crate::clock::Mono;
-use crate::event::{Birth, Observation, SetSample};
-use crate::observe::bounded_series::BoundedSeries;
+use crate::event::{Birth, Observation, SetEvent, SetSample};
 use crate::observe::cgroup::{self, Accounting, Hierarchies};
 use crate::observe::clocks::Tick;
 use crate::observe::ebpf::{EbpfError, Record, Tracker, What};
@@ -35,8 +34,6 @@ use window::tick;
 /// A ring a quarter full wakes by itself, and each sample begins with what waits there: this is for long sample
 /// intervals only, as what was moved in has its threads marked when it is read of.
 const DRAIN_INTERVAL: Nanos = Nanos::from_millis(100);
-/// An hour at 50 ms fits; beyond, neighbours are merged (see `bounded_series`).
-const MAX_SAMPLES: usize = 100_000;
 
 /// Why the observer's thread goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +50,7 @@ pub(super) struct Worker {
     table: Table,
     sampler: Sampler,
     sample_clock: SampleClock,
-    samples: BoundedSeries<SetSample>,
+    sink: EventSink,
     accounting: Option<Accounting>,
     hierarchies: Hierarchies,
     started: Mono,
@@ -82,7 +79,7 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn begin(plan: &ObservePlan, target: &Found) -> Result<Self, ObserveError> {
+    pub(super) fn begin(plan: &ObservePlan, target: &Found, sink: EventSink) -> Result<Self, ObserveError> {
         let sampler = Sampler::new();
         let mut table = Table::new(plan.max_processes);
         let hierarchies = Hierarchies::of_this_process();
@@ -121,7 +118,7 @@ impl Worker {
             table,
             sampler,
             sample_clock: SampleClock::new(plan.sample_interval, now),
-            samples: BoundedSeries::new(MAX_SAMPLES, |a, b| a.rss_bytes > b.rss_bytes),
+            sink,
             accounting,
             hierarchies,
             started: now,
@@ -149,7 +146,7 @@ impl Worker {
         worker.begin_window();
         let (first, _) = worker.sample();
         worker.first_error = first.cpu_error;
-        worker.samples.push(first);
+        worker.emit(Some(first));
         // An empty cgroup is waited in; a tree without a process never gets one.
         if first.processes == 0 && target.cgroup.is_none() {
             let root = target.roots.first().copied().unwrap_or(0);
@@ -200,15 +197,21 @@ impl Worker {
                 // How often it was asked is of no interest.
                 let _ = rustix::io::read(marks, &mut [0; 8]);
                 let (sample, _) = self.sample();
-                self.samples.push(sample);
+                self.emit(Some(sample));
             } else if now >= self.sample_clock.due() {
                 let cpu = own_thread_cpu();
                 let (sample, _) = self.sample();
-                self.samples.push(sample);
+                self.emit(Some(sample));
                 self.sample_clock.ticked(now, own_thread_cpu().saturating_sub(cpu));
             }
         }
         self.end()
+    }
+
+    /// Sends what happened since the last time, and a sample after it.
+    fn emit(&mut self, sample: Option<SetSample>) {
+        let events = self.table.take_events().chain(sample.map(SetEvent::Sample));
+        events.for_each(&mut self.sink);
     }
 
     /// Until one of the two is written to, much waits in the ring, or the time is over.

@@ -1,5 +1,28 @@
+mod bounded;
+
+use super::polled::MAX_UNLISTED;
 use super::*;
+use crate::aggregate::Aggregate;
+use crate::aggregate::set::SetAggregate;
+use crate::event::{ProcessRecord, SetEnd};
+use crate::observe::proc::tree::Node;
 use crate::units::Nanos;
+
+impl Table {
+    /// The lists that come of it.
+    pub(crate) fn finish(
+        mut self,
+        tells_oom: bool,
+        tells_execs: bool,
+    ) -> (Vec<ProcessRecord>, Vec<ProcessEvent>) {
+        let mut set = SetAggregate::new();
+        self.close_all();
+        self.take_events().for_each(|event| set.take(event));
+        set.take(SetEvent::Ended(SetEnd { tells_oom, tells_execs }));
+        let lists = set.finish(&()).lists;
+        (lists.processes, lists.events)
+    }
+}
 
 fn record(t: u64, pid: u32, what: What) -> Record {
     let id = Id { host_pid: pid, start_boottime_ns: u64::from(pid) * 10 };
@@ -406,7 +429,7 @@ fn a_living_process_without_a_line_is_one_birth_however_often_it_is_seen() {
     for t in 2..9 {
         table.appear(Mono(t), node(20), Birth::Forked, 2_000);
     }
-    assert_eq!((table.counts.forks, table.loss.unlisted_processes, table.events.len()), (1, 1, 1));
+    assert_eq!((table.counts.forks, table.loss.unlisted_processes, table.changes.len()), (1, 1, 1));
     table.keep_unlisted(|pid, _| pid == 20);
     assert_eq!(table.counts.exits, 0);
     // It ends, and its pid comes back with another process.

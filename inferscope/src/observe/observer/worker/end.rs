@@ -5,7 +5,9 @@
 
 use super::{DRAIN_INTERVAL, Worker};
 use crate::clock::Mono;
-use crate::event::{CgroupAccounting, CpuTime, LostRecords, Observation, SetSample, TrackerKind};
+use crate::event::{
+    CgroupAccounting, CpuTime, LostRecords, Observation, SetEnd, SetEvent, SetSample, TrackerKind,
+};
 use crate::observe::cgroup::{self, Accounting};
 use crate::observe::ebpf::Tracker;
 use crate::observe::target_discovery::CgroupTarget;
@@ -91,7 +93,6 @@ impl Worker {
             counts.threads = None;
         }
         loss.unreadable = loss.unreadable.saturating_add(self.table.without_cpu());
-        let (samples, samples_thinned) = self.samples.finish(Some(last));
         let mut cpu_exited = self.table.exited_cpu();
         let mut cpu_living = self.table.living_cpu();
         cpu_exited += totals.map_or_else(CpuTime::default, |t| self.table.unlisted(t.ended));
@@ -100,25 +101,27 @@ impl Worker {
         cpu_exited += cpu_unseen.unwrap_or_default();
         cpu_unlisted += cpu_unseen.unwrap_or_default();
         let apart = apart(counts.moved_out, self.target.cgroup.as_ref(), self.beside_own);
-        let accounting: Option<CgroupAccounting> = self.accounting.map(|a| a.finish(apart));
-        let cgroups = cgroup::paths(&self.hierarchies, &self.table.cgroup_ids());
+        let accounting: Option<CgroupAccounting> = self.accounting.take().map(|a| a.finish(apart));
+        let cgroups = cgroup::paths(&self.hierarchies, self.table.cgroup_ids());
         let by_kernel = self.tracker.is_some();
         let cpu_error_reason = match &self.tracker {
             None => Some(NOT_TOLD.to_owned()),
             Some(tracker) => tracker.running_reason().map(str::to_owned),
         };
         let tells_oom = self.tracker.as_ref().is_some_and(Tracker::tells_oom);
-        let (processes, events) =
-            self.table.finish(tells_oom, loss.ring_full_by.execs + loss.runs_not_made_good().execs == 0);
+        let tells_execs = loss.ring_full_by.execs + loss.runs_not_made_good().execs == 0;
+        self.table.close_all();
+        self.emit(Some(last));
+        (self.sink)(SetEvent::Ended(SetEnd { tells_oom, tells_execs }));
         Observation {
             tracker: if by_kernel { TrackerKind::Ebpf } else { TrackerKind::Proc },
             tracker_reason: self.tracker_reason,
             tracker_is_complete: by_kernel,
             started: self.started,
             ended,
-            processes,
-            events,
-            samples,
+            processes: Vec::new(),
+            events: Vec::new(),
+            samples: Vec::new(),
             counts,
             loss,
             cpu_exited,
@@ -133,7 +136,7 @@ impl Worker {
             pss_reason: self.sampler.pss_reason,
             sample_interval: self.sample_clock.interval(),
             sample_overruns: self.sample_clock.overruns(),
-            samples_thinned,
+            samples_thinned: 0,
             target_ended: self.target_ended,
         }
     }

@@ -1,9 +1,10 @@
 //! A bounded list of readings over time.
 //!
 //! Owns what is dropped when a run outgrows the list: neighbours are merged into the heavier of them,
-//! so that a peak is never lost, only the moments around it. Pure. Used by `observer` and `gpu`.
+//! so that a peak is never lost, only the moments around it. Pure. Used by the aggregates, and by sources that keep a log.
 
-pub(super) struct BoundedSeries<T> {
+#[derive(Debug)]
+pub(crate) struct BoundedSeries<T> {
     kept: Vec<T>,
     /// The heaviest of the `waiting` readings that make the next kept one.
     next: Option<T>,
@@ -17,11 +18,11 @@ pub(super) struct BoundedSeries<T> {
 
 impl<T: Copy> BoundedSeries<T> {
     /// Keeps at most `limit` readings; `heavier(a, b)` says that `a` is worth more than `b`.
-    pub(super) fn new(limit: usize, heavier: fn(&T, &T) -> bool) -> Self {
+    pub(crate) fn new(limit: usize, heavier: fn(&T, &T) -> bool) -> Self {
         Self { kept: Vec::new(), next: None, waiting: 0, stride: 1, limit: limit.max(2), dropped: 0, heavier }
     }
 
-    pub(super) fn push(&mut self, reading: T) {
+    pub(crate) fn push(&mut self, reading: T) {
         self.next = Some(match self.next.take() {
             None => reading,
             Some(other) => {
@@ -36,7 +37,7 @@ impl<T: Copy> BoundedSeries<T> {
     }
 
     /// All that was kept, in the order of time, and how many were dropped. `last` is kept as it is.
-    pub(super) fn finish(mut self, last: Option<T>) -> (Vec<T>, u64) {
+    pub(crate) fn finish(mut self, last: Option<T>) -> (Vec<T>, u64) {
         self.flush();
         self.kept.extend(last);
         (self.kept, self.dropped)
