@@ -16,7 +16,6 @@ mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod http;
-mod http_error;
 mod in_flight;
 mod interpret;
 mod limit;

@@ -20,7 +20,7 @@ pub use endpoint::Endpoint;
 pub use exec::{CommandOutput, CommandPlan};
 pub use load::{Api, Arrival, HttpPlan, LoadPlan, PromptPlan, Secret, Shape, Slo, Sweep, SweepOver};
 pub use observe::{GpuChoice, ObservePlan, Price, TargetPlan, TrackerChoice};
-pub use output::{ColorChoice, OutputPlan, PlannedFile, parse_mode};
+pub use output::{ColorChoice, OutputPlan, PlannedFile};
 
 use output::output;
 

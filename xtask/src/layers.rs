@@ -114,8 +114,7 @@ const LAYERS: &[Layer] = &[
         may_use: &["figures", "aggregate", "event", "units", "clock", "plan", "reason"],
         crates: Only(&["serde_json"]),
     },
-    // clap calls the plan's parsers of single values, so these two know each other.
-    Layer { module: "cli", may_use: &["plan", "units", "clean", "secrets"], crates: AllBut(&["anyhow"]) },
+    Layer { module: "cli", may_use: &["units", "clean", "secrets"], crates: AllBut(&["anyhow"]) },
     Layer {
         module: "plan",
         may_use: &["cli", "units", "secrets", "report::view"],

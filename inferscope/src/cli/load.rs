@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use crate::plan;
-
 #[derive(Debug, Clone, Args)]
 pub struct LoadArgs {
     /// Model to ask for [default: the one that the server lists]
@@ -226,22 +224,4 @@ pub enum ArrivalArg {
     Poisson,
     /// One every 1/R seconds
     Constant,
-}
-
-impl From<ApiArg> for plan::Api {
-    fn from(a: ApiArg) -> Self {
-        match a {
-            ApiArg::Chat => Self::Chat,
-            ApiArg::Completions => Self::Completions,
-        }
-    }
-}
-
-impl From<ArrivalArg> for plan::Arrival {
-    fn from(a: ArrivalArg) -> Self {
-        match a {
-            ArrivalArg::Poisson => Self::Poisson,
-            ArrivalArg::Constant => Self::Constant,
-        }
-    }
 }

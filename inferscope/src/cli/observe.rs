@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use crate::plan;
-
 #[derive(Debug, Clone, Args)]
 pub struct TargetArgs {
     /// Watch the process tree rooted at N [default: what listens at --endpoint]
@@ -124,14 +122,4 @@ pub enum TrackerArg {
     Ebpf,
     /// /proc polling: misses what lives between two ticks
     Proc,
-}
-
-impl From<TrackerArg> for plan::TrackerChoice {
-    fn from(a: TrackerArg) -> Self {
-        match a {
-            TrackerArg::Auto => Self::Auto,
-            TrackerArg::Ebpf => Self::Ebpf,
-            TrackerArg::Proc => Self::Proc,
-        }
-    }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::{plan, secrets};
+use crate::secrets;
 
 #[derive(Debug, Clone, Args)]
 pub struct OutputArgs {
@@ -26,7 +26,7 @@ pub struct OutputArgs {
         long,
         value_name = "MODE",
         default_value = "0600",
-        value_parser = plan::parse_mode,
+        value_parser = parse_mode,
         env = "INFERSCOPE_REPORT_MODE",
         hide_short_help = true,
         help_heading = "Output"
@@ -84,12 +84,30 @@ impl From<RedactArg> for secrets::Redact {
     }
 }
 
-impl From<ColorArg> for plan::ColorChoice {
-    fn from(a: ColorArg) -> Self {
-        match a {
-            ColorArg::Auto => Self::Auto,
-            ColorArg::Always => Self::Always,
-            ColorArg::Never => Self::Never,
+/// Octal permission bits, as chmod(1) takes them.
+///
+/// # Errors
+/// The reason why the text is no mode.
+fn parse_mode(text: &str) -> Result<u32, String> {
+    let digits = text.strip_prefix("0o").unwrap_or(text);
+    match u32::from_str_radix(digits, 8) {
+        Ok(mode) if mode <= 0o777 && !digits.starts_with('+') => Ok(mode),
+        _ => Err("give octal permission bits, as 0600 or 0640".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mode_is_octal_permission_bits_and_nothing_else() {
+        assert_eq!(
+            ["0600", "640", "0o644", "0"].map(|text| parse_mode(text).ok()),
+            [0o600, 0o640, 0o644, 0].map(Some)
+        );
+        for text in ["", "0800", "-1", "+600", "u=rw", "1777", "4755", "0x1ff"] {
+            assert!(parse_mode(text).is_err(), "{text}");
         }
     }
 }

@@ -11,8 +11,11 @@ mod clock_map;
 mod conn;
 mod connect_probe;
 mod decode;
+mod error;
+mod error_chain;
 mod h1;
 mod headers;
+mod outgoing;
 mod pipe;
 mod pool;
 mod read_stats;
@@ -35,28 +38,17 @@ use tokio::task::coop::unconstrained;
 
 use super::budget::{self, Budget, Charge, NoRoom};
 use super::error::LoadError;
-use super::http_error;
 use super::request::{End, RequestState, SendTimes, Slot, Wanted};
 use crate::clock::Mono;
 use crate::event::{Asked, ClientLog, Failure, FailureKind, MemoryHold, RequestLog};
 use crate::plan::{Endpoint, HttpPlan};
-use crate::units::Nanos;
 
+use error::TransportError;
+use outgoing::Outgoing;
 use read_stats::ReadStats;
+pub use read_stats::Resent;
 use response::{ERROR_BODY_BYTES, body, decoder, location, read, status_failure};
-pub(super) use tls::refused;
-pub(super) use transport::TransportError;
-use transport::{Outgoing, Transport};
-
-/// The requests that were sent twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Resent {
-    pub requests: u64,
-    /// The longest time that a first sending added to a request.
-    pub longest: Nanos,
-    /// Connections are reused. False after the server kept ending them instead of answering.
-    pub kept_alive: bool,
-}
+use transport::Transport;
 
 /// Memory of a decoder: a window of 32 KiB with its tables, and one expanded step.
 const DECODER_BYTES: u64 = 320 << 10;
@@ -258,7 +250,7 @@ impl Http {
     }
 
     fn failure(&self, error: &TransportError) -> Failure {
-        let mut failure = http_error::failure(error);
+        let mut failure = error::failure(error);
         let connecting = match error {
             TransportError::ConnectTimeout => true,
             TransportError::Reqwest(e) => e.is_connect() && e.is_timeout(),

@@ -1,7 +1,7 @@
 //! The client's own limits: what keeps it from opening another connection and is none of the server's doing.
 //!
 //! Owns which system errors are such a limit, and what to do about each. Pure, but for the look whether an address can
-//! be reached at all. Called by `http_error` and by the transports.
+//! be reached at all. Called by `http::error` and by the transports.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};

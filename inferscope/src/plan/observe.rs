@@ -57,6 +57,16 @@ pub enum TrackerChoice {
     Proc,
 }
 
+impl From<cli::TrackerArg> for TrackerChoice {
+    fn from(a: cli::TrackerArg) -> Self {
+        match a {
+            cli::TrackerArg::Auto => Self::Auto,
+            cli::TrackerArg::Ebpf => Self::Ebpf,
+            cli::TrackerArg::Proc => Self::Proc,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GpuChoice {
     /// All devices, if there is NVML.

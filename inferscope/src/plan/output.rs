@@ -40,6 +40,16 @@ pub enum ColorChoice {
     Never,
 }
 
+impl From<cli::ColorArg> for ColorChoice {
+    fn from(a: cli::ColorArg) -> Self {
+        match a {
+            cli::ColorArg::Auto => Self::Auto,
+            cli::ColorArg::Always => Self::Always,
+            cli::ColorArg::Never => Self::Never,
+        }
+    }
+}
+
 pub(super) fn output(args: &cli::OutputArgs, known: KnownSecrets) -> OutputPlan {
     let (to_stdout, files): (Vec<&PathBuf>, Vec<&PathBuf>) =
         args.output.iter().partition(|path| is_stdout(path));
@@ -58,18 +68,6 @@ pub(super) fn output(args: &cli::OutputArgs, known: KnownSecrets) -> OutputPlan 
 /// The path names standard output. Opened by that name, a redirected output would be overwritten from its beginning.
 fn is_stdout(path: &Path) -> bool {
     ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"].iter().any(|name| path == Path::new(name))
-}
-
-/// Octal permission bits, as chmod(1) takes them.
-///
-/// # Errors
-/// The reason why the text is no mode.
-pub fn parse_mode(text: &str) -> Result<u32, String> {
-    let digits = text.strip_prefix("0o").unwrap_or(text);
-    match u32::from_str_radix(digits, 8) {
-        Ok(mode) if mode <= 0o777 && !digits.starts_with('+') => Ok(mode),
-        _ => Err("give octal permission bits, as 0600 or 0640".to_owned()),
-    }
 }
 
 #[cfg(test)]
@@ -103,16 +101,5 @@ mod tests {
             assert_eq!(plan.files.len(), 1, "{name}");
         }
         assert_eq!(planned(&["-o", "./-"]).files.len(), 1);
-    }
-
-    #[test]
-    fn a_mode_is_octal_permission_bits_and_nothing_else() {
-        assert_eq!(
-            ["0600", "640", "0o644", "0"].map(|text| parse_mode(text).ok()),
-            [0o600, 0o640, 0o644, 0].map(Some)
-        );
-        for text in ["", "0800", "-1", "+600", "u=rw", "1777", "4755", "0x1ff"] {
-            assert!(parse_mode(text).is_err(), "{text}");
-        }
     }
 }

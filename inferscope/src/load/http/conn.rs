@@ -17,9 +17,9 @@ use hyper::client::conn::http1;
 use hyper::{Request, Response};
 
 use super::channel::Channel;
+use super::error::TransportError;
 use super::pipe::Pipe;
 use super::read_stats::{ReadStats, Stamp};
-use super::transport::TransportError;
 use crate::clock::Mono;
 use crate::load::budget::{CONNECTION_BYTES, Charge};
 use crate::load::request::SendTimes;

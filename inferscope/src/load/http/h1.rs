@@ -25,11 +25,12 @@ use tokio::time::{Instant, timeout};
 
 use super::channel::Channel;
 use super::conn::{Conn, NoAnswer};
+use super::error::TransportError;
+use super::outgoing::Outgoing;
 use super::pool::Pool;
 use super::read_stats::{ReadStats, Stamp};
 use super::socket::Socket;
 use super::timestamping_guard::TimestampingGuard;
-use super::transport::{Outgoing, TransportError};
 use crate::clock::Mono;
 use crate::load::limit::{self, Limit};
 use crate::load::request::SendTimes;

@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex};
 
 use hdrhistogram::Histogram;
 
-use super::Resent;
 use super::clock_map::ClockMap;
 use super::stall_detector::StallDetector;
 use crate::clock::{BothClocks, Mono};
@@ -24,6 +23,16 @@ const MOST_LOST: u64 = 2;
 /// It does not, if it lost one in this many of the requests on reused connections. One in thousands is a chance
 /// timeout.
 const LOST_SHARE: u64 = 10;
+
+/// The requests that were sent twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resent {
+    pub requests: u64,
+    /// The longest time that a first sending added to a request.
+    pub longest: Nanos,
+    /// Connections are reused. False after the server kept ending them instead of answering.
+    pub kept_alive: bool,
+}
 
 /// When something was received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,12 +14,13 @@ use rustls::ClientConfig;
 use tokio::time::timeout;
 
 use super::connect_probe::{ConnectProbeLayer, noticed};
+use super::error::TransportError;
+use super::error_chain;
+use super::outgoing::Outgoing;
 use super::pool::{LATE_END, MOST_LATE, PROMPT_END};
 use super::read_stats::ReadStats;
-use super::transport::{Outgoing, TransportError};
 use crate::clock::Mono;
 use crate::load::error::LoadError;
-use crate::load::http_error;
 use crate::load::request::SendTimes;
 use crate::plan::{Endpoint, HttpPlan};
 
@@ -72,8 +73,8 @@ impl ReqwestClient {
     ) -> Result<Self, LoadError> {
         let client = |builder: ClientBuilder| {
             builder.build().map_err(|e| match &plan.cacert {
-                Some(path) => LoadError::Cacert { path: path.clone(), why: http_error::line(&e) },
-                None => LoadError::Client { why: http_error::line(&e) },
+                Some(path) => LoadError::Cacert { path: path.clone(), why: error_chain::line(&e) },
+                None => LoadError::Client { why: error_chain::line(&e) },
             })
         };
         let builder = || Self::builder(endpoint, tls.clone(), connect_timeout, &stats);
@@ -133,10 +134,10 @@ impl ReqwestClient {
             self.stats.reuse();
         }
         let sent = match result {
-            Err(e) if !opened && http_error::is_closed_before_response(&e) => {
+            Err(e) if !opened && error_chain::is_closed_before_response(&e) => {
                 self.stats.resend(from);
                 tracing::debug!(
-                    cause = http_error::line(&e),
+                    cause = error_chain::line(&e),
                     "the server had ended the connection; sent again"
                 );
                 let (result, begun) = noticed(self.fresh.execute(build())).await;

@@ -9,7 +9,8 @@ use reqwest::Url;
 use reqwest::header;
 
 use super::decode::Decoder;
-use super::transport::{TransportError, TransportResponse};
+use super::error::TransportError;
+use super::transport::TransportResponse;
 use crate::clock::Mono;
 use crate::event::{Failure, FailureKind};
 use crate::load::request::{RequestState, Wanted};

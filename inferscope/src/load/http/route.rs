@@ -8,13 +8,13 @@ use std::time::Duration;
 use hyper_util::client::proxy::matcher::Matcher;
 use rustls::pki_types::ServerName;
 
+use super::error_chain;
 use super::h1::{H1, Secure};
 use super::read_stats::ReadStats;
 use super::reqwest_client::ReqwestClient;
 use super::tls;
 use super::transport::Transport;
 use crate::load::error::LoadError;
-use crate::load::http_error;
 use crate::plan::{Endpoint, HttpPlan};
 
 /// The transport to the endpoint: HTTP/1, or reqwest if a proxy of the environment applies by reqwest's rules; then its
@@ -42,7 +42,7 @@ pub(super) fn transport(
     let address = endpoint.address().ok_or_else(|| client("the endpoint has no host and port".to_owned()))?;
     let tls = tls.map(|mut config| {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let name = ServerName::try_from(address.0.clone()).map_err(|e| client(http_error::line(&e)))?;
+        let name = ServerName::try_from(address.0.clone()).map_err(|e| client(error_chain::line(&e)))?;
         Ok(Secure { config: Arc::new(config), name })
     });
     Ok((Transport::H1(H1::new(address, tls.transpose()?, connect_timeout, stats)), None))

@@ -15,6 +15,7 @@ use super::reqwest_client::ReqwestClient;
 use super::socket::Socket;
 use super::*;
 use crate::event::ChunkKind;
+use crate::units::Nanos;
 
 /// No test waits longer for anything.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);

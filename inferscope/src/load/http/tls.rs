@@ -2,7 +2,7 @@
 //!
 //! Owns the client's TLS settings: the machine's trusted roots together with those of `--cacert` (reqwest gets the
 //! same), a certificate of `--cacert` that the server shows as its own, and the message for a refused certificate. Does
-//! no I/O except for reading the certificates. Used by `http` and `http_error`.
+//! no I/O except for reading the certificates. Used by `http` and `error`.
 
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -17,8 +17,8 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
 };
 
+use super::error_chain;
 use crate::load::error::LoadError;
-use crate::load::http_error;
 use crate::load::server_message;
 use crate::plan::HttpPlan;
 
@@ -38,7 +38,7 @@ pub(super) fn config(plan: &HttpPlan) -> Result<ClientConfig, LoadError> {
     };
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|e| LoadError::Client { why: http_error::line(&e) })?;
+        .map_err(|e| LoadError::Client { why: error_chain::line(&e) })?;
     Ok(config.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
 }
 
@@ -49,9 +49,9 @@ pub(super) fn config(plan: &HttpPlan) -> Result<ClientConfig, LoadError> {
 pub(super) fn certificates(plan: &HttpPlan) -> Result<Vec<CertificateDer<'static>>, LoadError> {
     let Some(path) = &plan.cacert else { return Ok(Vec::new()) };
     let error = |why: String| LoadError::Cacert { path: path.clone(), why };
-    let pem = std::fs::read(path).map_err(|e| error(http_error::line(&e)))?;
+    let pem = std::fs::read(path).map_err(|e| error(error_chain::line(&e)))?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    let certificates = certificates.map_err(|e| error(http_error::line(&e)))?;
+    let certificates = certificates.map_err(|e| error(error_chain::line(&e)))?;
     if certificates.is_empty() {
         return Err(error("it holds no certificate".to_owned()));
     }
@@ -69,7 +69,7 @@ impl Checked {
     fn new(given: Vec<CertificateDer<'static>>, provider: Arc<CryptoProvider>) -> Result<Self, String> {
         let mut roots = RootCertStore::empty();
         for certificate in &given {
-            roots.add(certificate.clone()).map_err(|e| http_error::line(&e))?;
+            roots.add(certificate.clone()).map_err(|e| error_chain::line(&e))?;
         }
         let machines = rustls_native_certs::load_native_certs();
         for error in &machines.errors {
@@ -83,7 +83,7 @@ impl Checked {
         }
         let roots = WebPkiServerVerifier::builder_with_provider(roots.into(), provider)
             .build()
-            .map_err(|e| http_error::line(&e))?;
+            .map_err(|e| error_chain::line(&e))?;
         Ok(Self { roots, given })
     }
 }

@@ -1,51 +1,18 @@
-//! The interface of both transports: a request, its response, and the errors of the connection.
+//! The transport of a client, one of two, and its responses.
 //!
-//! Owns the types, and the dispatch to one of the two. `h1` speaks HTTP/1 over its own sockets with the kernel's
+//! Owns the dispatch to one of the two. `h1` speaks HTTP/1 over its own sockets with the kernel's
 //! stamps. `reqwest_client` goes through a proxy, with stamps of the time of reading. Used by `http`.
 
-use std::io;
-
 use hyper::body::Bytes;
+use reqwest::StatusCode;
 use reqwest::header::HeaderMap;
-use reqwest::{Method, StatusCode, Url};
 
+use super::error::TransportError;
 use super::h1::{self, H1};
+use super::outgoing::Outgoing;
 use super::read_stats::Stamp;
 use super::reqwest_client::{self, ReqwestClient};
-use crate::load::budget::NoRoom;
-use crate::load::limit::Limit;
 use crate::load::request::SendTimes;
-
-/// A request, independent of the transport.
-#[derive(Debug, Clone)]
-pub(super) struct Outgoing<'a> {
-    pub(super) method: Method,
-    pub(super) url: &'a Url,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
-}
-
-/// An error of the connection.
-#[derive(Debug, thiserror::Error)]
-pub(in crate::load) enum TransportError {
-    #[error(transparent)]
-    Reqwest(reqwest::Error),
-    /// The connection failed.
-    #[error(transparent)]
-    Connect(io::Error),
-    /// The TLS handshake failed.
-    #[error(transparent)]
-    Tls(io::Error),
-    /// A limit of this machine prevents a connection.
-    #[error(transparent)]
-    Limit(Limit),
-    #[error(transparent)]
-    NoRoom(NoRoom),
-    #[error("no connection within the time for it")]
-    ConnectTimeout,
-    #[error(transparent)]
-    Http(hyper::Error),
-}
 
 #[derive(Debug)]
 pub(super) enum Transport {

@@ -3,7 +3,7 @@
 //! Owns the defaults that depend on several flags, and the small languages of flags (`--sweep`, `--slo`, `-H`,
 //! `--extra-body`). Pure: it only names a prompt file, which `load` reads. Called by `plan`.
 
-use super::{HttpPlan, LoadPlan, PromptPlan, Secret, Shape, Slo, Sweep, SweepOver};
+use super::{Api, Arrival, HttpPlan, LoadPlan, PromptPlan, Secret, Shape, Slo, Sweep, SweepOver};
 use crate::cli;
 use crate::plan::observe::MAX_MEMORY;
 use crate::plan::{Endpoint, Environment, PlanError, at_least_one};
@@ -281,4 +281,22 @@ fn header(text: &str) -> Result<(String, String), PlanError> {
         return Err(error("its value holds a control character"));
     }
     Ok((name.to_owned(), value.to_owned()))
+}
+
+impl From<cli::ApiArg> for Api {
+    fn from(a: cli::ApiArg) -> Self {
+        match a {
+            cli::ApiArg::Chat => Self::Chat,
+            cli::ApiArg::Completions => Self::Completions,
+        }
+    }
+}
+
+impl From<cli::ArrivalArg> for Arrival {
+    fn from(a: cli::ArrivalArg) -> Self {
+        match a {
+            cli::ArrivalArg::Poisson => Self::Poisson,
+            cli::ArrivalArg::Constant => Self::Constant,
+        }
+    }
 }
