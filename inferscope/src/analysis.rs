@@ -2,16 +2,12 @@
 //!
 //! Owns every derived figure of the report and every judgement on it. Never reads a clock, a file or
 //! a socket, and never formats text for a terminal. Called once by `session`, when the sources have
-//! ended; `session` also asks [`idle_target`] for the warning that it prints on stderr.
+//! ended.
 
-mod client;
 mod device_report;
 mod efficiency;
 #[cfg(test)]
 pub(crate) mod fixture;
-mod insights;
-mod validity;
-mod wrapper_warning;
 
 use crate::aggregate::load::LoadTotals;
 use crate::clock::{Mono, Origin};
@@ -23,8 +19,8 @@ use crate::plan::Plan;
 use crate::reason::{Apart as _, LoadReason, SetReason};
 use crate::report::build::sweep::StepCost;
 use crate::report::{build, catalogue, model};
-
-pub use wrapper_warning::idle_target;
+use crate::verdict::doubt::{Doubt, DoubtLevel};
+use crate::verdict::{self, RunFacts};
 
 /// What became of the plan's target.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -64,7 +60,7 @@ pub struct Inputs<'a> {
     pub observation: Option<&'a Observation>,
     pub gpu: &'a GpuLog,
     /// What `session` itself has to say.
-    pub notes: Vec<model::Validity>,
+    pub notes: Vec<Doubt>,
     pub own: model::SelfCost,
 }
 
@@ -106,10 +102,20 @@ pub fn report(inputs: Inputs<'_>) -> model::Report {
     let set = inputs.observation.map(|o| SetFigures::of(&inputs.scope(), o));
     let set = set.as_ref().ok_or_else(|| SetReason::Unobserved(inputs.unobserved().to_owned()));
     let set = set.as_ref().copied();
-    let mut validity = validity::validity(&inputs, figures, set.ok());
-    // The codes of `client`.
-    let client_limits =
-        validity.iter().any(|v| v.level == model::Level::Invalid && v.code.starts_with("client_"));
+    let facts = RunFacts {
+        plan: inputs.plan,
+        is_demo: inputs.mode == model::Mode::Demo,
+        is_exec: inputs.mode == model::Mode::Exec,
+        interrupted: inputs.interrupted,
+        asked_model: inputs.model.as_deref(),
+        roots: &inputs.target.roots,
+        descendants: inputs.target.descendants,
+        unobserved: inputs.unobserved(),
+        gpu: inputs.gpu,
+    };
+    let mut doubts = verdict::validity::doubts(&facts, figures, set.ok());
+    doubts.extend(inputs.notes.iter().cloned());
+    let client_limits = doubts.iter().any(|d| d.level == DoubtLevel::Invalid && d.code.is_of_client());
     let is_complete = set.is_ok_and(|set| set.complete.is_ok());
     let device_report = device_report::device_report(&inputs, figures, is_complete, client_limits);
     let planned = || plan.zip(figures);
@@ -129,16 +135,16 @@ pub fn report(inputs: Inputs<'_>) -> model::Report {
         device_report.phases,
     );
     let efficiency = model::Efficiency { definitions: catalogue::cost_definitions(), ..efficiency };
-    validity.extend(device_report.doubts);
-    validity.sort_by_key(|v| std::cmp::Reverse(v.level));
-    let mut insights = insights::insights(&inputs, set.ok());
+    doubts.extend(device_report.doubts);
+    let found = set.ok().map(|set| verdict::insights::findings(&inputs.target.roots, set));
+    let mut insights: Vec<_> = found.into_iter().flatten().map(build::insights::insight).collect();
     insights.extend(device_report.insights);
     let request = |listed| build::requests::request(inputs.origin, listed);
     let timing = figures.map_or_else(|| Err(inputs.unsent_reason().into()), |figures| figures.timing.clone());
     let (timing, timing_reason) = timing.map(|timing| build::timing::timing(inputs.origin, &timing)).apart();
     model::Report {
         schema_version: model::SCHEMA_VERSION,
-        validity,
+        validity: build::validity::validity(doubts),
         target: target(&inputs),
         load,
         requests: totals.into_iter().flat_map(|t| &t.requests.requests).map(request).collect(),
@@ -171,7 +177,7 @@ pub fn report(inputs: Inputs<'_>) -> model::Report {
         own: model::SelfCost {
             sample_interval_ns: inputs.observation.map(|o| o.sample_interval.0),
             sample_interval_asked_ns: inputs.observation.map(|_| inputs.plan.observe.sample_interval.0),
-            ..client::own(totals, inputs.own)
+            ..build::self_cost::own(totals, inputs.own)
         },
     }
 }

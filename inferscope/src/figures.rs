@@ -4,6 +4,7 @@
 //! finding (`verdict` does), never names a type of the report. Called with the aggregates' parts, at the end of a run or on a
 //! snapshot.
 
+pub(crate) mod client;
 pub(crate) mod cost;
 pub(crate) mod devices;
 pub(crate) mod energy;

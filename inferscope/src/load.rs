@@ -76,14 +76,14 @@ pub struct Served {
     /// The model to ask for. `None`: the server doesn't say and the user didn't; the requests then name none.
     pub model: Option<String>,
     /// Why the model may be none of its own.
-    pub doubt: Option<Doubt>,
+    pub doubt: Option<ModelDoubt>,
     /// It takes the wish for usage with each chunk.
     usage_with_each_chunk: bool,
 }
 
 /// What the server's model list leaves open.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Doubt {
+pub enum ModelDoubt {
     NotListed(String),
     NoList(String),
 }
@@ -183,7 +183,7 @@ impl Driver {
                     let (model, doubt) = models::choose(asked, &served)?;
                     Ok(Served {
                         model,
-                        doubt: doubt.map(Doubt::NotListed),
+                        doubt: doubt.map(ModelDoubt::NotListed),
                         usage_with_each_chunk: models::gives_usage_with_each_chunk(&got.body),
                     })
                 }
@@ -220,7 +220,7 @@ impl Driver {
         let Some(model) = model else { return Err(error) };
         let why = error.to_string();
         let why = why.lines().next().unwrap_or_default().to_owned();
-        Ok(Served { model: Some(model), doubt: Some(Doubt::NoList(why)), ..Served::default() })
+        Ok(Served { model: Some(model), doubt: Some(ModelDoubt::NoList(why)), ..Served::default() })
     }
 
     /// Sends everything, phase by phase, and hands what comes of it to `receiver`.

@@ -43,7 +43,7 @@ use crate::clock::Origin;
 use crate::demo::{DemoError, Wrapped};
 use crate::observe::gpu;
 use crate::plan::Plan;
-use crate::report::model::{Level, Mode, Validity};
+use crate::report::model::Mode;
 use crate::signals::Signals;
 
 use events::Events;
@@ -151,12 +151,4 @@ fn run(plan: &Plan, mode: Mode, signals: &Signals) -> Result<u8, RunError> {
 /// What tells this run from others, on this machine and any other.
 fn run_id(origin: Origin) -> String {
     format!("{:x}-{:x}", origin.unix_ns / 1_000_000, std::process::id())
-}
-
-fn note(code: &str, message: &str) -> Validity {
-    Validity { level: Level::Warn, code: code.to_owned(), message: message.to_owned() }
-}
-
-fn for_the_record(code: &str, message: String) -> Validity {
-    Validity { level: Level::Ok, code: code.to_owned(), message }
 }

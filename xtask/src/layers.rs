@@ -112,7 +112,7 @@ const LAYERS: &[Layer] = &[
     Layer {
         module: "verdict",
         may_use: &["figures", "aggregate", "event", "units", "clock", "plan", "reason"],
-        crates: Only(&["serde_json"]),
+        crates: Only(&["hdrhistogram", "serde", "serde_json"]),
     },
     Layer { module: "cli", may_use: &["units", "clean", "secrets"], crates: AllBut(&["anyhow"]) },
     Layer {
@@ -172,7 +172,7 @@ const LAYERS: &[Layer] = &[
             "reason",
             "secrets",
         ],
-        crates: Only(&["serde_json", "base64", "hdrhistogram"]),
+        crates: Only(&["serde", "serde_json", "base64", "hdrhistogram"]),
     },
     Layer {
         module: "report::model",

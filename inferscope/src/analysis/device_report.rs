@@ -23,6 +23,7 @@ use crate::report::build;
 use crate::report::model;
 use crate::verdict;
 use crate::verdict::bottleneck::{self, Load, Scene, Sent, Step};
+use crate::verdict::doubt::Doubt;
 
 use super::Inputs;
 
@@ -34,7 +35,7 @@ pub(super) struct DeviceReport {
     pub(super) steps: Vec<StepDevices>,
     pub(super) costs: Costs,
     pub(super) phases: Result<PhaseEnergy, EnergyReason>,
-    pub(super) doubts: Vec<model::Validity>,
+    pub(super) doubts: Vec<Doubt>,
     pub(super) insights: Vec<model::Insight>,
 }
 
@@ -115,7 +116,7 @@ pub(super) fn device_report(
             .collect(),
         costs,
         phases,
-        doubts: verdict::devices::doubts(log, &devices, origin).into_iter().map(build::gpus::doubt).collect(),
+        doubts: verdict::devices::doubts(log, &devices, origin),
         insights: findings.into_iter().map(build::bottleneck::insight).collect(),
     }
 }

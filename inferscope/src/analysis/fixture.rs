@@ -564,7 +564,7 @@ pub(crate) struct Fixture {
     pub(crate) model: Option<String>,
     pub(crate) observation: Option<Observation>,
     pub(crate) gpu: GpuLog,
-    pub(crate) notes: Vec<model::Validity>,
+    pub(crate) notes: Vec<crate::verdict::doubt::Doubt>,
 }
 
 impl Fixture {

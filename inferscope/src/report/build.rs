@@ -8,10 +8,21 @@ pub(crate) mod distribution;
 pub(crate) mod energy;
 pub(crate) mod gpu_samples;
 pub(crate) mod gpus;
+pub(crate) mod insights;
 pub(crate) mod load;
 pub(crate) mod processes;
 pub(crate) mod requests;
 pub(crate) mod resources;
+pub(crate) mod self_cost;
 mod stat;
 pub(crate) mod sweep;
 pub(crate) mod timing;
+pub(crate) mod validity;
+
+/// The name that scripts look for.
+fn code(code: impl serde::Serialize) -> String {
+    match serde_json::to_value(code) {
+        Ok(serde_json::Value::String(name)) => name,
+        _ => String::new(),
+    }
+}

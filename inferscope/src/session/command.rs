@@ -9,19 +9,19 @@ use std::time::Duration;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
+use super::RunError;
 use super::observed_set::ObservedSet;
 use super::output::OutputError;
 use super::supervisor::{Over, in_words};
 use super::target::Observed;
-use super::{RunError, for_the_record};
 use crate::aggregate::command::CommandPart;
 use crate::event::{ExitStatus, Observation};
 use crate::launch::Launched;
 use crate::observe::ObserveError;
 use crate::observe::target_discovery::{CgroupTarget, Found};
 use crate::plan::{CommandOutput, CommandPlan, Endpoint, ObservePlan, Plan, TrackerChoice};
-use crate::report::model::Validity;
 use crate::signals::Signals;
+use crate::verdict::doubt::{Doubt, DoubtCode};
 
 /// For the look whether somebody else has the endpoint.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
@@ -107,7 +107,7 @@ pub(super) struct Ended {
 /// What a reader should know of it.
 pub(super) struct Facts {
     pub(super) exit: Option<ExitStatus>,
-    pub(super) notes: Vec<Validity>,
+    pub(super) notes: Vec<Doubt>,
     /// To be printed beside the report.
     pub(super) message: Option<String>,
 }
@@ -118,7 +118,7 @@ pub(super) fn release(command: Launched<'_>, ended: &Ended, observation: Option<
     if let Err(why) = command.cgroup() {
         let message =
             format!("the command has no cgroup of its own ({why}): it was followed as a process tree");
-        notes.push(for_the_record("no_own_cgroup", message));
+        notes.push(Doubt::for_the_record(DoubtCode::NoOwnCgroup, message));
     }
     let pid = command.pid();
     let left = command.release();
@@ -129,7 +129,7 @@ pub(super) fn release(command: Launched<'_>, ended: &Ended, observation: Option<
              processes' figures hold the start too",
             ready.since(started).as_secs_f64()
         );
-        for_the_record("server_ready", message)
+        Doubt::for_the_record(DoubtCode::ServerReady, message)
     }));
     let exit =
         ended.part.exited.map(|(_, status)| status).or_else(|| observation.and_then(|o| seen_exit(o, pid)));
@@ -148,8 +148,8 @@ fn seen_exit(observation: &Observation, pid: u32) -> Option<ExitStatus> {
 }
 
 /// A daemon, or what the command did not wait for.
-fn left_running(observation: &Observation, pid: u32) -> Option<Validity> {
+fn left_running(observation: &Observation, pid: u32) -> Option<Doubt> {
     let left = observation.processes.iter().filter(|p| p.exited.is_none() && p.pid != pid).count();
     let message = format!("{left} processes that the command left running were left alone");
-    (left > 0).then(|| for_the_record("left_running", message))
+    (left > 0).then(|| Doubt::for_the_record(DoubtCode::LeftRunning, message))
 }

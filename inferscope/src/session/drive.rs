@@ -13,7 +13,7 @@ use crate::load::{Driver, Served};
 use crate::observe::Observer;
 use crate::observe::gpu::Poller;
 use crate::plan::LoadPlan;
-use crate::report::model::Validity;
+use crate::verdict::doubt::Doubt;
 
 /// What came of it.
 #[derive(Default)]
@@ -26,7 +26,7 @@ pub(super) struct Driven {
     pub(super) failure: Option<RunError>,
     /// The processes at rest, before the load.
     pub(super) rest: Option<(Mono, Mono)>,
-    pub(super) doubt: Option<Validity>,
+    pub(super) doubt: Option<Doubt>,
 }
 
 /// What runs beside a load.

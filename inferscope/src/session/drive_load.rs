@@ -20,12 +20,13 @@ use crate::clock::Mono;
 use crate::event::{Calibration, Event, FailureKind, LoadEvent, Loaded, PhaseLog, RequestLog};
 use crate::figures::load::saturation;
 use crate::hub::Sender;
-use crate::load::{Doubt, Driver, LoadError, Receiver, Served};
+use crate::load::{Driver, LoadError, ModelDoubt, Receiver, Served};
 use crate::observe::Marker;
 use crate::observe::gpu::Edges;
 use crate::plan::LoadPlan;
-use crate::report::model::{Level, Validity};
+
 use crate::units::Nanos;
+use crate::verdict::doubt::{Doubt, DoubtCode, DoubtLevel};
 
 /// Below this, sending twice changes no latency that anybody acts on.
 const RESENT_MATTERS: Nanos = Nanos::from_millis(1);
@@ -34,12 +35,12 @@ const RESENT_MATTERS: Nanos = Nanos::from_millis(1);
 const ROOM_LIMIT: Duration = Duration::from_millis(50);
 
 /// What a reader should know of the sending.
-pub(super) fn said_of(driver: &Driver) -> Vec<Validity> {
+pub(super) fn said_of(driver: &Driver) -> Vec<Doubt> {
     let resent = driver.resent();
-    let level = if resent.longest < RESENT_MATTERS { Level::Ok } else { Level::Warn };
-    let resent = (resent.requests > 0).then(|| Validity {
+    let level = if resent.longest < RESENT_MATTERS { DoubtLevel::ForTheRecord } else { DoubtLevel::Warn };
+    let resent = (resent.requests > 0).then(|| Doubt {
         level,
-        code: "requests_resent".to_owned(),
+        code: DoubtCode::RequestsResent,
         message: format!(
             "{} requests went out on a kept-alive connection that the server ended without a byte of an answer, and were \
              sent once more: their latencies count from the first sending, which is {:.2} ms of them at most",
@@ -47,53 +48,53 @@ pub(super) fn said_of(driver: &Driver) -> Vec<Validity> {
             resent.longest.as_secs_f64() * 1e3
         ),
     });
-    let not_kept = (!driver.resent().kept_alive).then(|| Validity {
-        level: Level::Ok,
-        code: "connections_not_reused".to_owned(),
+    let not_kept = (!driver.resent().kept_alive).then(|| Doubt {
+        level: DoubtLevel::ForTheRecord,
+        code: DoubtCode::ConnectionsNotReused,
         message: "the server ends connections after an answer without saying so: after the second time each request \
                   opened a connection of its own"
             .to_owned(),
     });
-    let proxy = driver.proxy_used().map(|proxy| Validity {
-        level: Level::Warn,
-        code: "proxy_used".to_owned(),
+    let proxy = driver.proxy_used().map(|proxy| Doubt {
+        level: DoubtLevel::Warn,
+        code: DoubtCode::ProxyUsed,
         message: format!(
             "the requests went through the proxy {proxy}: what it takes and how it buffers is in every latency (NO_PROXY \
              names hosts that are reached without)"
         ),
     });
-    let unchecked = driver.is_unchecked().then(|| Validity {
-        level: Level::Warn,
-        code: "insecure_tls".to_owned(),
+    let unchecked = driver.is_unchecked().then(|| Doubt {
+        level: DoubtLevel::Warn,
+        code: DoubtCode::InsecureTls,
         message: "the server's certificate was not checked (--insecure): whoever answered may be another"
             .to_owned(),
     });
-    let lowered = driver.lowered_in_flight().map(|most| Validity {
-        level: Level::Warn,
-        code: "in_flight_lowered".to_owned(),
+    let lowered = driver.lowered_in_flight().map(|most| Doubt {
+        level: DoubtLevel::Warn,
+        code: DoubtCode::InFlightLowered,
         message: format!(
             "at most {most} requests were under way at a time, as more do not fit into --max-memory: what was due beyond \
              waited"
         ),
     });
     let passed_over = driver.passed_over();
-    let passed_over = (passed_over > 0).then(|| Validity {
-        level: Level::Ok,
-        code: "entries_passed_over".to_owned(),
+    let passed_over = (passed_over > 0).then(|| Doubt {
+        level: DoubtLevel::ForTheRecord,
+        code: DoubtCode::EntriesPassedOver,
         message: format!("{passed_over} entries of the data set hold no question and were not sent"),
     });
     let replayed = driver.replays().then(|| match driver.trace_in_seconds() {
-        Some(rate) => Validity {
-            level: Level::Warn,
-            code: "trace_in_seconds".to_owned(),
+        Some(rate) => Doubt {
+            level: DoubtLevel::Warn,
+            code: DoubtCode::TraceInSeconds,
             message: format!(
                 "the trace's timestamps were taken for milliseconds, as Mooncake's are: {rate:.0} requests a second; they \
                  look like seconds, so multiply them by 1,000"
             ),
         },
-        None => Validity {
-            level: Level::Ok,
-            code: "trace_in_milliseconds".to_owned(),
+        None => Doubt {
+            level: DoubtLevel::ForTheRecord,
+            code: DoubtCode::TraceInMilliseconds,
             message: "the trace's timestamps were taken for milliseconds, as Mooncake's are".to_owned(),
         },
     });
@@ -101,13 +102,15 @@ pub(super) fn said_of(driver: &Driver) -> Vec<Validity> {
 }
 
 /// That the server's list does not vouch for the model.
-pub(super) fn doubt_of(server: &Served, sink: &Sink<'_>) -> Option<Validity> {
+pub(super) fn doubt_of(server: &Served, sink: &Sink<'_>) -> Option<Doubt> {
     let (code, message) = match server.doubt.as_ref()? {
-        Doubt::NotListed(why) => ("model_not_listed", why.clone()),
-        Doubt::NoList(why) => ("no_model_list", format!("the server gave no list of its models: {why}")),
+        ModelDoubt::NotListed(why) => (DoubtCode::ModelNotListed, why.clone()),
+        ModelDoubt::NoList(why) => {
+            (DoubtCode::NoModelList, format!("the server gave no list of its models: {why}"))
+        }
     };
     sink.warn_now(&message);
-    Some(Validity { level: Level::Warn, code: code.to_owned(), message })
+    Some(Doubt { level: DoubtLevel::Warn, code, message })
 }
 
 /// What a load is driven with.

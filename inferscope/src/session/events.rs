@@ -8,7 +8,7 @@ use crate::aggregate::{Aggregate as _, Aggregates, Snapshot};
 use crate::hub::{Collector, Hub, LostEvents, Sender};
 use crate::plan::Plan;
 use crate::privilege::{self, ThreadRole};
-use crate::report::model::{Level, Validity};
+use crate::verdict::doubt::{Doubt, DoubtCode, DoubtLevel};
 
 /// Two events a request: some seconds of a collector that gets no CPU.
 const LOAD_CAPACITY: usize = 16_384;
@@ -42,7 +42,7 @@ impl Events {
     }
 
     /// After the sources: what they sent is applied. `None`: the collector panicked.
-    pub(super) fn finish(self) -> Option<(Snapshot, Vec<Validity>)> {
+    pub(super) fn finish(self) -> Option<(Snapshot, Vec<Doubt>)> {
         drop(self.channels);
         let (aggregates, lost) = self.collector.finish().ok()?;
         Some((aggregates.finish(&()), lost.iter().map(doubt).collect()))
@@ -51,18 +51,18 @@ impl Events {
 
 const LOAD: &str = "load";
 
-fn doubt(lost: &LostEvents) -> Validity {
+fn doubt(lost: &LostEvents) -> Doubt {
     let LostEvents { source, events } = lost;
     let (level, means) = match *source {
         LOAD => (
-            Level::Invalid,
+            DoubtLevel::Invalid,
             "requests are missing from every figure of the load; give inferscope a CPU of its own",
         ),
-        _ => (Level::Warn, "its figures may miss them"),
+        _ => (DoubtLevel::Warn, "its figures may miss them"),
     };
-    Validity {
+    Doubt {
         level,
-        code: "events_lost".to_owned(),
+        code: DoubtCode::EventsLost,
         message: format!("{events} events of the {source} found their channel full: {means}"),
     }
 }
@@ -75,8 +75,8 @@ mod tests {
     fn lost_events_of_the_load_make_its_figures_invalid_and_others_doubtful() {
         let of = |source| doubt(&LostEvents { source, events: 3 });
         let (load, command) = (of(LOAD), of("command"));
-        assert_eq!((load.level, load.code.as_str()), (Level::Invalid, "events_lost"));
-        assert_eq!(command.level, Level::Warn);
+        assert_eq!((load.level, load.code), (DoubtLevel::Invalid, DoubtCode::EventsLost));
+        assert_eq!(command.level, DoubtLevel::Warn);
         assert!(load.message.starts_with("3 events of the load"), "{}", load.message);
     }
 }

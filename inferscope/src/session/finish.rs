@@ -7,13 +7,15 @@ use super::command::{self, Ended, Facts};
 use super::drive_load::all_failed;
 use super::output::Sink;
 use super::start::Outcome;
-use super::{RunError, Session, exit, host, note, run_id, self_cost};
+use super::{RunError, Session, exit, host, run_id, self_cost};
 use crate::aggregate::load::LoadTotals;
 use crate::analysis::{self, Inputs, TargetFound};
 use crate::clock::Mono;
 use crate::event::Observation;
 use crate::launch::Launched;
 use crate::report::model::{Mode, Tool};
+use crate::verdict::doubt::{Doubt, DoubtCode};
+use crate::verdict::{self};
 
 impl Session<'_> {
     /// # Errors
@@ -33,14 +35,17 @@ impl Session<'_> {
             if self.mode == Mode::Observe {
                 return Err(RunError::ObserverPanicked);
             }
-            notes.push(note("observer_panicked", "the observing thread panicked: what it saw is lost"));
+            notes.push(Doubt::warn(
+                DoubtCode::ObserverPanicked,
+                "the observing thread panicked: what it saw is lost",
+            ));
         }
         notes.extend(driven.doubt);
         let mut failure = driven.failure;
         let events = self.events.finish();
         if events.is_none() {
-            notes.push(note(
-                "collector_panicked",
+            notes.push(Doubt::warn(
+                DoubtCode::CollectorPanicked,
                 "the collecting thread panicked: what the load gave is lost",
             ));
             failure = Some(RunError::Panicked("the collector"));
@@ -55,7 +60,7 @@ impl Session<'_> {
         let log = log.as_deref();
         if panicked {
             let lost = if log.is_some() { "the requests of its last phase" } else { "its requests" };
-            notes.push(note("load_panicked", &format!("the load panicked: {lost} are lost")));
+            notes.push(Doubt::warn(DoubtCode::LoadPanicked, format!("the load panicked: {lost} are lost")));
         }
         let mut status = None;
         if let Some((command, over)) = command.zip(over) {
@@ -76,7 +81,9 @@ impl Session<'_> {
             descendants: found.descendants,
             none_reason,
         };
-        if let Some(warning) = observation.as_ref().and_then(|o| analysis::idle_target(o, &target)) {
+        if let Some(warning) =
+            observation.as_ref().and_then(|o| verdict::idle_target(o, &target.roots, target.descendants))
+        {
             sink.warn(&warning);
         }
         let failure = failure.or_else(|| log.filter(|_| !interrupted).and_then(all_failed));

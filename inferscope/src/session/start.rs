@@ -17,7 +17,7 @@ use crate::launch::Launched;
 use crate::observe::gpu::Poller;
 use crate::observe::target_discovery::Found;
 use crate::privilege::{self, ThreadRole};
-use crate::report::model::Validity;
+use crate::verdict::doubt::Doubt;
 
 /// What is there when the load, the wait or the command is over.
 pub(super) struct Outcome {
@@ -30,7 +30,7 @@ pub(super) struct Outcome {
     pub(super) interrupted: bool,
     /// How the command went.
     pub(super) over: Option<Over>,
-    pub(super) notes: Vec<Validity>,
+    pub(super) notes: Vec<Doubt>,
 }
 
 impl<'env> Session<'env> {

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::RunError;
 use super::main_thread::MainThread;
-use super::{RunError, note};
 use crate::aggregate::Aggregates;
 use crate::clock::Mono;
 use crate::event::{CommandEvent, Event, ExitStatus};
@@ -17,8 +17,8 @@ use crate::hub::Sender;
 use crate::launch::{LaunchEvent, Launched, Watch};
 use crate::load::{Driver, LoadError, Served};
 use crate::plan::CommandPlan;
-use crate::report::model::Validity;
 use crate::units::Nanos;
+use crate::verdict::doubt::{Doubt, DoubtCode};
 
 /// Between two questions whether the server answers; how exactly its readiness is known.
 const ASK_INTERVAL: Duration = Duration::from_millis(100);
@@ -223,26 +223,26 @@ impl<'a, 'env> Supervisor<'a, 'env> {
 
 impl Over {
     /// What a reader should know of it.
-    pub(super) fn notes(&self, driven: bool, dirs_left: &[String]) -> Vec<Validity> {
+    pub(super) fn notes(&self, driven: bool, dirs_left: &[String]) -> Vec<Doubt> {
         let mut notes = Vec::new();
         if let (true, false, Some(exit)) = (driven, self.by_us, self.exit) {
             let message = format!("the command ended with {} before the load was over", in_words(exit));
-            notes.push(note("command_ended", &message));
+            notes.push(Doubt::warn(DoubtCode::CommandEnded, &message));
         }
         if self.janitor_lost {
-            notes.push(note(
-                "janitor_lost",
+            notes.push(Doubt::warn(
+                DoubtCode::JanitorLost,
                 "the command's janitor was killed: the command was killed after it",
             ));
         }
         if self.unkillable > 0 {
             let message =
                 format!("{} processes of the command could not be ended and still run", self.unkillable);
-            notes.push(note("not_ended", &message));
+            notes.push(Doubt::warn(DoubtCode::NotEnded, &message));
         }
         if !dirs_left.is_empty() {
             let message = format!("the command's cgroup could not be removed: {}", dirs_left.join(", "));
-            notes.push(note("cgroup_left", &message));
+            notes.push(Doubt::warn(DoubtCode::CgroupLeft, &message));
         }
         notes
     }

@@ -3,21 +3,21 @@
 //! Owns the decision which failures a run outlives: a target that was only guessed from the endpoint may be missing or end, and
 //! the load is measured all the same. Called by `session::start`, on the main thread.
 
+use super::RunError;
 use super::observed_set::ObservedSet;
 use super::runtime::unless_interrupted;
-use super::{RunError, note};
 use crate::observe::ObserveError;
 use crate::observe::target_discovery::{self, Found, TargetError};
 use crate::plan::{Plan, TargetPlan};
-use crate::report::model::Validity;
 use crate::signals::Signals;
+use crate::verdict::doubt::{Doubt, DoubtCode};
 
 /// The observer, or why there is none.
 pub(super) struct Observed {
     pub(super) found: Found,
     pub(super) observer: Option<ObservedSet>,
     pub(super) none_reason: Option<String>,
-    pub(super) note: Option<Validity>,
+    pub(super) note: Option<Doubt>,
 }
 
 impl Observed {
@@ -25,7 +25,7 @@ impl Observed {
         Self { found, observer: Some(observer), none_reason: None, note: None }
     }
 
-    const fn by_none(found: Found, why: String, note: Option<Validity>) -> Self {
+    const fn by_none(found: Found, why: String, note: Option<Doubt>) -> Self {
         Self { found, observer: None, none_reason: Some(why), note }
     }
 }
@@ -51,7 +51,7 @@ pub(super) fn observe(plan: &Plan, found: Found) -> Result<Observed, RunError> {
         // The client's side is still worth having.
         Err(e @ ObserveError::TargetGone(_)) if was_guessed => {
             let why = e.to_string().lines().next().unwrap_or_default().to_owned();
-            let note = note("target_gone", &why);
+            let note = Doubt::warn(DoubtCode::TargetGone, &why);
             Ok(Observed::by_none(found, why, Some(note)))
         }
         Err(e) => Err(e.into()),

@@ -8,24 +8,10 @@ use crate::figures::devices::{Device, Rest};
 use crate::reason::EnergyReason;
 use crate::units::Nanos;
 
+use super::doubt::{Doubt, DoubtCode};
+
 /// A driver that takes longer for one call is mentioned.
 const SLOW_CALL: Nanos = Nanos::from_millis(50);
-
-/// Something that makes figures doubtful, or is for the record.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Doubt {
-    pub(crate) is_warning: bool,
-    pub(crate) code: &'static str,
-    pub(crate) message: String,
-}
-
-fn warn(code: &'static str, message: String) -> Doubt {
-    Doubt { is_warning: true, code, message }
-}
-
-const fn for_the_record(code: &'static str, message: String) -> Doubt {
-    Doubt { is_warning: false, code, message }
-}
 
 pub(crate) fn doubts(log: &GpuLog, devices: &[Device<'_>], origin: Origin) -> Vec<Doubt> {
     let mut all: Vec<Doubt> = devices.iter().flat_map(|device| of_device(device, origin)).collect();
@@ -40,8 +26,8 @@ fn of_device(device: &Device<'_>, origin: Origin) -> Vec<Doubt> {
     let (log, index) = (device.log, device.log.index);
     let seconds = |t| origin.at(t).0 as f64 / 1e9;
     if let Some(Interruption { from, words, .. }) = &log.lost {
-        all.push(warn(
-            "gpu_lost",
+        all.push(Doubt::warn(
+            DoubtCode::GpuLost,
             format!(
                 "device {index} was lost {:.2} s into the run, and its figures end there: {words}; {}",
                 seconds(*from),
@@ -51,8 +37,8 @@ fn of_device(device: &Device<'_>, origin: Origin) -> Vec<Doubt> {
     }
     for Interruption { from, to, words } in &log.interruptions {
         let Some(to) = to else { continue };
-        all.push(warn(
-            "gpu_interrupted",
+        all.push(Doubt::warn(
+            DoubtCode::GpuInterrupted,
             format!(
                 "device {index} was away from {:.2} to {:.2} s ({words}): no energy is known of a load that meets that time, \
                  and its other figures have a gap",
@@ -68,8 +54,8 @@ fn of_device(device: &Device<'_>, origin: Origin) -> Vec<Doubt> {
             1 => "a process".to_owned(),
             n => format!("{n} processes"),
         };
-        all.push(warn(
-            "gpu_shared",
+        all.push(Doubt::warn(
+            DoubtCode::GpuShared,
             format!(
                 "device {index} was also used by {whose} of others: its utilisation, power and energy are theirs too"
             ),
@@ -77,8 +63,8 @@ fn of_device(device: &Device<'_>, origin: Origin) -> Vec<Doubt> {
     }
     if let (true, Rest::Computing(what)) = (used, &device.rest) {
         let why = EnergyReason::NotAtRest(what.clone()).to_string();
-        all.push(warn(
-            "gpu_not_at_rest",
+        all.push(Doubt::warn(
+            DoubtCode::GpuNotAtRest,
             format!(
                 "{}: its power at rest is unknown, and so is what the load drew above it; wait until nothing computes on it, \
                  or name another device with --gpu",
@@ -90,11 +76,11 @@ fn of_device(device: &Device<'_>, origin: Origin) -> Vec<Doubt> {
     let was_there = log.lost.is_none() && log.interruptions.is_empty();
     for (query, (count, words)) in log.failed.iter().filter(|_| was_there) {
         let message = format!("device {index} did not answer {query} {count} times: {words}");
-        all.push(warn("gpu_query_failed", message));
+        all.push(Doubt::warn(DoubtCode::GpuQueryFailed, message));
     }
     for (what, n) in &log.insane {
-        all.push(for_the_record(
-            "gpu_values_dropped",
+        all.push(Doubt::for_the_record(
+            DoubtCode::GpuValuesDropped,
             format!(
                 "{n} values of device {index} could not be true and were dropped: {}",
                 what.replace('_', " ")
@@ -106,8 +92,8 @@ fn of_device(device: &Device<'_>, origin: Origin) -> Vec<Doubt> {
 
 fn of_driver(log: &GpuLog, origin: Origin) -> Vec<Doubt> {
     let hangs = log.hangs.as_ref().map(|(call, since)| {
-        warn(
-            "gpu_driver_hangs",
+        Doubt::warn(
+            DoubtCode::GpuDriverHangs,
             format!(
                 "the driver did not come back from {call}, called {:.2} s into the run: the devices' figures end there; see \
                  the kernel's log (dmesg, NVRM and Xid lines)",
@@ -116,8 +102,8 @@ fn of_driver(log: &GpuLog, origin: Origin) -> Vec<Doubt> {
         )
     });
     let slow = log.cost.slowest.as_ref().filter(|(_, time)| *time > SLOW_CALL).map(|(call, time)| {
-        for_the_record(
-            "gpu_driver_slow",
+        Doubt::for_the_record(
+            DoubtCode::GpuDriverSlow,
             format!(
                 "the driver took up to {:.0} ms for a call ({call}): slow queries were made less often",
                 time.0 as f64 / 1e6

@@ -15,7 +15,6 @@ use crate::figures::devices::{Counters, Device, DeviceUse, Rest, Total};
 use crate::figures::energy::Source;
 use crate::reason::{Apart as _, DeviceReason};
 use crate::verdict::bottleneck::Verdict;
-use crate::verdict::devices::Doubt;
 
 pub(crate) fn gpu(origin: Origin, device: &Device<'_>, verdict: &Verdict) -> model::Gpu {
     let (log, gauges) = (device.log, &device.gauges);
@@ -186,14 +185,5 @@ pub(crate) fn summary(
         energy_above_idle_mj: total.above_idle.map(whole_mj),
         energy_above_idle_error_mj: total.above_idle.map(whole_error_mj),
         ..base
-    }
-}
-
-/// What makes a device's figures doubtful.
-pub(crate) fn doubt(doubt: Doubt) -> model::Validity {
-    model::Validity {
-        level: if doubt.is_warning { model::Level::Warn } else { model::Level::Ok },
-        code: doubt.code.to_owned(),
-        message: doubt.message,
     }
 }

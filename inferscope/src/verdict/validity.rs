@@ -1,8 +1,9 @@
 //! What makes which figure doubtful.
 //!
 //! Owns the codes, levels and words: `invalid` means that no figure of the load holds, `warn` names
-//! the figures to doubt, `ok` is for the record. Never changes a figure. Called by `analysis`.
+//! the figures to doubt, `ok` is for the record. Never changes a figure. Called for the report.
 
+mod client;
 mod processes;
 
 use crate::aggregate::load::LoadTotals;
@@ -12,10 +13,10 @@ use crate::event::{FailureKind, GpuLog};
 use crate::figures::load::LoadFigures;
 use crate::figures::set::SetFigures;
 use crate::plan::{PromptPlan, Shape};
-use crate::report::model::{self, Level, Validity};
 
-use super::Inputs;
-use super::client::{self, InTheWay};
+use super::RunFacts;
+use super::doubt::{Doubt, DoubtCode, DoubtLevel};
+use client::InTheWay;
 
 /// Share by which made prompts may miss the tokens that were asked for.
 const INPUT_TOLERANCE: f64 = 0.1;
@@ -23,56 +24,56 @@ const INPUT_TOLERANCE: f64 = 0.1;
 /// Share by which the rate sent may miss the one asked for.
 const RATE_TOLERANCE: f64 = 0.03;
 
-/// The worst first.
-pub(super) fn validity(
-    inputs: &Inputs<'_>,
+/// In the order of the rules.
+pub(crate) fn doubts(
+    run: &RunFacts<'_>,
     load: Option<&LoadFigures<'_>>,
     set: Option<&SetFigures<'_>>,
-) -> Vec<Validity> {
+) -> Vec<Doubt> {
     let mut all = Entries::default();
-    if inputs.mode == model::Mode::Demo {
+    if run.is_demo {
         all.warn(
-            "synthetic_tokens",
+            DoubtCode::SyntheticTokens,
             "the demo's server makes up its tokens at a fixed pace: no figure says anything about a model",
         );
     }
-    if inputs.interrupted {
-        all.warn("interrupted", "the run was interrupted: it holds what was measured until then");
+    if run.interrupted {
+        all.warn(DoubtCode::Interrupted, "the run was interrupted: it holds what was measured until then");
     }
     if let Some(load) = load {
         let measured = load.totals;
         requests(&mut all, &measured.all);
         tokens(&mut all, &measured.all);
-        served_model(&mut all, inputs, &measured.all);
+        served_model(&mut all, run, &measured.all);
         // Of a sweep the first step where it shows.
         if let Some(doubt) = measured.steps.iter().find_map(|step| step.totals.bursts.doubt()) {
-            all.warn("bursty_stream", doubt);
+            all.warn(DoubtCode::BurstyStream, doubt);
         }
         listed(&mut all, measured);
         for InTheWay { level, code, why } in client::in_the_way(load) {
             let verdict = match level {
-                Level::Invalid => {
+                DoubtLevel::Invalid => {
                     "inferscope itself was the bottleneck, so the figures are not the server's alone"
                 }
-                Level::Warn | Level::Ok => "inferscope itself was slow for a moment",
+                DoubtLevel::Warn | DoubtLevel::ForTheRecord => "inferscope itself was slow for a moment",
             };
             all.push(level, code, format!("{verdict}: {why}; give it a CPU of its own, or less load"));
         }
         let is_sweep = measured.is_sweep;
         for why in load.steps.iter().filter(|_| !is_sweep).filter_map(|step| step.saturated) {
             all.warn(
-                "server_saturated",
+                DoubtCode::ServerSaturated,
                 format!("the server is saturated: {why}; its latencies grow with the length of the run"),
             );
         }
         offered_rate(&mut all, measured);
-        input_tokens(&mut all, inputs, measured);
-        prompts(&mut all, inputs, measured);
+        input_tokens(&mut all, run, measured);
+        prompts(&mut all, run, measured);
         let client = &measured.client;
         if client.unstamped_reads > 0 {
             let stamped = client.read_lag.as_ref().map_or(0, |lag| lag.len());
             all.warn(
-                "reads_unstamped",
+                DoubtCode::ReadsUnstamped,
                 format!(
                     "{} of {} reads had no time of the kernel's: their tokens are stamped when they were read, and how \
                      late that was is unknown",
@@ -83,35 +84,30 @@ pub(super) fn validity(
         }
     }
     match set {
-        Some(set) => processes::observed(&mut all, inputs, set),
+        Some(set) => processes::observed(&mut all, run, set, load.is_some()),
         None => all.warn(
-            "no_target",
-            format!(
-                "no process was observed: {}; CPU, memory and processes are unknown",
-                inputs.unobserved()
-            ),
+            DoubtCode::NoTarget,
+            format!("no process was observed: {}; CPU, memory and processes are unknown", run.unobserved),
         ),
     }
-    gpu(&mut all, inputs.gpu);
-    all.0.extend(inputs.notes.iter().cloned());
-    all.0.sort_by_key(|v| std::cmp::Reverse(v.level));
+    gpu(&mut all, run.gpu);
     all.0
 }
 
 #[derive(Default)]
-struct Entries(Vec<Validity>);
+struct Entries(Vec<Doubt>);
 
 impl Entries {
-    fn push(&mut self, level: Level, code: &str, message: impl Into<String>) {
-        self.0.push(Validity { level, code: code.to_owned(), message: message.into() });
+    fn push(&mut self, level: DoubtLevel, code: DoubtCode, message: impl Into<String>) {
+        self.0.push(Doubt { level, code, message: message.into() });
     }
 
-    fn warn(&mut self, code: &str, message: impl Into<String>) {
-        self.push(Level::Warn, code, message);
+    fn warn(&mut self, code: DoubtCode, message: impl Into<String>) {
+        self.push(DoubtLevel::Warn, code, message);
     }
 
-    fn ok(&mut self, code: &str, message: impl Into<String>) {
-        self.push(Level::Ok, code, message);
+    fn ok(&mut self, code: DoubtCode, message: impl Into<String>) {
+        self.push(DoubtLevel::ForTheRecord, code, message);
     }
 }
 
@@ -120,8 +116,8 @@ fn requests(all: &mut Entries, sums: &Totals) {
     let limited = sums.failures.of(FailureKind::ClientLimit);
     if let Some((count, _, why)) = limited {
         all.push(
-            Level::Invalid,
-            "client_limit",
+            DoubtLevel::Invalid,
+            DoubtCode::ClientLimit,
             format!(
                 "{count} requests were not sent, by a limit of this client's and not by the server: the load is another \
                  than the one asked for; {why}"
@@ -133,14 +129,14 @@ fn requests(all: &mut Entries, sums: &Totals) {
             0 => "no measured request was sent: there are no latencies and no rates".to_owned(),
             n => format!("none of the {n} measured requests succeeded: there are no latencies and no rates"),
         };
-        all.push(Level::Invalid, "all_requests_failed", message);
+        all.push(DoubtLevel::Invalid, DoubtCode::AllRequestsFailed, message);
         return;
     }
     let by_limit = limited.map_or(0, |(count, warmup, _)| count - warmup);
     let failed = sums.failed().saturating_sub(sums.cut_off + by_limit);
     if failed > 0 {
         all.warn(
-            "requests_failed",
+            DoubtCode::RequestsFailed,
             format!(
                 "{failed} of {sent} requests failed: the latencies are of those that worked, the rates count the \
                  time of both"
@@ -161,7 +157,7 @@ fn tokens(all: &mut Entries, sums: &Totals) {
         };
         let example = example.as_deref().unwrap_or("not told");
         all.warn(
-            "usage_impossible",
+            DoubtCode::UsageImpossible,
             format!(
                 "the server told counts {what} that can't be true ({example}): they are not used; chunks are counted \
                  in place of completion tokens, and sums of prompt tokens are unknown"
@@ -170,7 +166,7 @@ fn tokens(all: &mut Entries, sums: &Totals) {
     }
     if sums.beyond_limit > 0 {
         all.warn(
-            "max_tokens_exceeded",
+            DoubtCode::MaxTokensExceeded,
             format!(
                 "{} of {} answers hold more text than max_tokens allows: the server does not keep it, so answers are \
                  longer than asked for",
@@ -180,7 +176,7 @@ fn tokens(all: &mut Entries, sums: &Totals) {
     }
     if sums.by_chunks > 0 {
         all.warn(
-            "tokens_assumed",
+            DoubtCode::TokensAssumed,
             format!(
                 "{} of {} answers came without usage that can be used: one token a chunk is assumed, in tokens/s, inter-token \
                  latency and tpot",
@@ -191,7 +187,7 @@ fn tokens(all: &mut Entries, sums: &Totals) {
     let differing = sums.differing;
     if differing.answers > 0 {
         all.warn(
-            "usage_differs_from_chunks",
+            DoubtCode::UsageDiffersFromChunks,
             format!(
                 "in {} of {} answers the server counts {} tokens, but {} chunks held text: a gap is between \
                  chunks there, inter-token latency leaves them out, and TPOT and decoding take the first chunk's \
@@ -202,14 +198,14 @@ fn tokens(all: &mut Entries, sums: &Totals) {
     }
 }
 
-fn served_model(all: &mut Entries, inputs: &Inputs<'_>, sums: &Totals) {
-    let Some(asked) = inputs.model.as_deref() else { return };
+fn served_model(all: &mut Entries, run: &RunFacts<'_>, sums: &Totals) {
+    let Some(asked) = run.asked_model else { return };
     if sums.other_models.is_empty() {
         return;
     }
     let others: Vec<&str> = sums.other_models.iter().map(String::as_str).collect();
     all.warn(
-        "model_differs",
+        DoubtCode::ModelDiffers,
         format!(
             "asked for model '{asked}', answered as '{}': the figures are of the latter",
             others.join("', '")
@@ -231,7 +227,7 @@ fn offered_rate(all: &mut Entries, measured: &LoadTotals) {
     let off: Vec<String> = off.collect();
     if !off.is_empty() {
         all.warn(
-            "offered_rate",
+            DoubtCode::OfferedRate,
             format!(
                 "another rate was sent than the one asked for ({}): latencies, saturation and knee are of what was sent",
                 off.join(", ")
@@ -241,13 +237,13 @@ fn offered_rate(all: &mut Entries, measured: &LoadTotals) {
 }
 
 /// What a prefix cache may have known. Nothing tells it from the server's own speed.
-fn prompts(all: &mut Entries, inputs: &Inputs<'_>, measured: &LoadTotals) {
+fn prompts(all: &mut Entries, run: &RunFacts<'_>, measured: &LoadTotals) {
     let phases = || measured.phases();
     let requests = measured.all.sent + measured.all.warmup;
     if phases().any(|p| p.prompts == Some(1)) {
         if requests > 1 {
             all.warn(
-                "prompts_identical",
+                DoubtCode::PromptsIdentical,
                 format!(
                     "all {requests} requests sent the same prompt: TTFT is of a warm prefix cache, where the server has \
                      one (--input-tokens, or no --prompt, begins each request otherwise)"
@@ -256,12 +252,12 @@ fn prompts(all: &mut Entries, inputs: &Inputs<'_>, measured: &LoadTotals) {
         }
         return;
     }
-    let plan = inputs.plan.load.as_ref();
+    let plan = run.plan.load.as_ref();
     let from_file =
         plan.is_some_and(|plan| matches!(plan.prompts, PromptPlan::Lines(_) | PromptPlan::Dataset(_)));
     if from_file && phases().count() > 1 {
         all.warn(
-            "prompts_in_each_phase",
+            DoubtCode::PromptsInEachPhase,
             "each step and each repetition sends the file's same prompts: a prefix cache may have had them from the one \
              before (--input-tokens makes new ones each time)",
         );
@@ -269,7 +265,7 @@ fn prompts(all: &mut Entries, inputs: &Inputs<'_>, measured: &LoadTotals) {
     let again = phases().map(|p| p.prompts_again).sum::<u64>();
     if again > 0 {
         all.warn(
-            "prompts_repeated",
+            DoubtCode::PromptsRepeated,
             format!(
                 "{again} prompts were sent again, as the file holds fewer: a prefix cache may have had them"
             ),
@@ -278,10 +274,10 @@ fn prompts(all: &mut Entries, inputs: &Inputs<'_>, measured: &LoadTotals) {
 }
 
 /// Made prompts are counted in words; what the server counts is the truth.
-fn input_tokens(all: &mut Entries, inputs: &Inputs<'_>, measured: &LoadTotals) {
+fn input_tokens(all: &mut Entries, run: &RunFacts<'_>, measured: &LoadTotals) {
     if let Some(by) = measured.calibration {
         all.ok(
-            "input_tokens_calibrated",
+            DoubtCode::InputTokensCalibrated,
             format!(
                 "{} requests before the load told how the server counts made prompts: {:.2} tokens a word, and {:.0} \
                  beside them",
@@ -289,7 +285,7 @@ fn input_tokens(all: &mut Entries, inputs: &Inputs<'_>, measured: &LoadTotals) {
             ),
         );
     }
-    let Some(PromptPlan::Synthetic { tokens, .. }) = inputs.plan.load.as_ref().map(|l| &l.prompts) else {
+    let Some(PromptPlan::Synthetic { tokens, .. }) = run.plan.load.as_ref().map(|l| &l.prompts) else {
         return;
     };
     let asked = f64::from(*tokens);
@@ -297,7 +293,7 @@ fn input_tokens(all: &mut Entries, inputs: &Inputs<'_>, measured: &LoadTotals) {
         measured.all.prompt.mean().filter(|mean| (mean - asked).abs() > INPUT_TOLERANCE * asked)
     {
         all.warn(
-            "input_tokens_differ",
+            DoubtCode::InputTokensDiffer,
             format!("prompts of {tokens} tokens were asked for; the server counted {mean:.0} on average"),
         );
     }
@@ -308,7 +304,7 @@ fn listed(all: &mut Entries, measured: &LoadTotals) {
         return;
     }
     all.ok(
-        "requests_not_listed",
+        DoubtCode::RequestsNotListed,
         format!(
             "{} requests are listed without their chunks and {} not at all, as there are too many; every figure \
              holds them",
@@ -320,7 +316,7 @@ fn listed(all: &mut Entries, measured: &LoadTotals) {
 /// No GPU makes nothing doubtful: what it would tell is null.
 fn gpu(all: &mut Entries, gpu: &GpuLog) {
     if gpu.devices.is_empty() {
-        all.ok("gpu_none", format!("no GPU was observed: {}", crate::figures::cost::no_device(gpu)));
+        all.ok(DoubtCode::GpuNone, format!("no GPU was observed: {}", crate::figures::cost::no_device(gpu)));
     }
 }
 

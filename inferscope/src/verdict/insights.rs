@@ -1,7 +1,7 @@
 //! What the figures show that a reader should not have to find.
 //!
 //! Owns the rules; each fires on evidence in the report alone and carries it. Never guesses a cause.
-//! Called by `analysis`.
+//! Called for the report.
 
 mod processes;
 
@@ -10,22 +10,40 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use crate::figures::set::{Member, MemberRole, SetFigures};
-use crate::report::model::{Insight, Severity};
 use crate::units::Nanos;
-
-use super::Inputs;
 
 /// Share of the set's CPU, in percent, from which unsampled processes are worth a word.
 const SHORT_LIVED_PERCENT: f64 = 5.0;
 /// A share of nothing is noise.
 const LEAST_CPU: Nanos = Nanos::from_millis(10);
 
-pub(super) fn insights(inputs: &Inputs<'_>, figures: Option<&SetFigures<'_>>) -> Vec<Insight> {
-    let Some(figures) = figures else { return Vec::new() };
-    let mut all: Vec<Insight> = processes::oom_kill(figures).into_iter().collect();
+/// What stands out in the process set.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct SetFinding {
+    pub(crate) code: SetFindingCode,
+    pub(crate) is_warning: bool,
+    pub(crate) headline: String,
+    /// The figures that it rests on.
+    pub(crate) evidence: BTreeMap<String, serde_json::Value>,
+    pub(crate) advice: String,
+}
+
+/// Serialized in snake case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum SetFindingCode {
+    MovedOut,
+    OomKill,
+    ShortLivedCpu,
+    WorkerChurn,
+    WrapperPid,
+}
+
+/// `roots`: the pids that were given.
+pub(crate) fn findings(roots: &[u32], figures: &SetFigures<'_>) -> Vec<SetFinding> {
+    let mut all: Vec<SetFinding> = processes::oom_kill(figures).into_iter().collect();
     // Only of a pid that somebody gave: the shells within a container mislead nobody.
-    let given =
-        |m: &&Member<'_>| m.role == MemberRole::Wrapper && inputs.target.roots.contains(&m.record.pid);
+    let given = |m: &&Member<'_>| m.role == MemberRole::Wrapper && roots.contains(&m.record.pid);
     all.extend(figures.members.iter().filter(given).map(|w| wrapper_pid(w, figures)));
     all.extend(short_lived_cpu(figures));
     all.extend(processes::worker_churn(figures));
@@ -34,11 +52,11 @@ pub(super) fn insights(inputs: &Inputs<'_>, figures: Option<&SetFigures<'_>>) ->
 }
 
 /// The given pid is a shell around the server: whoever watches it alone sees nothing.
-fn wrapper_pid(wrapper: &Member<'_>, figures: &SetFigures<'_>) -> Insight {
+fn wrapper_pid(wrapper: &Member<'_>, figures: &SetFigures<'_>) -> SetFinding {
     let (pid, comm) = (wrapper.record.pid, &wrapper.record.comm);
-    Insight {
-        code: "wrapper_pid".to_owned(),
-        severity: Severity::Info,
+    SetFinding {
+        code: SetFindingCode::WrapperPid,
+        is_warning: false,
         headline: format!("pid {pid} ({comm}) is a wrapper: the work is in its children"),
         evidence: evidence([
             ("pid", json!(pid)),
@@ -53,7 +71,7 @@ fn wrapper_pid(wrapper: &Member<'_>, figures: &SetFigures<'_>) -> Insight {
 }
 
 /// CPU in processes that lived between two looks at /proc.
-fn short_lived_cpu(figures: &SetFigures<'_>) -> Option<Insight> {
+fn short_lived_cpu(figures: &SetFigures<'_>) -> Option<SetFinding> {
     let (o, total) = (figures.observation, figures.cpu.used.total());
     // Without samples to miss them, "never sampled" means nothing.
     if total < LEAST_CPU || o.samples.len() < 2 {
@@ -67,9 +85,9 @@ fn short_lived_cpu(figures: &SetFigures<'_>) -> Option<Insight> {
         return None;
     }
     let interval_ms = interval.as_secs_f64() * 1e3;
-    Some(Insight {
-        code: "short_lived_cpu".to_owned(),
-        severity: Severity::Info,
+    Some(SetFinding {
+        code: SetFindingCode::ShortLivedCpu,
+        is_warning: false,
         headline: format!(
             "{percent:.0}% of the CPU time went to {} processes too short-lived for any sample",
             unsampled().count()
@@ -92,8 +110,8 @@ fn evidence<const N: usize>(figures: [(&str, serde_json::Value); N]) -> BTreeMap
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::analysis::fixture::{Fixture, ObservationBuilder, ProcessBuilder};
+    use crate::report::model::Insight;
 
     fn of(processes: Vec<ProcessBuilder>) -> Vec<Insight> {
         let o = ObservationBuilder::new().processes(processes).build();

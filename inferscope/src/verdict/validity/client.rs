@@ -1,18 +1,14 @@
-//! What the client cost, and whether it was in the way.
+//! Whether the client was in the way.
 //!
-//! Owns the judgement on the load's own thread: late sends, late reads, a late timer, a CPU that had no more
-//! to give. Called by `analysis` and `validity`.
+//! Owns the judgement on the load's own thread: late sends, late reads, a late timer, a CPU that had no more to give. A part of
+//! `validity`.
 
 use hdrhistogram::Histogram;
 
-use crate::aggregate::load::LoadTotals;
-use crate::aggregate::load::distribution::Distribution;
+use super::super::doubt::{DoubtCode, DoubtLevel};
+use crate::figures::client::{busy_percent, timer_lag};
 use crate::figures::load::LoadFigures;
-use crate::figures::load::latency::Latency;
 use crate::plan::Shape;
-use crate::reason::{Apart as _, LoadReason};
-use crate::report::build::distribution::latency;
-use crate::report::model::{self, Level};
 use crate::units::Nanos;
 
 /// How late 1% of something may be before it is a doubt, and before the run is not the server's alone any more.
@@ -33,42 +29,10 @@ const LEAST_VALUES: u64 = 100;
 /// A shorter phase is mostly the making and the folding of its requests.
 const LEAST_TIME: Nanos = Nanos::from_millis(200);
 
-/// What `self` says of the client.
-pub(super) fn own(load: Option<&LoadTotals>, own: model::SelfCost) -> model::SelfCost {
-    let Some(load) = load else { return own };
-    let (cpu, time) = thread_cpu(load);
-    let timer = timer_lag(load);
-    let read = load.client.read_lag.as_ref().and_then(|lag| Distribution::of_histogram(lag).recorded());
-    let read = read.ok_or(match load.client.unstamped_reads {
-        0 => LoadReason::NothingRead,
-        _ => LoadReason::NoKernelStamps,
-    });
-    let shown = |recorded| latency(&Latency { values: Ok(recorded), without_percentiles: None });
-    let (read_lag_ns, read_lag_reason) = read.map(shown).apart();
-    model::SelfCost {
-        load_cpu_ns: Some(cpu.0),
-        load_cpu_percent: busy_percent(cpu, time),
-        read_lag_ns,
-        read_lag_reason,
-        unstamped_reads: Some(load.client.unstamped_reads),
-        timer_lag_ns: (time > Nanos::ZERO).then(|| {
-            let lag = Distribution::of_histogram(&timer).recorded();
-            latency(&Latency::of(lag, LoadReason::TimerNotLooked))
-        }),
-        ..own
-    }
-}
-
-/// CPU time of the thread that sends and reads, and the time it had, over all phases.
-fn thread_cpu(load: &LoadTotals) -> (Nanos, Nanos) {
-    let phases = || load.phases();
-    (phases().map(|p| p.thread_cpu).sum(), phases().map(|p| p.ended.since(p.started)).sum())
-}
-
 /// One way in which the client was the bottleneck.
 pub(super) struct InTheWay {
-    pub(super) level: Level,
-    pub(super) code: &'static str,
+    pub(super) level: DoubtLevel,
+    pub(super) code: DoubtCode,
     /// With the figure.
     pub(super) why: String,
 }
@@ -81,8 +45,8 @@ pub(super) fn in_the_way(load: &LoadFigures<'_>) -> Vec<InTheWay> {
     let late = |code, what: &str, p99: Option<u64>, limits: Limits| {
         let p99 = Nanos(p99?);
         let level = match p99 {
-            _ if p99 > limits.invalid => Level::Invalid,
-            _ if p99 > limits.doubt => Level::Warn,
+            _ if p99 > limits.invalid => DoubtLevel::Invalid,
+            _ if p99 > limits.doubt => DoubtLevel::Warn,
             _ => return None,
         };
         let why = format!("1% of {what} {:.1} ms late or more", p99.as_secs_f64() * 1e3);
@@ -96,8 +60,8 @@ pub(super) fn in_the_way(load: &LoadFigures<'_>) -> Vec<InTheWay> {
     let timer = phases().filter_map(|p| quantile(Some(&p.timer_lag))).max();
     let timer = timer.or_else(|| quantile(Some(&timer_lag(measured))));
     let busy = busiest.filter(|percent| *percent > BUSY_PERCENT).map(|percent| InTheWay {
-        level: Level::Invalid,
-        code: "client_busy",
+        level: DoubtLevel::Invalid,
+        code: DoubtCode::ClientBusy,
         why: format!("the thread that sends and reads used {percent:.0}% of a CPU"),
     });
     let out = measured.all.left_out;
@@ -109,8 +73,8 @@ pub(super) fn in_the_way(load: &LoadFigures<'_>) -> Vec<InTheWay> {
         || out.gaps.saturating_mul(100) > gaps.saturating_add(out.gaps)
         || out.first_tokens.max(out.ends).saturating_mul(10) > measured.all.ok;
     let left_out = out.any().then(|| InTheWay {
-        level: if is_much { Level::Warn } else { Level::Ok },
-        code: "client_stalled",
+        level: if is_much { DoubtLevel::Warn } else { DoubtLevel::ForTheRecord },
+        code: DoubtCode::ClientStalled,
         why: format!(
             "it did not look for up to {:.1} ms at a time; {} gaps, {} times to first token and {} end to end that fell \
              into it are in no figure (the largest gap shown is {:.1} ms)",
@@ -121,7 +85,7 @@ pub(super) fn in_the_way(load: &LoadFigures<'_>) -> Vec<InTheWay> {
             largest.unwrap_or(0) as f64 / 1e6
         ),
     });
-    let timer = late("client_stalled", "the looks at its timer were", timer, TIMER);
+    let timer = late(DoubtCode::ClientStalled, "the looks at its timer were", timer, TIMER);
     // One entry a code: both say that the thread did not run.
     let stalled = match (left_out, timer) {
         (Some(out), Some(timer)) => Some(InTheWay {
@@ -133,25 +97,18 @@ pub(super) fn in_the_way(load: &LoadFigures<'_>) -> Vec<InTheWay> {
     };
     [
         stalled,
-        late("client_late", "the requests were sent", sends, SENDS),
-        late("client_slow_reads", "what came was read", quantile(measured.client.read_lag.as_ref()), READS),
+        late(DoubtCode::ClientLate, "the requests were sent", sends, SENDS),
+        late(
+            DoubtCode::ClientSlowReads,
+            "what came was read",
+            quantile(measured.client.read_lag.as_ref()),
+            READS,
+        ),
         busy,
     ]
     .into_iter()
     .flatten()
     .collect()
-}
-
-fn busy_percent(cpu: Nanos, time: Nanos) -> Option<f64> {
-    (time > Nanos::ZERO).then(|| cpu.0 as f64 / time.0 as f64 * 100.0)
-}
-
-fn timer_lag(load: &LoadTotals) -> Histogram<u64> {
-    let mut all = Histogram::new(3).expect("three digits are digits that it takes");
-    for phase in load.phases() {
-        all.add(&phase.timer_lag).expect("it grows as it has to");
-    }
-    all
 }
 
 fn quantile(lag: Option<&Histogram<u64>>) -> Option<u64> {

@@ -5,8 +5,9 @@ use crate::event::{
     CgroupAccounting, FailureKind, GpuDevice, Loss, LostRecords, MissedRuns, RequestLog, SetSample,
     TrackerKind,
 };
-use crate::report::model::{Level, Mode, Validity};
+use crate::report::model::{Level, Mode};
 use crate::units::Nanos;
+use crate::verdict::doubt::{Doubt, DoubtCode};
 
 fn ok_request() -> RequestBuilder {
     RequestBuilder::new(0).content([20, 30]).usage(1, 2).served("smollm2")
@@ -339,7 +340,7 @@ fn no_gpu_is_for_the_record_and_no_warning() {
 fn the_worst_comes_first_and_the_runs_own_notes_are_kept() {
     let mut f = with_requests(vec![]);
     f.mode = Mode::Demo;
-    f.notes = vec![Validity { level: Level::Warn, code: "note".into(), message: "said by run".into() }];
+    f.notes = vec![Doubt::warn(DoubtCode::ServerReady, "from the session")];
     let codes: Vec<String> = f.report().validity.into_iter().map(|v| v.code).collect();
-    assert_eq!(codes, ["all_requests_failed", "synthetic_tokens", "note", "gpu_none"]);
+    assert_eq!(codes, ["all_requests_failed", "synthetic_tokens", "server_ready", "gpu_none"]);
 }

@@ -2,40 +2,42 @@
 //!
 //! Owns the entries of `validity` that the observation gives rise to. A part of `validity`.
 
+use super::super::RunFacts;
+use super::super::doubt::DoubtCode;
 use super::super::wrapper_warning::idle_target;
 use super::Entries;
-use crate::analysis::Inputs;
 use crate::event::{Loss, LostRecords, MissedRuns, Observation, ProcessRecord, TrackerKind};
 use crate::figures::set::{Mismatch, SetCpu, SetFigures};
-use crate::report::model;
 use crate::units::Nanos;
 
 /// Killed processes that are named.
 const NAMED: usize = 4;
 
-pub(super) fn observed(all: &mut Entries, inputs: &Inputs<'_>, set: &SetFigures<'_>) {
+pub(super) fn observed(all: &mut Entries, run: &RunFacts<'_>, set: &SetFigures<'_>, is_load_measured: bool) {
     let o = set.observation;
-    if let Some(message) = idle_target(o, &inputs.target) {
-        all.warn("idle_target", message);
+    if let Some(message) = idle_target(o, run.roots, run.descendants) {
+        all.warn(DoubtCode::IdleTarget, message);
     }
-    if !inputs.target.descendants {
-        all.warn("no_descendants", "only the given pid was watched: its children are in no figure");
+    if !run.descendants {
+        all.warn(DoubtCode::NoDescendants, "only the given pid was watched: its children are in no figure");
     }
     tracker(all, o);
     killed(all, o);
-    losses(all, inputs, o);
+    losses(all, run, o);
     provisional(all, o);
     reconciliation(all, o, &set.cpu);
     moves(all, o);
-    sampling(all, inputs, o);
+    sampling(all, run, o);
     if o.target_ended.is_some() {
         // Without a load, a run ends with its target; with one, a command is ended after it (where it ended
         // earlier, `session` says so).
-        match inputs.load {
-            Some(_) if inputs.mode != model::Mode::Exec => {
-                all.warn("target_ended", "the target ended during the run: later figures hold nothing of it");
-            }
-            _ => all.ok("target_ended", "the target ended, and the observation with it"),
+        if is_load_measured && !run.is_exec {
+            all.warn(
+                DoubtCode::TargetEnded,
+                "the target ended during the run: later figures hold nothing of it",
+            );
+        } else {
+            all.ok(DoubtCode::TargetEnded, "the target ended, and the observation with it");
         }
     }
 }
@@ -44,7 +46,7 @@ fn tracker(all: &mut Entries, o: &Observation) {
     let because = o.tracker_reason.as_deref().map(|r| format!(" ({r})")).unwrap_or_default();
     if o.tracker == TrackerKind::Proc {
         all.warn(
-            "tracker_proc",
+            DoubtCode::TrackerProc,
             format!(
                 "processes were followed by polling /proc{because}: what lives between two looks is missed, so \
                  process counts and CPU are lower bounds"
@@ -52,7 +54,7 @@ fn tracker(all: &mut Entries, o: &Observation) {
         );
     } else if !o.tracker_is_complete {
         all.warn(
-            "tracker_incomplete",
+            DoubtCode::TrackerIncomplete,
             format!("the tracker cannot promise that it saw every process{because}: counts and CPU are lower bounds"),
         );
     }
@@ -71,7 +73,7 @@ fn killed(all: &mut Entries, o: &Observation) {
     let more = killed.len().saturating_sub(NAMED);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     all.warn(
-        "oom_killed",
+        DoubtCode::OomKilled,
         format!(
             "the kernel's OOM killer chose {}{more}: memory ran out, and later figures are of what was left",
             killed[..killed.len().min(NAMED)].join(", ")
@@ -86,23 +88,23 @@ fn provisional(all: &mut Entries, o: &Observation) {
     let n = o.processes.iter().filter(provisional).count();
     if o.tracker == TrackerKind::Ebpf && n > 0 {
         all.warn(
-            "cpu_not_final",
+            DoubtCode::CpuNotFinal,
             format!("{n} ended processes have their CPU as of their exit: up to 3 ms short each"),
         );
     }
 }
 
-fn losses(all: &mut Entries, inputs: &Inputs<'_>, o: &Observation) {
-    let (loss, plan) = (&o.loss, &inputs.plan.observe);
+fn losses(all: &mut Entries, run: &RunFacts<'_>, o: &Observation) {
+    let (loss, plan) = (&o.loss, &run.plan.observe);
     let unlisted = ms(o.cpu_unlisted.total());
-    let mut lost = |n: u64, code: &str, what: &str| {
+    let mut lost = |n: u64, code: DoubtCode, what: &str| {
         if n > 0 {
             all.warn(code, format!("{n} {what}"));
         }
     };
     lost(
         loss.ring_full,
-        "lost_ring_full",
+        DoubtCode::LostRingFull,
         &format!(
             "kernel records did not fit the ring{}: the counts of births, ends, execs and threads and the CPU totals \
              are exact, the kernel program keeps them itself, but lines of the list, what they tell, and events may \
@@ -113,25 +115,25 @@ fn losses(all: &mut Entries, inputs: &Inputs<'_>, o: &Observation) {
     );
     lost(
         loss.unmarked,
-        "lost_unmarked",
+        DoubtCode::LostUnmarked,
         "processes could not be followed, the kernel had no memory for it: they and their descendants are in no \
          figure",
     );
     lost(
         loss.undecodable,
-        "lost_undecodable",
+        DoubtCode::LostUndecodable,
         "kernel records could not be decoded: processes and events may be missing from the list; please report \
          this as a bug",
     );
     lost(
         loss.unexplained_ends(),
-        "lost_ends",
+        DoubtCode::LostEnds,
         "processes were gone without a record of their end: the count of ends is a lower bound, and their CPU is as \
          of the last sample; please report this as a bug",
     );
     lost(
         loss.unreadable,
-        "lost_unreadable",
+        DoubtCode::LostUnreadable,
         "readings of processes were refused by /proc or came too late: memory, threads and CPU are lower bounds",
     );
     let in_totals = format!("they are in the CPU totals ({unlisted} are in no line)");
@@ -142,7 +144,7 @@ fn losses(all: &mut Entries, inputs: &Inputs<'_>, o: &Observation) {
     };
     lost(
         loss.unlisted_processes,
-        "unlisted_processes",
+        DoubtCode::UnlistedProcesses,
         &format!(
             "processes are counted but not listed, the list had reached its bound of {}: {where_they_are}; raise \
              --max-processes",
@@ -152,7 +154,7 @@ fn losses(all: &mut Entries, inputs: &Inputs<'_>, o: &Observation) {
     missed_runs(all, loss);
     if loss.unlisted_events > 0 {
         all.ok(
-            "unlisted_events",
+            DoubtCode::UnlistedEvents,
             format!("{} events are not listed: the list had reached its bound", loss.unlisted_events),
         );
     }
@@ -160,7 +162,7 @@ fn losses(all: &mut Entries, inputs: &Inputs<'_>, o: &Observation) {
 
 /// A program is not run on a CPU where it is running already, and from Linux 7.0 on it can be preempted there.
 fn missed_runs(all: &mut Entries, loss: &Loss) {
-    const CODE: &str = "kernel_misses";
+    const CODE: DoubtCode = DoubtCode::KernelMisses;
     if loss.missed_runs_unknown {
         all.warn(
             CODE,
@@ -243,14 +245,17 @@ fn reconciliation(all: &mut Entries, o: &Observation, cpu: &SetCpu<'_>) {
             ms(cpu.cgroup.map(|c| c.overhead).unwrap_or_default())
         ),
     };
-    all.warn("cgroup_mismatch", format!("the cgroup ({file}) has {means}; they are {apart:.1}% apart"));
+    all.warn(
+        DoubtCode::CgroupMismatch,
+        format!("the cgroup ({file}) has {means}; they are {apart:.1}% apart"),
+    );
 }
 
 fn moves(all: &mut Entries, o: &Observation) {
     let (moved_in, moved_out) = (o.counts.moved_in, o.counts.moved_out);
     if moved_in > 0 {
         all.ok(
-            "moved_in",
+            DoubtCode::MovedIn,
             format!(
                 "{moved_in} processes were moved into the cgroup: they count from then on, and what they had used \
                  before is kept apart"
@@ -264,18 +269,18 @@ fn moves(all: &mut Entries, o: &Observation) {
         } else {
             "they stay in the set with their children, and what they used since is charged to another cgroup"
         };
-        all.ok("moved_out", format!("{moved_out} processes were moved out of the cgroup: {since}"));
+        all.ok(DoubtCode::MovedOut, format!("{moved_out} processes were moved out of the cgroup: {since}"));
     }
 }
 
-fn sampling(all: &mut Entries, inputs: &Inputs<'_>, o: &Observation) {
+fn sampling(all: &mut Entries, run: &RunFacts<'_>, o: &Observation) {
     if o.samples.is_empty() {
-        all.warn("no_samples", "the set was never sampled: memory and threads over time are unknown");
+        all.warn(DoubtCode::NoSamples, "the set was never sampled: memory and threads over time are unknown");
     }
-    let asked = inputs.plan.observe.sample_interval;
+    let asked = run.plan.observe.sample_interval;
     if o.sample_interval > asked {
         all.warn(
-            "sample_interval_stretched",
+            DoubtCode::SampleIntervalStretched,
             format!(
                 "a look at all processes took too long for an interval of {}: it was stretched to {}, and peaks of \
                  memory, threads and CPU percent between two samples may be missed",
@@ -286,7 +291,7 @@ fn sampling(all: &mut Entries, inputs: &Inputs<'_>, o: &Observation) {
     }
     if o.sample_overruns > 0 {
         all.warn(
-            "sample_overruns",
+            DoubtCode::SampleOverruns,
             format!(
                 "{} samples came more than an interval late: peaks of memory, threads and CPU percent may be missed",
                 o.sample_overruns
@@ -295,7 +300,7 @@ fn sampling(all: &mut Entries, inputs: &Inputs<'_>, o: &Observation) {
     }
     if o.samples_thinned > 0 {
         all.ok(
-            "samples_thinned",
+            DoubtCode::SamplesThinned,
             format!(
                 "{} samples were dropped to bound the list: the interval kept is longer",
                 o.samples_thinned

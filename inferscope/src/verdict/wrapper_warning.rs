@@ -7,8 +7,6 @@ use crate::event::Observation;
 use crate::figures::set::WRAPPER_RSS_BYTES;
 use crate::units::Nanos;
 
-use super::TargetFound;
-
 /// The fewest samples to judge by.
 const ENOUGH_SAMPLES: usize = 2;
 /// Share of one CPU that still is none: a shell that waits uses nothing, but being waited for and
@@ -20,7 +18,7 @@ const NO_CPU_PER_MILLE: u64 = 1;
 ///
 /// Never where the tree holds the real work: then a sample shows its memory, its threads or its CPU.
 #[must_use]
-pub fn idle_target(observation: &Observation, target: &TargetFound) -> Option<String> {
+pub fn idle_target(observation: &Observation, roots: &[u32], descendants: bool) -> Option<String> {
     let samples = &observation.samples;
     let last = samples.last()?;
     let small = samples.iter().all(|s| s.threads == 1 && s.rss_bytes < WRAPPER_RSS_BYTES);
@@ -28,9 +26,9 @@ pub fn idle_target(observation: &Observation, target: &TargetFound) -> Option<St
         return None;
     }
     let peak = samples.iter().map(|s| s.rss_bytes).max()?;
-    let pid = target.roots.first()?;
+    let pid = roots.first()?;
     let comm = observation.processes.iter().find(|p| p.pid == *pid).map(|p| format!(" ({})", p.comm));
-    let remedy = if target.descendants {
+    let remedy = if descendants {
         "give --pid the process that does the work, or leave --pid out to find the endpoint's listener"
     } else {
         "drop --no-descendants to watch its whole tree"
@@ -66,8 +64,7 @@ mod tests {
             .processes(vec![ProcessBuilder::new(42, 1, "bash")])
             .samples(samples)
             .build();
-        let target = TargetFound { roots: vec![42], descendants, ..TargetFound::default() };
-        idle_target(&o, &target)
+        idle_target(&o, &[42], descendants)
     }
 
     fn idle() -> Vec<SetSample> {

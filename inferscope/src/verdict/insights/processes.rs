@@ -6,15 +6,14 @@ use std::collections::HashMap;
 
 use serde_json::json;
 
-use super::evidence;
+use super::{SetFinding, SetFindingCode, evidence};
 use crate::figures::set::{Member, SetFigures};
-use crate::report::model::{Insight, Severity};
 use crate::units::Nanos;
 
 /// Fewer replaced workers than this are worth no word, and fewer than there are slots neither.
 const LEAST_REPLACED: u64 = 3;
 
-pub(super) fn oom_kill(figures: &SetFigures<'_>) -> Option<Insight> {
+pub(super) fn oom_kill(figures: &SetFigures<'_>) -> Option<SetFinding> {
     let mut killed: Vec<&Member<'_>> = figures.members.iter().filter(|m| m.is_oom_killed()).collect();
     killed.sort_by_key(|m| (m.exited, m.record.pid));
     let first = killed.first()?.record;
@@ -28,9 +27,9 @@ pub(super) fn oom_kill(figures: &SetFigures<'_>) -> Option<Insight> {
             )
         }
     };
-    Some(Insight {
-        code: "oom_kill".to_owned(),
-        severity: Severity::Warn,
+    Some(SetFinding {
+        code: SetFindingCode::OomKill,
+        is_warning: true,
         headline,
         evidence: evidence([
             ("pid", json!(first.pid)),
@@ -48,7 +47,7 @@ pub(super) fn oom_kill(figures: &SetFigures<'_>) -> Option<Insight> {
 }
 
 /// Workers that took over from others, of all arbiters.
-pub(super) fn worker_churn(figures: &SetFigures<'_>) -> Option<Insight> {
+pub(super) fn worker_churn(figures: &SetFigures<'_>) -> Option<SetFinding> {
     type Slot = (u32, u32);
     let place = |m: &Member<'_>| m.place.map(|p| ((m.record.ppid, p.slot), p.generation));
     let mut newest: HashMap<Slot, u32> = HashMap::new();
@@ -75,9 +74,9 @@ pub(super) fn worker_churn(figures: &SetFigures<'_>) -> Option<Insight> {
          --max-requests)"
             .to_owned()
     };
-    Some(Insight {
-        code: "worker_churn".to_owned(),
-        severity: if failed > 0 { Severity::Warn } else { Severity::Info },
+    Some(SetFinding {
+        code: SetFindingCode::WorkerChurn,
+        is_warning: failed > 0,
         headline: format!(
             "workers were replaced {n} times in {slots} slot{}",
             if slots == 1 { "" } else { "s" }
@@ -99,7 +98,7 @@ fn sum(members: &[&Member<'_>]) -> Option<Nanos> {
     members.iter().map(|m| m.cpu()).sum()
 }
 
-pub(super) fn moved_out(figures: &SetFigures<'_>) -> Option<Insight> {
+pub(super) fn moved_out(figures: &SetFigures<'_>) -> Option<SetFinding> {
     let n = figures.counts.moved_out.filter(|n| *n > 0)?;
     let left = figures.members.iter().filter(|m| m.record.left.is_some()).count();
     let advice = if left > 0 {
@@ -108,9 +107,9 @@ pub(super) fn moved_out(figures: &SetFigures<'_>) -> Option<Insight> {
         "they stay in the set, but the cgroup's limits hold them no more, and what they used since is charged \
          elsewhere; --strict-cgroup leaves them out"
     };
-    Some(Insight {
-        code: "moved_out".to_owned(),
-        severity: Severity::Info,
+    Some(SetFinding {
+        code: SetFindingCode::MovedOut,
+        is_warning: false,
         headline: format!(
             "{n} process{} moved out of the target's cgroup",
             if n == 1 { " was" } else { "es were" }
@@ -124,6 +123,7 @@ pub(super) fn moved_out(figures: &SetFigures<'_>) -> Option<Insight> {
 mod tests {
     use super::*;
     use crate::analysis::fixture::{Fixture, ObservationBuilder, ProcessBuilder};
+    use crate::report::model::{Insight, Severity};
 
     fn of(processes: Vec<ProcessBuilder>) -> Vec<Insight> {
         let o = ObservationBuilder::new().processes(processes).build();
