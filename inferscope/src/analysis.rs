@@ -5,7 +5,6 @@
 //! ended.
 
 mod device_report;
-mod efficiency;
 #[cfg(test)]
 pub(crate) mod fixture;
 
@@ -13,6 +12,7 @@ use crate::aggregate::load::LoadTotals;
 use crate::clock::{Mono, Origin};
 use crate::event::{ExitStatus, GpuLog, Observation};
 use crate::figures::cost::no_device;
+use crate::figures::cpu_cost::SetCpu;
 use crate::figures::load::LoadFigures;
 use crate::figures::set::{MemberExit, Scope, SetFigures};
 use crate::plan::Plan;
@@ -86,10 +86,6 @@ impl Inputs<'_> {
     const fn unsent_reason(&self) -> LoadReason {
         if self.plan.load.is_some() { LoadReason::NotMeasured } else { LoadReason::NothingSent }
     }
-
-    fn unsent(&self) -> String {
-        self.unsent_reason().to_string()
-    }
 }
 
 /// The report of one run.
@@ -118,19 +114,24 @@ pub fn report(inputs: Inputs<'_>) -> model::Report {
     let client_limits = doubts.iter().any(|d| d.level == DoubtLevel::Invalid && d.code.is_of_client());
     let is_complete = set.is_ok_and(|set| set.complete.is_ok());
     let device_report = device_report::device_report(&inputs, figures, is_complete, client_limits);
+    let set_cpu = SetCpu {
+        observation: inputs.observation.ok_or_else(|| SetReason::Unobserved(inputs.unobserved().to_owned())),
+        cpus: inputs.host.cpus,
+    };
+    let counts = totals.map(|t| &t.all).ok_or_else(|| inputs.unsent_reason());
     let planned = || plan.zip(figures);
     let load =
         planned().map(|(plan, load)| build::load::load(inputs.origin, plan, inputs.model.clone(), load));
     let sweep = planned().and_then(|(plan, load)| {
         let costs = load.steps.iter().zip(device_report.steps).map(|(step, devices)| StepCost {
-            cpu: efficiency::a_token(&inputs, &step.totals.totals).map(|cpu| (cpu.ns, cpu.error)),
+            cpu: set_cpu.a_token(&step.totals.totals),
             energy: devices.energy,
             devices: devices.devices,
         });
         build::sweep::sweep(inputs.origin, plan, load, costs.collect())
     });
     let efficiency = build::energy::efficiency(
-        efficiency::efficiency(&inputs, totals),
+        build::cpu_cost::efficiency(inputs.origin, set_cpu.cost(counts)),
         device_report.costs,
         device_report.phases,
     );

@@ -6,6 +6,7 @@
 
 pub(crate) mod client;
 pub(crate) mod cost;
+pub(crate) mod cpu_cost;
 pub(crate) mod devices;
 pub(crate) mod energy;
 pub mod load;

@@ -66,9 +66,12 @@ pub struct LoadTotals {
     pub(crate) calibration: Option<Calibration>,
     pub(crate) is_sweep: bool,
     slo: Option<Slo>,
-    #[expect(dead_code, reason = "the cause of a slow token is looked for in the next version")]
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the cause of a slow token is looked for in the next version")
+    )]
     pub(crate) slow_gaps: Vec<SlowGap>,
-    #[expect(dead_code, reason = "no view shows a timeline yet")]
+    #[cfg_attr(not(test), expect(dead_code, reason = "no view shows a timeline yet"))]
     pub(crate) tokens: Timeline<Arrived>,
 }
 
@@ -287,3 +290,6 @@ impl Aggregate for LoadAggregate {
         LoadPart { totals: Some(Box::new(totals)), ..part }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! Reasons for unknown figures of the process set.
 
+use crate::units::Nanos;
+
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum SetReason {
     /// In words: why there is no target, or no observer.
@@ -85,4 +87,24 @@ pub enum SetReason {
     MoreBetweenSamples,
     #[error("the peak of some processes is not known")]
     PeaksUnknown,
+
+    // CPU time a token.
+    #[error(
+        "the set's CPU over the load's window of {:.0} ms is {:.2} ms give or take {:.2} ms",
+        window.as_secs_f64() * 1e3,
+        cpu_ns / 1e6,
+        error_ns / 1e6
+    )]
+    CpuTooRough { window: Nanos, cpu_ns: f64, error_ns: f64 },
+    #[error("the set's CPU counter went back within the load's window")]
+    CpuWentBack,
+    #[error("the set was not observed over the whole of the load's window")]
+    NotObservedThroughout,
+    #[error("the processes were not observed at rest before the load")]
+    NoRest,
+    /// CPUs in its two halves.
+    #[error("the set's CPU changed in the rest before the load: {first:.2} CPUs, then {then:.2}")]
+    NotAtRest { first: f64, then: f64 },
+    #[error("a rest of {:.0} ms before the load tells the set's CPU too roughly", .0.0 as f64 / 1e6)]
+    RestTooShort(Nanos),
 }

@@ -4,6 +4,7 @@
 //! figure. Called by `analysis`.
 
 pub(crate) mod bottleneck;
+pub(crate) mod cpu_cost;
 pub(crate) mod distribution;
 pub(crate) mod energy;
 pub(crate) mod gpu_samples;

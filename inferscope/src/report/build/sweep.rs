@@ -3,9 +3,10 @@
 //! Owns the mapping. The costs of a step are handed in, one a step. Called by `analysis`.
 
 use crate::clock::Origin;
+use crate::figures::cpu_cost::Used;
 use crate::figures::load::{LoadFigures, StepFigures};
 use crate::plan::{LoadPlan, SweepOver};
-use crate::reason::Apart as _;
+use crate::reason::{Apart as _, Known};
 use crate::report::model;
 
 use super::distribution::latency;
@@ -14,8 +15,8 @@ use super::timing::timing;
 
 /// What a token of a step cost, and what limited the devices in it.
 pub(crate) struct StepCost {
-    /// CPU time of the process set in nanoseconds, and its error.
-    pub(crate) cpu: Result<(f64, f64), String>,
+    /// CPU time of the process set.
+    pub(crate) cpu: Known<Used>,
     pub(crate) energy: model::StepEnergy,
     pub(crate) devices: Vec<model::StepDevice>,
 }
@@ -42,8 +43,8 @@ pub(crate) fn sweep(
             in_flight: in_flight(origin, &step.in_flight),
             schedule_lag_ns: latency(&step.schedule_lag),
             timing: timing(origin, &step.timing),
-            cpu_ns_per_token: cpu.map(|cpu| cpu.0),
-            cpu_ns_per_token_error: cpu.map(|cpu| cpu.1),
+            cpu_ns_per_token: cpu.map(|cpu| cpu.ns),
+            cpu_ns_per_token_error: cpu.map(|cpu| cpu.error),
             cpu_reason,
             energy,
             devices,

@@ -1,16 +1,13 @@
 //! What a token and a request cost in CPU time.
 //!
 //! Owns the division of the set's CPU over the load's window, its error, and the part of it that the set uses without a
-//! load; joules and money are `joules`'s. Withholds what is known too roughly. Called by `analysis`.
+//! load; joules and money are `cost`'s. Withholds what is known too roughly. Called by `analysis`.
 
-use crate::aggregate::load::LoadTotals;
 use crate::aggregate::load::totals::Totals;
 use crate::clock::{Mono, Window};
 use crate::event::Observation;
-use crate::report::model;
+use crate::reason::{EnergyReason, Known, LoadReason, SetReason};
 use crate::units::Nanos;
-
-use super::Inputs;
 
 /// A figure that may be off by more than this part of itself is withheld.
 const MOST_ERROR: f64 = 0.25;
@@ -20,63 +17,30 @@ const MOST_REST_ERROR: f64 = 0.1;
 const STEADY: f64 = 0.5;
 const STEADY_CPUS: f64 = 0.02;
 
-const NOTHING: &str = "nothing was sent";
-const NO_TOKENS: &str = "the number of tokens is unknown";
-const NO_REQUEST: &str = "no measured request succeeded";
-const NO_REST: &str = "the processes were not observed at rest before the load";
-
-pub(super) fn efficiency(inputs: &Inputs<'_>, load: Option<&LoadTotals>) -> model::Efficiency {
-    let Some(sums) = load.map(|load| &load.all) else {
-        return unknown(
-            inputs.observation.map_or_else(|| inputs.unobserved().to_owned(), |_| inputs.unsent()),
-        );
-    };
-    let per_token = match a_token(inputs, sums) {
-        Ok(per_token) => per_token,
-        Err(why) => return unknown(why),
-    };
-    // A request that the window cuts counts by its tokens.
-    let per_request = sums.tokens_a_request().map(|n| per_token.each(1.0 / n));
-    let at_rest = at_rest(inputs, sums, per_token);
-    model::Efficiency {
-        cpu_ns_per_token: Some(per_token.ns),
-        cpu_ns_per_token_error: Some(per_token.error),
-        cpu_ns_per_request: per_request.map(|cpu| cpu.ns),
-        cpu_ns_per_request_error: per_request.map(|cpu| cpu.error),
-        cpu_idle_ns_per_token: at_rest.as_ref().ok().map(|cpu| cpu.ns),
-        cpu_idle_ns_per_token_error: at_rest.as_ref().ok().map(|cpu| cpu.error),
-        cpu_idle_reason: at_rest.err(),
-        cpu_rest: inputs.observation.and_then(|o| o.rest).map(|(from, to)| model::Span {
-            from_ns: inputs.origin.at(from).0,
-            to_ns: inputs.origin.at(to).0,
-        }),
-        ..model::Efficiency::default()
-    }
+/// The CPU time of the process set.
+pub(crate) struct SetCpu<'a> {
+    pub(crate) observation: Result<&'a Observation, SetReason>,
+    /// Of the machine.
+    pub(crate) cpus: Option<u32>,
 }
 
-fn unknown(why: String) -> model::Efficiency {
-    model::Efficiency {
-        cpu_idle_reason: Some(why.clone()),
-        cpu_reason: Some(why),
-        ..model::Efficiency::default()
-    }
-}
-
-/// CPU of the set a token that was delivered, or why it can't be told.
-pub(super) fn a_token(inputs: &Inputs<'_>, sums: &Totals) -> Result<Used, String> {
-    if inputs.observation.is_some() && sums.ok == 0 && sums.sent > 0 {
-        return Err(NO_REQUEST.to_owned());
-    }
-    let cpu = in_windows(inputs, sums.windows())?;
-    let tokens = sums.tokens_in_windows().filter(|n| *n > 0).ok_or(NO_TOKENS)?;
-    Ok(cpu.each(tokens as f64))
+/// What a load cost in CPU time of the set.
+#[derive(Debug)]
+pub(crate) struct CpuCost {
+    pub(crate) a_token: Known<Used>,
+    /// `None`: without a figure for a token there is none.
+    pub(crate) a_request: Option<Used>,
+    /// The part of `a_token` that the set uses without a load.
+    pub(crate) at_rest: Known<Used>,
+    /// The rest before the load that tells it.
+    pub(crate) rest: Option<Window>,
 }
 
 /// CPU time in nanoseconds; the truth is within the error.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Used {
-    pub(super) ns: f64,
-    pub(super) error: f64,
+pub(crate) struct Used {
+    pub(crate) ns: f64,
+    pub(crate) error: f64,
 }
 
 impl Used {
@@ -85,59 +49,85 @@ impl Used {
     }
 }
 
-/// CPU of the set over all windows, or why it can't be told.
-fn in_windows(inputs: &Inputs<'_>, windows: &[Window]) -> Result<Used, String> {
-    let observation = inputs.observation.ok_or_else(|| inputs.unobserved().to_owned())?;
-    if windows.is_empty() {
-        return Err(NOTHING.to_owned());
+impl SetCpu<'_> {
+    /// `load`: its counts, or why there is none.
+    pub(crate) fn cost(&self, load: Result<&Totals, LoadReason>) -> CpuCost {
+        let known = || {
+            self.observation.as_ref().map_err(Clone::clone)?;
+            let totals = load?;
+            Known::Ok((totals, self.a_token(totals)?))
+        };
+        let (totals, a_token) = match known() {
+            Ok(known) => known,
+            Err(why) => {
+                return CpuCost { a_token: Err(why.clone()), a_request: None, at_rest: Err(why), rest: None };
+            }
+        };
+        let rest = self.observation.as_ref().ok().and_then(|o| o.rest);
+        CpuCost {
+            a_token: Ok(a_token),
+            // A request that the window cuts counts by its tokens.
+            a_request: totals.tokens_a_request().map(|n| a_token.each(1.0 / n)),
+            at_rest: self.at_rest(totals, a_token),
+            rest: rest.map(|(from, to)| Window { from, to }),
+        }
     }
-    let curve = Curve::of(observation, inputs.host.cpus);
-    let mut sum = Used { ns: 0.0, error: 0.0 };
-    for window in windows {
-        let used = curve.between(window.from, window.to)?;
-        sum = Used { ns: sum.ns + used.ns, error: sum.error + used.error };
+
+    /// CPU of the set a token that was delivered, or why it can't be told.
+    pub(crate) fn a_token(&self, totals: &Totals) -> Known<Used> {
+        if self.observation.is_ok() && totals.ok == 0 && totals.sent > 0 {
+            return Err(LoadReason::NoneSucceeded.into());
+        }
+        let cpu = self.in_windows(totals.windows())?;
+        Ok(cpu.each(tokens(totals)?))
     }
-    if sum.error > sum.ns * MOST_ERROR {
-        let length: Nanos = windows.iter().map(|w| w.length()).sum();
-        return Err(format!(
-            "the set's CPU over the load's window of {:.0} ms is {:.2} ms give or take {:.2} ms",
-            length.as_secs_f64() * 1e3,
-            sum.ns / 1e6,
-            sum.error / 1e6,
-        ));
+
+    /// CPU of the set over all windows, or why it can't be told.
+    fn in_windows(&self, windows: &[Window]) -> Known<Used> {
+        let observation = self.observation.as_ref().map_err(Clone::clone)?;
+        if windows.is_empty() {
+            return Err(LoadReason::NothingSent.into());
+        }
+        let curve = Curve::of(observation, self.cpus);
+        let mut sum = Used { ns: 0.0, error: 0.0 };
+        for window in windows {
+            let used = curve.between(window.from, window.to)?;
+            sum = Used { ns: sum.ns + used.ns, error: sum.error + used.error };
+        }
+        if sum.error > sum.ns * MOST_ERROR {
+            let window = windows.iter().map(|w| w.length()).sum();
+            return Err(SetReason::CpuTooRough { window, cpu_ns: sum.ns, error_ns: sum.error }.into());
+        }
+        Ok(sum)
     }
-    Ok(sum)
+
+    /// What the set uses without a load, a token that was delivered in the time: by what it used in the rest before it.
+    fn at_rest(&self, totals: &Totals, per_token: Used) -> Known<Used> {
+        let observation = self.observation.as_ref().map_err(Clone::clone)?;
+        let (from, to) = observation.rest.filter(|(from, to)| to > from).ok_or(SetReason::NoRest)?;
+        let curve = Curve::of(observation, self.cpus);
+        let length = to.since(from);
+        let middle = from.plus(Nanos(length.0 / 2));
+        let [all, first, second] =
+            [(from, to), (from, middle), (middle, to)].map(|(from, to)| curve.between(from, to));
+        let (all, first, second) = (all?, first?, second?);
+        let half = length.0 as f64 / 2.0;
+        let apart = (first.ns - second.ns).abs() - first.error - second.error;
+        if apart > (first.ns.max(second.ns) * STEADY).max(half * STEADY_CPUS) {
+            return Err(SetReason::NotAtRest { first: first.ns / half, then: second.ns / half }.into());
+        }
+        let loaded: Nanos = totals.windows().iter().map(|w| w.length()).sum();
+        let idle = all.each(length.0 as f64 / loaded.0.max(1) as f64 * tokens(totals)?);
+        if idle.error > per_token.ns * MOST_REST_ERROR {
+            return Err(SetReason::RestTooShort(length).into());
+        }
+        Ok(idle)
+    }
 }
 
-/// What the set uses without a load, a token that was delivered in the time: by what it used in the rest before it.
-fn at_rest(inputs: &Inputs<'_>, sums: &Totals, per_token: Used) -> Result<Used, String> {
-    let observation = inputs.observation.ok_or_else(|| inputs.unobserved().to_owned())?;
-    let (from, to) = observation.rest.filter(|(from, to)| to > from).ok_or(NO_REST)?;
-    let curve = Curve::of(observation, inputs.host.cpus);
-    let length = to.since(from).0;
-    let middle = from.plus(Nanos(length / 2));
-    let [all, first, second] =
-        [(from, to), (from, middle), (middle, to)].map(|(from, to)| curve.between(from, to));
-    let (all, first, second) = (all?, first?, second?);
-    let half = length as f64 / 2.0;
-    let apart = (first.ns - second.ns).abs() - first.error - second.error;
-    if apart > (first.ns.max(second.ns) * STEADY).max(half * STEADY_CPUS) {
-        return Err(format!(
-            "the set's CPU changed in the rest before the load: {:.2} CPUs, then {:.2}",
-            first.ns / half,
-            second.ns / half
-        ));
-    }
-    let loaded: Nanos = sums.windows().iter().map(|w| w.length()).sum();
-    let tokens = sums.tokens_in_windows().filter(|n| *n > 0).ok_or(NO_TOKENS)?;
-    let idle = all.each(length as f64 / loaded.0.max(1) as f64 * tokens as f64);
-    if idle.error > per_token.ns * MOST_REST_ERROR {
-        return Err(format!(
-            "a rest of {:.0} ms before the load tells the set's CPU too roughly",
-            length as f64 / 1e6
-        ));
-    }
-    Ok(idle)
+fn tokens(totals: &Totals) -> Result<f64, EnergyReason> {
+    let tokens = totals.tokens_in_windows().filter(|n| *n > 0);
+    tokens.map(|n| n as f64).ok_or(EnergyReason::TokensUnknown)
 }
 
 /// Cumulative CPU of the set over time, as far as it is known.
@@ -169,13 +159,13 @@ impl Curve {
         Self { points, cpus: cpus.map_or(f64::INFINITY, f64::from) }
     }
 
-    fn between(&self, from: Mono, to: Mono) -> Result<Used, String> {
+    fn between(&self, from: Mono, to: Mono) -> Result<Used, SetReason> {
         match (self.at(from), self.at(to)) {
             (Some(from), Some(to)) if to.ns >= from.ns => {
                 Ok(Used { ns: to.ns - from.ns, error: from.error + to.error })
             }
-            (Some(_), Some(_)) => Err("the set's CPU counter went back within the load's window".to_owned()),
-            _ => Err("the set was not observed over the whole of the load's window".to_owned()),
+            (Some(_), Some(_)) => Err(SetReason::CpuWentBack),
+            _ => Err(SetReason::NotObservedThroughout),
         }
     }
 
@@ -203,6 +193,7 @@ mod tests {
     use super::*;
     use crate::analysis::fixture::{Fixture, LoadLog, ObservationBuilder, RequestBuilder, ms};
     use crate::event::SetSample;
+    use crate::report::model::Efficiency;
 
     /// One request of 1,000 ms that gives 10 tokens, beside a set that burns half a CPU.
     fn fixture(sent: u64, done: u64) -> Fixture {
@@ -278,7 +269,7 @@ mod tests {
         assert_eq!(f.report().efficiency.cpu_ns_per_request_error, Some(8e6));
     }
 
-    fn rested(samples: &[(u64, u64)], sent: u64) -> model::Efficiency {
+    fn rested(samples: &[(u64, u64)], sent: u64) -> Efficiency {
         let mut f = marked(sent, sent + 1_000);
         let o = f.observation.as_mut().unwrap();
         let before = samples.last().unwrap().1;
@@ -312,7 +303,10 @@ mod tests {
         let why = e.cpu_idle_reason.unwrap();
         assert!(why.contains("changed in the rest before the load: 1.00 CPUs, then 0.01"), "{why}");
         let e = fixture(310, 1_310).report().efficiency;
-        assert_eq!((e.cpu_idle_ns_per_token, e.cpu_idle_reason.as_deref()), (None, Some(NO_REST)));
+        assert_eq!(
+            (e.cpu_idle_ns_per_token, e.cpu_idle_reason.as_deref()),
+            (None, Some("the processes were not observed at rest before the load"))
+        );
     }
 
     #[test]
