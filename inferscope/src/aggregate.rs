@@ -6,14 +6,16 @@
 
 mod aggregates;
 pub mod command;
+pub mod devices;
 pub mod load;
+pub mod packages;
 pub mod set;
 pub mod slow_gaps;
 pub mod timeline;
 
 use crate::clock::Mono;
 
-pub use aggregates::{Aggregates, Snapshot};
+pub use aggregates::{Aggregates, Finals, Snapshot};
 
 /// Takes in events as they come. Its memory does not grow with the run beyond the bounds that its module names.
 pub trait Aggregate {

@@ -10,7 +10,7 @@ pub(crate) mod fixture;
 
 use crate::aggregate::load::LoadTotals;
 use crate::clock::{Mono, Origin};
-use crate::event::{ExitStatus, GpuLog, Observation};
+use crate::event::{CpuPackages, ExitStatus, GpuLog, Observation};
 use crate::figures::cost::no_device;
 use crate::figures::cpu_cost::SetCpu;
 use crate::figures::load::LoadFigures;
@@ -59,6 +59,7 @@ pub struct Inputs<'a> {
     pub model: Option<String>,
     pub observation: Option<&'a Observation>,
     pub gpu: &'a GpuLog,
+    pub packages: &'a CpuPackages,
     /// What `session` itself has to say.
     pub notes: Vec<Doubt>,
     pub own: model::SelfCost,

@@ -1,9 +1,9 @@
 //! A bounded list of readings over time.
 //!
 //! Owns what is dropped when a run outgrows the list: neighbours are merged into the heavier of them,
-//! so that a peak is never lost, only the moments around it. Pure. Used by the aggregates, and by sources that keep a log.
+//! so that a peak is never lost, only the moments around it. Pure. Used by the aggregates.
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct BoundedSeries<T> {
     kept: Vec<T>,
     /// The heaviest of the `waiting` readings that make the next kept one.

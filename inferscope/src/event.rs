@@ -4,15 +4,18 @@
 //! accessors and never reads anything. Written by `load` and `observe`, read by `analysis`.
 
 mod account;
+mod device;
 mod gpu;
 mod load;
 mod process;
+mod query;
 mod stream;
 
 pub use account::{ProcessAccount, Program, RssMarks, SetEnd};
+pub use device::{DeviceAnswer, DeviceEvent, DeviceIdentity, MemoryTotals, PackageEvent, SampledByDriver};
 pub use gpu::{
-    CpuPackages, EnergyReading, GpmMetric, GpmWindow, GpuDevice, GpuLog, GpuProcess, GpuReading,
-    Interruption, MigInstance, PollCost, PowerPoint, PowerSource, ProcessLook, ProcessUse,
+    CpuPackages, EnergyReading, GpmWindow, GpuDevice, GpuLog, GpuProcess, GpuReading, Interruption,
+    MigInstance, PollCost, PowerPoint, PowerSource, ProcessLook, ProcessUse,
 };
 pub use load::{
     Asked, Calibration, Choice, Chunk, ChunkKind, ClientLog, Failure, FailureKind, InFlight, Loaded,
@@ -22,4 +25,5 @@ pub use process::{
     Birth, CgroupAccounting, Counts, CpuTime, ExitStatus, Loss, LostRecords, MissedRuns, Observation,
     ProcessEvent, ProcessEventKind, ProcessRecord, SetSample, TrackerKind,
 };
-pub use stream::{CommandEvent, DeviceEvent, Event, LoadEvent, PackageEvent, SetEvent};
+pub use query::{Gauge, GpmMetric, Query};
+pub use stream::{CommandEvent, Event, LoadEvent, SetEvent};

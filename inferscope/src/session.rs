@@ -17,6 +17,7 @@
 //! what ends a run early; for a command it asks `supervisor`.
 
 mod command;
+mod device_sources;
 mod drive;
 mod drive_load;
 mod error;

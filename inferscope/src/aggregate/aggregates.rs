@@ -9,7 +9,9 @@ use crate::plan::LoadPlan;
 
 use super::Aggregate;
 use super::command::{CommandAggregate, CommandPart};
+use super::devices::{DeviceAggregate, DeviceFinals, DevicePart};
 use super::load::{LoadAggregate, LoadPart};
+use super::packages::{PackageAggregate, PackagePart};
 
 /// Applied on the collector's thread alone.
 #[derive(Debug)]
@@ -17,6 +19,8 @@ pub struct Aggregates {
     /// `None`: nothing is to be sent.
     load: Option<LoadAggregate>,
     command: CommandAggregate,
+    devices: DeviceAggregate,
+    packages: PackageAggregate,
 }
 
 /// A run at one moment.
@@ -26,19 +30,32 @@ pub struct Snapshot {
     pub provisional: bool,
     pub load: Option<LoadPart>,
     pub command: CommandPart,
+    pub devices: DevicePart,
+    pub packages: PackagePart,
+}
+
+/// What only the end of a run tells.
+#[derive(Debug, Clone, Default)]
+pub struct Finals {
+    pub devices: DeviceFinals,
 }
 
 impl Aggregates {
     #[must_use]
     pub fn new(load: Option<&LoadPlan>) -> Self {
-        Self { load: load.map(LoadAggregate::new), command: CommandAggregate::default() }
+        Self {
+            load: load.map(LoadAggregate::new),
+            command: CommandAggregate::default(),
+            devices: DeviceAggregate::default(),
+            packages: PackageAggregate::default(),
+        }
     }
 }
 
 impl Aggregate for Aggregates {
     type Event = Event;
     type Part = Snapshot;
-    type Finals = ();
+    type Finals = Finals;
 
     fn apply(&mut self, event: &Event) {
         match event {
@@ -48,8 +65,10 @@ impl Aggregate for Aggregates {
                 }
             }
             Event::Command(event) => self.command.apply(event),
-            // Their sources keep logs of their own still.
-            Event::Set(_) | Event::Device(_) | Event::Package(_) => {}
+            Event::Device(event) => self.devices.apply(event),
+            Event::Package(event) => self.packages.apply(event),
+            // Its source keeps a log of its own still.
+            Event::Set(_) => {}
         }
     }
 
@@ -58,14 +77,18 @@ impl Aggregate for Aggregates {
             provisional: true,
             load: self.load.as_ref().map(|load| load.snapshot(now)),
             command: self.command.snapshot(now),
+            devices: self.devices.snapshot(now),
+            packages: self.packages.snapshot(now),
         }
     }
 
-    fn finish(self, (): &()) -> Snapshot {
+    fn finish(self, finals: &Finals) -> Snapshot {
         Snapshot {
             provisional: false,
             load: self.load.map(|load| load.finish(&())),
             command: self.command.finish(&()),
+            devices: self.devices.finish(&finals.devices),
+            packages: self.packages.finish(&()),
         }
     }
 }

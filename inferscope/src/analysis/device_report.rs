@@ -76,6 +76,7 @@ pub(super) fn device_report(
     };
     let costs = Costs::new(&CostInputs {
         log,
+        packages: inputs.packages,
         load: totals.map(|t| delivered(&t.all)).ok_or_else(|| inputs.unsent_reason()),
         devices: &devices,
         total: total.as_ref(),

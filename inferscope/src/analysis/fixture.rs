@@ -11,9 +11,9 @@ use crate::aggregate::Aggregate as _;
 use crate::aggregate::load::{LoadAggregate, LoadTotals};
 use crate::clock::{Mono, Origin};
 use crate::event::{
-    Asked, Birth, CgroupAccounting, Choice, Chunk, ChunkKind, ClientLog, Counts, CpuTime, ExitStatus,
-    Failure, FailureKind, GpuLog, InFlight, LoadEvent, Loaded, Loss, MemoryHold, Observation, PhaseLog,
-    ProcessRecord, RequestLog, SetSample, TrackerKind, Usage,
+    Asked, Birth, CgroupAccounting, Choice, Chunk, ChunkKind, ClientLog, Counts, CpuPackages, CpuTime,
+    ExitStatus, Failure, FailureKind, GpuLog, InFlight, LoadEvent, Loaded, Loss, MemoryHold, Observation,
+    PhaseLog, ProcessRecord, RequestLog, SetSample, TrackerKind, Usage,
 };
 use crate::figures::load::saturation;
 use crate::figures::set::Scope;
@@ -564,6 +564,7 @@ pub(crate) struct Fixture {
     pub(crate) model: Option<String>,
     pub(crate) observation: Option<Observation>,
     pub(crate) gpu: GpuLog,
+    pub(crate) packages: CpuPackages,
     pub(crate) notes: Vec<crate::verdict::doubt::Doubt>,
 }
 
@@ -588,6 +589,7 @@ impl Fixture {
             model: Some("smollm2".to_owned()),
             observation: None,
             gpu: GpuLog { unavailable: Some("no NVML library".to_owned()), ..GpuLog::default() },
+            packages: CpuPackages::default(),
             notes: Vec::new(),
         }
     }
@@ -632,6 +634,7 @@ impl Fixture {
             model: self.model.clone(),
             observation: self.observation.as_ref(),
             gpu: &self.gpu,
+            packages: &self.packages,
             notes: self.notes.clone(),
             own: model::SelfCost {
                 cpu_ns: Some(41_000_000),

@@ -1,28 +1,29 @@
-//! What NVML told of the devices, and what the processors' own energy counters did.
+//! What the devices' events add up to, and the energy of the CPU packages.
 
 use std::collections::BTreeMap;
 
-use crate::clock::Mono;
+use crate::clock::{Mono, Window};
 use crate::units::Nanos;
 
-/// One poll log. `unavailable` says why there are no devices.
+use super::{Gauge, GpmMetric, Query};
+
+/// All devices. `unavailable` says why there are no devices.
 #[derive(Debug, Clone, Default)]
 pub struct GpuLog {
     pub unavailable: Option<String>,
     pub devices: Vec<GpuDevice>,
     /// The wait before the load, from and to: nothing was sent in it.
-    pub baseline: Option<(Mono, Mono)>,
+    pub baseline: Option<Window>,
     /// When what is measured began, where nothing was sent.
     pub began: Option<Mono>,
     /// From when to when devices were polled.
-    pub polled: Option<(Mono, Mono)>,
+    pub polled: Option<Window>,
     /// What CUDA may see, as the environment of a process on a device or of the target's root says; by pid.
     pub visible_devices: BTreeMap<u32, String>,
     /// Whether NVML's pids are those that inferscope sees: both count in the initial pid namespace.
     pub pids_are_ours: bool,
     pub cost: PollCost,
-    pub packages: CpuPackages,
-    /// A call that did not come back: its name, and since when. The log ends there.
+    /// A call that did not come back: its name, and since when. The readings end there.
     pub hangs: Option<(String, Mono)>,
 }
 
@@ -60,11 +61,11 @@ pub struct GpuDevice {
     /// Cut into MIG instances, which follow as devices of their own.
     pub mig_parent: bool,
     /// For each query that the device answers.
-    pub answered: Vec<&'static str>,
+    pub answered: Vec<Query>,
     /// For each query that it refuses: NVML's own words.
-    pub refused: BTreeMap<String, String>,
+    pub refused: BTreeMap<Query, String>,
     /// Queries that failed now and then: how often, and the last reason.
-    pub failed: BTreeMap<String, (u64, String)>,
+    pub failed: BTreeMap<Query, (u64, String)>,
     /// Gone, and not back by the end.
     pub lost: Option<Interruption>,
     /// When nothing was to be had of it for a while. What its counters showed before and after don't belong together.
@@ -148,20 +149,17 @@ pub enum PowerSource {
     Average,
 }
 
-/// One poll of one device; `None` where it did not tell.
+/// One look at one device, but for its power; `None` where it did not answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GpuReading {
     pub t: Mono,
     pub memory_used_bytes: Option<u64>,
     pub sm_percent: Option<u32>,
     pub memory_percent: Option<u32>,
-    pub power_mw: Option<u64>,
-    pub temperature_c: Option<u32>,
-    pub sm_clock_mhz: Option<u32>,
+    /// In the order of [`Gauge::ALL`].
+    pub gauges: [Option<u32>; Gauge::ALL.len()],
     /// NVML's mask of what holds the clocks back.
     pub throttle: Option<u64>,
-    pub pcie_tx_kb_per_s: Option<u32>,
-    pub pcie_rx_kb_per_s: Option<u32>,
     /// Counters, of all links together.
     pub nvlink_tx_kib: Option<u64>,
     pub nvlink_rx_kib: Option<u64>,
@@ -175,15 +173,20 @@ impl GpuReading {
             memory_used_bytes: None,
             sm_percent: None,
             memory_percent: None,
-            power_mw: None,
-            temperature_c: None,
-            sm_clock_mhz: None,
+            gauges: [None; Gauge::ALL.len()],
             throttle: None,
-            pcie_tx_kb_per_s: None,
-            pcie_rx_kb_per_s: None,
             nvlink_tx_kib: None,
             nvlink_rx_kib: None,
         }
+    }
+
+    #[must_use]
+    pub const fn get(&self, gauge: Gauge) -> Option<u32> {
+        self.gauges[gauge as usize]
+    }
+
+    pub const fn set(&mut self, gauge: Gauge, value: Option<u32>) {
+        self.gauges[gauge as usize] = value;
     }
 }
 
@@ -191,76 +194,6 @@ impl GpuReading {
 pub struct PowerPoint {
     pub t: Mono,
     pub mw: u64,
-}
-
-/// What NVML's GPU performance monitoring (GPM) tells of a device, from Hopper on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GpmMetric {
-    /// Of the time: any work was on the device.
-    Busy,
-    /// Of the SMs and the time: at least one warp was on them.
-    SmActive,
-    /// Of the warps that would fit.
-    SmOccupancy,
-    /// Of the time, over all SMs: integer operations.
-    Integer,
-    /// Of the time, over all SMs: tensor operations of any type.
-    Tensor,
-    /// Of the DRAM's theoretical bandwidth.
-    Dram,
-    /// Of the time, over all SMs: operations outside of the tensor units.
-    Fp64,
-    Fp32,
-    Fp16,
-    /// MiB a second.
-    PcieTx,
-    PcieRx,
-    NvlinkTx,
-    NvlinkRx,
-}
-
-impl GpmMetric {
-    pub const ALL: [Self; 13] = [
-        Self::Busy,
-        Self::SmActive,
-        Self::SmOccupancy,
-        Self::Integer,
-        Self::Tensor,
-        Self::Dram,
-        Self::Fp64,
-        Self::Fp32,
-        Self::Fp16,
-        Self::PcieTx,
-        Self::PcieRx,
-        Self::NvlinkTx,
-        Self::NvlinkRx,
-    ];
-
-    /// The name of its query and of its figure in the report.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Busy => "busy_percent",
-            Self::SmActive => "sm_active_percent",
-            Self::SmOccupancy => "sm_occupancy_percent",
-            Self::Integer => "integer_percent",
-            Self::Tensor => "tensor_percent",
-            Self::Dram => "dram_percent",
-            Self::Fp64 => "fp64_percent",
-            Self::Fp32 => "fp32_percent",
-            Self::Fp16 => "fp16_percent",
-            Self::PcieTx => "pcie_tx_mib_per_s",
-            Self::PcieRx => "pcie_rx_mib_per_s",
-            Self::NvlinkTx => "nvlink_tx_mib_per_s",
-            Self::NvlinkRx => "nvlink_rx_mib_per_s",
-        }
-    }
-
-    /// The others are rates.
-    #[must_use]
-    pub const fn is_percent(self) -> bool {
-        !matches!(self, Self::PcieTx | Self::PcieRx | Self::NvlinkTx | Self::NvlinkRx)
-    }
 }
 
 /// Means between two samples of the device's counters; `None` where a metric was not told.

@@ -6,7 +6,7 @@
 use crate::clock::Mono;
 
 use super::{
-    Calibration, ClientLog, EnergyReading, ExitStatus, GpuReading, Loaded, PhaseLog, ProcessAccount,
+    Calibration, ClientLog, DeviceEvent, ExitStatus, Loaded, PackageEvent, PhaseLog, ProcessAccount,
     ProcessEvent, RequestLog, SetEnd, SetSample,
 };
 
@@ -47,19 +47,6 @@ pub enum SetEvent {
     Sample(SetSample),
     /// After all accounts are closed.
     Ended(SetEnd),
-}
-
-/// From the thread that asks NVML; `device` counts the watched devices.
-#[derive(Debug, Clone)]
-pub enum DeviceEvent {
-    Reading { device: usize, reading: GpuReading },
-}
-
-/// From the energy counters of the CPU packages (RAPL).
-#[derive(Debug, Clone)]
-pub enum PackageEvent {
-    /// Millijoules of all packages since the first reading.
-    Reading(EnergyReading),
 }
 
 /// From the life of `exec`'s command.

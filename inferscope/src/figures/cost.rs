@@ -59,6 +59,7 @@ impl<'a> Delivered<'a> {
 /// What is divided, and among whom.
 pub(crate) struct CostInputs<'a> {
     pub(crate) log: &'a GpuLog,
+    pub(crate) packages: &'a CpuPackages,
     /// Why there is no load.
     pub(crate) load: Result<Delivered<'a>, LoadReason>,
     pub(crate) devices: &'a [Device<'a>],
@@ -99,7 +100,7 @@ impl Costs {
             Ok(_) if a_token.is_none() => Some(EnergyReason::TokensUnknown),
             Ok(_) => None,
         };
-        let packages = packages(&inputs.log.packages, windows.clone());
+        let packages = packages(inputs.packages, windows.clone());
         // Their sum stands with its error; a token's is withheld as a device's is.
         let packages_a_token = packages
             .clone()

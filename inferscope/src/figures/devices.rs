@@ -83,10 +83,9 @@ impl<'a> Device<'a> {
         let rest = rest::rest(log, device);
         let idle_power = match &rest {
             Rest::Computing(what) => Err(EnergyReason::NotAtRest(what.clone())),
-            _ => log
-                .baseline
-                .ok_or(EnergyReason::NoRest)
-                .and_then(|(from, to)| table.device(place).idle_power(Window { from, to })),
+            _ => {
+                log.baseline.ok_or(EnergyReason::NoRest).and_then(|rest| table.device(place).idle_power(rest))
+            }
         };
         let seconds = span.seconds();
         let above_idle = energy.as_ref().ok().zip(idle_power.as_ref().ok()).map(|(spent, idle)| Energy {

@@ -1,31 +1,30 @@
-//! The devices, polled through NVML, and beside them the energy of the CPU packages.
+//! The devices, polled through NVML.
 //!
 //! Owns its thread: a driver that takes its time delays neither tokens nor /proc. A query that a device refuses is kept
 //! with NVML's reason and is `None` in every reading, never 0. Started and stopped by `session`. Proved against a
 //! stand-in for the driver (`tests/nvml-standin`), on no hardware yet (README).
 //!
-//! `worker` is the thread, `selection` the devices that it polls, `log` the log that it adds to. `device` is one
-//! device's queries, `schedule` when they are made, `bracket` how an energy counter is read at a window's ends,
-//! `query_policy` what they answer at all, `processes`, `driver_samples` and `counters` make sense of three of them,
-//! `gpm` reads the device's own counters, `nvml_ffi` holds the other unsafe calls. The packages' energy is read by
-//! `observe::rapl`.
+//! `worker` is the thread, `selection` the devices that it polls. `queries` is the table of the queries, `device` one device's
+//! looks, `caller` makes their calls and sends the answers, `query_policy` knows which are answered at all, `schedule` when they
+//! are made, `bracket` how an energy counter is read at a window's ends. `processes`, `driver_samples` and `counters` make sense
+//! of three of the answers, `gpm` reads the device's own counters, `nvml_ffi` holds the other unsafe calls.
 
 mod bracket;
+mod caller;
 mod counters;
 mod device;
 mod driver_samples;
 mod gpm;
-mod log;
 mod nvml_ffi;
 mod processes;
+mod queries;
 mod query_policy;
 mod schedule;
 mod selection;
 mod worker;
 
-use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
@@ -33,15 +32,16 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
-use crate::clock::Mono;
-use crate::event::{CpuPackages, GpuLog};
-use crate::observe::rapl::{self, Packages};
+use crate::clock::{Mono, Window};
+use crate::observe::window_edges::{Edge, Edges};
 use crate::plan::{GpuChoice, ObservePlan};
 use crate::privilege::{self, ThreadRole};
 use crate::units::Nanos;
 
-use log::SharedLog;
+use caller::{CallUnderWay, Outlet};
 use worker::Worker;
+
+pub use caller::DeviceSink;
 
 /// A driver that has not answered a look by then is left to itself.
 const DRIVER_LIMIT: Duration = Duration::from_secs(5);
@@ -73,9 +73,7 @@ pub enum GpuError {
 pub struct Poller {
     poll: Option<Poll>,
     unavailable: Option<String>,
-    /// Where nothing polls.
-    no_packages: Option<String>,
-    baseline: Option<(Mono, Mono)>,
+    baseline: Option<Window>,
     began: Option<Mono>,
 }
 
@@ -86,8 +84,20 @@ struct Poll {
     /// After the first look at all devices.
     looked: Option<oneshot::Receiver<()>>,
     ended: Receiver<()>,
-    shared: SharedLog,
-    has_devices: bool,
+    under_way: Arc<CallUnderWay>,
+}
+
+/// What only the end of the poll tells.
+#[derive(Debug, Clone, Default)]
+pub struct PollEnd {
+    /// Why nothing was polled.
+    pub unavailable: Option<String>,
+    /// The wait before the load: nothing was sent in it.
+    pub baseline: Option<Window>,
+    /// When what is measured began, where nothing was sent.
+    pub began: Option<Mono>,
+    /// A call that did not come back, and since when.
+    pub hangs: Option<(String, Mono)>,
 }
 
 /// What the thread opens first: the library runs code of its own when it is loaded, so it is loaded where nothing can
@@ -97,15 +107,12 @@ struct Opening {
     stop: Arc<AtomicBool>,
     edge: Arc<Edge>,
     roots: Vec<u32>,
-    shared: SharedLog,
-    /// Opened before the library had its say.
-    packages: Result<Packages, String>,
+    outlet: Outlet,
 }
 
-/// Why there are no devices and no CPU packages to poll.
+/// Why there are no devices to poll.
 struct Opened {
     no_devices: Option<String>,
-    no_packages: Option<String>,
 }
 
 impl Opened {
@@ -114,12 +121,8 @@ impl Opened {
         self.no_devices.as_deref().filter(|_| !matches!(choice, GpuChoice::Auto | GpuChoice::Off))
     }
 
-    fn is_nothing(&self) -> bool {
-        self.no_devices.is_some() && self.no_packages.is_some()
-    }
-
-    fn nothing(why: String) -> Self {
-        Self { no_devices: Some(why.clone()), no_packages: Some(why) }
+    const fn nothing(why: String) -> Self {
+        Self { no_devices: Some(why) }
     }
 
     /// What the thread tells, which may be in a library that never comes back.
@@ -148,109 +151,47 @@ impl Opened {
 impl Opening {
     /// What polls, if there is anything to poll.
     fn open(self) -> (Option<Worker>, Opened) {
-        let devices = selection::devices(&self.plan);
-        let outcome = Opened {
-            no_devices: devices.as_ref().err().cloned(),
-            no_packages: self.packages.as_ref().err().cloned(),
+        let selection = match selection::devices(&self.plan) {
+            Ok(selection) => selection,
+            Err(why) => return (None, Opened::nothing(why)),
         };
-        if outcome.is_nothing() || outcome.missing(&self.plan.gpu).is_some() {
-            return (None, outcome);
-        }
         let worker = Worker {
-            devices: devices.ok(),
-            packages: self.packages,
+            selection,
             interval: self.plan.sample_interval,
             stop: self.stop,
             edge: self.edge,
             roots: self.roots,
-            shared: self.shared,
+            outlet: self.outlet,
         };
-        (Some(worker), outcome)
-    }
-}
-
-/// Tells the poll that a window begins or ends.
-#[derive(Debug, Clone, Default)]
-pub struct Edges(Option<(Thread, Arc<Edge>)>);
-
-impl Edges {
-    /// It is now. Costs the waking of a thread, so that it is for the few moments that matter.
-    pub fn mark(&self) {
-        if let Some((thread, edge)) = &self.0 {
-            edge.tell();
-            thread.unpark();
-        }
-    }
-
-    /// It is then, unless another comes before.
-    pub fn mark_at(&self, t: Mono) {
-        if let Some((thread, edge)) = &self.0 {
-            edge.announce(t);
-            thread.unpark();
-        }
-    }
-}
-
-/// The edge that the poll has not read yet.
-#[derive(Debug, Default)]
-struct Edge {
-    came: AtomicBool,
-    /// Nanoseconds; zero where none is announced.
-    ahead: AtomicU64,
-}
-
-impl Edge {
-    fn tell(&self) {
-        self.ahead.store(0, Ordering::Relaxed);
-        self.came.store(true, Ordering::Release);
-    }
-
-    fn announce(&self, t: Mono) {
-        self.ahead.store(t.0, Ordering::Relaxed);
-    }
-
-    /// When the next one is announced for.
-    fn ahead(&self) -> Option<Mono> {
-        Some(self.ahead.load(Ordering::Relaxed)).filter(|ns| *ns > 0).map(Mono)
-    }
-
-    /// Whether one has come by `now`. It is told once.
-    fn take(&self, now: Mono) -> bool {
-        let due = self.ahead().filter(|t| *t <= now);
-        let announced = due.is_some_and(|t| {
-            self.ahead.compare_exchange(t.0, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-        });
-        self.came.swap(false, Ordering::Acquire) || announced
+        (Some(worker), Opened { no_devices: None })
     }
 }
 
 impl Poller {
-    /// `roots`: processes of the target whose environment may say which devices CUDA shows them. Once the run is over,
-    /// as by a signal, the driver is not waited for.
+    /// `roots`: processes of the target whose environment may say which devices CUDA shows them. Once the run is over, as
+    /// by a signal, the driver is not waited for. Events go to `sink`.
     ///
     /// # Errors
     /// Devices asked for by name (`--gpu all`, indices, UUIDs) that are not there.
-    pub fn start(plan: &ObservePlan, roots: &[u32], is_over: impl Fn() -> bool) -> Result<Self, GpuError> {
-        let none = |unavailable, no_packages| Self {
-            poll: None,
-            unavailable,
-            no_packages,
-            baseline: None,
-            began: None,
-        };
+    pub fn start(
+        plan: &ObservePlan,
+        roots: &[u32],
+        sink: DeviceSink,
+        is_over: impl Fn() -> bool,
+    ) -> Result<Self, GpuError> {
+        let none = |unavailable| Self { poll: None, unavailable, baseline: None, began: None };
         let stop = Arc::new(AtomicBool::new(false));
         let edge = Arc::new(Edge::default());
+        let under_way = Arc::new(CallUnderWay::default());
         let (tell_look, looked) = oneshot::channel();
         let (tell_end, ended) = channel();
         let (tell_opened, opened) = channel();
-        let shared = SharedLog::default();
         let opening = Opening {
             plan: plan.clone(),
             stop: Arc::clone(&stop),
             edge: Arc::clone(&edge),
             roots: roots.to_vec(),
-            shared: shared.clone(),
-            packages: Packages::open(Path::new(rapl::POWERCAP)),
+            outlet: Outlet::new(sink, Arc::clone(&under_way)),
         };
         let spawned = std::thread::Builder::new().name("nvml".into()).spawn(move || {
             privilege::before_library();
@@ -264,44 +205,33 @@ impl Poller {
         });
         let thread = match spawned {
             Ok(thread) => thread,
-            Err(e) => {
-                let why = format!("the NVML thread can't be started: {e}");
-                return Ok(none(Some(why.clone()), Some(why)));
-            }
+            Err(e) => return Ok(none(Some(format!("the NVML thread can't be started: {e}")))),
         };
         let outcome = Opened::wait(&opened, OPENING_LIMIT, &is_over);
         if let Some(why) = outcome.missing(&plan.gpu).filter(|_| !is_over()) {
             return Err(GpuError::Missing(why.to_owned()));
         }
-        let has_devices = outcome.no_devices.is_none();
-        if outcome.is_nothing() {
+        if outcome.no_devices.is_some() {
             stop.store(true, Ordering::Relaxed);
-            return Ok(none(outcome.no_devices, outcome.no_packages));
+            return Ok(none(outcome.no_devices));
         }
-        let poll = Poll {
-            thread: thread.thread().clone(),
-            stop,
-            edge,
-            looked: Some(looked),
-            ended,
-            shared,
-            has_devices,
-        };
-        Ok(Self { poll: Some(poll), ..none(outcome.no_devices, None) })
+        let poll =
+            Poll { thread: thread.thread().clone(), stop, edge, looked: Some(looked), ended, under_way };
+        Ok(Self { poll: Some(poll), ..none(None) })
     }
 
     /// Where there are devices, waits for the first look and then for `time`, in which nothing is to be sent: what they
     /// use at rest. No longer than until `stop`, and once only.
     pub async fn rest(&mut self, time: Nanos, stop: impl Future<Output = ()>) {
         let edges = self.edges();
-        let Some(poll) = self.poll.as_mut().filter(|p| p.has_devices && time > Nanos::ZERO) else { return };
+        let Some(poll) = self.poll.as_mut().filter(|_| time > Nanos::ZERO) else { return };
         let Some(looked) = poll.looked.take() else { return };
         let rested = async {
             timeout(DRIVER_LIMIT, looked).await.ok()?.ok()?;
             let from = Mono::now();
             edges.mark();
             sleep(time.to_duration()).await;
-            Some((from, Mono::now()))
+            Some(Window { from, to: Mono::now() })
         };
         tokio::select! {
             biased;
@@ -320,38 +250,25 @@ impl Poller {
     /// For whoever knows when a window begins and ends.
     #[must_use]
     pub fn edges(&self) -> Edges {
-        Edges(self.poll.as_ref().map(|poll| (poll.thread.clone(), Arc::clone(&poll.edge))))
+        let edges = |poll: &Poll| Edges::of(poll.thread.clone(), Arc::clone(&poll.edge));
+        self.poll.as_ref().map(edges).unwrap_or_default()
     }
 
-    /// All that was told; of a driver that does not come back, what it told before.
+    /// Ends the poll. What a driver that does not come back answered before was sent before.
     #[must_use]
-    pub fn finish(self) -> GpuLog {
-        let Some(poll) = self.poll else {
-            return GpuLog {
-                unavailable: self.unavailable,
-                packages: CpuPackages { unavailable: self.no_packages, ..CpuPackages::default() },
-                ..GpuLog::default()
-            };
-        };
-        poll.stop.store(true, Ordering::Relaxed);
-        poll.thread.unpark();
-        // A driver that only is slow has its last answers by then, or goes without.
-        if matches!(poll.ended.recv_timeout(DRIVER_LIMIT), Err(RecvTimeoutError::Timeout)) {
-            HANGS.store(true, Ordering::Relaxed);
-        }
-        let (mut log, call) = poll.shared.take();
-        let call = call.filter(|(_, since)| Mono::now().since(*since) > HANGS_AFTER);
-        if let Some((call, _)) = call {
-            let why = format!("the thread that reads the CPU packages waited for the driver ({call})");
-            log.packages.unavailable.get_or_insert(why);
-        }
-        GpuLog {
-            baseline: self.baseline,
-            began: self.began,
-            unavailable: self.unavailable,
-            hangs: call.map(|(call, since)| (call.to_owned(), since)),
-            ..log
-        }
+    pub fn finish(self) -> PollEnd {
+        let Self { poll, unavailable, baseline, began } = self;
+        let hangs = poll.and_then(|poll| {
+            poll.stop.store(true, Ordering::Relaxed);
+            poll.thread.unpark();
+            // A driver that only is slow has its last answers by then, or goes without.
+            if matches!(poll.ended.recv_timeout(DRIVER_LIMIT), Err(RecvTimeoutError::Timeout)) {
+                HANGS.store(true, Ordering::Relaxed);
+            }
+            let call = poll.under_way.get().filter(|(_, since)| Mono::now().since(*since) > HANGS_AFTER);
+            call.map(|(query, since)| (query.name().to_owned(), since))
+        });
+        PollEnd { unavailable, baseline, began, hangs }
     }
 }
 
@@ -367,27 +284,13 @@ mod tests {
             silent.missing(&GpuChoice::All),
             Some("the driver did not answer within 30ms of its library's loading")
         );
-        assert!(silent.is_nothing() && silent.missing(&GpuChoice::Auto).is_none());
+        assert!(silent.missing(&GpuChoice::Auto).is_none());
         let late = std::thread::spawn(move || {
             std::thread::sleep(LOOK * 3);
-            tell.send(Opened { no_devices: None, no_packages: None })
+            tell.send(Opened { no_devices: None })
         });
-        assert!(!Opened::wait(&opened, Duration::from_secs(60), || false).is_nothing());
+        assert_eq!(Opened::wait(&opened, Duration::from_secs(60), || false).no_devices, None);
         assert!(late.join().is_ok());
         assert!(Opened::wait(&opened, Duration::from_secs(60), || true).no_devices.is_some());
-    }
-
-    #[test]
-    fn an_edge_is_told_once_and_an_announced_one_when_its_time_has_come() {
-        let edge = Edge::default();
-        assert!(!edge.take(Mono(5)));
-        edge.tell();
-        assert!(edge.take(Mono(5)) && !edge.take(Mono(5)));
-        edge.announce(Mono(9));
-        assert!(!edge.take(Mono(8)) && edge.take(Mono(9)) && !edge.take(Mono(10)));
-        // A phase that ended before its time has no other end.
-        edge.announce(Mono(20));
-        edge.tell();
-        assert!(edge.take(Mono(15)) && !edge.take(Mono(25)));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Owns the reading of the counters and their wrapping round. Never estimates: a package that can't be read makes all
 //! of it unknown. Since Linux 5.10 only root may open it: it is opened with what observing may, and read by its descriptor.
-//! Called by the poll.
+//! Owns its thread, so that a driver that hangs delays no reading. Started and stopped by `session`.
 //!
 //! Only packages are summed (Documentation/power/powercap/powercap.rst): their parts (core, uncore) are in them, memory
 //! (dram), which is listed below them, is not, and psys is the whole board.
@@ -11,17 +11,108 @@ use std::fs::{self, File};
 use std::io::{Error, ErrorKind};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 
 use crate::clock::Mono;
-use crate::event::EnergyReading;
-use crate::privilege;
+use crate::event::{EnergyReading, PackageEvent};
+use crate::privilege::{self, ThreadRole};
 use crate::units::Nanos;
 
-pub(super) const POWERCAP: &str = "/sys/class/powercap";
+use super::window_edges::{Edge, Edges};
+
+const POWERCAP: &str = "/sys/class/powercap";
 /// No package uses more, in microjoules a second.
 const MOST_UJ_PER_S: u64 = 2_000_000_000;
 /// A counter moves on about every millisecond; a step may be of a time before the last reading.
 const SLACK: Nanos = Nanos::from_millis(1_000);
+
+/// Where events go; never waits.
+pub type PackageSink = Box<dyn Fn(PackageEvent) + Send + Sync>;
+
+/// The thread that reads the counters, where there are any.
+pub struct Rapl(Option<Reader>);
+
+struct Reader {
+    thread: JoinHandle<()>,
+    stop: Arc<AtomicBool>,
+    edge: Arc<Edge>,
+}
+
+impl Rapl {
+    /// Reads every `interval`, and when a window begins or ends. Where there is nothing to read, the sink learns why.
+    #[must_use]
+    pub fn start(interval: Nanos, sink: PackageSink) -> Self {
+        let sink: Arc<dyn Fn(PackageEvent) + Send + Sync> = Arc::from(sink);
+        let packages = match Packages::open(Path::new(POWERCAP)) {
+            Ok(packages) => packages,
+            Err(why) => {
+                sink(PackageEvent::Unavailable(why));
+                return Self(None);
+            }
+        };
+        let stop = Arc::new(AtomicBool::new(false));
+        let edge = Arc::new(Edge::default());
+        let (stopped, edges, readings) = (Arc::clone(&stop), Arc::clone(&edge), Arc::clone(&sink));
+        let spawned = std::thread::Builder::new().name("rapl".into()).spawn(move || {
+            privilege::shed(ThreadRole::Gpu);
+            read_until(packages, interval, &stopped, &edges, &readings);
+        });
+        match spawned {
+            Ok(thread) => Self(Some(Reader { thread, stop, edge })),
+            Err(e) => {
+                sink(PackageEvent::Unavailable(format!("the RAPL thread can't be started: {e}")));
+                Self(None)
+            }
+        }
+    }
+
+    /// For whoever knows when a window begins and ends.
+    #[must_use]
+    pub fn edges(&self) -> Edges {
+        let edges = |reader: &Reader| Edges::of(reader.thread.thread().clone(), Arc::clone(&reader.edge));
+        self.0.as_ref().map(edges).unwrap_or_default()
+    }
+
+    /// After a last reading.
+    pub fn finish(self) {
+        let Some(reader) = self.0 else { return };
+        reader.stop.store(true, Ordering::Relaxed);
+        reader.thread.thread().unpark();
+        // What it read before a panic was sent before it.
+        let _ = reader.thread.join();
+    }
+}
+
+fn read_until(
+    mut packages: Packages,
+    interval: Nanos,
+    stop: &AtomicBool,
+    edge: &Edge,
+    sink: &Arc<dyn Fn(PackageEvent) + Send + Sync>,
+) {
+    let mut next = Mono::now();
+    loop {
+        let last = stop.load(Ordering::Relaxed);
+        let is_edge = edge.take(Mono::now());
+        let is_due = last || Mono::now() >= next;
+        if (is_edge || is_due)
+            && let Some(reading) = packages.read()
+        {
+            sink(PackageEvent::Reading(reading));
+        }
+        if last {
+            return;
+        }
+        let now = Mono::now();
+        if is_due {
+            next = now.plus(interval);
+        }
+        let wake = edge.ahead().map_or(next, |ahead| next.min(ahead));
+        std::thread::park_timeout(wake.since(now).to_duration());
+    }
+}
 
 #[derive(Debug)]
 struct Zone {
@@ -50,7 +141,7 @@ impl Zone {
 
 /// All packages of the machine, as one counter from 0.
 #[derive(Debug)]
-pub(super) struct Packages {
+struct Packages {
     zones: Vec<Zone>,
     total_uj: u64,
     last: Mono,
@@ -59,11 +150,11 @@ pub(super) struct Packages {
 }
 
 impl Packages {
-    /// Before the driver's library is loaded, on a thread that may still raise what it has.
+    /// On a thread that may still raise what it has.
     ///
     /// # Errors
     /// In words, why there is nothing to read.
-    pub(super) fn open(powercap: &Path) -> Result<Self, String> {
+    fn open(powercap: &Path) -> Result<Self, String> {
         let _raised = privilege::raise();
         let listed = fs::read_dir(powercap).map_err(|_| "the kernel shows no RAPL counters".to_owned())?;
         let mut zones = Vec::new();
@@ -96,7 +187,7 @@ impl Packages {
     }
 
     /// `None` where one can't be read any more, or what one did can't be told.
-    pub(super) fn read(&mut self) -> Option<EnergyReading> {
+    fn read(&mut self) -> Option<EnergyReading> {
         let before = Mono::now();
         let now: Vec<u64> =
             self.zones.iter().map(|zone| number(&zone.counter)).collect::<Result<_, _>>().ok()?;

@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 
 pub use energy::{PrefillDecode, StepEnergy};
 pub use gpus::{
-    CounterSample, Counters, DriverSamples, FailedQuery, Gpu, GpuLimits, GpuPoll, GpuProcess, GpuSample,
-    GpuSummary, Interruption, LimitedBy, MigInstance, StepDevice,
+    CounterSample, Counters, DriverSamples, FailedQuery, Gauges, Gpu, GpuLimits, GpuPoll, GpuProcess,
+    GpuSample, GpuSummary, Interruption, LimitedBy, MigInstance, StepDevice,
 };
 pub use load::{
     ArrivalProcess, Chunk, ChunkKind, Dist, EndpointApi, ErrorKind, FailureGroup, InFlight, InFlightSample,

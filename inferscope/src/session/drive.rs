@@ -3,6 +3,7 @@
 //! Owns the wait for a command's server, the rest before the load, and what counts as a failure of the run. Called by
 //! `session::start` when the sources run.
 
+use super::device_sources::DeviceSources;
 use super::drive_load::{self, Drive};
 use super::lifetime::Lifetime;
 use super::output::Sink;
@@ -11,7 +12,6 @@ use super::{RunError, Session};
 use crate::clock::Mono;
 use crate::load::{Driver, Served};
 use crate::observe::Observer;
-use crate::observe::gpu::Poller;
 use crate::plan::LoadPlan;
 use crate::verdict::doubt::Doubt;
 
@@ -31,7 +31,7 @@ pub(super) struct Driven {
 
 /// What runs beside a load.
 pub(super) struct Sources<'a> {
-    pub(super) gpu: &'a mut Poller,
+    pub(super) gpu: &'a mut DeviceSources,
     pub(super) observer: Option<&'a mut Observer>,
 }
 

@@ -21,8 +21,8 @@ use crate::event::{Calibration, Event, FailureKind, LoadEvent, Loaded, PhaseLog,
 use crate::figures::load::saturation;
 use crate::hub::Sender;
 use crate::load::{Driver, LoadError, ModelDoubt, Receiver, Served};
+use crate::observe::Edges;
 use crate::observe::Marker;
-use crate::observe::gpu::Edges;
 use crate::plan::LoadPlan;
 
 use crate::units::Nanos;

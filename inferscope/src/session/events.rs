@@ -4,7 +4,7 @@
 //! moves them, `aggregate` adds them up. Called by `session`.
 
 use super::RunError;
-use crate::aggregate::{Aggregate as _, Aggregates, Snapshot};
+use crate::aggregate::{Aggregate as _, Aggregates, Finals, Snapshot};
 use crate::hub::{Collector, Hub, LostEvents, Sender};
 use crate::plan::Plan;
 use crate::privilege::{self, ThreadRole};
@@ -14,11 +14,22 @@ use crate::verdict::doubt::{Doubt, DoubtCode, DoubtLevel};
 const LOAD_CAPACITY: usize = 16_384;
 /// A command has three events.
 const COMMAND_CAPACITY: usize = 64;
+/// Seconds of eight devices.
+const DEVICE_CAPACITY: usize = 2_048;
+const PACKAGE_CAPACITY: usize = 256;
 
 /// The sources' ends.
 pub(super) struct Channels {
     pub(super) load: Sender<Aggregates>,
     pub(super) command: Sender<Aggregates>,
+    pub(super) devices: DeviceChannels,
+}
+
+/// Those of the devices and of the CPU packages.
+#[derive(Clone)]
+pub(super) struct DeviceChannels {
+    pub(super) gpu: Sender<Aggregates>,
+    pub(super) packages: Sender<Aggregates>,
 }
 
 /// The collector and the channels to it.
@@ -34,6 +45,10 @@ impl Events {
         let channels = Channels {
             load: hub.channel(LOAD, LOAD_CAPACITY),
             command: hub.channel("command", COMMAND_CAPACITY),
+            devices: DeviceChannels {
+                gpu: hub.channel("devices", DEVICE_CAPACITY),
+                packages: hub.channel("CPU packages", PACKAGE_CAPACITY),
+            },
         };
         let collector = hub.start(|| privilege::shed(ThreadRole::Collector));
         let collector = collector
@@ -42,10 +57,10 @@ impl Events {
     }
 
     /// After the sources: what they sent is applied. `None`: the collector panicked.
-    pub(super) fn finish(self) -> Option<(Snapshot, Vec<Doubt>)> {
+    pub(super) fn finish(self, finals: &Finals) -> Option<(Snapshot, Vec<Doubt>)> {
         drop(self.channels);
         let (aggregates, lost) = self.collector.finish().ok()?;
-        Some((aggregates.finish(&()), lost.iter().map(doubt).collect()))
+        Some((aggregates.finish(finals), lost.iter().map(doubt).collect()))
     }
 }
 

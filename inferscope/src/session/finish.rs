@@ -8,10 +8,11 @@ use super::drive_load::all_failed;
 use super::output::Sink;
 use super::start::Outcome;
 use super::{RunError, Session, exit, host, run_id, self_cost};
+use crate::aggregate::Finals;
 use crate::aggregate::load::LoadTotals;
 use crate::analysis::{self, Inputs, TargetFound};
 use crate::clock::Mono;
-use crate::event::Observation;
+use crate::event::{GpuLog, Observation};
 use crate::launch::Launched;
 use crate::report::model::{Mode, Tool};
 use crate::verdict::doubt::{Doubt, DoubtCode};
@@ -28,7 +29,7 @@ impl Session<'_> {
     ) -> Result<u8, RunError> {
         let Outcome { found, gpu, observer, none_reason, driven, interrupted, over, mut notes } = outcome;
         let plan = self.plan;
-        let gpu = gpu.finish();
+        let finals = Finals { devices: gpu.finish() };
         let was_observed = observer.is_some();
         let observation = observer.and_then(|o| Some(Observation { rest: driven.rest, ..o.finish()? }));
         if was_observed && observation.is_none() {
@@ -42,7 +43,7 @@ impl Session<'_> {
         }
         notes.extend(driven.doubt);
         let mut failure = driven.failure;
-        let events = self.events.finish();
+        let events = self.events.finish(&finals);
         if events.is_none() {
             notes.push(Doubt::warn(
                 DoubtCode::CollectorPanicked,
@@ -50,9 +51,11 @@ impl Session<'_> {
             ));
             failure = Some(RunError::Panicked("the collector"));
         }
-        let (snapshot, lost) = events.unzip();
+        let (mut snapshot, lost) = events.unzip();
         notes.extend(lost.into_iter().flatten());
         let part = snapshot.as_ref().map(|all| all.command).unwrap_or_default();
+        let gpu = snapshot.as_mut().and_then(|all| all.devices.log.take()).unwrap_or_else(without_collector);
+        let packages = snapshot.as_mut().and_then(|all| all.packages.log.take()).unwrap_or_default();
         let totals = snapshot.and_then(|all| all.load?.totals);
         // A load that panicked leaves the phases that had ended.
         let panicked = matches!(failure, Some(RunError::LoadPanicked));
@@ -107,6 +110,7 @@ impl Session<'_> {
             model: driven.model,
             observation: observation.as_ref(),
             gpu: &gpu,
+            packages: &packages,
             notes,
             own: self_cost::own(observation.as_ref()),
         });
@@ -127,4 +131,8 @@ impl Session<'_> {
             }
         }
     }
+}
+
+fn without_collector() -> Box<GpuLog> {
+    Box::new(GpuLog { unavailable: Some("the collecting thread panicked".to_owned()), ..GpuLog::default() })
 }

@@ -4,13 +4,13 @@
 //! measures. Used by `session::start` and `session::drive`.
 
 use super::RunError;
+use super::device_sources::DeviceSources;
 use super::main_thread::MainThread;
 use super::supervisor::{Over, Supervisor};
 use crate::aggregate::Aggregates;
 use crate::hub::Sender;
 use crate::launch::Launched;
 use crate::load::{Driver, Served};
-use crate::observe::gpu::Poller;
 use crate::plan::Plan;
 use crate::signals::Signals;
 use crate::units::Nanos;
@@ -73,7 +73,11 @@ impl<'a, 'env> Lifetime<'a, 'env> {
     ///
     /// # Errors
     /// The command can't be run.
-    pub(super) async fn begin(&mut self, signals: &Signals, gpu: &mut Poller) -> Result<bool, RunError> {
+    pub(super) async fn begin(
+        &mut self,
+        signals: &Signals,
+        gpu: &mut DeviceSources,
+    ) -> Result<bool, RunError> {
         let Self::Command(supervisor) = self else { return Ok(true) };
         if signals.is_pending() {
             supervisor.interruption().await;

@@ -4,6 +4,7 @@
 //! rest, the observer starts, a command is let run. Each thread gives up its privileges as soon as it has opened what takes them.
 //! Called by `session`, in the load's thread where there is one.
 
+use super::device_sources::DeviceSources;
 use super::drive::{Driven, Load, Sources};
 use super::lifetime::Lifetime;
 use super::main_thread::MainThread;
@@ -14,7 +15,6 @@ use super::supervisor::Over;
 use super::target::{self, Observed};
 use super::{RunError, Session, command, drive_load, host};
 use crate::launch::Launched;
-use crate::observe::gpu::Poller;
 use crate::observe::target_discovery::Found;
 use crate::privilege::{self, ThreadRole};
 use crate::verdict::doubt::Doubt;
@@ -22,7 +22,7 @@ use crate::verdict::doubt::Doubt;
 /// What is there when the load, the wait or the command is over.
 pub(super) struct Outcome {
     pub(super) found: Found,
-    pub(super) gpu: Poller,
+    pub(super) gpu: DeviceSources,
     pub(super) observer: Option<ObservedSet>,
     /// Why there is no observer.
     pub(super) none_reason: Option<String>,
@@ -68,7 +68,9 @@ impl<'env> Session<'env> {
         };
         // Before the observer too, so that the wait at rest is in no figure of the processes.
         let roots = found.roots.clone();
-        let mut gpu = main.run(move || Poller::start(&plan.observe, &roots, || signals.is_pending()))??;
+        let channels = self.events.channels.devices.clone();
+        let mut gpu = main
+            .run(move || DeviceSources::start(&plan.observe, &roots, channels, || signals.is_pending()))??;
         // At rest is a server that waits for requests, or a machine on which the command is not yet. Where a signal ends the
         // rest, what the devices said until then is in the report: what follows ends at once.
         if server.is_some() || (command.is_some() && driver.is_none()) {

@@ -74,7 +74,10 @@ fn of_device(device: &Device<'_>, origin: Origin) -> Vec<Doubt> {
     }
     // The failures of a device that was away are mentioned above.
     let was_there = log.lost.is_none() && log.interruptions.is_empty();
-    for (query, (count, words)) in log.failed.iter().filter(|_| was_there) {
+    let mut failed: Vec<_> = log.failed.iter().filter(|_| was_there).collect();
+    failed.sort_by_key(|(query, _)| query.name());
+    for (query, (count, words)) in failed {
+        let query = query.name();
         let message = format!("device {index} did not answer {query} {count} times: {words}");
         all.push(Doubt::warn(DoubtCode::GpuQueryFailed, message));
     }

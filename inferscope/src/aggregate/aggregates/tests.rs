@@ -49,7 +49,7 @@ fn counts_of_snapshots_never_fall_and_the_last_equals_the_report() {
     take();
     let (aggregates, lost) = collector.finish().unwrap();
     assert_eq!(lost, []);
-    let report = aggregates.finish(&());
+    let report = aggregates.finish(&Finals::default());
     assert!(snapshots.iter().all(|s| s.provisional) && !report.provisional);
 
     let counts = |s: &Snapshot| {
@@ -99,7 +99,7 @@ fn what_a_source_sent_before_it_stopped_is_in_the_end_and_events_of_others_too()
     let status = ExitStatus::from_wait_status(9);
     command.send(Event::Command(CommandEvent::Exited { t: ms(30), status }));
     let (aggregates, _) = collector.finish().unwrap();
-    let part = aggregates.finish(&());
+    let part = aggregates.finish(&Finals::default());
     assert_eq!(part.load.unwrap().live.ended, 20);
     let want = CommandPart { started: Some(ms(10)), ready: Some(ms(20)), exited: Some((ms(30), status)) };
     assert_eq!(part.command, want);

@@ -2,7 +2,7 @@
 //!
 //! Owns which readings count, and why there may be none. A part of `devices`.
 
-use crate::event::{GpuDevice, GpuReading, PowerPoint};
+use crate::event::{Gauge, GpuDevice, GpuReading, PowerPoint, Query};
 use crate::figures::stat::{Stat, stat};
 use crate::reason::DeviceReason;
 
@@ -18,41 +18,44 @@ pub(crate) struct Gauges {
     pub(crate) memory_percent: Sampled,
     pub(crate) power_mw: Sampled<u64>,
     pub(crate) memory_used_bytes: Sampled<u64>,
-    pub(crate) temperature_c: Sampled<u64>,
-    pub(crate) sm_clock_mhz: Sampled<u64>,
-    pub(crate) pcie_tx_kb_per_s: Sampled<u64>,
-    pub(crate) pcie_rx_kb_per_s: Sampled<u64>,
+    /// In the order of [`Gauge::ALL`].
+    single: [Sampled<u64>; Gauge::ALL.len()],
     /// All links together; `None` where a window holds no two readings, or the counter fell.
     pub(crate) nvlink_tx_kib_per_s: Option<f64>,
     pub(crate) nvlink_rx_kib_per_s: Option<f64>,
 }
 
+impl Gauges {
+    pub(crate) const fn get(&self, gauge: Gauge) -> &Sampled<u64> {
+        &self.single[gauge as usize]
+    }
+}
+
 pub(super) fn gauges(device: &GpuDevice, span: &Span) -> Gauges {
-    let why = |query: &str| why_not(device, query);
+    let why = |query: Query| why_not(device, query);
     let inside = || device.readings.iter().filter(|r| span.holds(r.t));
-    let share = |query: &str, get: fn(&GpuReading) -> Option<u32>| {
-        stat(inside().filter_map(get).map(f64::from)).ok_or_else(|| why(query))
+    let share = |get: fn(&GpuReading) -> Option<u32>| {
+        stat(inside().filter_map(get).map(f64::from)).ok_or_else(|| why(Query::Utilization))
     };
-    let whole = |query: &str, get: fn(&GpuReading) -> Option<u64>| {
-        stat(inside().filter_map(get)).ok_or_else(|| why(query))
+    let single = |gauge: Gauge| {
+        let values = inside().filter_map(|r| r.get(gauge)).map(u64::from);
+        stat(values).ok_or_else(|| why(Query::Gauge(gauge)))
     };
     Gauges {
-        sm_percent: share("sm_percent", |r| r.sm_percent),
-        memory_percent: share("sm_percent", |r| r.memory_percent),
-        power_mw: power(device, span).ok_or_else(|| why("power_mw")),
-        memory_used_bytes: whole("memory_used_bytes", |r| r.memory_used_bytes),
-        temperature_c: whole("temperature_c", |r| r.temperature_c.map(u64::from)),
-        sm_clock_mhz: whole("sm_clock_mhz", |r| r.sm_clock_mhz.map(u64::from)),
-        pcie_tx_kb_per_s: whole("pcie_tx_kb_per_s", |r| r.pcie_tx_kb_per_s.map(u64::from)),
-        pcie_rx_kb_per_s: whole("pcie_rx_kb_per_s", |r| r.pcie_rx_kb_per_s.map(u64::from)),
+        sm_percent: share(|r| r.sm_percent),
+        memory_percent: share(|r| r.memory_percent),
+        power_mw: power(device, span).ok_or_else(|| why(Query::Power)),
+        memory_used_bytes: stat(inside().filter_map(|r| r.memory_used_bytes))
+            .ok_or_else(|| why(Query::MemoryUsed)),
+        single: Gauge::ALL.map(single),
         nvlink_tx_kib_per_s: rate(device, span, |r| r.nvlink_tx_kib),
         nvlink_rx_kib_per_s: rate(device, span, |r| r.nvlink_rx_kib),
     }
 }
 
 /// Why there is no reading of it.
-pub(super) fn why_not(device: &GpuDevice, query: &str) -> DeviceReason {
-    let refused = device.refused.get(query).or_else(|| device.refused.get("device"));
+pub(super) fn why_not(device: &GpuDevice, query: Query) -> DeviceReason {
+    let refused = device.refused.get(&query).or_else(|| device.refused.get(&Query::Device));
     refused.map_or(DeviceReason::NotRead, |words| DeviceReason::Nvml(words.clone()))
 }
 

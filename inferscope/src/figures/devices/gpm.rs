@@ -3,7 +3,7 @@
 //! Owns which windows count and their means. Never makes a figure of what was not told. A part of `devices`.
 
 use crate::clock::Window;
-use crate::event::{GpmMetric, GpmWindow, GpuDevice, GpuLog, GpuReading};
+use crate::event::{GpmMetric, GpmWindow, GpuDevice, GpuLog, GpuReading, Query};
 use crate::figures::stat::{Stat, stat};
 use crate::reason::DeviceReason;
 use crate::units::Nanos;
@@ -51,7 +51,8 @@ fn figure(device: &GpuDevice, span: &Span, metric: GpmMetric) -> Sampled {
 }
 
 fn why(device: &GpuDevice, metric: GpmMetric) -> DeviceReason {
-    let refused = ["device", "gpm", "gpm_metrics", metric.name()].iter().find_map(|q| device.refused.get(*q));
+    let asked = [Query::Device, Query::GpmSample, Query::GpmMetrics, Query::Gpm(metric)];
+    let refused = asked.iter().find_map(|query| device.refused.get(query));
     match refused {
         Some(words) => DeviceReason::Nvml(words.clone()),
         None if device.gpm.is_empty() => DeviceReason::CountersNotRead,
@@ -75,7 +76,7 @@ pub(crate) fn activity(log: &GpuLog, device: &GpuDevice, windows: &[Window]) -> 
     let span = Span::of(log, windows).unwrap_or(Span(Vec::new()));
     let why = match device.readings.iter().any(|r| span.holds(r.t) && r.sm_percent.is_some()) {
         true => DeviceReason::DriverWindowTooLong,
-        false => why_not(device, "sm_percent"),
+        false => why_not(device, Query::Utilization),
     };
     let later = |r: &&GpuReading| span.0.iter().any(|w| r.t >= w.from.plus(DRIVERS_WINDOW) && r.t <= w.to);
     let of = |get: fn(&GpuReading) -> Option<u32>| {
@@ -102,7 +103,7 @@ fn covered(device: &GpuDevice, span: &Span) -> f64 {
 #[cfg(test)]
 mod tests {
     use crate::analysis::fixture::{device, fixture, ms, with};
-    use crate::event::{GpmMetric, GpmWindow};
+    use crate::event::{GpmMetric, GpmWindow, Query};
 
     fn window(from: u64, to: u64, dram: f64) -> GpmWindow {
         let mut values = [None; GpmMetric::ALL.len()];
@@ -134,7 +135,7 @@ mod tests {
     #[test]
     fn without_them_there_are_nvmls_words() {
         let mut d = with(device(0, 100), &[(900, Some(5))]);
-        d.refused.insert("gpm".into(), "Not Supported".into());
+        d.refused.insert(Query::GpmSample, "Not Supported".into());
         let report = fixture(vec![d]).report();
         assert_eq!(report.gpus[0].counters.dram_percent.reason.as_deref(), Some("Not Supported"));
         assert!(report.gpus[0].samples.iter().all(|s| s.counters.counters_to_ns.is_none()));

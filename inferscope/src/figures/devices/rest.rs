@@ -20,17 +20,17 @@ pub(crate) enum Rest {
 }
 
 pub(super) fn rest(log: &GpuLog, device: &GpuDevice) -> Rest {
-    let Some((from, to)) = log.baseline else { return Rest::Unknown };
-    let inside = || device.readings.iter().filter(|r| (from..=to).contains(&r.t));
+    let Some(window) = log.baseline else { return Rest::Unknown };
+    let inside = || device.readings.iter().filter(|r| window.holds(r.t));
     let sm = mean(inside().filter_map(|r| r.sm_percent).map(f64::from));
     if let Some(sm) = sm.filter(|sm| *sm > LITTLE_PERCENT) {
         return Rest::Computing(Computing::Kernels(sm));
     }
-    let mut used = device.process_use.iter().filter(|u| (from..=to).contains(&u.t));
+    let mut used = device.process_use.iter().filter(|u| window.holds(u.t));
     if let Some(used) = used.find(|u| f64::from(u.sm_percent) > LITTLE_PERCENT) {
         return Rest::Computing(Computing::Process { pid: used.pid, percent: used.sm_percent });
     }
-    let power = mean(inside().filter_map(|r| r.power_mw).map(|mw| mw as f64));
+    let power = mean(device.power.iter().filter(|p| window.holds(p.t)).map(|p| p.mw as f64));
     let share = power.zip(device.power_limit_mw.filter(|mw| *mw > 0)).map(|(mw, limit)| mw / limit as f64);
     if let Some(share) = share.filter(|share| *share > MUCH_POWER) {
         return Rest::Computing(Computing::Power(share * 100.0));

@@ -15,8 +15,9 @@ impl Span {
         if !load.is_empty() {
             return Some(Self(load.to_vec()));
         }
-        let began = log.began.max(log.baseline.map(|(_, to)| to));
-        log.polled.map(|(from, to)| Self(vec![Window { from: from.max(began.unwrap_or(from)), to }]))
+        let began = log.began.max(log.baseline.map(|rest| rest.to));
+        let after = |w: Window| Window { from: w.from.max(began.unwrap_or(w.from)), to: w.to };
+        log.polled.map(|polled| Self(vec![after(polled)]))
     }
 
     pub(crate) fn holds(&self, t: Mono) -> bool {

@@ -1,7 +1,7 @@
 use crate::analysis::fixture::{
     LoadLog, ObservationBuilder, ProcessBuilder, RequestBuilder, device, fixture, ms, with,
 };
-use crate::event::{GpuDevice, Interruption, PowerSource, ProcessUse};
+use crate::event::{Gauge, GpuDevice, Interruption, PowerSource, ProcessUse, Query};
 use crate::plan::{GpuChoice, Price};
 use crate::report::model::Report;
 
@@ -12,10 +12,10 @@ fn report(devices: Vec<GpuDevice>) -> Report {
 #[test]
 fn a_refused_query_is_null_with_nvmls_words() {
     let mut d = with(device(0, 100), &[]);
-    d.refused.insert("temperature_c".into(), "Not Supported".into());
+    d.refused.insert(Query::Gauge(Gauge::Temperature), "Not Supported".into());
     let g = &report(vec![d]).gpus[0];
-    assert_eq!((g.sm_percent.mean, g.temperature_c.mean), (Some(40.0), None));
-    assert_eq!(g.temperature_c.reason.as_deref(), Some("Not Supported"));
+    assert_eq!((g.sm_percent.mean, g.gauges.temperature_c.mean), (Some(40.0), None));
+    assert_eq!(g.gauges.temperature_c.reason.as_deref(), Some("Not Supported"));
     assert_eq!(
         (g.capabilities["sm_percent"].as_str(), g.capabilities["temperature_c"].as_str()),
         ("ok", "Not Supported")
@@ -102,7 +102,7 @@ fn a_device_shared_with_others_gives_no_joules_unless_they_did_nothing() {
 fn without_a_counter_power_is_integrated_and_without_power_there_is_a_reason() {
     let mut d = with(device(0, 100), &[(900, Some(5))]);
     d.energy.clear();
-    d.refused.insert("energy_mj".into(), "Not Supported".into());
+    d.refused.insert(Query::Energy, "Not Supported".into());
     let r = report(vec![d.clone()]);
     assert_eq!(
         (r.gpus[0].energy_source.as_deref(), r.gpus[0].energy_mj),
@@ -173,12 +173,12 @@ fn a_price_is_for_an_hour_of_each_device_that_counts() {
 #[test]
 fn the_packages_energy_a_token_is_withheld_where_it_is_too_rough() {
     let mut f = fixture(vec![with(device(0, 100), &[(900, Some(5))])]);
-    f.gpu.packages.readings = f.gpu.devices[0].energy.clone();
+    f.packages.readings = f.gpu.devices[0].energy.clone();
     let e = f.clone().report().efficiency;
     assert_eq!((e.cpu_package_joules, e.cpu_joules_per_token), (Some(200.0), Some(2.0)));
     assert_eq!(e.cpu_joules_per_token_error.map(|j| j * 100.0), e.cpu_package_joules_error);
     // A counter that moves on every half a second: 200 J may be 150 or 250.
-    for reading in &mut f.gpu.packages.readings {
+    for reading in &mut f.packages.readings {
         reading.mj = reading.mj / 50_000 * 50_000;
     }
     let e = f.report().efficiency;

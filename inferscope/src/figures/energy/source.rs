@@ -4,7 +4,7 @@
 //! over devices. A part of `energy`.
 
 use crate::clock::{Mono, Window};
-use crate::event::{GpuDevice, PowerPoint, PowerSource};
+use crate::event::{GpuDevice, PowerPoint, PowerSource, Query};
 use crate::reason::EnergyReason;
 use crate::units::Nanos;
 
@@ -63,7 +63,7 @@ pub(crate) struct Metered<'a> {
 
 impl<'a> Metered<'a> {
     pub(crate) fn new(device: &'a GpuDevice) -> Self {
-        let counter = match device.refused.get("energy_mj") {
+        let counter = match device.refused.get(&Query::Energy) {
             Some(reason) => Err(EnergyReason::NoCounter(reason.clone())),
             None => {
                 let away = device.interruptions.iter().map(|away| away.from);

@@ -9,9 +9,9 @@ use std::ptr::null_mut;
 use nvml_wrapper::error::{NvmlError, nvml_sym, nvml_try};
 use nvml_wrapper::{Device, Nvml};
 
-use super::log::SharedLog;
+use super::caller::Caller;
 use crate::clock::Mono;
-use crate::event::{GpmMetric, GpmWindow};
+use crate::event::{DeviceAnswer, GpmMetric, GpmWindow, Query};
 use crate::units::Nanos;
 
 /// A window's length. The counters are refreshed every 100 ms (nvml.h), so that shorter ones say little.
@@ -25,9 +25,6 @@ const VERSION: c_uint = 1;
 /// The header's `NVML_GPM_METRIC_MAX` has grown from 98 to 477 without a new version: the library looks at those that
 /// are asked for, and finds room for more.
 const ROOM: usize = 512;
-/// The queries as a whole, in the capabilities.
-const SAMPLE: &str = "gpm";
-const METRICS: &str = "gpm_metrics";
 
 /// `nvmlGpmMetric_t`
 #[derive(Debug, Clone, Copy)]
@@ -57,25 +54,6 @@ const _: () = {
     );
 };
 
-/// `NVML_GPM_METRIC_…`
-const fn id(metric: GpmMetric) -> c_uint {
-    match metric {
-        GpmMetric::Busy => 1,
-        GpmMetric::SmActive => 2,
-        GpmMetric::SmOccupancy => 3,
-        GpmMetric::Integer => 4,
-        GpmMetric::Tensor => 5,
-        GpmMetric::Dram => 10,
-        GpmMetric::Fp64 => 11,
-        GpmMetric::Fp32 => 12,
-        GpmMetric::Fp16 => 13,
-        GpmMetric::PcieTx => 20,
-        GpmMetric::PcieRx => 21,
-        GpmMetric::NvlinkRx => 60,
-        GpmMetric::NvlinkTx => 61,
-    }
-}
-
 /// One device's windows.
 pub(super) struct Gpm<'n> {
     /// Of a MIG instance; its device, once that was asked for.
@@ -102,29 +80,26 @@ impl<'n> Gpm<'n> {
     }
 
     /// Ends the present window, where it is long enough, and begins the next.
-    pub(super) fn tick(&mut self, device: &Device<'n>, shared: &SharedLog, place: usize, last: bool) {
+    pub(super) fn tick(&mut self, device: &Device<'n>, caller: &mut Caller<'_>, last: bool) {
         let now = Mono::now();
         let least = if last { SHORTEST } else { WINDOW.saturating_sub(EARLY) };
         if self.begin.as_ref().is_some_and(|(_, from)| now.since(*from) < least) {
             return;
         }
         // Both calls or none: a sample without its comparison would lose the window, one that waits makes it longer.
-        let is_due = |told: &mut super::log::DeviceLog| {
-            told.policy.is_due(SAMPLE, now) && told.policy.is_due(METRICS, now)
-        };
-        if !shared.with(place, is_due).unwrap_or(false) {
+        if ![Query::GpmSample, Query::GpmMetrics].iter().all(|query| caller.policy.is_due(*query, now)) {
             return;
         }
-        let Some((end, to)) = shared.ask(place, SAMPLE, || self.sample(device)) else {
+        let Some((end, to)) = caller.ask(Query::GpmSample, || self.sample(device)) else {
             // Whatever it was, no window lies across it.
             self.spare = self.spare.take().or(self.begin.take().map(|(sample, _)| sample));
             return;
         };
         if let Some((begin, from)) = self.begin.take() {
-            if let Some(values) = compare(device.nvml(), shared, place, [&begin, &end])
+            if let Some(values) = compare(device.nvml(), caller, [&begin, &end])
                 && values.iter().any(Option::is_some)
             {
-                let _ = shared.with(place, |told| told.gpm.push(GpmWindow { from, to, values }));
+                caller.send(DeviceAnswer::Gpm(Box::new(GpmWindow { from, to, values })));
             }
             self.spare = Some(begin);
         }
@@ -165,27 +140,22 @@ impl<'n> Gpm<'n> {
 /// What was between two samples.
 fn compare(
     nvml: &Nvml,
-    shared: &SharedLog,
-    place: usize,
+    caller: &mut Caller<'_>,
     samples: [&Sample<'_>; 2],
 ) -> Option<[Option<f64>; GpmMetric::ALL.len()]> {
-    let refused =
-        shared.with(place, |told| GpmMetric::ALL.map(|metric| told.policy.refuses(metric.name())))?;
-    let wanted: Vec<GpmMetric> =
-        GpmMetric::ALL.into_iter().zip(refused).filter(|(_, refused)| !refused).map(|(m, _)| m).collect();
+    let asked = |metric: &GpmMetric| !caller.policy.refuses(Query::Gpm(*metric));
+    let wanted: Vec<GpmMetric> = GpmMetric::ALL.into_iter().filter(asked).collect();
     let t = Mono::now();
-    let answers = shared.ask(place, METRICS, || metrics(nvml, samples, &wanted))?;
+    let answers = caller.ask(Query::GpmMetrics, || metrics(nvml, samples, &wanted))?;
     let mut values = [None; GpmMetric::ALL.len()];
-    shared.with(place, |told| {
-        for (metric, answer) in wanted.into_iter().zip(answers) {
-            let value = told.policy.noted(metric.name(), answer, t);
-            let sane = value.and_then(|value| sane(metric, value));
-            if value.is_some() && sane.is_none() {
-                told.insane("gpm_value_beyond_range", 1);
-            }
-            values[metric as usize] = sane;
+    for (metric, answer) in wanted.into_iter().zip(answers) {
+        let value = caller.noted(Query::Gpm(metric), answer, t);
+        let sane = value.and_then(|value| sane(metric, value));
+        if value.is_some() && sane.is_none() {
+            caller.implausible("gpm_value_beyond_range", 1);
         }
-    })?;
+        values[metric as usize] = sane;
+    }
     Some(values)
 }
 
@@ -210,7 +180,7 @@ fn metrics(
         metrics: [none; ROOM],
     });
     for (place, metric) in get.metrics.iter_mut().zip(wanted) {
-        place.id = id(*metric);
+        place.id = metric.id();
     }
     // SAFETY: of the header's layout, with room for more than it has, and both samples are the library's and filled.
     nvml_try(unsafe { call((&raw mut *get).cast()) })?;
@@ -272,14 +242,5 @@ mod tests {
         assert_eq!(sane(GpmMetric::Dram, f64::NAN), None);
         assert_eq!(sane(GpmMetric::PcieRx, 1_789.1), Some(1_789.1));
         assert_eq!(sane(GpmMetric::PcieRx, f64::INFINITY), None);
-    }
-
-    #[test]
-    fn each_metric_has_its_own_name_number_and_place() {
-        for (place, metric) in GpmMetric::ALL.into_iter().enumerate() {
-            assert_eq!(metric as usize, place);
-            let alike = |other: &GpmMetric| id(*other) == id(metric) || other.name() == metric.name();
-            assert_eq!(GpmMetric::ALL.iter().filter(|other| alike(other)).count(), 1, "{metric:?}");
-        }
     }
 }

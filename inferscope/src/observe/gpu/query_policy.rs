@@ -1,7 +1,7 @@
 //! One device's queries: which it answers, which it refuses and in what words, which are slow, and when it was away.
 //!
-//! Owns the capabilities and the counting of failures; how often a query is made is `schedule`'s. Pure: the calls are made
-//! by `log`, which gives `None` to whoever asks in vain. Used by `log` and `device`.
+//! Owns what is known of each query; how often it is made is `schedule`'s. What is new of it is handed out, to be sent. Pure:
+//! the calls are made by `caller`, which gives `None` to whoever asks in vain. Used by `caller`, `device` and `worker`.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use nvml_wrapper::error::NvmlError;
 
 use super::schedule::{self, Cost};
 use crate::clock::Mono;
-use crate::event::{Interruption, PollCost};
+use crate::event::{DeviceAnswer, PollCost, Query};
 use crate::units::Nanos;
 
 /// A device that is away is looked for again after this, then twice as long,
@@ -17,26 +17,22 @@ const FIRST_PAUSE: Nanos = Nanos::from_millis(500);
 /// up to this.
 const LAST_PAUSE: Nanos = Nanos::from_millis(8_000);
 
-/// A device that comes and goes more often is told as away in between.
-const MAX_INTERRUPTIONS: usize = 1_000;
-
 #[derive(Debug, Default)]
 pub(super) struct QueryPolicy {
-    queries: BTreeMap<&'static str, Query>,
+    queries: BTreeMap<Query, QueryState>,
     away: Option<Away>,
-    pub(super) interruptions: Vec<Interruption>,
     pub(super) cost: PollCost,
     /// The last look: how slow a query is doesn't matter any more.
     pub(super) last: bool,
+    /// Not handed out yet.
+    news: Vec<DeviceAnswer>,
 }
 
 #[derive(Debug, Default)]
-struct Query {
+struct QueryState {
     answered: bool,
     /// It will never answer.
-    refused: Option<String>,
-    failed: u64,
-    last_failure: String,
+    refused: bool,
     due: Option<Mono>,
     /// How long the driver keeps what it tells.
     buffered: Option<Nanos>,
@@ -95,34 +91,34 @@ impl Verdict {
 }
 
 impl QueryPolicy {
-    pub(super) fn is_due(&self, query: &str, now: Mono) -> bool {
+    pub(super) fn is_due(&self, query: Query, now: Mono) -> bool {
         if self.away.is_some() {
             return false;
         }
-        let Some(known) = self.queries.get(query) else { return true };
-        known.refused.is_none() && (self.last || known.due.is_none_or(|due| now >= due))
+        let Some(known) = self.queries.get(&query) else { return true };
+        !known.refused && (self.last || known.due.is_none_or(|due| now >= due))
     }
 
     /// Counts a call's time, and says when the query is due again.
-    pub(super) fn took(&mut self, query: &'static str, began: Mono, cost: Cost) {
+    pub(super) fn took(&mut self, query: Query, began: Mono, cost: Cost) {
         self.cost.calls += 1;
         self.cost.in_calls += cost.wall;
         if self.cost.slowest.as_ref().is_none_or(|(_, most)| cost.wall > *most) {
-            self.cost.slowest = Some((query.to_owned(), cost.wall));
+            self.cost.slowest = Some((query.name().to_owned(), cost.wall));
         }
         let known = self.queries.entry(query).or_default();
         known.due = Some(schedule::due(query, began, cost, known.buffered));
     }
 
     /// The driver keeps what it tells for so long, so it is asked again in time after `began`.
-    pub(super) fn keeps(&mut self, query: &'static str, time: Nanos, began: Mono) {
+    pub(super) fn keeps(&mut self, query: Query, time: Nanos, began: Mono) {
         let known = self.queries.entry(query).or_default();
         known.buffered = Some(time);
         known.due = Some(schedule::due(query, began, Cost::default(), known.buffered));
     }
 
     /// At the next look, however long ago the last answer is.
-    pub(super) fn soon(&mut self, queries: &[&'static str]) {
+    pub(super) fn soon(&mut self, queries: &[Query]) {
         for query in queries {
             if let Some(known) = self.queries.get_mut(query) {
                 known.due = None;
@@ -136,31 +132,28 @@ impl QueryPolicy {
     }
 
     /// It answers, but with what is of no use.
-    pub(super) fn give_up(&mut self, query: &'static str, words: &str) {
-        self.queries.entry(query).or_default().refused.get_or_insert_with(|| words.to_owned());
+    pub(super) fn give_up(&mut self, query: Query, words: &str) {
+        let known = self.queries.entry(query).or_default();
+        if !std::mem::replace(&mut known.refused, true) {
+            self.news.push(DeviceAnswer::Refuses(query, words.to_owned()));
+        }
     }
 
     /// Keeps what an answer says of the query.
-    pub(super) fn noted<T>(
-        &mut self,
-        query: &'static str,
-        answer: Result<T, NvmlError>,
-        now: Mono,
-    ) -> Option<T> {
+    pub(super) fn noted<T>(&mut self, query: Query, answer: Result<T, NvmlError>, now: Mono) -> Option<T> {
         let known = self.queries.entry(query).or_default();
         let error = match answer {
             Ok(value) => {
-                known.answered = true;
+                self.answers(query);
                 return Some(value);
             }
             Err(error) => error,
         };
         match Verdict::of(&error) {
-            Verdict::NothingNew => known.answered = true,
-            Verdict::Never if !known.answered => known.refused = Some(error.to_string()),
+            Verdict::NothingNew => self.answers(query),
+            Verdict::Never if !known.answered => self.give_up(query, &error.to_string()),
             verdict => {
-                known.failed += 1;
-                known.last_failure = error.to_string();
+                self.news.push(DeviceAnswer::Failed(query, error.to_string()));
                 if matches!(verdict, Verdict::DeviceAway | Verdict::DriverAway) {
                     self.goes(now, error.to_string(), verdict == Verdict::DriverAway);
                 }
@@ -172,7 +165,10 @@ impl QueryPolicy {
     /// Nothing more is to be had of it.
     pub(super) fn goes(&mut self, since: Mono, words: String, driver: bool) {
         let look = since.plus(FIRST_PAUSE);
-        self.away.get_or_insert(Away { since, words, driver, pause: FIRST_PAUSE, look });
+        if self.away.is_none() {
+            self.news.push(DeviceAnswer::Away { since, words: words.clone() });
+            self.away = Some(Away { since, words, driver, pause: FIRST_PAUSE, look });
+        }
     }
 
     /// It was looked for in vain: the newest words tell best what is to be done.
@@ -183,6 +179,7 @@ impl QueryPolicy {
         {
             away.words = error.to_string();
             away.driver = verdict == Verdict::DriverAway;
+            self.news.push(DeviceAnswer::Away { since: away.since, words: away.words.clone() });
         }
     }
 
@@ -196,59 +193,41 @@ impl QueryPolicy {
     }
 
     /// It answers again.
-    pub(super) fn found(&mut self, now: Mono) {
-        let Some(away) = self.away.take() else { return };
-        let is_full = self.interruptions.len() >= MAX_INTERRUPTIONS;
-        match self.interruptions.last_mut().filter(|_| is_full) {
-            Some(last) => last.to = Some(now),
-            None => {
-                self.interruptions.push(Interruption { from: away.since, to: Some(now), words: away.words });
-            }
+    pub(super) fn found(&mut self, at: Mono) {
+        if self.away.take().is_some() {
+            self.news.push(DeviceAnswer::Back { at });
         }
     }
 
-    /// Since when it is away for good.
-    pub(super) fn lost(&self) -> Option<Interruption> {
-        let away = self.away.as_ref()?;
-        Some(Interruption { from: away.since, to: None, words: away.words.clone() })
+    pub(super) const fn is_away(&self) -> bool {
+        self.away.is_some()
     }
 
-    /// For the log: what is answered, refused, and what failed now and then.
-    pub(super) fn capabilities(&self) -> Capabilities {
-        let mut told = Capabilities::default();
-        for (name, query) in &self.queries {
-            if let Some(reason) = &query.refused {
-                told.refused.insert((*name).to_owned(), reason.clone());
-            } else if query.answered {
-                told.answered.push(name);
-            }
-            if query.failed > 0 {
-                told.failed.insert((*name).to_owned(), (query.failed, query.last_failure.clone()));
-            }
+    /// What is new since it was asked last.
+    pub(super) fn news(&mut self) -> Vec<DeviceAnswer> {
+        std::mem::take(&mut self.news)
+    }
+
+    fn answers(&mut self, query: Query) {
+        let known = self.queries.entry(query).or_default();
+        if !std::mem::replace(&mut known.answered, true) {
+            self.news.push(DeviceAnswer::Answers(query));
         }
-        told
     }
 
-    pub(super) fn refuses(&self, query: &str) -> bool {
-        self.queries.get(query).is_some_and(|q| q.refused.is_some())
+    pub(super) fn refuses(&self, query: Query) -> bool {
+        self.queries.get(&query).is_some_and(|q| q.refused)
     }
-}
-
-#[derive(Debug, Default)]
-pub(super) struct Capabilities {
-    pub(super) answered: Vec<&'static str>,
-    pub(super) refused: BTreeMap<String, String>,
-    pub(super) failed: BTreeMap<String, (u64, String)>,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// As `log` does it.
+    /// As `caller` does it.
     fn ask<T>(
         policy: &mut QueryPolicy,
-        query: &'static str,
+        query: Query,
         call: impl FnOnce() -> Result<T, NvmlError>,
     ) -> Option<T> {
         policy.is_due(query, Mono(1)).then(call).and_then(|answer| policy.noted(query, answer, Mono(1)))
@@ -259,69 +238,78 @@ mod tests {
         let mut policy = QueryPolicy::default();
         let mut asked = 0;
         for _ in 0..3 {
-            let answer: Option<u32> = ask(&mut policy, "power_mw", || {
+            let answer: Option<u32> = ask(&mut policy, Query::Power, || {
                 asked += 1;
                 Err(NvmlError::NotSupported)
             });
             assert_eq!(answer, None);
         }
         assert_eq!(asked, 1);
-        assert_eq!(
-            policy.capabilities().refused["power_mw"],
-            "the requested operation is not available on the target device"
-        );
+        let [DeviceAnswer::Refuses(Query::Power, words)] = &policy.news()[..] else { panic!() };
+        assert_eq!(words, "the requested operation is not available on the target device");
     }
 
     #[test]
     fn a_query_that_fails_is_asked_again_and_counted() {
         let mut policy = QueryPolicy::default();
-        assert_eq!(ask(&mut policy, "power_mw", || Err::<u32, _>(NvmlError::Unknown)), None);
-        assert_eq!(ask(&mut policy, "power_mw", || Ok(7)), Some(7));
+        assert_eq!(ask(&mut policy, Query::Power, || Err::<u32, _>(NvmlError::Unknown)), None);
+        assert_eq!(ask(&mut policy, Query::Power, || Ok(7)), Some(7));
         // What it once answered it can: a refusal later on is only a failure.
-        assert_eq!(ask(&mut policy, "power_mw", || Err::<u32, _>(NvmlError::NotSupported)), None);
-        assert_eq!(ask(&mut policy, "power_mw", || Ok(8)), Some(8));
-        let told = policy.capabilities();
-        assert_eq!((told.answered, told.failed["power_mw"].0), (vec!["power_mw"], 2));
+        assert_eq!(ask(&mut policy, Query::Power, || Err::<u32, _>(NvmlError::NotSupported)), None);
+        assert_eq!(ask(&mut policy, Query::Power, || Ok(8)), Some(8));
+        let news = policy.news();
+        let [DeviceAnswer::Failed(..), DeviceAnswer::Answers(Query::Power), DeviceAnswer::Failed(..)] =
+            &news[..]
+        else {
+            panic!("{news:?}")
+        };
     }
 
     #[test]
     fn nothing_new_is_no_failure() {
         let mut policy = QueryPolicy::default();
-        assert_eq!(ask(&mut policy, "process_sm_percent", || Err::<u32, _>(NvmlError::NotFound)), None);
-        assert_eq!(policy.capabilities().answered, ["process_sm_percent"]);
+        assert_eq!(ask(&mut policy, Query::ProcessSm, || Err::<u32, _>(NvmlError::NotFound)), None);
+        assert!(matches!(policy.news()[..], [DeviceAnswer::Answers(Query::ProcessSm)]));
     }
 
     #[test]
     fn a_slow_query_waits_and_no_other_does() {
         let mut policy = QueryPolicy::default();
         let cost = Cost { wall: Nanos::from_millis(80), cpu: Nanos::ZERO };
-        policy.took("power_mw", Mono(0), cost);
-        assert!(!policy.is_due("power_mw", Mono(799_000_000)));
-        assert!(policy.is_due("power_mw", Mono(800_000_000)));
-        assert!(policy.is_due("energy_mj", Mono(1)));
+        policy.took(Query::Power, Mono(0), cost);
+        assert!(!policy.is_due(Query::Power, Mono(799_000_000)));
+        assert!(policy.is_due(Query::Power, Mono(800_000_000)));
+        assert!(policy.is_due(Query::Energy, Mono(1)));
         policy.last = true;
-        assert!(policy.is_due("power_mw", Mono(1)));
+        assert!(policy.is_due(Query::Power, Mono(1)));
     }
 
     #[test]
     fn a_device_that_is_away_is_asked_nothing_and_looked_for_less_and_less_often() {
         let mut policy = QueryPolicy::default();
-        assert_eq!(ask(&mut policy, "power_mw", || Err::<u32, _>(NvmlError::GpuLost)), None);
-        assert_eq!(ask(&mut policy, "energy_mj", || Ok(7)), None);
-        assert_eq!(policy.lost().map(|lost| (lost.from, lost.to)), Some((Mono(1), None)));
+        assert_eq!(ask(&mut policy, Query::Power, || Err::<u32, _>(NvmlError::GpuLost)), None);
+        assert_eq!(ask(&mut policy, Query::Energy, || Ok(7)), None);
+        assert!(matches!(
+            policy.news()[..],
+            [DeviceAnswer::Failed(..), DeviceAnswer::Away { since: Mono(1), .. }]
+        ));
         let ms = |t: u64| Mono(1 + t * 1_000_000);
         let looks: Vec<u64> =
             (0..40_000).step_by(100).filter(|t| policy.search(ms(*t)) == Some(Search::Device)).collect();
         assert_eq!(looks, [500, 1_500, 3_500, 7_500, 15_500, 23_500, 31_500, 39_500]);
         policy.found(ms(39_500));
-        assert_eq!(ask(&mut policy, "energy_mj", || Ok(7)), Some(7));
-        assert_eq!((policy.lost(), policy.interruptions[0].to), (None, Some(ms(39_500))));
+        assert_eq!(ask(&mut policy, Query::Energy, || Ok(7)), Some(7));
+        let news = policy.news();
+        let [DeviceAnswer::Back { at }, DeviceAnswer::Answers(Query::Energy)] = &news[..] else {
+            panic!("{news:?}")
+        };
+        assert_eq!((*at, policy.is_away()), (ms(39_500), false));
     }
 
     #[test]
     fn a_driver_that_is_away_has_to_be_initialised_again() {
         let mut policy = QueryPolicy::default();
-        assert_eq!(ask(&mut policy, "power_mw", || Err::<u32, _>(NvmlError::Uninitialized)), None);
+        assert_eq!(ask(&mut policy, Query::Power, || Err::<u32, _>(NvmlError::Uninitialized)), None);
         let words = NvmlError::Uninitialized.to_string();
         assert_eq!(policy.search(Mono(600_000_000)), Some(Search::Driver { since: Mono(1), words }));
     }
@@ -332,9 +320,16 @@ mod tests {
         policy.goes(Mono(5), NvmlError::DriverNotLoaded.to_string(), true);
         policy.goes(Mono(6), "later".into(), false);
         policy.stays(&NvmlError::Unknown);
-        assert_eq!(policy.lost().map(|l| l.words), Some(NvmlError::DriverNotLoaded.to_string()));
         policy.stays(&NvmlError::LibRmVersionMismatch);
-        let lost = policy.lost().expect("it is away");
-        assert_eq!((lost.from, lost.words), (Mono(5), NvmlError::LibRmVersionMismatch.to_string()));
+        let told: Vec<_> = policy
+            .news()
+            .into_iter()
+            .map(|news| match news {
+                DeviceAnswer::Away { since, words } => (since, words),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        let all = [NvmlError::DriverNotLoaded, NvmlError::LibRmVersionMismatch];
+        assert_eq!(told, all.map(|words| (Mono(5), words.to_string())));
     }
 }

@@ -1,9 +1,11 @@
 //! When the devices are asked what.
 //!
-//! Owns how often each query is made, by what its answer is worth and what it costs on real hardware, and at which moment of
-//! its interval a look is taken. Pure. Used by `query_policy` and `worker`.
+//! Owns when a query is due again, by what its answer is worth (`queries`) and what it cost, and at which moment of its interval
+//! a look is taken. Pure. Used by `query_policy` and `worker`.
 
+use super::queries::every;
 use crate::clock::Mono;
+use crate::event::Query;
 use crate::units::Nanos;
 
 /// A query takes no more than this part of a CPU, as a divisor: what costs more is made less often than below.
@@ -13,31 +15,8 @@ const SLOW: Nanos = Nanos::from_millis(2);
 /// takes no more than this part of the time, as a divisor.
 const WALL_SHARE: u64 = 10;
 
-/// What a query is made no more often than; zero: at each look. The costs are those of an H200 under load (driver 580), in
-/// microseconds of CPU.
-const fn every(query: &str) -> Nanos {
-    match query.as_bytes() {
-        // 5,656 µs; it moves on every 100 ms. The ends of the load's windows are bracketed beside this.
-        b"energy_mj" => Nanos::from_millis(1_000),
-        // 49 to 198 µs.
-        b"compute_processes" | b"graphics_processes" => Nanos::from_millis(500),
-        // 232 µs.
-        b"pcie_counters" => Nanos::from_millis(1_000),
-        // 617 µs, and 21 ms until it answers: only where there are no counters.
-        b"pcie_tx_kb_per_s" | b"pcie_rx_kb_per_s" => Nanos::from_millis(5_000),
-        // 1,497 µs; an answer is of all the time since the one before.
-        b"process_sm_percent" => Nanos::from_millis(2_000),
-        // 321 and 1,442 µs; then by how long the driver keeps them.
-        b"power_samples" | b"sm_samples" => Nanos::from_millis(400),
-        // Not measured: no NVLink there.
-        b"nvlink_counters" => Nanos::from_millis(100),
-        // Power of the moment 11 µs, memory 24 µs, utilisation, temperature, clock and throttling 2 or 3 µs each.
-        _ => Nanos::ZERO,
-    }
-}
-
 /// When a query is due again that began at `began` and cost that much. `buffered`: how long the driver keeps what it tells.
-pub(super) fn due(query: &str, began: Mono, cost: Cost, buffered: Option<Nanos>) -> Mono {
+pub(super) fn due(query: Query, began: Mono, cost: Cost, buffered: Option<Nanos>) -> Mono {
     let by_wall = if cost.wall > SLOW { cost.wall.0.saturating_mul(WALL_SHARE) } else { 0 };
     let by_cpu = cost.cpu.0.saturating_mul(CPU_SHARE);
     // Only what costs a millisecond is put off for its CPU time: a look is to miss nothing for a busy machine's sake.
@@ -91,15 +70,16 @@ impl Looks {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Gauge;
 
     const fn us(wall: u64, cpu: u64) -> Cost {
         Cost { wall: Nanos(wall * 1_000), cpu: Nanos(cpu * 1_000) }
     }
 
     /// What a second of polling costs on an H200, as measured on one: calls a second times CPU.
-    fn cpu_us_a_second(costs: &[(&str, Cost)], tick_ms: u64) -> f64 {
-        let of = |(query, cost): &(&str, Cost)| {
-            let interval = due(query, Mono(0), *cost, None).0.max(tick_ms * 1_000_000);
+    fn cpu_us_a_second(costs: &[(Query, Cost)], tick_ms: u64) -> f64 {
+        let of = |(query, cost): &(Query, Cost)| {
+            let interval = due(*query, Mono(0), *cost, None).0.max(tick_ms * 1_000_000);
             cost.cpu.0 as f64 / 1e3 / (interval as f64 / 1e9)
         };
         costs.iter().map(of).sum()
@@ -108,17 +88,17 @@ mod tests {
     #[test]
     fn a_tick_costs_less_than_0_4_ms_at_the_costs_of_an_h200() {
         let costs = [
-            ("energy_mj", us(6_995, 5_656)),
-            ("fields", us(10, 11)),
-            ("pcie_counters", us(359, 232)),
-            ("temperature_c", us(3, 3)),
-            ("sm_clock_mhz", us(2, 2)),
-            ("throttle", us(2, 2)),
-            ("memory_used_bytes", us(428, 24)),
-            ("sm_percent", us(2, 2)),
-            ("compute_processes", us(49, 49)),
-            ("graphics_processes", us(18, 18)),
-            ("process_sm_percent", us(4_053, 1_497)),
+            (Query::Energy, us(6_995, 5_656)),
+            (Query::Fields, us(10, 11)),
+            (Query::PcieCounters, us(359, 232)),
+            (Query::Gauge(Gauge::Temperature), us(3, 3)),
+            (Query::Gauge(Gauge::SmClock), us(2, 2)),
+            (Query::Throttle, us(2, 2)),
+            (Query::MemoryUsed, us(428, 24)),
+            (Query::Utilization, us(2, 2)),
+            (Query::ComputeProcesses, us(49, 49)),
+            (Query::GraphicsProcesses, us(18, 18)),
+            (Query::ProcessSm, us(4_053, 1_497)),
         ];
         // The driver's buffers: of utilisation 16 s, of power 2.4 s.
         let buffers = 1_442.0 / 8.0 + 321.0 / 1.2;
@@ -128,16 +108,16 @@ mod tests {
 
     #[test]
     fn a_slow_query_waits_for_ten_times_its_length() {
-        assert_eq!(due("power_mw", Mono(0), us(80_000, 100), None), Mono(800_000_000));
-        assert_eq!(due("power_mw", Mono(7), us(1_900, 10), None), Mono(7));
+        assert_eq!(due(Query::Power, Mono(0), us(80_000, 100), None), Mono(800_000_000));
+        assert_eq!(due(Query::Power, Mono(7), us(1_900, 10), None), Mono(7));
     }
 
     #[test]
     fn what_costs_much_cpu_is_asked_less_often_unless_the_driver_would_forget_it() {
-        assert_eq!(due("energy_mj", Mono(0), us(6_995, 5_656), None), Mono(2_262_400_000));
-        assert_eq!(due("energy_mj", Mono(0), us(2_700, 2_500), None), Mono(1_000_000_000));
+        assert_eq!(due(Query::Energy, Mono(0), us(6_995, 5_656), None), Mono(2_262_400_000));
+        assert_eq!(due(Query::Energy, Mono(0), us(2_700, 2_500), None), Mono(1_000_000_000));
         let held = Some(Nanos::from_millis(1_000));
-        assert_eq!(due("sm_samples", Mono(0), us(2_522, 1_442), held), Mono(500_000_000));
+        assert_eq!(due(Query::SmSamples, Mono(0), us(2_522, 1_442), held), Mono(500_000_000));
     }
 
     #[test]

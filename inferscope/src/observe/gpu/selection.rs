@@ -3,16 +3,15 @@
 //! Owns the opening of the library, the choice of `--gpu`, and how a device is found again that was away. Used by
 //! `worker`.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, Nvml};
 
+use super::caller::Outlet;
 use super::device::Watched;
-use super::log::SharedLog;
 use super::nvml_ffi;
-use crate::event::GpuDevice;
+use crate::event::{DeviceEvent, DeviceIdentity};
 use crate::plan::{GpuChoice, ObservePlan};
 
 /// NVML with the devices that are to be polled.
@@ -70,7 +69,7 @@ fn open(library: Option<&Path>) -> Result<Nvml, String> {
 
 impl Selection {
     /// Every chosen device, and after a device that is cut into MIG instances those. What can't be had is only noted.
-    pub(super) fn watched(&self, shared: &SharedLog) -> Vec<Watched<'_>> {
+    pub(super) fn watched<'s>(&'s self, outlet: &'s Outlet) -> Vec<Watched<'s>> {
         let driver = self.nvml.sys_driver_version().ok();
         let mut all = Vec::new();
         for which in &self.these {
@@ -86,21 +85,24 @@ impl Selection {
             let device = match found {
                 Ok(device) => device,
                 Err(e) => {
-                    let refused = BTreeMap::from([("device".to_owned(), e.to_string())]);
-                    let driver = driver.clone();
-                    let missing = GpuDevice { index, driver, refused, ..GpuDevice::default() };
-                    shared.lock().missing.push(missing);
+                    outlet.send(DeviceEvent::Missing { index, driver: driver.clone(), words: e.to_string() });
                     continue;
                 }
             };
             let is_mig = device.mig_is_mig_device_handle().unwrap_or(false);
             let instances = if is_mig { Vec::new() } else { instances(&device) };
-            let parent = Watched::new(device, index, is_mig, driver.clone(), shared);
-            if !instances.is_empty() {
-                parent.cut_into_instances();
+            let identity = |index, mig_parent| DeviceIdentity {
+                index,
+                driver: driver.clone(),
+                mig_parent,
+                ..DeviceIdentity::default()
+            };
+            let place = all.len();
+            all.push(Watched::new(device, is_mig, identity(index, !instances.is_empty()), (outlet, place)));
+            for instance in instances {
+                let place = all.len();
+                all.push(Watched::new(instance, true, identity(index, false), (outlet, place)));
             }
-            all.push(parent);
-            all.extend(instances.into_iter().map(|i| Watched::new(i, index, true, driver.clone(), shared)));
         }
         all
     }

@@ -1,7 +1,7 @@
 //! The polling thread.
 //!
 //! Owns its loop: when each device is looked at, when one that is away is looked for, and how the energy counters are read at
-//! the ends of windows, for which the end waits. Never holds the log during a call. Started by the poller.
+//! the ends of windows, for which the end waits. What it learns it sends at once. Started by the poller.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,66 +9,60 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::oneshot;
 
-use super::Edge;
+use super::caller::Outlet;
 use super::device::Watched;
-use super::log::SharedLog;
 use super::processes::Pids;
 use super::query_policy::Search;
 use super::schedule::Looks;
 use super::selection::Selection;
-use crate::clock::Mono;
+use crate::clock::{Mono, Window};
+use crate::event::{DeviceEvent, PollCost, Query};
 use crate::observe::observer::own_thread_cpu;
-use crate::observe::rapl::Packages;
 use crate::observe::target_discovery;
+use crate::observe::window_edges::Edge;
 use crate::units::Nanos;
 
 /// The variable by which CUDA hides devices from a process.
 const VISIBLE_DEVICES: &[u8] = b"CUDA_VISIBLE_DEVICES=";
 
 pub(super) struct Worker {
-    pub(super) devices: Option<Selection>,
-    pub(super) packages: Result<Packages, String>,
+    pub(super) selection: Selection,
     pub(super) interval: Nanos,
     pub(super) stop: Arc<AtomicBool>,
     /// A window began or ended.
     pub(super) edge: Arc<Edge>,
     pub(super) roots: Vec<u32>,
-    pub(super) shared: SharedLog,
+    pub(super) outlet: Outlet,
 }
 
 impl Worker {
     pub(super) fn run(self, tell_look: oneshot::Sender<()>) {
         let pids = Pids { are_ours: !target_discovery::in_inner_namespace() };
         let began_cpu = own_thread_cpu();
-        let mut devices =
-            self.devices.as_ref().map(|chosen| chosen.watched(&self.shared)).unwrap_or_default();
-        let mut packages = self.packages;
+        let outlet = &self.outlet;
+        outlet.send(DeviceEvent::Began { pids_are_ours: pids.are_ours });
+        let mut devices = self.selection.watched(outlet);
         let mut seen = BTreeSet::new();
-        {
-            let mut known = self.shared.lock();
-            known.pids_are_ours = pids.are_ours;
-            known.packages_unavailable = packages.as_ref().err().cloned();
-        }
-        note_visible(&self.shared, &self.roots);
+        note_visible(outlet, &self.roots);
         let began = Mono::now();
         let mut looks = Looks::new(began, self.interval);
         let mut next = began;
         let mut from = None;
+        let mut ticks = 0;
         let mut library = Library { begun: true, since: began };
         let mut tell_look = Some(tell_look);
-        loop {
+        let looked = |devices: &[Watched<'_>], polled: Window, ticks: u64| {
+            let cpu = own_thread_cpu().saturating_sub(began_cpu);
+            outlet.send(DeviceEvent::Looked { polled, cost: cost(devices, ticks, cpu) });
+        };
+        let polled = loop {
             let last = self.stop.load(Ordering::Relaxed);
-            let is_edge = self.edge.take(Mono::now());
-            if is_edge {
+            if self.edge.take(Mono::now()) {
                 devices.iter_mut().for_each(Watched::edge);
             }
-            let is_due = last || Mono::now() >= next;
-            if is_edge || is_due {
-                read_packages(&self.shared, &mut packages);
-            }
-            if is_due {
-                if let Some(chosen) = self.devices.as_ref().filter(|_| !last) {
-                    library.bring_back(chosen, &mut devices, &self.shared);
+            if last || Mono::now() >= next {
+                if !last {
+                    library.bring_back(&self.selection, &mut devices, outlet);
                 }
                 for device in &mut devices {
                     // The end of the run is not to wait for one more look at seven others.
@@ -77,29 +71,25 @@ impl Worker {
                     }
                     device.tick(&pids, last);
                     let newcomers: Vec<u32> =
-                        device.pids().into_iter().filter(|pid| seen.insert(*pid)).collect();
+                        device.pids().iter().copied().filter(|pid| seen.insert(*pid)).collect();
                     if pids.are_ours && !newcomers.is_empty() {
-                        note_visible(&self.shared, &newcomers);
+                        note_visible(outlet, &newcomers);
                         // What `exec` started may have become another program since.
-                        note_visible(&self.shared, &self.roots);
+                        note_visible(outlet, &self.roots);
                     }
                 }
                 let now = Mono::now();
-                // Of the first look, which is slow, nothing is: what follows is the time of polling.
-                let polled_from = *from.get_or_insert(now);
-                {
-                    let mut known = self.shared.lock();
-                    known.ticks += 1;
-                    known.polled = Some((polled_from, now));
-                    known.cpu = own_thread_cpu().saturating_sub(began_cpu);
-                }
+                // Nothing is of the first look, which is slow: what follows is the time of polling.
+                let polled = Window { from: *from.get_or_insert(now), to: now };
+                ticks += 1;
+                looked(&devices, polled, ticks);
                 if let Some(tell) = tell_look.take() {
                     devices.iter_mut().for_each(Watched::edge);
                     // Nobody may be waiting.
                     let _ = tell.send(());
                 }
                 if last {
-                    break;
+                    break polled;
                 }
                 next = looks.next(now);
             }
@@ -108,17 +98,22 @@ impl Worker {
             let wake =
                 devices.iter().filter_map(Watched::look).chain(self.edge.ahead()).fold(next, Mono::min);
             std::thread::park_timeout(wake.since(Mono::now()).to_duration());
-        }
+        };
         close(&mut devices);
-        read_packages(&self.shared, &mut packages);
-        self.shared.lock().cpu = own_thread_cpu().saturating_sub(began_cpu);
+        looked(&devices, polled, ticks);
     }
 }
 
-fn read_packages(shared: &SharedLog, packages: &mut Result<Packages, String>) {
-    if let Some(reading) = packages.as_mut().ok().and_then(Packages::read) {
-        shared.lock().packages.push(reading);
+/// What polling cost so far.
+fn cost(devices: &[Watched<'_>], ticks: u64, cpu: Nanos) -> PollCost {
+    let mut all = PollCost { ticks, cpu, ..PollCost::default() };
+    for cost in devices.iter().map(Watched::cost) {
+        all.calls += cost.calls;
+        all.in_calls += cost.in_calls;
+        let slowest = [all.slowest.take(), cost.slowest.clone()];
+        all.slowest = slowest.into_iter().flatten().max_by_key(|slowest| slowest.1);
     }
+    all
 }
 
 /// The end is a window's too: where none ended right before it. What is read for either is waited for.
@@ -142,8 +137,8 @@ struct Library {
 
 impl Library {
     /// Devices that are away are looked for, after their driver, where that is away as a whole and was not found since.
-    fn bring_back<'n>(&mut self, chosen: &'n Selection, devices: &mut [Watched<'n>], shared: &SharedLog) {
-        let searches: Vec<Option<Search>> = devices.iter().map(Watched::search).collect();
+    fn bring_back<'n>(&mut self, chosen: &'n Selection, devices: &mut [Watched<'n>], outlet: &Outlet) {
+        let searches: Vec<Option<Search>> = devices.iter_mut().map(Watched::search).collect();
         let driver = searches.iter().flatten().find_map(|search| match search {
             Search::Driver { since, words } if !self.begun || self.since <= *since => Some((*since, words)),
             _ => None,
@@ -153,10 +148,10 @@ impl Library {
         let anew = driver.is_some() || none_answers;
         if anew {
             if let Some((since, words)) = driver {
-                devices.iter().for_each(|device| device.goes_with(since, words));
+                devices.iter_mut().for_each(|device| device.goes_with(since, words));
             }
-            if let Err(error) = shared.waiting("nvmlInit_v2", || chosen.begin_anew(&mut self.begun)) {
-                devices.iter().for_each(|device| device.stays(&error));
+            if let Err(error) = outlet.call(Query::Init, || chosen.begin_anew(&mut self.begun)) {
+                devices.iter_mut().for_each(|device| device.stays(&error));
                 return;
             }
             self.since = Mono::now();
@@ -165,7 +160,7 @@ impl Library {
             if search.is_none() && !(anew && device.is_away()) {
                 continue;
             }
-            match shared.waiting("device", || chosen.again(device.name())) {
+            match outlet.call(Query::Device, || chosen.again(device.name())) {
                 Ok(handle) => device.try_as(handle),
                 Err(error) => device.stays(&error),
             }
@@ -174,15 +169,12 @@ impl Library {
 }
 
 /// What the environment of each shows CUDA; nothing else of it is kept.
-fn note_visible(shared: &SharedLog, pids: &[u32]) {
+fn note_visible(outlet: &Outlet, pids: &[u32]) {
     for &pid in pids {
         // What ended stays as it was.
         let Ok(environment) = std::fs::read(format!("/proc/{pid}/environ")) else { continue };
         let value = environment.split(|b| *b == 0).find_map(|line| line.strip_prefix(VISIBLE_DEVICES));
-        let known = &mut shared.lock().visible_devices;
-        match value {
-            Some(value) => known.insert(pid, String::from_utf8_lossy(value).into_owned()),
-            None => known.remove(&pid),
-        };
+        let value = value.map(|value| String::from_utf8_lossy(value).into_owned());
+        outlet.send(DeviceEvent::VisibleDevices { pid, value });
     }
 }

@@ -4,7 +4,7 @@
 
 use super::super::model;
 use crate::clock::{Mono, Origin};
-use crate::event::{GpmMetric, GpmWindow, GpuDevice, GpuReading};
+use crate::event::{Gauge, GpmMetric, GpmWindow, GpuDevice, GpuReading};
 use crate::figures::devices::reasons;
 use crate::units::Nanos;
 
@@ -13,6 +13,7 @@ const NEAR: Nanos = Nanos::from_millis(250);
 
 pub(super) fn samples(origin: Origin, device: &GpuDevice) -> Vec<model::GpuSample> {
     let mut samples: Vec<_> = device.readings.iter().map(|r| sample(origin, r)).collect();
+    place_power(origin, device, &mut samples);
     place(origin, device, &mut samples);
     samples
 }
@@ -23,9 +24,9 @@ fn sample(origin: Origin, r: &GpuReading) -> model::GpuSample {
         memory_used_bytes: r.memory_used_bytes,
         sm_percent: r.sm_percent,
         memory_percent: r.memory_percent,
-        power_mw: r.power_mw,
-        temperature_c: r.temperature_c,
-        sm_clock_mhz: r.sm_clock_mhz,
+        power_mw: None,
+        temperature_c: r.get(Gauge::Temperature),
+        sm_clock_mhz: r.get(Gauge::SmClock),
         throttle: r.throttle.map(|mask| reasons(mask).map(str::to_owned).collect()),
         counters: model::CounterSample::default(),
     }
@@ -51,22 +52,22 @@ fn place(origin: Origin, device: &GpuDevice, samples: &mut Vec<model::GpuSample>
     samples.sort_by_key(|s| s.t_ns);
 }
 
+/// The power of each look: the highest, where more of it was kept than of the readings.
+fn place_power(origin: Origin, device: &GpuDevice, samples: &mut [model::GpuSample]) {
+    for point in &device.power {
+        let t_ns = origin.at(point.t).0;
+        let look = samples.partition_point(|s| s.t_ns <= t_ns).checked_sub(1);
+        if let Some(sample) = look.and_then(|i| samples.get_mut(i)) {
+            sample.power_mw = sample.power_mw.max(Some(point.mw));
+        }
+    }
+}
+
 fn counters_of(window: &GpmWindow, from: u64, to: u64) -> model::CounterSample {
+    let metric = |name: &str| GpmMetric::ALL.into_iter().find(|metric| metric.name() == name);
     model::CounterSample {
         counters_from_ns: Some(from),
         counters_to_ns: Some(to),
-        busy_percent: window.get(GpmMetric::Busy),
-        sm_active_percent: window.get(GpmMetric::SmActive),
-        sm_occupancy_percent: window.get(GpmMetric::SmOccupancy),
-        integer_percent: window.get(GpmMetric::Integer),
-        tensor_percent: window.get(GpmMetric::Tensor),
-        dram_percent: window.get(GpmMetric::Dram),
-        fp64_percent: window.get(GpmMetric::Fp64),
-        fp32_percent: window.get(GpmMetric::Fp32),
-        fp16_percent: window.get(GpmMetric::Fp16),
-        pcie_tx_mib_per_s: window.get(GpmMetric::PcieTx),
-        pcie_rx_mib_per_s: window.get(GpmMetric::PcieRx),
-        nvlink_tx_mib_per_s: window.get(GpmMetric::NvlinkTx),
-        nvlink_rx_mib_per_s: window.get(GpmMetric::NvlinkRx),
+        ..model::CounterSample::from_fn(|name| window.get(metric(name)?))
     }
 }

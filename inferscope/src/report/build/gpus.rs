@@ -10,9 +10,10 @@ use super::energy::{whole_error_mj, whole_mj};
 use super::gpu_samples::samples;
 use super::stat::stat;
 use crate::clock::Origin;
-use crate::event::{GpmMetric, GpuDevice, GpuLog, Interruption, PowerSource};
-use crate::figures::devices::{Counters, Device, DeviceUse, Rest, Total};
+use crate::event::{Gauge, GpmMetric, GpuDevice, GpuLog, Interruption, PowerSource};
+use crate::figures::devices::{Counters, Device, DeviceUse, Rest, Sampled, Total};
 use crate::figures::energy::Source;
+use crate::figures::stat::Stat;
 use crate::reason::{Apart as _, DeviceReason};
 use crate::verdict::bottleneck::Verdict;
 
@@ -39,7 +40,7 @@ pub(crate) fn gpu(origin: Origin, device: &Device<'_>, verdict: &Verdict) -> mod
             .failed
             .iter()
             .map(|(name, (count, reason))| {
-                (name.clone(), model::FailedQuery { count: *count, reason: reason.clone() })
+                (name.name().to_owned(), model::FailedQuery { count: *count, reason: reason.clone() })
             })
             .collect(),
         dropped_values: log.insane.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect(),
@@ -63,10 +64,7 @@ pub(crate) fn gpu(origin: Origin, device: &Device<'_>, verdict: &Verdict) -> mod
             PowerSource::Average => "average".to_owned(),
         }),
         memory_used_bytes: stat(&gauges.memory_used_bytes),
-        temperature_c: stat(&gauges.temperature_c),
-        sm_clock_mhz: stat(&gauges.sm_clock_mhz),
-        pcie_tx_kb_per_s: stat(&gauges.pcie_tx_kb_per_s),
-        pcie_rx_kb_per_s: stat(&gauges.pcie_rx_kb_per_s),
+        gauges: model::Gauges::from_fn(|name| by_name(Gauge::ALL, Gauge::name, name, |g| gauges.get(g))),
         nvlink_tx_kib_per_s: gauges.nvlink_tx_kib_per_s,
         nvlink_rx_kib_per_s: gauges.nvlink_rx_kib_per_s,
         throttle: device.throttle.iter().map(|(name, share)| ((*name).to_owned(), *share)).collect(),
@@ -121,22 +119,20 @@ fn usage(usage: &DeviceUse) -> model::Gpu {
 }
 
 fn counters(counters: &Counters) -> model::Counters {
-    let of = |metric| stat(counters.get(metric));
-    model::Counters {
-        busy_percent: of(GpmMetric::Busy),
-        sm_active_percent: of(GpmMetric::SmActive),
-        sm_occupancy_percent: of(GpmMetric::SmOccupancy),
-        integer_percent: of(GpmMetric::Integer),
-        tensor_percent: of(GpmMetric::Tensor),
-        dram_percent: of(GpmMetric::Dram),
-        fp64_percent: of(GpmMetric::Fp64),
-        fp32_percent: of(GpmMetric::Fp32),
-        fp16_percent: of(GpmMetric::Fp16),
-        pcie_tx_mib_per_s: of(GpmMetric::PcieTx),
-        pcie_rx_mib_per_s: of(GpmMetric::PcieRx),
-        nvlink_tx_mib_per_s: of(GpmMetric::NvlinkTx),
-        nvlink_rx_mib_per_s: of(GpmMetric::NvlinkRx),
-    }
+    model::Counters::from_fn(|name| {
+        by_name(GpmMetric::ALL, GpmMetric::name, name, |metric| counters.get(metric))
+    })
+}
+
+/// The figure of the model's field of that name, which is the query's (a test holds the two together).
+fn by_name<'f, Q: Copy, T: Copy + Default + 'f>(
+    all: impl IntoIterator<Item = Q>,
+    name_of: fn(Q) -> &'static str,
+    name: &str,
+    figure: impl Fn(Q) -> &'f Sampled<T>,
+) -> model::Stat<T> {
+    let query = all.into_iter().find(|query| name_of(*query) == name);
+    query.map_or_else(|| stat(&Err::<Stat<T>, _>(DeviceReason::NotRead)), |query| stat(figure(query)))
 }
 
 fn interruption(origin: Origin, away: &Interruption) -> Option<model::Interruption> {
@@ -146,8 +142,9 @@ fn interruption(origin: Origin, away: &Interruption) -> Option<model::Interrupti
 
 /// `ok` for what the device answers, NVML's words for what it refuses.
 fn capabilities(device: &GpuDevice) -> BTreeMap<String, String> {
-    let ok = device.answered.iter().map(|name| ((*name).to_owned(), "ok".to_owned()));
-    ok.chain(device.refused.clone()).collect()
+    let ok = device.answered.iter().map(|query| (query.name().to_owned(), "ok".to_owned()));
+    let refused = device.refused.iter().map(|(query, words)| (query.name().to_owned(), words.clone()));
+    ok.chain(refused).collect()
 }
 
 /// The devices that the target uses, together. `visible_devices`: what CUDA shows the target's processes, by pid.
@@ -185,5 +182,17 @@ pub(crate) fn summary(
         energy_above_idle_mj: total.above_idle.map(whole_mj),
         energy_above_idle_error_mj: total.above_idle.map(whole_error_mj),
         ..base
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_gauge_and_each_metric_has_a_field_and_each_field_is_one() {
+        assert_eq!(model::Gauges::NAMES, Gauge::ALL.map(Gauge::name));
+        assert_eq!(model::Counters::NAMES, GpmMetric::ALL.map(GpmMetric::name));
+        assert_eq!(model::CounterSample::NAMES, GpmMetric::ALL.map(GpmMetric::name));
     }
 }

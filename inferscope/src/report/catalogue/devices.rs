@@ -71,20 +71,20 @@ pub const DEVICE: &[Entry] = &[
         },
     ),
     Entry::new("gpus[].temperature_c", "temperature", Unit::Celsius, "of the device's core", |g| {
-        Value::whole(&g.temperature_c)
+        Value::whole(&g.gauges.temperature_c)
     }),
     Entry::new("gpus[].sm_clock_mhz", "clock", Unit::Megahertz, "of its SMs", |g| {
-        Value::whole(&g.sm_clock_mhz)
+        Value::whole(&g.gauges.sm_clock_mhz)
     }),
     Entry::new("gpus[].pcie_tx_kb_per_s", "PCIe, sent", Unit::PerSecond("kB"), "by NVML, over 20 ms", |g| {
-        Value::whole(&g.pcie_tx_kb_per_s)
+        Value::whole(&g.gauges.pcie_tx_kb_per_s)
     }),
     Entry::new(
         "gpus[].pcie_rx_kb_per_s",
         "PCIe, received",
         Unit::PerSecond("kB"),
         "by NVML, over 20 ms",
-        |g| Value::whole(&g.pcie_rx_kb_per_s),
+        |g| Value::whole(&g.gauges.pcie_rx_kb_per_s),
     ),
     Entry::new(
         "gpus[].nvlink_tx_kib_per_s",

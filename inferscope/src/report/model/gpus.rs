@@ -79,13 +79,8 @@ pub struct Gpu {
     #[serde(default)]
     pub power_source: Option<String>,
     pub memory_used_bytes: Stat<u64>,
-    pub temperature_c: Stat<u64>,
-    #[serde(default)]
-    pub sm_clock_mhz: Stat<u64>,
-    #[serde(default)]
-    pub pcie_tx_kb_per_s: Stat<u64>,
-    #[serde(default)]
-    pub pcie_rx_kb_per_s: Stat<u64>,
+    #[serde(flatten)]
+    pub gauges: Gauges,
     /// All links together.
     #[serde(default)]
     pub nvlink_tx_kib_per_s: Option<f64>,
@@ -215,67 +210,99 @@ pub struct GpuSample {
     pub counters: CounterSample,
 }
 
-/// What the device's own counters told within the load. Of all SMs and of the time, if not said otherwise.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
-pub struct Counters {
-    /// Any work was on the device.
-    pub busy_percent: Stat,
-    /// SMs that held at least one warp.
-    pub sm_active_percent: Stat,
-    /// Warps that were on them, of those that would fit.
-    pub sm_occupancy_percent: Stat,
-    /// Integer operations.
-    pub integer_percent: Stat,
-    /// Tensor operations of any type.
-    pub tensor_percent: Stat,
-    /// Of the DRAM's theoretical bandwidth.
-    pub dram_percent: Stat,
-    /// Operations outside of the tensor units.
-    pub fp64_percent: Stat,
-    pub fp32_percent: Stat,
-    pub fp16_percent: Stat,
-    pub pcie_tx_mib_per_s: Stat,
-    pub pcie_rx_mib_per_s: Stat,
-    /// All links together.
-    pub nvlink_tx_mib_per_s: Stat,
-    pub nvlink_rx_mib_per_s: Stat,
+/// Declares the figures of quantities that are one number each.
+macro_rules! gauges {
+    ($($(#[$meta:meta])* $name:ident,)*) => {
+        /// What is read at each look and is one number.
+        #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+        pub struct Gauges {
+            $($(#[$meta])* pub $name: Stat<u64>,)*
+        }
+
+        impl Gauges {
+            pub const NAMES: [&str; [$(stringify!($name),)*].len()] = [$(stringify!($name),)*];
+
+            /// Each figure by its name.
+            pub fn from_fn(mut of: impl FnMut(&'static str) -> Stat<u64>) -> Self {
+                Self { $($name: of(stringify!($name)),)* }
+            }
+        }
+    };
 }
 
-/// One window of the device's own counters; absent where it was not told, or no window ended here.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
-pub struct CounterSample {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub counters_from_ns: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub counters_to_ns: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub busy_percent: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sm_active_percent: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sm_occupancy_percent: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub integer_percent: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tensor_percent: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub dram_percent: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub fp64_percent: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub fp32_percent: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub fp16_percent: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pcie_tx_mib_per_s: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pcie_rx_mib_per_s: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub nvlink_tx_mib_per_s: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub nvlink_rx_mib_per_s: Option<f64>,
+gauges! {
+    temperature_c,
+    #[serde(default)]
+    sm_clock_mhz,
+    #[serde(default)]
+    pcie_tx_kb_per_s,
+    #[serde(default)]
+    pcie_rx_kb_per_s,
+}
+
+/// Declares the figures of the device's own counters, and what one window of them holds.
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// What the device's own counters told within the load. Of all SMs and of the time, if not said otherwise.
+        #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+        #[serde(default)]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: Stat,)*
+        }
+
+        impl Counters {
+            pub const NAMES: [&str; [$(stringify!($name),)*].len()] = [$(stringify!($name),)*];
+
+            /// Each figure by its name.
+            pub fn from_fn(mut of: impl FnMut(&'static str) -> Stat) -> Self {
+                Self { $($name: of(stringify!($name)),)* }
+            }
+        }
+
+        /// One window of the device's own counters; absent where it was not told, or no window ended here.
+        #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+        #[serde(default)]
+        pub struct CounterSample {
+            #[serde(skip_serializing_if = "Option::is_none")]
+            pub counters_from_ns: Option<u64>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            pub counters_to_ns: Option<u64>,
+            $(#[serde(skip_serializing_if = "Option::is_none")] pub $name: Option<f64>,)*
+        }
+
+        impl CounterSample {
+            pub const NAMES: [&str; [$(stringify!($name),)*].len()] = [$(stringify!($name),)*];
+
+            /// Each value by its name, without the window's ends.
+            pub fn from_fn(mut of: impl FnMut(&'static str) -> Option<f64>) -> Self {
+                Self { counters_from_ns: None, counters_to_ns: None, $($name: of(stringify!($name)),)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Any work was on the device.
+    busy_percent,
+    /// SMs that held at least one warp.
+    sm_active_percent,
+    /// Warps that were on them, of those that would fit.
+    sm_occupancy_percent,
+    /// Integer operations.
+    integer_percent,
+    /// Tensor operations of any type.
+    tensor_percent,
+    /// Of the DRAM's theoretical bandwidth.
+    dram_percent,
+    /// Operations outside of the tensor units.
+    fp64_percent,
+    fp32_percent,
+    fp16_percent,
+    pcie_tx_mib_per_s,
+    pcie_rx_mib_per_s,
+    /// All links together.
+    nvlink_tx_mib_per_s,
+    nvlink_rx_mib_per_s,
 }
 
 /// From the driver's buffers, at its own times.

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::evidence::{Evidence, Units};
 use super::{Limit, rule};
 use crate::analysis::fixture::{device, fixture, ms, sweep_on, with};
+use crate::clock::Window;
 use crate::event::{GpmMetric, GpmWindow, GpuDevice, GpuLog};
 use crate::reason::DeviceReason;
 use crate::report::model::{Gpu, LimitedBy, Report};
@@ -180,7 +181,11 @@ fn of_a_device_that_the_target_is_not_known_to_use_nothing_is_said() {
 fn a_sweeps_steps_are_judged_each_and_never_against_what_the_next_one_measured() {
     let report = |figures| {
         let device = with(counted(0, 8_000, 97.0, figures), &[(42, Some(5))]);
-        sweep_on(GpuLog { devices: vec![device], polled: Some((ms(0), ms(8_000))), ..GpuLog::default() })
+        sweep_on(GpuLog {
+            devices: vec![device],
+            polled: Some(Window { from: ms(0), to: ms(8_000) }),
+            ..GpuLog::default()
+        })
     };
     let limits = |report: &Report| -> Vec<Option<LimitedBy>> {
         report.sweep.as_ref().unwrap().steps.iter().map(|step| step.devices[0].limited_by).collect()

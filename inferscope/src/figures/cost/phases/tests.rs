@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::analysis::fixture::{Fixture, LoadLog, RequestBuilder, fixture, metered, ms, sweep_on, with};
 use crate::clock::Mono;
-use crate::event::{EnergyReading, FailureKind, GpuDevice, GpuLog, RequestLog};
+use crate::event::{EnergyReading, FailureKind, GpuDevice, GpuLog, Query, RequestLog};
 use crate::figures::cost::RequestSpan;
 use crate::report::model::{PrefillDecode, Report, Step};
 
@@ -155,7 +155,7 @@ fn an_average_of_a_second_tells_no_parts() {
     let mut f = plain();
     f.gpu.devices[0].power_source = Some(PowerSource::Average);
     f.gpu.devices[0].energy.clear();
-    f.gpu.devices[0].refused.insert("energy_mj".into(), "Not Supported".into());
+    f.gpu.devices[0].refused.insert(Query::Energy, "Not Supported".into());
     let reason = reason(&f);
     assert!(
         reason.contains("no energy counter (Not Supported)") && reason.contains("average of a second"),
@@ -266,7 +266,11 @@ fn sweep_power(t: u64) -> u64 {
 }
 
 fn on(device: GpuDevice) -> Report {
-    sweep_on(GpuLog { devices: vec![device], polled: Some((ms(0), ms(8_000))), ..GpuLog::default() })
+    sweep_on(GpuLog {
+        devices: vec![device],
+        polled: Some(Window { from: ms(0), to: ms(8_000) }),
+        ..GpuLog::default()
+    })
 }
 
 #[test]

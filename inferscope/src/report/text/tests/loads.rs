@@ -99,8 +99,11 @@ fn a_sweep_on_a_device_has_the_joules_of_each_step_and_the_parts_of_the_first() 
         _ => 100_000,
     };
     let device = with(metered(power, 6_000, 10, 20), &[(42, Some(5))]);
-    let report =
-        sweep_on(GpuLog { devices: vec![device], polled: Some((ms(0), ms(6_000))), ..GpuLog::default() });
+    let report = sweep_on(GpuLog {
+        devices: vec![device],
+        polled: Some(crate::clock::Window { from: ms(0), to: ms(6_000) }),
+        ..GpuLog::default()
+    });
     let steps = &report.sweep.as_ref().unwrap().steps;
     assert_eq!(steps[1].energy.joules_per_token, Some(2.0));
     let text = plain(&report);
