@@ -25,7 +25,7 @@ pub trait Aggregate {
     /// What only the end of the run tells.
     type Finals;
 
-    fn apply(&mut self, event: &Self::Event);
+    fn apply(&mut self, event: Self::Event);
 
     /// As of `now`, and provisional: later events may change any of it, counts only upwards.
     fn snapshot(&self, now: Mono) -> Self::Part;

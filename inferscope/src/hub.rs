@@ -142,7 +142,7 @@ where
     fn drain(&mut self, i: usize) -> bool {
         for _ in 0..self.intakes[i].capacity {
             match self.intakes[i].receiver.try_recv() {
-                Ok(Message::Event(event)) => self.aggregate.apply(&event),
+                Ok(Message::Event(event)) => self.aggregate.apply(event),
                 Ok(Message::Snapshot(asked)) => {
                     // Who asked may be gone.
                     let _ = asked.send(self.aggregate.snapshot(Mono::now()));

@@ -29,7 +29,6 @@ mod lifetime;
 mod limits;
 mod live_view;
 mod main_thread;
-mod observed_set;
 mod output;
 mod progress;
 mod runtime;

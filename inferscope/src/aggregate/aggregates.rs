@@ -12,6 +12,7 @@ use super::command::{CommandAggregate, CommandPart};
 use super::devices::{DeviceAggregate, DeviceFinals, DevicePart};
 use super::load::{LoadAggregate, LoadPart};
 use super::packages::{PackageAggregate, PackagePart};
+use super::set::{SetAggregate, SetPart};
 
 /// Applied on the collector's thread alone.
 #[derive(Debug)]
@@ -21,6 +22,7 @@ pub struct Aggregates {
     command: CommandAggregate,
     devices: DeviceAggregate,
     packages: PackageAggregate,
+    set: SetAggregate,
 }
 
 /// A run at one moment.
@@ -32,6 +34,7 @@ pub struct Snapshot {
     pub command: CommandPart,
     pub devices: DevicePart,
     pub packages: PackagePart,
+    pub set: SetPart,
 }
 
 /// What only the end of a run tells.
@@ -48,6 +51,7 @@ impl Aggregates {
             command: CommandAggregate::default(),
             devices: DeviceAggregate::default(),
             packages: PackageAggregate::default(),
+            set: SetAggregate::new(),
         }
     }
 }
@@ -57,7 +61,7 @@ impl Aggregate for Aggregates {
     type Part = Snapshot;
     type Finals = Finals;
 
-    fn apply(&mut self, event: &Event) {
+    fn apply(&mut self, event: Event) {
         match event {
             Event::Load(event) => {
                 if let Some(load) = &mut self.load {
@@ -67,8 +71,7 @@ impl Aggregate for Aggregates {
             Event::Command(event) => self.command.apply(event),
             Event::Device(event) => self.devices.apply(event),
             Event::Package(event) => self.packages.apply(event),
-            // Its source keeps a log of its own still.
-            Event::Set(_) => {}
+            Event::Set(event) => self.set.apply(event),
         }
     }
 
@@ -79,6 +82,7 @@ impl Aggregate for Aggregates {
             command: self.command.snapshot(now),
             devices: self.devices.snapshot(now),
             packages: self.packages.snapshot(now),
+            set: self.set.snapshot(now),
         }
     }
 
@@ -89,6 +93,7 @@ impl Aggregate for Aggregates {
             command: self.command.finish(&()),
             devices: self.devices.finish(&finals.devices),
             packages: self.packages.finish(&()),
+            set: self.set.finish(&()),
         }
     }
 }

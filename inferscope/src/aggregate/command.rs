@@ -26,8 +26,8 @@ impl Aggregate for CommandAggregate {
     type Part = CommandPart;
     type Finals = ();
 
-    fn apply(&mut self, event: &CommandEvent) {
-        match *event {
+    fn apply(&mut self, event: CommandEvent) {
+        match event {
             CommandEvent::Started { t } => self.0.started = Some(t),
             CommandEvent::Ready { t } => self.0.ready = Some(t),
             CommandEvent::Exited { t, status } => self.0.exited = Some((t, status)),

@@ -63,30 +63,30 @@ impl Aggregate for DeviceAggregate {
     type Part = DevicePart;
     type Finals = DeviceFinals;
 
-    fn apply(&mut self, event: &DeviceEvent) {
+    fn apply(&mut self, event: DeviceEvent) {
         match event {
-            DeviceEvent::Began { pids_are_ours } => self.pids_are_ours = *pids_are_ours,
-            DeviceEvent::Found(identity) => self.devices.push(DeviceSeries::new(identity)),
+            DeviceEvent::Began { pids_are_ours } => self.pids_are_ours = pids_are_ours,
+            DeviceEvent::Found(identity) => self.devices.push(DeviceSeries::new(&identity)),
             DeviceEvent::Missing { index, driver, words } => self.missing.push(GpuDevice {
-                index: *index,
-                driver: driver.clone(),
-                refused: BTreeMap::from([(Query::Device, words.clone())]),
+                index,
+                driver,
+                refused: BTreeMap::from([(Query::Device, words)]),
                 ..GpuDevice::default()
             }),
             DeviceEvent::Of { place, answer } => {
-                if let Some(device) = self.devices.get_mut(*place) {
-                    device.apply(answer);
+                if let Some(device) = self.devices.get_mut(place) {
+                    device.apply(&answer);
                 }
             }
             DeviceEvent::VisibleDevices { pid, value: Some(value) } => {
-                self.visible_devices.insert(*pid, value.clone());
+                self.visible_devices.insert(pid, value);
             }
             DeviceEvent::VisibleDevices { pid, value: None } => {
-                self.visible_devices.remove(pid);
+                self.visible_devices.remove(&pid);
             }
             DeviceEvent::Looked { polled, cost } => {
-                self.polled = Some(*polled);
-                self.cost.clone_from(cost);
+                self.polled = Some(polled);
+                self.cost = cost;
             }
         }
     }

@@ -249,19 +249,19 @@ impl Aggregate for LoadAggregate {
     type Part = LoadPart;
     type Finals = ();
 
-    fn apply(&mut self, event: &LoadEvent) {
+    fn apply(&mut self, event: LoadEvent) {
         match event {
             LoadEvent::Began { t, model } => {
-                self.progress.began(*t);
-                self.asked_model.clone_from(model);
+                self.progress.began(t);
+                self.asked_model = model;
             }
-            LoadEvent::Calibrated(by) => self.calibration = Some(*by),
-            LoadEvent::Sent { t, warmup } => self.progress.sent(*t, *warmup),
-            LoadEvent::Request { log, loaded } => self.request(log, *loaded),
-            LoadEvent::Phase(log) => self.phase_ended(log),
+            LoadEvent::Calibrated(by) => self.calibration = Some(by),
+            LoadEvent::Sent { t, warmup } => self.progress.sent(t, warmup),
+            LoadEvent::Request { log, loaded } => self.request(&log, loaded),
+            LoadEvent::Phase(log) => self.phase_ended(&log),
             LoadEvent::Ended { client, resent } => {
-                self.client.clone_from(client);
-                self.resent = *resent;
+                self.client = *client;
+                self.resent = resent;
             }
         }
     }

@@ -39,12 +39,12 @@ impl Aggregate for PackageAggregate {
     type Part = PackagePart;
     type Finals = ();
 
-    fn apply(&mut self, event: &PackageEvent) {
+    fn apply(&mut self, event: PackageEvent) {
         match event {
-            PackageEvent::Unavailable(why) => self.unavailable = Some(why.clone()),
+            PackageEvent::Unavailable(why) => self.unavailable = Some(why),
             PackageEvent::Reading(reading) => {
-                self.latest = Some(*reading);
-                self.readings.push(*reading);
+                self.latest = Some(reading);
+                self.readings.push(reading);
             }
         }
     }

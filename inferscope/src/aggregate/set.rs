@@ -1,7 +1,7 @@
 //! The process set: closed accounts, what happened when, and samples.
 //!
 //! Owns the bounded lists of a run and what lies beyond their bounds: processes fold into totals by command, events are counted,
-//! samples are merged. Never knows who is a member now (`observe::table` does). Driven by `hub`'s collector, or by whoever holds it.
+//! samples are merged. Never knows who is a member now (`observe::table` does). Driven by `hub`'s collector.
 //!
 //! Bounds: as many processes as the plan lists, [`MAX_EVENTS`] events, [`MAX_SAMPLES`] samples, [`folded::MAX_COMMANDS`] commands.
 
@@ -39,7 +39,7 @@ pub struct SetAggregate {
 }
 
 /// The lists and totals, or, in a snapshot, the totals alone.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct SetPart {
     /// Later events may change any of it, counts only upwards.
     pub provisional: bool,
@@ -83,8 +83,24 @@ impl SetAggregate {
         }
     }
 
-    /// For a source whose events nobody else needs: takes what is inside.
-    pub fn take(&mut self, event: SetEvent) {
+    fn totals(&self, provisional: bool) -> SetPart {
+        SetPart {
+            provisional,
+            closed: self.listed.len() as u64 + self.folded.count(),
+            happened: self.events.len() as u64 + self.unlisted_events,
+            latest: self.latest,
+            folded: self.folded.clone(),
+            lists: SetLists::default(),
+        }
+    }
+}
+
+impl Aggregate for SetAggregate {
+    type Event = SetEvent;
+    type Part = SetPart;
+    type Finals = ();
+
+    fn apply(&mut self, event: SetEvent) {
         match event {
             SetEvent::Changes(changes) => {
                 let room = MAX_EVENTS.saturating_sub(self.events.len());
@@ -107,27 +123,6 @@ impl SetAggregate {
             }
             SetEvent::Ended(end) => self.end = end,
         }
-    }
-
-    fn totals(&self, provisional: bool) -> SetPart {
-        SetPart {
-            provisional,
-            closed: self.listed.len() as u64 + self.folded.count(),
-            happened: self.events.len() as u64 + self.unlisted_events,
-            latest: self.latest,
-            folded: self.folded.clone(),
-            lists: SetLists::default(),
-        }
-    }
-}
-
-impl Aggregate for SetAggregate {
-    type Event = SetEvent;
-    type Part = SetPart;
-    type Finals = ();
-
-    fn apply(&mut self, event: &SetEvent) {
-        self.take(event.clone());
     }
 
     /// The lists stay where they are: they may hold hundreds of megabytes.

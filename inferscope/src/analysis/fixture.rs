@@ -498,27 +498,27 @@ pub(crate) struct DrivenLoad {
 impl DrivenLoad {
     pub(crate) fn new(plan: &LoadPlan, model: Option<&str>) -> Self {
         let mut load = LoadAggregate::new(plan);
-        load.apply(&LoadEvent::Began { t: ORIGIN.mono, model: model.map(str::to_owned) });
+        load.apply(LoadEvent::Began { t: ORIGIN.mono, model: model.map(str::to_owned) });
         Self { plan: plan.clone(), load }
     }
 
     pub(crate) fn sent(&mut self, t: Mono, warmup: bool) {
-        self.load.apply(&LoadEvent::Sent { t, warmup });
+        self.load.apply(LoadEvent::Sent { t, warmup });
     }
 
     pub(crate) fn request(&mut self, log: &RequestLog, loaded: Loaded) {
-        self.load.apply(&LoadEvent::Request { log: Box::new(log.clone()), loaded });
+        self.load.apply(LoadEvent::Request { log: Box::new(log.clone()), loaded });
     }
 
     /// Whether the sweep ends with this phase.
     pub(crate) fn phase(&mut self, log: PhaseLog) -> bool {
         let ended = log.ended;
-        self.load.apply(&LoadEvent::Phase(Box::new(log)));
+        self.load.apply(LoadEvent::Phase(Box::new(log)));
         saturation::ends_sweep(&self.plan, &self.load.snapshot(ended).steps).is_some()
     }
 
     pub(crate) fn finish(mut self, client: ClientLog) -> LoadTotals {
-        self.load.apply(&LoadEvent::Ended { client: Box::new(client), resent: 0 });
+        self.load.apply(LoadEvent::Ended { client: Box::new(client), resent: 0 });
         *self.load.finish(&()).totals.expect("a finished load has totals")
     }
 }

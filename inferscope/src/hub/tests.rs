@@ -14,7 +14,7 @@ impl Aggregate for Sum {
     type Part = (u64, u64);
     type Finals = ();
 
-    fn apply(&mut self, &(source, n): &(usize, u64)) {
+    fn apply(&mut self, (source, n): (usize, u64)) {
         self.out_of_order += u64::from(n < self.last[source]);
         self.last[source] = n;
         self.sum += n;
@@ -120,7 +120,7 @@ fn a_panic_of_the_collector_is_an_error_and_what_is_sent_after_it_is_counted() {
         type Event = ();
         type Part = ();
         type Finals = ();
-        fn apply(&mut self, (): &()) {
+        fn apply(&mut self, (): ()) {
             panic!("as a test wants it")
         }
         fn snapshot(&self, _now: Mono) {}

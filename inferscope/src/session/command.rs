@@ -10,15 +10,17 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 use super::RunError;
-use super::observed_set::ObservedSet;
+use super::events::set_sink;
 use super::output::OutputError;
 use super::supervisor::{Over, in_words};
 use super::target::Observed;
+use crate::aggregate::Aggregates;
 use crate::aggregate::command::CommandPart;
 use crate::event::{ExitStatus, Observation};
+use crate::hub::Sender;
 use crate::launch::Launched;
-use crate::observe::ObserveError;
 use crate::observe::target_discovery::{CgroupTarget, Found};
+use crate::observe::{ObserveError, Observer};
 use crate::plan::{CommandOutput, CommandPlan, Endpoint, ObservePlan, Plan, TrackerChoice};
 use crate::signals::Signals;
 use crate::verdict::doubt::{Doubt, DoubtCode};
@@ -87,12 +89,19 @@ pub(super) fn found(command: &Launched<'_>) -> Found {
 }
 
 /// Only the kernel tracker follows a cgroup; any other follows the command's tree.
-pub(super) fn observe(plan: &ObservePlan, found: Found) -> Result<Observed, RunError> {
+pub(super) fn observe(
+    plan: &ObservePlan,
+    found: Found,
+    set: &Sender<Aggregates>,
+) -> Result<Observed, RunError> {
     let tree = || Found { cgroup: None, how: "started by exec".to_owned(), ..found.clone() };
     let tree_only = plan.tracker == TrackerChoice::Proc && found.cgroup.is_some();
     let found = if tree_only { tree() } else { found.clone() };
-    match ObservedSet::start(plan, &found) {
-        Err(ObserveError::CgroupNeedsEbpf(_)) => Ok(Observed::by(ObservedSet::start(plan, &tree())?, tree())),
+    match Observer::start(plan, &found, set_sink(set)) {
+        // Nothing was sent yet.
+        Err(ObserveError::CgroupNeedsEbpf(_)) => {
+            Ok(Observed::by(Observer::start(plan, &tree(), set_sink(set))?, tree()))
+        }
         started => Ok(Observed::by(started?, found)),
     }
 }

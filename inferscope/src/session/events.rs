@@ -3,8 +3,11 @@
 //! Owns the channels with their bounds, the start and the end of the collector, and what is said of events that were lost. The hub
 //! moves them, `aggregate` adds them up. Called by `session`.
 
+use std::time::Duration;
+
 use super::RunError;
 use crate::aggregate::{Aggregate as _, Aggregates, Finals, Snapshot};
+use crate::event::{Event, SetEvent};
 use crate::hub::{Collector, Hub, LostEvents, Sender};
 use crate::plan::Plan;
 use crate::privilege::{self, ThreadRole};
@@ -17,12 +20,17 @@ const COMMAND_CAPACITY: usize = 64;
 /// Seconds of eight devices.
 const DEVICE_CAPACITY: usize = 2_048;
 const PACKAGE_CAPACITY: usize = 256;
+/// Batches: a few a drain of the ring, a sample a tick.
+const SET_CAPACITY: usize = 1_024;
+/// How long a source waits that loses nothing meanwhile: the ring holds what happens in twice the time.
+const SET_LIMIT: Duration = Duration::from_millis(50);
 
 /// The sources' ends.
 pub(super) struct Channels {
     pub(super) load: Sender<Aggregates>,
     pub(super) command: Sender<Aggregates>,
     pub(super) devices: DeviceChannels,
+    pub(super) set: Sender<Aggregates>,
 }
 
 /// Those of the devices and of the CPU packages.
@@ -49,6 +57,7 @@ impl Events {
                 gpu: hub.channel("devices", DEVICE_CAPACITY),
                 packages: hub.channel("CPU packages", PACKAGE_CAPACITY),
             },
+            set: hub.channel(SET, SET_CAPACITY),
         };
         let collector = hub.start(|| privilege::shed(ThreadRole::Collector));
         let collector = collector
@@ -57,14 +66,30 @@ impl Events {
     }
 
     /// After the sources: what they sent is applied. `None`: the collector panicked.
-    pub(super) fn finish(self, finals: &Finals) -> Option<(Snapshot, Vec<Doubt>)> {
+    pub(super) fn finish(self, finals: &Finals) -> Option<(Snapshot, Lost)> {
         drop(self.channels);
         let (aggregates, lost) = self.collector.finish().ok()?;
-        Some((aggregates.finish(finals), lost.iter().map(doubt).collect()))
+        let of_set = lost.iter().any(|lost| lost.source == SET);
+        Some((aggregates.finish(finals), Lost { doubts: lost.iter().map(doubt).collect(), of_set }))
     }
 }
 
+/// Events that found their channels full.
+#[derive(Default)]
+pub(super) struct Lost {
+    pub(super) doubts: Vec<Doubt>,
+    /// A process may be in no list.
+    pub(super) of_set: bool,
+}
+
 const LOAD: &str = "load";
+const SET: &str = "process set";
+
+/// Where the observer's events go.
+pub(super) fn set_sink(set: &Sender<Aggregates>) -> impl FnMut(SetEvent) + Send + 'static {
+    let set = set.clone();
+    move |event| set.send_within(Event::Set(event), SET_LIMIT)
+}
 
 fn doubt(lost: &LostEvents) -> Doubt {
     let LostEvents { source, events } = lost;

@@ -31,7 +31,7 @@ impl Session<'_> {
         let plan = self.plan;
         let finals = Finals { devices: gpu.finish() };
         let was_observed = observer.is_some();
-        let observation = observer.and_then(|o| Some(Observation { rest: driven.rest, ..o.finish()? }));
+        let mut observation = observer.and_then(|o| Some(Observation { rest: driven.rest, ..o.finish()? }));
         if was_observed && observation.is_none() {
             if self.mode == Mode::Observe {
                 return Err(RunError::ObserverPanicked);
@@ -47,12 +47,18 @@ impl Session<'_> {
         if events.is_none() {
             notes.push(Doubt::warn(
                 DoubtCode::CollectorPanicked,
-                "the collecting thread panicked: what the load gave is lost",
+                "the collecting thread panicked: what it had collected is lost",
             ));
             failure = Some(RunError::Panicked("the collector"));
         }
         let (mut snapshot, lost) = events.unzip();
-        notes.extend(lost.into_iter().flatten());
+        let lost = lost.unwrap_or_default();
+        let set = snapshot.as_mut().map(|all| std::mem::take(&mut all.set));
+        observation = observation.zip(set).map(|(observation, set)| {
+            let is_complete = observation.tracker_is_complete && !lost.of_set;
+            Observation { tracker_is_complete: is_complete, ..set.complete(observation) }
+        });
+        notes.extend(lost.doubts);
         let part = snapshot.as_ref().map(|all| all.command).unwrap_or_default();
         let gpu = snapshot.as_mut().and_then(|all| all.devices.log.take()).unwrap_or_else(without_collector);
         let packages = snapshot.as_mut().and_then(|all| all.packages.log.take()).unwrap_or_default();

@@ -8,13 +8,13 @@ use super::device_sources::DeviceSources;
 use super::drive::{Driven, Load, Sources};
 use super::lifetime::Lifetime;
 use super::main_thread::MainThread;
-use super::observed_set::ObservedSet;
 use super::output::Sink;
 use super::runtime::{self, Runtime};
 use super::supervisor::Over;
 use super::target::{self, Observed};
 use super::{RunError, Session, command, drive_load, host};
 use crate::launch::Launched;
+use crate::observe::Observer;
 use crate::observe::target_discovery::Found;
 use crate::privilege::{self, ThreadRole};
 use crate::verdict::doubt::Doubt;
@@ -23,7 +23,7 @@ use crate::verdict::doubt::Doubt;
 pub(super) struct Outcome {
     pub(super) found: Found,
     pub(super) gpu: DeviceSources,
-    pub(super) observer: Option<ObservedSet>,
+    pub(super) observer: Option<Observer>,
     /// Why there is no observer.
     pub(super) none_reason: Option<String>,
     pub(super) driven: Driven,
@@ -76,10 +76,11 @@ impl<'env> Session<'env> {
         if server.is_some() || (command.is_some() && driver.is_none()) {
             runtime.block_on(gpu.rest(plan.observe.gpu_baseline, lifetime.interruption()));
         }
+        let set = self.events.channels.set.clone();
         let observed = main.run(move || {
             let observed = match plan.exec {
-                Some(_) => command::observe(&plan.observe, found),
-                None => target::observe(plan, found),
+                Some(_) => command::observe(&plan.observe, found, &set),
+                None => target::observe(plan, found, &set),
             };
             privilege::shed(ThreadRole::Main);
             observed
@@ -90,7 +91,7 @@ impl<'env> Session<'env> {
         let driven = if is_wanted {
             let load = driver.as_ref().zip(plan.load.as_ref());
             let load = load.map(|(driver, plan)| Load { driver, plan, server });
-            let sources = Sources { gpu: &mut gpu, observer: observer.as_deref_mut() };
+            let sources = Sources { gpu: &mut gpu, observer: observer.as_mut() };
             runtime.block_on(self.drive(load, sources, &mut lifetime, sink))?
         } else {
             Driven::default()

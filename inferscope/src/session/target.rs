@@ -4,10 +4,12 @@
 //! the load is measured all the same. Called by `session::start`, on the main thread.
 
 use super::RunError;
-use super::observed_set::ObservedSet;
+use super::events::set_sink;
 use super::runtime::unless_interrupted;
-use crate::observe::ObserveError;
+use crate::aggregate::Aggregates;
+use crate::hub::Sender;
 use crate::observe::target_discovery::{self, Found, TargetError};
+use crate::observe::{ObserveError, Observer};
 use crate::plan::{Plan, TargetPlan};
 use crate::signals::Signals;
 use crate::verdict::doubt::{Doubt, DoubtCode};
@@ -15,13 +17,13 @@ use crate::verdict::doubt::{Doubt, DoubtCode};
 /// The observer, or why there is none.
 pub(super) struct Observed {
     pub(super) found: Found,
-    pub(super) observer: Option<ObservedSet>,
+    pub(super) observer: Option<Observer>,
     pub(super) none_reason: Option<String>,
     pub(super) note: Option<Doubt>,
 }
 
 impl Observed {
-    pub(super) const fn by(observer: ObservedSet, found: Found) -> Self {
+    pub(super) const fn by(observer: Observer, found: Found) -> Self {
         Self { found, observer: Some(observer), none_reason: None, note: None }
     }
 
@@ -40,13 +42,13 @@ pub(super) fn find(plan: &Plan, signals: &Signals) -> Result<Found, RunError> {
     Ok(found)
 }
 
-pub(super) fn observe(plan: &Plan, found: Found) -> Result<Observed, RunError> {
+pub(super) fn observe(plan: &Plan, found: Found, set: &Sender<Aggregates>) -> Result<Observed, RunError> {
     if found.is_none() {
         let why = found.how.clone();
         return Ok(Observed::by_none(found, why, None));
     }
     let was_guessed = matches!(plan.observe.target, TargetPlan::Listener { .. }) && plan.load.is_some();
-    match ObservedSet::start(&plan.observe, &found) {
+    match Observer::start(&plan.observe, &found, set_sink(set)) {
         Ok(observer) => Ok(Observed::by(observer, found)),
         // The client's side is still worth having.
         Err(e @ ObserveError::TargetGone(_)) if was_guessed => {

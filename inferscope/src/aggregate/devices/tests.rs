@@ -13,7 +13,7 @@ fn of(place: usize, answer: DeviceAnswer) -> DeviceEvent {
 
 fn applied(events: impl IntoIterator<Item = DeviceEvent>) -> DeviceAggregate {
     let mut aggregate = DeviceAggregate::default();
-    events.into_iter().for_each(|event| aggregate.apply(&event));
+    events.into_iter().for_each(|event| aggregate.apply(event));
     aggregate
 }
 
@@ -60,7 +60,7 @@ fn a_device_that_was_away_is_so_since_the_first_moment_and_by_the_newest_words()
     let words = |to| Interruption { from: Mono(5), to, words: "mismatch".into() };
     assert_eq!(log(aggregate.clone()).devices[0].lost, Some(words(None)));
     let mut aggregate = aggregate;
-    aggregate.apply(&of(0, DeviceAnswer::Back { at: Mono(9) }));
+    aggregate.apply(of(0, DeviceAnswer::Back { at: Mono(9) }));
     let log = log(aggregate);
     assert_eq!(
         (&log.devices[0].lost, &log.devices[0].interruptions[..]),
@@ -111,8 +111,8 @@ fn a_snapshot_counts_upwards_and_the_last_one_is_the_end() {
     let mut aggregate = applied([found(0)]);
     let mut looks = 0;
     for t in 1..=20 {
-        aggregate.apply(&power(t, t));
-        aggregate.apply(&of(0, DeviceAnswer::Reading(Box::new(GpuReading::empty(Mono(t))))));
+        aggregate.apply(power(t, t));
+        aggregate.apply(of(0, DeviceAnswer::Reading(Box::new(GpuReading::empty(Mono(t))))));
         let live = aggregate.snapshot(Mono(t)).live;
         assert!(live[0].looks > looks);
         looks = live[0].looks;

@@ -50,8 +50,8 @@ fn fork(t: u64) -> ProcessEvent {
 #[test]
 fn an_account_that_closed_late_is_listed_by_its_birth() {
     let mut set = SetAggregate::new();
-    set.take(SetEvent::Closed(vec![account(2, "b", true), account(0, "a", true)]));
-    set.take(SetEvent::Closed(vec![account(1, "c", true)]));
+    set.apply(SetEvent::Closed(vec![account(2, "b", true), account(0, "a", true)]));
+    set.apply(SetEvent::Closed(vec![account(1, "c", true)]));
     let names: Vec<_> = set.finish(&()).lists.processes.into_iter().map(|p| p.comm).collect();
     assert_eq!(names, ["a", "c", "b"]);
 }
@@ -61,7 +61,7 @@ fn the_last_sample_is_kept_though_others_are_merged() {
     let mut set = SetAggregate::new();
     let all = 3 * MAX_SAMPLES as u64;
     for t in 0..all {
-        set.take(SetEvent::Sample(sample(t, if t == 12_345 { 900 } else { t % 7 })));
+        set.apply(SetEvent::Sample(sample(t, if t == 12_345 { 900 } else { t % 7 })));
     }
     let lists = set.finish(&()).lists;
     assert!(lists.samples.len() <= MAX_SAMPLES + 2);
@@ -75,8 +75,8 @@ fn counts_of_snapshots_never_fall_and_the_last_is_the_report() {
     let mut set = SetAggregate::new();
     let mut before = (0, 0);
     for n in 0..1_000_usize {
-        set.take(SetEvent::Changes(vec![fork(n as u64)]));
-        set.take(SetEvent::Closed(vec![account(n, "sh", n < 500)]));
+        set.apply(SetEvent::Changes(vec![fork(n as u64)]));
+        set.apply(SetEvent::Closed(vec![account(n, "sh", n < 500)]));
         let part = set.snapshot(Mono(0));
         assert!(part.provisional && part.closed > before.0 && part.happened > before.1);
         before = (part.closed, part.happened);
@@ -93,7 +93,7 @@ fn counts_of_snapshots_never_fall_and_the_last_is_the_report() {
 fn names_without_end_fold_into_one() {
     let mut set = SetAggregate::new();
     for n in 0..MAX_COMMANDS + 1_000 {
-        set.take(SetEvent::Closed(vec![account(n, &format!("c{n}"), false)]));
+        set.apply(SetEvent::Closed(vec![account(n, &format!("c{n}"), false)]));
     }
     let folded = set.finish(&()).folded;
     assert_eq!(folded.commands().len(), MAX_COMMANDS + 1);

@@ -17,8 +17,8 @@ impl Table {
     ) -> (Vec<ProcessRecord>, Vec<ProcessEvent>) {
         let mut set = SetAggregate::new();
         self.close_all();
-        self.take_events().for_each(|event| set.take(event));
-        set.take(SetEvent::Ended(SetEnd { tells_oom, tells_execs }));
+        self.take_events().for_each(|event| set.apply(event));
+        set.apply(SetEvent::Ended(SetEnd { tells_oom, tells_execs }));
         let lists = set.finish(&()).lists;
         (lists.processes, lists.events)
     }

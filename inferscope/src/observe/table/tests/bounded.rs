@@ -29,13 +29,13 @@ fn fast_forwarded(processes: u64, listed: usize, drain: u64) -> (Table, SetPart)
             }
         }
         if n % drain == 0 {
-            table.take_events().for_each(|event| set.take(event));
+            table.take_events().for_each(|event| set.apply(event));
             assert!(table.entries.len() as u64 <= LIVING + 2, "{} accounts are open", table.entries.len());
         }
     }
     assert!(table.ancestors.is_empty() && table.by_pid.len() <= 1 && table.open.len() <= 1);
     table.close_all();
-    table.take_events().for_each(|event| set.take(event));
+    table.take_events().for_each(|event| set.apply(event));
     (table, set.finish(&()))
 }
 
