@@ -35,6 +35,7 @@ pub use phase_totals::{PhaseSummary, StepOutline};
 
 use distribution::{Distribution, Recorded};
 use failures::FailureGroup;
+use latencies::LatencyKind;
 use live::Progress;
 use phase_totals::{PhaseTotals, Repetition, StepTotals};
 use request_figures::RequestFigures;
@@ -235,11 +236,13 @@ impl LoadAggregate {
 
     fn ttft(&self, q: f64) -> Option<Nanos> {
         let quantile = |all: &Distribution| all.quantile(q).map(Nanos);
-        if self.step.latencies.ttft.mean().is_none() {
-            return quantile(&self.phase.latencies.ttft);
+        let before = self.step.latencies.get(LatencyKind::Ttft)?;
+        let since = self.phase.latencies.get(LatencyKind::Ttft)?;
+        if before.mean().is_none() {
+            return quantile(since);
         }
-        let mut both = self.step.latencies.ttft.clone();
-        both += &self.phase.latencies.ttft;
+        let mut both = before.clone();
+        both += since;
         quantile(&both)
     }
 }

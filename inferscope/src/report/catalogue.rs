@@ -22,6 +22,7 @@ pub use load::{CONNECT, LOAD};
 pub use processes::SET;
 pub use self_cost::SELF_COST;
 pub use terms::{cost_definitions, timing_definitions};
+pub(crate) use timing::latency_setter;
 pub use timing::{COUNTS, LATENCIES, RATES};
 
 /// What is told of a figure.
@@ -58,6 +59,8 @@ impl About {
 pub struct Figure<S> {
     pub about: About,
     pub get: fn(&S) -> Value<'_>,
+    /// For a distribution that `report::build` puts into the model by its name.
+    set: Option<fn(&mut S, Dist)>,
 }
 
 impl<S> Figure<S> {
@@ -81,7 +84,13 @@ impl<S> Figure<S> {
                 in_text: true,
             },
             get,
+            set: None,
         }
+    }
+
+    const fn set_by(mut self, set: fn(&mut S, Dist)) -> Self {
+        self.set = Some(set);
+        self
     }
 
     const fn short(mut self, short: &'static str) -> Self {
@@ -183,6 +192,18 @@ pub struct Spread<'r> {
     pub mean: Option<f64>,
     pub max: Option<f64>,
     pub reason: Option<&'r str>,
+}
+
+impl<'r> From<&'r Dist> for Value<'r> {
+    fn from(dist: &'r Dist) -> Self {
+        Self::Dist(dist)
+    }
+}
+
+impl<'r> From<&'r Option<Dist>> for Value<'r> {
+    fn from(dist: &'r Option<Dist>) -> Self {
+        dist.as_ref().map_or(Self::Absent, Self::Dist)
+    }
 }
 
 impl<'r> Value<'r> {

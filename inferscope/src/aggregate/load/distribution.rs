@@ -1,7 +1,7 @@
 //! Distributions of durations.
 //!
 //! Owns the histogram's bounds and precision, and what is kept exactly beside it. Never decides which values belong in
-//! (`latencies` does), and never says why one is empty (`figures` does). Used by the load's aggregate and by `figures`.
+//! (`latencies` does), and never says why one is empty (`latencies` and `figures` do). Used by the load's aggregate and by `figures`.
 //!
 //! Memory is bounded whatever is recorded: the histogram spans 1 ns to one hour at three significant
 //! digits (about 260 KiB), and a value beyond one hour is put into its last bucket. Count, minimum,

@@ -9,7 +9,7 @@ use crate::plan::Shape;
 use crate::units::Nanos;
 
 use super::distribution::{Distribution, Recorded};
-use super::latencies::Latencies;
+use super::latencies::{Latencies, LatencyKind};
 use super::request_figures::RequestFigures;
 use super::totals::{Terms, Totals};
 
@@ -71,7 +71,7 @@ pub(crate) struct StepTotals {
     /// As it was sent: a data set without timestamps is a closed loop of one.
     pub(crate) shape: Shape,
     pub(crate) totals: Totals,
-    pub(crate) latencies: Latencies<Option<Recorded>>,
+    pub(crate) latencies: Latencies<Recorded>,
     pub(crate) lag: Option<Recorded>,
     /// One a repetition.
     pub(crate) repetitions: Vec<Repetition>,
@@ -166,17 +166,18 @@ impl Repetition {
         let (totals, all) = (&phase.totals, &phase.latencies);
         let window = totals.window_length();
         let per_second = |n: Option<u64>| n.zip(window).and_then(|(n, window)| rate(n, window));
-        let quantile = |of: &Distribution, q| of.quantile(q).map(|v| v as f64);
+        let mean = |of| all.get(of).and_then(Distribution::mean);
+        let quantile = |of, q| all.get(of)?.quantile(q).map(|v| v as f64);
         // Within a burst they mean nothing.
         let even = !totals.bursts.is_bursty();
         Self {
-            ttft_mean: all.ttft.mean(),
-            ttft_p50: quantile(&all.ttft, 0.5),
-            ttft_p99: quantile(&all.ttft, 0.99),
-            inter_chunk_p50: quantile(&all.inter_chunk, 0.5).filter(|_| even),
-            inter_chunk_p99: quantile(&all.inter_chunk, 0.99).filter(|_| even),
-            e2e_mean: all.e2e.mean(),
-            e2e_p99: quantile(&all.e2e, 0.99),
+            ttft_mean: mean(LatencyKind::Ttft),
+            ttft_p50: quantile(LatencyKind::Ttft, 0.5),
+            ttft_p99: quantile(LatencyKind::Ttft, 0.99),
+            inter_chunk_p50: quantile(LatencyKind::InterChunk, 0.5).filter(|_| even),
+            inter_chunk_p99: quantile(LatencyKind::InterChunk, 0.99).filter(|_| even),
+            e2e_mean: mean(LatencyKind::E2e),
+            e2e_p99: quantile(LatencyKind::E2e, 0.99),
             output_tokens_per_s: per_second(totals.tokens_in_windows()),
             requests_per_s: per_second((totals.ok > 0).then_some(totals.work.main.delivered.requests)),
         }
@@ -197,7 +198,7 @@ pub struct PhaseSummary {
 impl PhaseSummary {
     pub(crate) fn of(phase: &PhaseTotals) -> Self {
         let totals = &phase.totals;
-        let ttft = |q| phase.latencies.ttft.quantile(q).map(Nanos);
+        let ttft = |q| phase.latencies.get(LatencyKind::Ttft)?.quantile(q).map(Nanos);
         let window = totals.window_length();
         Self {
             ok: totals.ok,

@@ -18,6 +18,11 @@ impl Latency {
         Self { values: values.ok_or(why_empty), without_percentiles: None }
     }
 
+    /// Without percentiles, where there are values.
+    pub(crate) fn withheld(self, why: LoadReason) -> Self {
+        Self { without_percentiles: self.values.is_ok().then_some(why), ..self }
+    }
+
     pub(crate) const fn unknown(why: LoadReason) -> Self {
         Self { values: Err(why), without_percentiles: None }
     }

@@ -5,10 +5,9 @@
 //! Called by `figures::load`.
 
 use crate::aggregate::load::distribution::Recorded;
-use crate::aggregate::load::latencies::Latencies;
+use crate::aggregate::load::latencies::{InBursts, Latencies, LatencyKind};
 use crate::aggregate::load::lateness::LeftOut;
 use crate::aggregate::load::phase_totals::{StepTotals, rate};
-use crate::aggregate::load::streams::TOGETHER;
 use crate::aggregate::load::tokens::TokenSource;
 use crate::aggregate::load::totals::Totals;
 use crate::plan::{LoadPlan, Slo};
@@ -21,14 +20,8 @@ use super::window::LoadWindow;
 /// The figures of a step, or of a load that is no sweep.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Timing {
-    pub(crate) ttft: Latency,
-    pub(crate) ttfo: Latency,
-    pub(crate) inter_chunk: Latency,
-    pub(crate) inter_token: Latency,
-    /// Only where chunks come in bursts.
-    pub(crate) inter_burst: Option<Latency>,
-    pub(crate) tpot: Latency,
-    pub(crate) e2e: Latency,
+    /// Without those that there are only where chunks come in bursts, where they don't.
+    pub(crate) latencies: Vec<(LatencyKind, Latency)>,
     pub(crate) output_tokens: Option<u64>,
     pub(crate) prompt_tokens: Option<u64>,
     pub(crate) output_tokens_per_s: Option<f64>,
@@ -61,12 +54,7 @@ impl Timing {
         Self::of(&Totals::default(), &Latencies::new().recorded(), None, None)
     }
 
-    fn of(
-        totals: &Totals,
-        all: &Latencies<Option<Recorded>>,
-        slo: Option<&Slo>,
-        repeat: Option<Repeat>,
-    ) -> Self {
+    fn of(totals: &Totals, all: &Latencies<Recorded>, slo: Option<&Slo>, repeat: Option<Repeat>) -> Self {
         let none_ok = totals.ok == 0;
         let stalled = totals.left_out.any();
         let why = |otherwise: LoadReason| match (none_ok, stalled) {
@@ -75,13 +63,16 @@ impl Timing {
             (false, true) => LoadReason::Stalled(Box::new(otherwise)),
             (false, false) => otherwise,
         };
-        let latency = |values: &Option<Recorded>, none: LoadReason| Latency::of(values.clone(), why(none));
         let bursty = totals.bursts.is_bursty();
-        let gaps = |values: &Option<Recorded>, none: LoadReason| {
-            let without_percentiles = (bursty && values.is_some()).then_some(LoadReason::InBursts);
-            Latency { without_percentiles, ..latency(values, none) }
+        let latency = |kind: LatencyKind| {
+            let none = kind.why_empty(totals, all);
+            let of = |none: LoadReason| Latency::of(all.values(kind), none);
+            match kind.bursts() {
+                InBursts::Only => bursty.then(|| of(none)),
+                InBursts::WithoutPercentiles if bursty => Some(of(why(none)).withheld(LoadReason::InBursts)),
+                InBursts::WithoutPercentiles | InBursts::Nothing => Some(of(why(none))),
+            }
         };
-        let bursts = || all.inter_chunk.as_ref().and_then(|gaps| gaps.from(TOGETHER));
         let work = &totals.work;
         let a_chunk = totals.tokens_a_chunk();
         let window = LoadWindow::of(&work.main, a_chunk);
@@ -89,20 +80,14 @@ impl Timing {
         let rates = window.as_ref().filter(|_| !none_ok);
         let never_full = if window.is_some() { LoadReason::NeverFull } else { LoadReason::NoneSent };
         Self {
-            ttft: latency(&all.ttft, LoadReason::NoToken),
-            ttfo: latency(&all.ttfo, LoadReason::NoVisibleToken),
-            inter_chunk: gaps(&all.inter_chunk, LoadReason::NoGap),
-            inter_token: gaps(&all.inter_token, no_inter_token(totals)),
-            inter_burst: bursty.then(|| Latency::of(bursts(), LoadReason::NoBurstGap)),
-            tpot: latency(&all.tpot, no_pace(all)),
-            e2e: latency(&all.e2e, LoadReason::NoneSucceeded),
+            latencies: LatencyKind::ALL.iter().filter_map(|kind| Some((*kind, latency(*kind)?))).collect(),
             output_tokens: totals.output.total(),
             prompt_tokens: totals.prompt.total(),
             output_tokens_per_s: rates.and_then(|w| w.output_tokens_per_s),
             total_tokens_per_s: rates.and_then(|w| w.total_tokens_per_s),
             requests_per_s: rates.and_then(|w| w.requests_per_s),
             decode_tokens_per_s: rate(all.decode_tokens, all.decode_time)
-                .ok_or_else(|| why(no_pace(all)).into()),
+                .ok_or_else(|| why(all.why_no_pace()).into()),
             good_requests: slo.map(|_| totals.good),
             goodput_per_s: match (slo, &window) {
                 (None, _) => Err(LoadReason::NoServiceLevel.into()),
@@ -118,14 +103,6 @@ impl Timing {
             repeat,
         }
     }
-}
-
-const fn no_pace(all: &Latencies<Option<Recorded>>) -> LoadReason {
-    if all.paceless > 0 { LoadReason::TokensOfFirstChunkUnknown } else { LoadReason::NoGap }
-}
-
-const fn no_inter_token(totals: &Totals) -> LoadReason {
-    if totals.differing.answers > 0 { LoadReason::TokensOfChunksUnknown } else { LoadReason::NoGap }
 }
 
 #[cfg(test)]

@@ -17,14 +17,7 @@ pub(crate) fn timing(origin: Origin, t: &Timing) -> model::Timing {
     let (decode_tokens_per_s, decode_tokens_per_s_reason) = t.decode_tokens_per_s.clone().apart();
     let (goodput_per_s, goodput_per_s_reason) = t.goodput_per_s.clone().apart();
     let (steady, steady_reason) = t.steady.as_ref().map(|w| load_window(origin, w)).apart();
-    model::Timing {
-        ttft_ns: latency(&t.ttft),
-        ttfo_ns: latency(&t.ttfo),
-        inter_chunk_ns: latency(&t.inter_chunk),
-        inter_token_ns: latency(&t.inter_token),
-        inter_burst_ns: t.inter_burst.as_ref().map(latency),
-        tpot_ns: latency(&t.tpot),
-        e2e_ns: latency(&t.e2e),
+    let mut timing = model::Timing {
         output_tokens: t.output_tokens,
         prompt_tokens: t.prompt_tokens,
         output_tokens_per_s: t.output_tokens_per_s,
@@ -50,7 +43,15 @@ pub(crate) fn timing(origin: Origin, t: &Timing) -> model::Timing {
         token_chunks: t.token_chunks,
         repeat: t.repeat.as_ref().map(repeat),
         definitions: catalogue::timing_definitions(source),
+        // The latencies follow. A test holds that no other field is left to this.
+        ..model::Timing::default()
+    };
+    for (kind, values) in &t.latencies {
+        if let Some(set) = catalogue::latency_setter(kind.name()) {
+            set(&mut timing, latency(values));
+        }
     }
+    timing
 }
 
 fn load_window(origin: Origin, w: &LoadWindow) -> model::LoadWindow {
@@ -97,3 +98,6 @@ const fn name(figure: RepeatedFigure) -> &'static str {
 fn interval(of: &Interval) -> model::Interval {
     model::Interval { mean: of.mean, low: of.low, high: of.high, values: of.values.clone() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,79 +1,81 @@
 //! Latencies and rates: what the client saw.
 //!
-//! A new latency figure is one entry here: the text report's table, `timing.definitions` and docs/figures.md follow.
+//! A new latency figure is one entry here: the text report's table, `timing.definitions` and docs/figures.md follow, and
+//! `report::build` fills its field by the entry.
 
 use super::{Figure, Unit, Value};
-use crate::report::model::Timing;
+use crate::report::model::{Dist, Timing};
 
 type Entry = Figure<Timing>;
 
+/// A latency's entry. Its key, what reads it and what sets it are made from the field's name: none can be another's.
+macro_rules! latency {
+    ($field:ident, $label:literal, $definition:literal $(,)?) => {
+        Entry::new(concat!("timing.", stringify!($field)), $label, Unit::Nanoseconds, $definition, |t| {
+            Value::from(&t.$field)
+        })
+        .set_by(|t, values| t.$field = values.into())
+    };
+}
+
+/// What puts a latency into the field of this name.
+pub(crate) fn latency_setter(name: &str) -> Option<fn(&mut Timing, Dist)> {
+    LATENCIES.iter().find(|figure| figure.about.name() == name)?.set
+}
+
 /// In the order of the text report.
 pub const LATENCIES: &[Entry] = &[
-    Entry::new(
-        "timing.ttft_ns",
+    latency!(
+        ttft_ns,
         "time to first token",
-        Unit::Nanoseconds,
         "from the scheduled time (open loop) or the request's first byte handed to the kernel (closed loop) to the first \
          chunk with generated text, reasoning included; role-only and empty chunks don't count. A connection's set-up \
          (connect_ns) is in it in an open loop and not in a closed one; a request that was sent twice counts from its \
          first sending. aiperf, vllm bench serve and guidellm: TTFT",
-        |t| Value::Dist(&t.ttft_ns),
     )
     .short("TTFT"),
-    Entry::new(
-        "timing.ttfo_ns",
+    latency!(
+        ttfo_ns,
         "… that is no reasoning",
-        Unit::Nanoseconds,
         "as ttft_ns, to the first chunk that is not reasoning. aiperf: TTFO",
-        |t| Value::Dist(&t.ttfo_ns),
     )
     .short("TTFO")
     .same_as("timing.ttft_ns"),
-    Entry::new(
-        "timing.inter_token_ns",
+    latency!(
+        inter_token_ns,
         "inter-token",
-        Unit::Nanoseconds,
         "the gap before a chunk divided by the chunk's k tokens, counted k times, pooled; only for answers \
          whose tokens a chunk are known. Not what aiperf and guidellm call ITL: that is tpot_ns",
-        |t| Value::Dist(&t.inter_token_ns),
     )
     .label_of_both("inter-token and -chunk")
     .label_assumed("inter-token (assumed)"),
-    Entry::new(
-        "timing.inter_chunk_ns",
+    latency!(
+        inter_chunk_ns,
         "inter-chunk",
-        Unit::Nanoseconds,
         "every gap between two successive chunks with text of one choice of a request (n asks for several), pooled. aiperf: \
          inter chunk latency; vllm bench serve: ITL",
-        |t| Value::Dist(&t.inter_chunk_ns),
     )
     .same_as("timing.inter_token_ns"),
-    Entry::new(
-        "timing.inter_burst_ns",
+    latency!(
+        inter_burst_ns,
         "between bursts",
-        Unit::Nanoseconds,
         "the gaps of inter_chunk_ns from 100 us on: between bursts of chunks that came together; only where many do \
          (bursty_stream)",
-        |t| t.inter_burst_ns.as_ref().map_or(Value::Absent, Value::Dist),
     ),
-    Entry::new(
-        "timing.tpot_ns",
+    latency!(
+        tpot_ns,
         "TPOT (a request's mean)",
-        Unit::Nanoseconds,
         "one value a choice, nearly always a request: (last token - first token) / the tokens that arrived after the \
          first chunk and those that came within 100 us of each other with it. Where the server tells no tokens a chunk, the first chunk's are total x its part of the text's \
          bytes if that part is at most 5%, one where total and chunks are within 5%; else there is no value, nor one \
          for several choices. The peers take the first chunk for one token. \
          guidellm and aiperf: inter token latency (aiperf to the end of the request); vllm bench serve: TPOT",
-        |t| Value::Dist(&t.tpot_ns),
     )
     .short("TPOT"),
-    Entry::new(
-        "timing.e2e_ns",
+    latency!(
+        e2e_ns,
         "end to end",
-        Unit::Nanoseconds,
         "from the same moment as ttft_ns to the last byte of the answer ([DONE], or where it is left out the last read). aiperf and guidellm: request latency; vllm bench serve: E2EL",
-        |t| Value::Dist(&t.e2e_ns),
     ),
 ];
 

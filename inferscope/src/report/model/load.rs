@@ -337,7 +337,7 @@ pub enum ChunkKind {
     Other,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Timing {
     /// Time to first token, reasoning included.
     pub ttft_ns: Dist,

@@ -56,7 +56,7 @@ fn table(page: &mut Page, timing: &Timing) {
 /// Every latency of the catalogue that this load has, under its name; two that are one and the same are one row.
 fn shown(timing: &Timing) -> Vec<(&'static str, &Dist)> {
     let mut shown: Vec<(&About, &str, &Dist)> = Vec::new();
-    for Figure { about, get } in catalogue::LATENCIES {
+    for Figure { about, get, .. } in catalogue::LATENCIES {
         let Value::Dist(dist) = get(timing) else { continue };
         let same = shown.iter_mut().find(|(other, _, of)| about.same_as == Some(other.key) && *of == dist);
         match same {

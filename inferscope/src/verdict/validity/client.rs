@@ -6,6 +6,7 @@
 use hdrhistogram::Histogram;
 
 use super::super::doubt::{DoubtCode, DoubtLevel};
+use crate::aggregate::load::latencies::LatencyKind;
 use crate::figures::client::{busy_percent, timer_lag};
 use crate::figures::load::LoadFigures;
 use crate::plan::Shape;
@@ -65,7 +66,7 @@ pub(super) fn in_the_way(load: &LoadFigures<'_>) -> Vec<InTheWay> {
         why: format!("the thread that sends and reads used {percent:.0}% of a CPU"),
     });
     let out = measured.all.left_out;
-    let all_gaps = || measured.steps.iter().filter_map(|step| step.latencies.inter_chunk.as_ref());
+    let all_gaps = || measured.steps.iter().filter_map(|step| step.latencies.get(LatencyKind::InterChunk));
     let largest = all_gaps().map(|gaps| gaps.max).max();
     let gaps = all_gaps().map(|gaps| gaps.count).sum::<u64>();
     // For the record where it is little: what is shown holds without it.
