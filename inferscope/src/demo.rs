@@ -5,7 +5,7 @@
 //! streams tokens at a known pace. Also owns the wrapper that starts the server. The tokens are synthetic; the
 //! processes, their memory and their CPU time are real.
 //!
-//! Never imports what it tests (`load`, `observe`, `analysis`, `report`), and no async runtime: a process that forks
+//! Never imports what it tests (`load`, `observe`, `figures`, `report`), and no async runtime: a process that forks
 //! must have a single thread. `main` calls [`serve`] and [`helper`] before any thread exists; `session` starts and ends
 //! a [`Wrapped`].
 

@@ -1,7 +1,7 @@
 //! What the sources hand over: the records of `load` and `observe`, stamped on the one clock.
 //!
-//! Owns the vocabulary between the sources and `analysis`; holds no behaviour beyond trivial
-//! accessors and never reads anything. Written by `load` and `observe`, read by `analysis`.
+//! Owns the vocabulary between the sources and `aggregate`; holds no behaviour beyond trivial
+//! accessors and never reads anything. Written by `load` and `observe`, read by `aggregate`.
 
 mod account;
 mod device;

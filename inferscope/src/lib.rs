@@ -1,15 +1,13 @@
 //! inferscope: the profiler for LLM inference servers.
 //!
 //! The tree shows the data flow: [`cli`] parses, [`plan`] validates, [`session`] spawns the sources
-//! ([`load`] and [`observe`]; a command to observe is started by [`launch`]), which hand over [`event`]
-//! records stamped by [`clock`]; [`analysis`] is pure and fills [`report::model`]; [`report`] turns that into
-//! bytes. ARCHITECTURE.md tells why.
+//! ([`load`] and [`observe`]; a command to observe is started by [`launch`]), which send an [`event`] stream through the
+//! [`hub`]; [`aggregate`] adds it up, [`figures`] and [`verdict`] say what it means, [`report`] turns that into bytes. ARCHITECTURE.md tells why.
 
 // Text that bypasses `console` is not cleaned and does not survive a full disk.
 #![deny(clippy::print_stderr, clippy::print_stdout, clippy::dbg_macro)]
 
 pub mod aggregate;
-pub mod analysis;
 mod bounded_series;
 pub mod clean;
 pub mod cli;
@@ -19,6 +17,8 @@ pub mod demo;
 pub mod doctor;
 pub mod event;
 pub mod figures;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod hub;
 pub mod launch;
 pub mod load;

@@ -1,7 +1,7 @@
 //! The server's side: which processes it is, what they use, what the devices do.
 //!
 //! Owns every look at the kernel, /proc and NVML. Never knows of requests (`load` does) and draws
-//! no conclusions (`analysis` does). Spawned and joined by `session`.
+//! no conclusions (`figures` and `verdict` do). Spawned and joined by `session`.
 //!
 //! `target_discovery` finds the roots; `ebpf` or `proc` follow the set; `table` is the pure state machine that
 //! both feed; `clocks` reads what it has used; `observer` is the one thread that drains, samples and keeps time; `gpu` polls

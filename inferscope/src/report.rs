@@ -1,7 +1,7 @@
 //! From the report's model to bytes.
 //!
 //! Owns the forms of the report: the JSON document, its schema, the text for a terminal. Never
-//! computes a figure (`analysis` does) and never writes anywhere: a form is bytes in memory. `view` is the table of the
+//! computes a figure (`figures` does) and never writes anywhere: a form is bytes in memory. `view` is the table of the
 //! forms, `catalogue` that of the figures. `plan` chooses forms, `session` writes them.
 
 pub(crate) mod build;

@@ -53,7 +53,6 @@ const EVERYTHING: &[&str] = &[
     "load",
     "observe",
     "launch",
-    "analysis",
     "report",
     "report::build",
     "report::catalogue",
@@ -136,25 +135,6 @@ const LAYERS: &[Layer] = &[
         module: "launch",
         may_use: &["event", "units", "clock", "observe", "privilege", "signals"],
         crates: AllBut(&["anyhow", "aya", "aya_log", "reqwest", "procfs", "nvml_wrapper"]),
-    },
-    // Pure: events in, model out, bytes out.
-    Layer {
-        module: "analysis",
-        may_use: &[
-            "aggregate",
-            "event",
-            "figures",
-            "verdict",
-            "units",
-            "clock",
-            "plan",
-            "reason",
-            "report::build",
-            "report::catalogue",
-            "report::model",
-            "secrets",
-        ],
-        crates: AllBut(&["anyhow", "tokio", "aya", "aya_log", "reqwest", "rustix", "libc", "std::fs"]),
     },
     // Figures and findings in, model out: the only place that rounds.
     Layer {
@@ -391,8 +371,11 @@ mod tests {
     fn the_way_down_is_free() {
         let files = [
             ("load/http.rs", "use crate::{event::Chunk, clock, units::Nanos, plan::Load};"),
-            ("analysis/mod.rs", "use crate::report::model::Report; use super::units; use self::dist::x;"),
-            ("session.rs", "use crate::{load, observe, analysis, report}; use tokio::task;"),
+            (
+                "report/build/report.rs",
+                "use crate::report::model::Report; use crate::units; use self::dist::x;",
+            ),
+            ("session.rs", "use crate::{load, observe, figures, report}; use tokio::task;"),
             ("main.rs", "use anyhow::Result; fn main() { std::fs::read(x) }"),
             ("lib.rs", "pub mod session; pub use crate::session::go;"),
         ];
@@ -402,10 +385,10 @@ mod tests {
     #[test]
     fn pure_layers_have_no_effects() {
         assert_eq!(
-            complaints(&[("analysis/dist.rs", "use std::{fs, io};\nuse tokio::time;")]),
+            complaints(&[("figures/dist.rs", "use std::{fs, io};\nuse tokio::time;")]),
             [
-                "analysis/dist.rs:1: analysis must not use std::fs",
-                "analysis/dist.rs:2: analysis must not use tokio::time",
+                "figures/dist.rs:1: figures must not use std::fs",
+                "figures/dist.rs:2: figures must not use tokio::time",
             ]
         );
         assert_eq!(
@@ -418,10 +401,13 @@ mod tests {
     }
 
     #[test]
-    fn analysis_sees_the_model_and_not_the_renderers() {
+    fn figures_see_no_type_of_the_report() {
         assert_eq!(
-            complaints(&[("analysis/mod.rs", "use crate::report::{model, text};")]),
-            ["analysis/mod.rs:1: analysis must not use report (crate::report::text)"]
+            complaints(&[("figures/load.rs", "use crate::report::{model, text};")]),
+            [
+                "figures/load.rs:1: figures must not use report::model (crate::report::model)",
+                "figures/load.rs:1: figures must not use report (crate::report::text)",
+            ]
         );
         assert_eq!(
             complaints(&[("report/model.rs", "use super::text;")]),

@@ -2,7 +2,7 @@
 //!
 //! Owns the division of the devices' energy over the load's windows, or a step's, its error, and when it is withheld: what
 //! another process used as well, or what is known too roughly, is no figure of the target's. `target` is whose energy it is,
-//! `phases` tells prefill and decode apart. Called by `analysis`.
+//! `phases` tells prefill and decode apart. Called by `report::build`.
 
 mod joules;
 mod phases;

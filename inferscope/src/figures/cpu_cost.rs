@@ -1,7 +1,7 @@
 //! What a token and a request cost in CPU time.
 //!
 //! Owns the division of the set's CPU over the load's window, its error, and the part of it that the set uses without a
-//! load; joules and money are `cost`'s. Withholds what is known too roughly. Called by `analysis`.
+//! load; joules and money are `cost`'s. Withholds what is known too roughly. Called by `report::build`.
 
 use crate::aggregate::load::totals::Totals;
 use crate::clock::{Mono, Window};
@@ -191,8 +191,8 @@ impl Curve {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analysis::fixture::{Fixture, LoadLog, ObservationBuilder, RequestBuilder, ms};
     use crate::event::SetSample;
+    use crate::fixture::{Fixture, LoadLog, ObservationBuilder, RequestBuilder, ms};
     use crate::report::model::Efficiency;
 
     /// One request of 1,000 ms that gives 10 tokens, beside a set that burns half a CPU.

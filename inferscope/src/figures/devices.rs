@@ -1,7 +1,7 @@
 //! The devices, as NVML described them.
 //!
 //! Owns each device's figures and their sums over the devices that the target uses. Never turns a refused query into
-//! zero, and counts nothing of a device that the target does not use. Called by `analysis`; `verdict` judges what is here.
+//! zero, and counts nothing of a device that the target does not use. Called by `report::build`; `verdict` judges what is here.
 
 mod gauges;
 mod gpm;

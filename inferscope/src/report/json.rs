@@ -193,7 +193,7 @@ impl Formatter for Layout<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analysis::fixture::{cgroup, engine, everything_failed, losses, oom, recycled};
+    use crate::fixture::{cgroup, engine, everything_failed, losses, oom, recycled};
 
     #[test]
     fn the_document_reads_back_to_the_same_report() {

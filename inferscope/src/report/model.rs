@@ -1,6 +1,6 @@
 //! The JSON document, as types: schema_version 1 of docs/contract.md.
 //!
-//! Owns the shape of the report and nothing else: no arithmetic, no formatting. `analysis` fills
+//! Owns the shape of the report and nothing else: no arithmetic, no formatting. `build` fills
 //! it, the other files of `report` turn it into bytes, `inferscope schema` prints its JSON Schema.
 //!
 //! Times are nanoseconds on the run's timeline (CLOCK_MONOTONIC minus `run.origin_monotonic_ns`)

@@ -94,7 +94,7 @@ impl View for Text {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analysis::fixture::engine;
+    use crate::fixture::engine;
 
     #[test]
     fn no_ending_and_no_name_is_that_of_two_forms() {

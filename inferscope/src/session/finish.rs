@@ -1,6 +1,6 @@
 //! The end of a run: the sources are ended, the report is built and written.
 //!
-//! Owns the order at the end, what a run has failed in, and the exit code. Derives no figure (`analysis` does). Called by
+//! Owns the order at the end, what a run has failed in, and the exit code. Derives no figure (`figures` does). Called by
 //! `session`.
 
 use super::command::{self, Ended, Facts};
@@ -10,10 +10,10 @@ use super::start::Outcome;
 use super::{RunError, Session, exit, host, run_id, self_cost};
 use crate::aggregate::Finals;
 use crate::aggregate::load::LoadTotals;
-use crate::analysis::{self, Inputs, TargetFound};
 use crate::clock::Mono;
 use crate::event::{GpuLog, Observation};
 use crate::launch::Launched;
+use crate::report::build::{self, Inputs, TargetFound};
 use crate::report::model::{Mode, Tool};
 use crate::verdict::doubt::{Doubt, DoubtCode};
 use crate::verdict::{self};
@@ -98,7 +98,7 @@ impl Session<'_> {
         let failure = failure.or_else(|| log.filter(|_| !interrupted).and_then(all_failed));
         let misses_slo = plan.load.as_ref().is_some_and(|load| load.fail_on_slo)
             && log.is_some_and(LoadTotals::misses_slo);
-        let report = analysis::report(Inputs {
+        let report = build::report(Inputs {
             tool: Tool {
                 name: "inferscope".to_owned(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -170,7 +170,7 @@ mod tests {
     fn quiet_shows_nothing() {
         let mut load = LoadPlan::to(Endpoint::parse("http://h").unwrap());
         load.steps = [1, 2].map(|concurrency| Shape::Closed { concurrency }).to_vec();
-        let output = OutputPlan { quiet: true, ..crate::analysis::fixture::plan().output };
+        let output = OutputPlan { quiet: true, ..crate::fixture::plan().output };
         let progress = Progress::of(&load, &output, || unreachable!("no view is opened"));
         assert!(progress.course.is_none() && progress.bar.is_none());
     }

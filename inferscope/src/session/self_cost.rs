@@ -19,7 +19,7 @@ pub(super) fn own(observation: Option<&Observation>) -> SelfCost {
         ring_lost: kernel.map(|o| o.loss.ring_full),
         sample_overruns: observation.map(|o| o.sample_overruns),
         privileges: Some(privileges()),
-        // The rest is the analysis's.
+        // The rest is `report::build`'s.
         ..SelfCost::default()
     }
 }

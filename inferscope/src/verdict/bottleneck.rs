@@ -3,7 +3,7 @@
 //! Owns who is judged and by what: `evidence` gathers what the devices and the client did in a load, `rule` is the rule,
 //! `steps` holds a sweep's verdicts against the next step's measurement, `words` is what a reader is told, `bandwidth` what
 //! is known of memory without counters. Goes by no process's CPU time: a thread that waits for the device may spin. Never
-//! advises more than the evidence says. Called by `analysis`.
+//! advises more than the evidence says. Called by `report::build`.
 
 mod bandwidth;
 mod evidence;

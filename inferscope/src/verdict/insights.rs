@@ -110,7 +110,7 @@ fn evidence<const N: usize>(figures: [(&str, serde_json::Value); N]) -> BTreeMap
 
 #[cfg(test)]
 mod tests {
-    use crate::analysis::fixture::{Fixture, ObservationBuilder, ProcessBuilder};
+    use crate::fixture::{Fixture, ObservationBuilder, ProcessBuilder};
     use crate::report::model::Insight;
 
     fn of(processes: Vec<ProcessBuilder>) -> Vec<Insight> {

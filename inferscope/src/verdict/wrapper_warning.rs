@@ -49,8 +49,8 @@ fn uses_no_cpu(cpu: Nanos, over: Nanos) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analysis::fixture::{ObservationBuilder, ProcessBuilder, ms};
     use crate::event::SetSample;
+    use crate::fixture::{ObservationBuilder, ProcessBuilder, ms};
 
     const BASH_RSS: u64 = 3_500_000;
 

@@ -1,6 +1,6 @@
 use super::*;
-use crate::analysis::fixture::{Fixture, RequestBuilder, client, ms, phase, plan};
 use crate::event::{CommandEvent, ExitStatus, FailureKind, LoadEvent, Loaded};
+use crate::fixture::{Fixture, RequestBuilder, client, ms, phase, plan};
 use crate::hub::Hub;
 
 /// Requests one after another for five seconds, each of a tenth: ten tokens, or a failure in each seventh. What a source would

@@ -117,8 +117,8 @@ impl Bursts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analysis::fixture::{RequestBuilder, ms};
     use crate::event::RequestLog;
+    use crate::fixture::{RequestBuilder, ms};
 
     /// Chunks so many microseconds after 100 ms.
     fn answer(at_us: impl IntoIterator<Item = u64>) -> RequestLog {

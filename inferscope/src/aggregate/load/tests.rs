@@ -1,7 +1,7 @@
 use super::*;
 use crate::aggregate::{slow_gaps, timeline};
-use crate::analysis::fixture::{DrivenLoad, RequestBuilder, client, ms, phase, plan};
 use crate::event::Loaded;
+use crate::fixture::{DrivenLoad, RequestBuilder, client, ms, phase, plan};
 
 /// One request after another, each of these many tokens at 100 a second.
 fn driven(requests: u64, tokens: u64) -> LoadTotals {

@@ -129,7 +129,7 @@ fn continuous(chunks: &[Chunk]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analysis::fixture::RequestBuilder;
+    use crate::fixture::RequestBuilder;
 
     fn request() -> RequestBuilder {
         RequestBuilder::new(0)

@@ -140,7 +140,7 @@ impl Impossible {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analysis::fixture::RequestBuilder;
+    use crate::fixture::RequestBuilder;
 
     /// Four chunks of four bytes within 40 ms.
     fn four() -> RequestBuilder {

@@ -102,8 +102,8 @@ fn covered(device: &GpuDevice, span: &Span) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use crate::analysis::fixture::{device, fixture, ms, with};
     use crate::event::{GpmMetric, GpmWindow, Query};
+    use crate::fixture::{device, fixture, ms, with};
 
     fn window(from: u64, to: u64, dram: f64) -> GpmWindow {
         let mut values = [None; GpmMetric::ALL.len()];

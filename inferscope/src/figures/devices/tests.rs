@@ -1,7 +1,7 @@
-use crate::analysis::fixture::{
+use crate::event::{Gauge, GpuDevice, Interruption, PowerSource, ProcessUse, Query};
+use crate::fixture::{
     LoadLog, ObservationBuilder, ProcessBuilder, RequestBuilder, device, fixture, ms, with,
 };
-use crate::event::{Gauge, GpuDevice, Interruption, PowerSource, ProcessUse, Query};
 use crate::plan::{GpuChoice, Price};
 use crate::report::model::Report;
 

@@ -61,8 +61,8 @@ pub(crate) fn ends_sweep(plan: &LoadPlan, steps: &[StepOutline]) -> Option<Satur
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analysis::fixture::{self, ms};
     use crate::event::{InFlight, PhaseLog};
+    use crate::fixture::{self, ms};
 
     fn phase(sent: u64, in_flight: &[u32]) -> Option<Saturation> {
         let series = in_flight.iter().enumerate();

@@ -136,7 +136,7 @@ fn overhead(o: &Observation) -> Nanos {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analysis::fixture::{ObservationBuilder, accounting};
+    use crate::fixture::{ObservationBuilder, accounting};
 
     fn cpu_of(o: &Observation) -> SetCpu<'_> {
         SetCpu::of(o, true)

@@ -109,7 +109,7 @@ impl Exe {
 
 #[cfg(test)]
 mod tests {
-    use crate::analysis::fixture::{Fixture, ObservationBuilder, ProcessBuilder};
+    use crate::fixture::{Fixture, ObservationBuilder, ProcessBuilder};
     use crate::report::model::{Command, Role};
 
     fn of(processes: Vec<ProcessBuilder>) -> Vec<Command> {

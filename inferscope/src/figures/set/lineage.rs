@@ -80,7 +80,7 @@ fn parent(origin: Origin, records: &[ProcessRecord], child: usize, of_pid: &[usi
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analysis::fixture::{ORIGIN, ObservationBuilder, ProcessBuilder};
+    use crate::fixture::{ORIGIN, ObservationBuilder, ProcessBuilder};
 
     fn of(processes: Vec<ProcessBuilder>) -> Lineage {
         Lineage::of(ORIGIN, &ObservationBuilder::new().processes(processes).build().processes)

@@ -233,7 +233,7 @@ impl<'a> CgroupPeak<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analysis::fixture::ms;
+    use crate::fixture::ms;
 
     fn sample(t: u64, cpu_ms: u64) -> SetSample {
         SetSample {

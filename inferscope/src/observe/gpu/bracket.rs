@@ -1,7 +1,7 @@
 //! The readings of an energy counter around a moment that matters.
 //!
 //! Owns when it is read for that: at once, and then until it has moved on, which bounds what was used by then from both
-//! sides (`analysis/energy`). Pure. Used by `device`.
+//! sides (`figures/energy`). Pure. Used by `device`.
 
 use crate::clock::Mono;
 use crate::units::Nanos;

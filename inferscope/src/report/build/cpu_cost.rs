@@ -1,6 +1,6 @@
 //! CPU time a token and a request as the report shows them.
 //!
-//! Owns the mapping. Called by `analysis`.
+//! Owns the mapping. Called by `report::build`.
 
 use crate::clock::Origin;
 use crate::figures::cpu_cost::CpuCost;

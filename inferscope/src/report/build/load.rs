@@ -1,6 +1,6 @@
 //! The load as the report shows it: what was sent, and how it went.
 //!
-//! Owns the mapping of the plan and the figures onto the model's `load`. Called by `analysis`.
+//! Owns the mapping of the plan and the figures onto the model's `load`. Called by `report::build`.
 
 use std::collections::BTreeMap;
 

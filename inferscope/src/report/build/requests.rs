@@ -1,6 +1,6 @@
 //! The listed requests as the report shows them.
 //!
-//! Owns the mapping of each field onto the run's timeline. Called by `analysis`.
+//! Owns the mapping of each field onto the run's timeline. Called by `report::build`.
 
 use crate::aggregate::load::request_list::{ListedChunk, ListedRequest};
 use crate::aggregate::load::tokens::TokenSource;

@@ -97,8 +97,8 @@ fn none(why: &SetReason, peak: &CgroupPeak<'_>) -> model::Resources {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analysis::fixture::{Fixture, ObservationBuilder, ProcessBuilder, accounting, ms};
     use crate::event::{CgroupAccounting, SetSample};
+    use crate::fixture::{Fixture, ObservationBuilder, ProcessBuilder, accounting, ms};
     use crate::report::model::{PeakKind, SizeBy};
     use crate::units::Nanos;
 

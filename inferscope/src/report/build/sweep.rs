@@ -1,6 +1,6 @@
 //! A sweep and its steps as the report shows them.
 //!
-//! Owns the mapping. The costs of a step are handed in, one a step. Called by `analysis`.
+//! Owns the mapping. The costs of a step are handed in, one a step. Called by `report::build`.
 
 use crate::clock::Origin;
 use crate::figures::cpu_cost::Used;

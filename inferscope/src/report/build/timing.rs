@@ -1,6 +1,6 @@
 //! Latencies and rates as the report shows them.
 //!
-//! Owns the names of the figures that repetitions are compared by. Called by `sweep` and `analysis`.
+//! Owns the names of the figures that repetitions are compared by. Called by `sweep` and `report::build`.
 
 use crate::clock::{Origin, Window};
 use crate::figures::load::repeat::{Interval, Repeat, RepeatedFigure};

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use serde_json::Value as Json;
 
 use super::*;
-use crate::analysis::fixture::{
+use crate::fixture::{
     cgroup, client_late, demo, engine, everything_failed, gpus, losses, no_target, oom, open_loop, recycled,
     repeated, sweep, sweep_of_dashes,
 };

@@ -2,11 +2,11 @@ mod loads;
 
 use super::layout::WIDTH;
 use super::{Style, to_text};
-use crate::analysis::fixture::{
+use crate::event::ExitStatus;
+use crate::fixture::{
     Fixture, cgroup, client_late, demo, engine, everything_failed, gpus, losses, no_target, oom, open_loop,
     recycled, repeated, sweep, sweep_of_dashes,
 };
-use crate::event::ExitStatus;
 use crate::report::model::{Mode, Process, Report, Role};
 use crate::secrets::KnownSecrets;
 

@@ -4,9 +4,9 @@ use proptest::prelude::*;
 
 use super::evidence::{Evidence, Units};
 use super::{Limit, rule};
-use crate::analysis::fixture::{device, fixture, ms, sweep_on, with};
 use crate::clock::Window;
 use crate::event::{GpmMetric, GpmWindow, GpuDevice, GpuLog};
+use crate::fixture::{device, fixture, ms, sweep_on, with};
 use crate::reason::DeviceReason;
 use crate::report::model::{Gpu, LimitedBy, Report};
 use crate::units::Nanos;

@@ -122,7 +122,7 @@ pub(super) fn moved_out(figures: &SetFigures<'_>) -> Option<SetFinding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analysis::fixture::{Fixture, ObservationBuilder, ProcessBuilder};
+    use crate::fixture::{Fixture, ObservationBuilder, ProcessBuilder};
     use crate::report::model::{Insight, Severity};
 
     fn of(processes: Vec<ProcessBuilder>) -> Vec<Insight> {

@@ -1,10 +1,8 @@
-use crate::analysis::fixture::{
-    Fixture, LoadLog, ObservationBuilder, ProcessBuilder, RequestBuilder, accounting, ms,
-};
 use crate::event::{
     CgroupAccounting, FailureKind, GpuDevice, Loss, LostRecords, MissedRuns, RequestLog, SetSample,
     TrackerKind,
 };
+use crate::fixture::{Fixture, LoadLog, ObservationBuilder, ProcessBuilder, RequestBuilder, accounting, ms};
 use crate::report::model::{Level, Mode};
 use crate::units::Nanos;
 use crate::verdict::doubt::{Doubt, DoubtCode};

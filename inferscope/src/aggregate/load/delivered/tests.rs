@@ -1,7 +1,7 @@
 use super::*;
 use crate::aggregate::load::LoadTotals;
-use crate::analysis::fixture::{self, DrivenLoad, Fixture, RequestBuilder, ms};
 use crate::event::{ClientLog, FailureKind, InFlight, RequestLog};
+use crate::fixture::{self, DrivenLoad, Fixture, RequestBuilder, ms};
 use crate::report::model::Timing;
 
 fn between(from: u64, to: Option<u64>) -> Loaded {

@@ -1,6 +1,6 @@
 use super::TokenSum;
-use crate::analysis::fixture::{self, DrivenLoad, Fixture, LoadLog, RequestBuilder};
 use crate::event::{FailureKind, Loaded, RequestLog};
+use crate::fixture::{self, DrivenLoad, Fixture, LoadLog, RequestBuilder};
 use crate::plan::{Arrival, LoadPlan, Shape, Slo};
 use crate::report::model;
 use crate::units::Nanos;

@@ -1,10 +1,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::analysis::fixture::{Fixture, LoadLog, RequestBuilder, fixture, metered, ms, sweep_on, with};
 use crate::clock::Mono;
 use crate::event::{EnergyReading, FailureKind, GpuDevice, GpuLog, Query, RequestLog};
 use crate::figures::cost::RequestSpan;
+use crate::fixture::{Fixture, LoadLog, RequestBuilder, fixture, metered, ms, sweep_on, with};
 use crate::report::model::{PrefillDecode, Report, Step};
 
 const IDLE_MW: u64 = 50_000;

@@ -1,6 +1,6 @@
 use crate::aggregate::load::request_figures::RequestFigures;
-use crate::analysis::fixture::{Fixture, LoadLog, RequestBuilder};
 use crate::event::{ChunkKind, FailureKind, RequestLog};
+use crate::fixture::{Fixture, LoadLog, RequestBuilder};
 use crate::plan::Slo;
 use crate::report::model::{self, TokenSource};
 use crate::units::Nanos;
@@ -262,9 +262,9 @@ fn what_came_with_the_first_chunk_is_not_after_it() {
 fn stalled() -> RequestLog {
     let at = |n: u64| 100 + n * 20;
     let mut r = request().content((0..20).map(at)).usage(1, 20).done(500).build();
-    let (from, to) = (crate::analysis::fixture::ms(205), crate::analysis::fixture::ms(350));
+    let (from, to) = (crate::fixture::ms(205), crate::fixture::ms(350));
     for chunk in r.chunks.iter_mut().filter(|c| (from..=to).contains(&c.t)) {
-        chunk.t = crate::analysis::fixture::ms(340);
+        chunk.t = crate::fixture::ms(340);
     }
     r.client_stalls = vec![crate::event::Stall { from, to }];
     r
@@ -291,7 +291,7 @@ fn a_stall_of_the_client_is_in_no_figure_of_the_server() {
 
 #[test]
 fn a_wait_of_an_open_loop_is_not_left_out_for_a_small_stall_within_it() {
-    let ms = crate::analysis::fixture::ms;
+    let ms = crate::fixture::ms;
     let mut r = request().content([10_100, 10_120]).usage(1, 2).done(10_120).build();
     (r.scheduled, r.sent, r.written) = (Some(ms(0)), ms(10_000), Some(ms(10_000)));
     r.write_took = Some(crate::units::Nanos(30_000));
@@ -307,10 +307,7 @@ fn a_wait_of_an_open_loop_is_not_left_out_for_a_small_stall_within_it() {
 #[test]
 fn a_chunk_that_was_alone_in_its_read_has_its_own_time_however_late() {
     let mut r = request().content([100, 300, 500]).usage(1, 3).done(700).build();
-    let stall = |from, to| crate::event::Stall {
-        from: crate::analysis::fixture::ms(from),
-        to: crate::analysis::fixture::ms(to),
-    };
+    let stall = |from, to| crate::event::Stall { from: crate::fixture::ms(from), to: crate::fixture::ms(to) };
     r.client_stalls = vec![stall(250, 400)];
     let t = of(vec![r.clone()]);
     assert_eq!((t.inter_chunk_ns.count, t.left_out), (2, None));
@@ -320,7 +317,7 @@ fn a_chunk_that_was_alone_in_its_read_has_its_own_time_however_late() {
     // A first token, an end and a sending in a stall.
     r.kernel_stamps = true;
     r.client_stalls = vec![stall(0, 50)];
-    r.written = Some(crate::analysis::fixture::ms(20));
+    r.written = Some(crate::fixture::ms(20));
     // It counts from a write that was made at once.
     r.write_took = Some(crate::units::Nanos(30_000));
     let t = of(vec![r.clone()]);

@@ -1,6 +1,6 @@
 use super::*;
-use crate::analysis::fixture::{ObservationBuilder, ProcessBuilder, SCOPE, ms};
 use crate::event::{Loss, LostRecords};
+use crate::fixture::{ObservationBuilder, ProcessBuilder, SCOPE, ms};
 use MemberRole::{Arbiter, Helper, Root, Service, Unknown, Worker, Wrapper};
 
 fn tree(roots: &[u32]) -> Scope<'_> {

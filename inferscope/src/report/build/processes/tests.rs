@@ -1,8 +1,8 @@
 use std::collections::HashMap;
 
 use super::*;
-use crate::analysis::fixture::{Fixture, ObservationBuilder, ProcessBuilder, ms};
 use crate::event::{ExitStatus, Loss, LostRecords, MissedRuns};
+use crate::fixture::{Fixture, ObservationBuilder, ProcessBuilder, ms};
 
 const POLLED: &str = "polling /proc misses what lives between two looks";
 const ALONE: &str = "only the given pid was watched (--no-descendants)";

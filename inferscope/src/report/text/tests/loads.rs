@@ -1,8 +1,6 @@
 use super::{MS, assert_has, plain};
-use crate::analysis::fixture::{
-    client_late, metered, ms, open_loop, repeated, sweep, sweep_of_dashes, sweep_on, with,
-};
 use crate::event::GpuLog;
+use crate::fixture::{client_late, metered, ms, open_loop, repeated, sweep, sweep_of_dashes, sweep_on, with};
 use crate::report::model::{FailureGroup, Level, Report};
 use crate::report::text::layout::WIDTH;
 

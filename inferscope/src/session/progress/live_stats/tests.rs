@@ -1,7 +1,7 @@
 use super::*;
 use crate::aggregate::Aggregate as _;
-use crate::analysis::fixture::{DrivenLoad, ORIGIN, RequestBuilder, ms, phase};
 use crate::event::{FailureKind, Loaded, PhaseLog, RequestLog};
+use crate::fixture::{DrivenLoad, ORIGIN, RequestBuilder, ms, phase};
 use crate::plan::{Arrival, Endpoint};
 
 /// A load of which the bar shows snapshots.

@@ -1,7 +1,7 @@
 //! The devices, their energy and what limits them: figures, verdicts, and the parts of the model that come of them.
 //!
 //! Owns the order of the calls, and the way from the load's sums and listed requests to the inputs of `figures` and `verdict`.
-//! Computes nothing itself. Called by `analysis`.
+//! Computes nothing itself. Called by `report::build`.
 
 use crate::aggregate::load::LoadTotals;
 use crate::aggregate::load::request_list::ListedRequest;

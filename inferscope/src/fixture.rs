@@ -1,6 +1,6 @@
 //! Runs that never were, for tests: small builders for what the sources hand over.
 //!
-//! Times are milliseconds on the run's timeline. Used by the tests of `analysis` and `report`.
+//! Times are milliseconds on the run's timeline. Used by the tests of every pure layer.
 
 mod devices;
 mod loads;
@@ -24,7 +24,7 @@ use crate::report::model;
 use crate::secrets::{KnownSecrets, Redact};
 use crate::units::Nanos;
 
-use super::{Inputs, TargetFound};
+use crate::report::build::{self, Inputs, TargetFound};
 
 pub(crate) use devices::{device, fixture, gpus, metered, with};
 pub(crate) use loads::{client_late, open_loop, repeated, sweep, sweep_of_dashes, sweep_on};
@@ -595,12 +595,12 @@ impl Fixture {
     }
 
     pub(crate) fn report(&self) -> model::Report {
-        super::report(self.inputs(self.totals().as_ref()))
+        build::report(self.inputs(self.totals().as_ref()))
     }
 
     /// With a load of several phases.
     pub(crate) fn report_of(&self, load: &LoadTotals) -> model::Report {
-        super::report(self.inputs(Some(load)))
+        build::report(self.inputs(Some(load)))
     }
 
     fn totals(&self) -> Option<LoadTotals> {

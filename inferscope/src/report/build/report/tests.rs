@@ -1,5 +1,5 @@
-use super::fixture::{Fixture, LoadLog, ORIGIN, ObservationBuilder, ProcessBuilder, RequestBuilder, ms};
 use crate::event::ExitStatus;
+use crate::fixture::{Fixture, LoadLog, ORIGIN, ObservationBuilder, ProcessBuilder, RequestBuilder, ms};
 use crate::report::model::{Mode, SCHEMA_VERSION, TargetKind};
 
 #[test]

@@ -1,12 +1,7 @@
-//! From what was seen to what is said: pure arithmetic.
+//! The report of one run, put together.
 //!
-//! Owns every derived figure of the report and every judgement on it. Never reads a clock, a file or
-//! a socket, and never formats text for a terminal. Called once by `session`, when the sources have
-//! ended.
-
-mod device_report;
-#[cfg(test)]
-pub(crate) mod fixture;
+//! Owns the order: figures of what the sources gave, findings on the figures, then each part of the model. Never reads a clock, a
+//! file or a socket. Called once by `session`, when the sources have ended.
 
 use crate::aggregate::load::LoadTotals;
 use crate::clock::{Mono, Origin};
@@ -24,7 +19,7 @@ use crate::verdict::{self, RunFacts};
 
 /// What became of the plan's target.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TargetFound {
+pub(crate) struct TargetFound {
     /// Of a tree. Without these and a cgroup nothing was observed, and `none_reason` says why.
     pub roots: Vec<u32>,
     /// The target is this whole cgroup of the v2 hierarchy.
@@ -42,7 +37,7 @@ pub struct TargetFound {
 
 /// Everything one run saw.
 #[derive(Debug, Clone)]
-pub struct Inputs<'a> {
+pub(crate) struct Inputs<'a> {
     pub tool: model::Tool,
     pub host: model::Host,
     pub run_id: String,
@@ -84,14 +79,14 @@ impl Inputs<'_> {
     }
 
     /// Why there is no load: one that was planned may have been sent in part, and lost.
-    const fn unsent_reason(&self) -> LoadReason {
+    pub(super) const fn unsent_reason(&self) -> LoadReason {
         if self.plan.load.is_some() { LoadReason::NotMeasured } else { LoadReason::NothingSent }
     }
 }
 
 /// The report of one run.
 #[must_use]
-pub fn report(inputs: Inputs<'_>) -> model::Report {
+pub(crate) fn report(inputs: Inputs<'_>) -> model::Report {
     let totals = inputs.load;
     let plan = inputs.plan.load.as_ref();
     let figures = totals.zip(plan).map(|(totals, plan)| LoadFigures::of(plan, totals));
@@ -114,7 +109,7 @@ pub fn report(inputs: Inputs<'_>) -> model::Report {
     doubts.extend(inputs.notes.iter().cloned());
     let client_limits = doubts.iter().any(|d| d.level == DoubtLevel::Invalid && d.code.is_of_client());
     let is_complete = set.is_ok_and(|set| set.complete.is_ok());
-    let device_report = device_report::device_report(&inputs, figures, is_complete, client_limits);
+    let device_report = super::device_report::device_report(&inputs, figures, is_complete, client_limits);
     let set_cpu = SetCpu {
         observation: inputs.observation.ok_or_else(|| SetReason::Unobserved(inputs.unobserved().to_owned())),
         cpus: inputs.host.cpus,
