@@ -7,12 +7,13 @@
 //!
 //! Beyond `limit` open accounts nobody is followed. What is not followed, or whose end was not told, is still in the kernel program's
 //! totals; [`CpuSums::unlisted`](cpu_sums::CpuSums::unlisted) is the difference. `programs` finds whose program a fork runs, `polled` is
-//! what only the /proc tracker asks, `waited` the CPU that it takes from parents.
+//! what only the /proc tracker asks, `readings` what the sampler reads, `waited` the CPU that it takes from parents.
 
 mod cpu_sums;
 mod entry;
 mod polled;
 mod programs;
+mod readings;
 mod waited;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -21,12 +22,10 @@ use inferscope_common::Run;
 
 use super::clocks::Member;
 use super::ebpf::{Alive, GroupUsage, Id, Record, What, cpu_of};
-use super::proc::handle::Reading;
 use crate::clock::Mono;
 use crate::event::{
-    Birth, Counts, CpuTime, ExitStatus, Loss, ProcessAccount, ProcessEvent, ProcessEventKind, SetEvent,
+    Birth, Counts, ExitStatus, Loss, ProcessAccount, ProcessEvent, ProcessEventKind, SetEvent,
 };
-use crate::units::Nanos;
 
 use cpu_sums::CpuSums;
 use entry::{Base, Entry};
@@ -343,69 +342,6 @@ impl Table {
         let (changes, closed) = (std::mem::take(&mut self.changes), std::mem::take(&mut self.closed));
         let changes = (!changes.is_empty()).then_some(SetEvent::Changes(changes));
         changes.into_iter().chain((!closed.is_empty()).then_some(SetEvent::Closed(closed)))
-    }
-
-    /// The CPU clock of a living member when the window began, corrected, where the kernel program's base is as old as
-    /// the last tick.
-    pub(crate) fn window_began(&mut self, i: usize, total: Nanos) {
-        if let Some(entry) = self.entries.get_mut(&i) {
-            entry.window_began(total);
-        }
-    }
-
-    /// The CPU clock of a member of which nothing else could be read.
-    pub(crate) fn ran(&mut self, i: usize, total: Nanos) {
-        if let Some(entry) = self.entries.get_mut(&i) {
-            entry.ran(total);
-        }
-    }
-
-    /// A reading of a living member.
-    pub(crate) fn sampled(&mut self, i: usize, reading: &Reading) {
-        if let Some(entry) = self.entries.get_mut(&i) {
-            entry.sampled(reading);
-            if let Some(waited) = &mut self.waited {
-                let record = entry.record();
-                waited.read(i, record.pid, reading, record.birth == Birth::Forked);
-            }
-        }
-    }
-
-    /// Whether it was called something else at the last look.
-    pub(crate) fn is_renamed(&self, i: usize, reading: &Reading) -> bool {
-        let record = self.entries.get(&i).map(Entry::record);
-        record.is_some_and(|r| r.times_sampled > 0 && r.comm != reading.comm)
-    }
-
-    /// The kernel told of its birth, and no sample has seen it.
-    pub(crate) fn is_newborn(&self, i: usize) -> bool {
-        let record = self.entries.get(&i).map(Entry::record);
-        record.is_some_and(|r| r.birth == Birth::Forked && r.host_pid.is_some() && r.times_sampled == 0)
-    }
-
-    /// What it runs, as /proc tells; what the kernel told of an exec is left.
-    pub(crate) fn identify(&mut self, i: usize, exe: Option<String>, argv: Option<Vec<String>>) {
-        if exe.is_none() && argv.is_none() {
-            return;
-        }
-        if let Some(entry) = self.entries.get_mut(&i).filter(|e| e.record().execs == 0) {
-            entry.record_mut().exe = exe;
-            entry.record_mut().argv = argv;
-        }
-    }
-
-    pub(crate) fn note_peak_rss(&mut self, i: usize, bytes: u64) {
-        if let Some(entry) = self.entries.get_mut(&i) {
-            entry.high_water(bytes);
-        }
-    }
-
-    /// A zombie: dead for the kernel's events, but its CPU clock is still there and final.
-    pub(crate) fn settle(&mut self, i: usize, cpu: CpuTime) {
-        let Some(entry) = self.entries.get_mut(&i) else { return };
-        let before = entry.cpu();
-        entry.settle(cpu);
-        self.sums.replace(before, entry.cpu());
     }
 
     /// Number, pid and start of each living member.

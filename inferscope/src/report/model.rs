@@ -11,6 +11,8 @@ mod energy;
 mod gpus;
 mod load;
 mod processes;
+mod resources;
+mod timing;
 
 use std::collections::BTreeMap;
 
@@ -23,14 +25,15 @@ pub use gpus::{
     GpuSample, GpuSummary, Interruption, LimitedBy, MigInstance, StepDevice,
 };
 pub use load::{
-    ArrivalProcess, Chunk, ChunkKind, Dist, EndpointApi, ErrorKind, FailureGroup, InFlight, InFlightSample,
-    Interval, Knee, LeftOut, Load, LoadShape, LoadWindow, PromptSource, Repeat, Request, Span, Step, Sweep,
-    SweepVariable, Timing, TokenSource,
+    ArrivalProcess, Chunk, ChunkKind, EndpointApi, ErrorKind, FailureGroup, InFlight, InFlightSample,
+    Interval, Knee, Load, LoadShape, PromptSource, Repeat, Request, Step, Sweep, SweepVariable, TokenSource,
 };
 pub use processes::{
-    Command, Exit, LostCounts, LostRecords, MissedRuns, PeakKind, Process, ProcessCounts, ProcessEvent,
-    ProcessEventKind, Processes, ProcessesCpu, Resources, Role, Sample, SizeBy, Stat, Tracker,
+    Command, Exit, LostCounts, LostRecords, MissedRuns, Process, ProcessCounts, ProcessEvent,
+    ProcessEventKind, Processes, ProcessesCpu, Role, Tracker,
 };
+pub use resources::{PeakKind, Resources, Sample, SizeBy, Stat};
+pub use timing::{Dist, LeftOut, LoadWindow, Span, Timing};
 
 pub const SCHEMA_VERSION: u32 = 1;
 

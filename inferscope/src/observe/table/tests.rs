@@ -1,9 +1,11 @@
 mod bounded;
 
+use super::super::proc::handle::Reading;
 use super::polled::MAX_UNLISTED;
 use super::*;
 use crate::aggregate::Aggregate;
 use crate::aggregate::set::SetAggregate;
+use crate::event::CpuTime;
 use crate::event::{ProcessRecord, SetEnd};
 use crate::observe::proc::tree::Node;
 use crate::units::Nanos;
