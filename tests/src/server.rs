@@ -251,6 +251,9 @@ mod tests {
             while let Some(request) = connection.request()? {
                 let said = format!("{} {} {}", request.method, request.path, request.body.len());
                 connection.respond(200, "text/plain", said.as_bytes())?;
+                if request.is_last() {
+                    break;
+                }
             }
             Ok(())
         });
