@@ -401,6 +401,12 @@ mod tests {
     }
 
     #[test]
+    fn a_conflicts_markers_are_passed_over() {
+        let text = "use crate::{\n<<<<<<< HEAD\n    load,\n=======\n    observe,\n>>>>>>> main\n};";
+        assert!(!complaints(&[("figures/load.rs", text)]).is_empty());
+    }
+
+    #[test]
     fn pure_layers_have_no_effects() {
         assert_eq!(
             complaints(&[("figures/dist.rs", "use std::{fs, io};\nuse tokio::time;")]),

@@ -126,8 +126,10 @@ impl Scanner<'_> {
                     is_group = true;
                     self.at += 1;
                     while !matches!(self.kind(0), None | Some(Kind::Sign('}'))) {
+                        let before = self.at;
                         self.use_tree(&path, out);
-                        if self.kind(0) == Some(&Kind::Sign(',')) {
+                        // Not Rust, such as a conflict's marker, is passed over.
+                        if self.kind(0) == Some(&Kind::Sign(',')) || self.at == before {
                             self.at += 1;
                         }
                     }
