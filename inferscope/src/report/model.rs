@@ -276,7 +276,8 @@ pub struct Privileges {
     /// Started with more than its caller has (setcap or setuid).
     pub elevated: bool,
     /// `main` opens what needs a privilege and writes the report; `load` sends and parses what a server answers; `observer`
-    /// watches the processes; `gpu` asks the driver's library; `janitor`, a process, ends the command of `exec`.
+    /// watches the processes; `gpu` asks the driver's library; `collector` adds
+    /// up what the others measure; `janitor`, a process, ends the command of `exec`.
     pub threads: BTreeMap<String, ThreadPrivileges>,
 }
 

@@ -37,7 +37,7 @@ pub(super) fn overhead(page: &mut Page, report: &Report) {
 
 /// What each thread could do, in the order in which that matters.
 fn in_force(privileges: &Privileges) -> String {
-    let threads = ["load", "observer", "gpu", "main", "janitor"];
+    let threads = ["load", "observer", "gpu", "collector", "main", "janitor"];
     let of = |name: &str| {
         let thread = privileges.threads.get(name)?;
         let capabilities = match thread.effective.as_deref() {
