@@ -3,7 +3,7 @@
 //! Owns the bounded lists of a run and what lies beyond their bounds: processes fold into totals by command, events are counted,
 //! samples are merged. Never knows who is a member now (`observe::table` does). Driven by `hub`'s collector.
 //!
-//! Bounds: as many processes as the plan lists, [`MAX_EVENTS`] events, [`MAX_SAMPLES`] samples, [`folded::MAX_COMMANDS`] commands.
+//! Bounds: as many processes as the plan lists, [`MAX_EVENTS`] events, [`MAX_SAMPLES`] samples, 4,096 names of commands.
 
 mod account;
 mod folded;
