@@ -13,6 +13,9 @@ use tokio::sync::oneshot;
 use super::LostEvents;
 use crate::aggregate::Aggregate;
 
+/// Between two looks whether a full channel has room for a question.
+const ROOM_INTERVAL: Duration = Duration::from_millis(1);
+
 /// What goes through a channel.
 pub(super) enum Message<A: Aggregate> {
     Event(A::Event),
@@ -69,12 +72,19 @@ impl<A: Aggregate> Sender<A> {
         }
     }
 
-    /// A snapshot as of all that this source sent before; `None` where there is no room to ask, or no collector. For a source
-    /// that decides by figures, between two parts of its work: it takes the collector a moment.
+    /// A snapshot as of all that this source sent before; `None` where there is no collector. For a source that decides by
+    /// figures, between two parts of its work: it waits for the collector, and for room in a full channel.
     pub async fn snapshot(&self) -> Option<A::Part> {
         let (tell, told) = oneshot::channel();
-        self.channel.try_send(Message::Snapshot(tell)).ok()?;
-        told.await.ok()
+        let mut message = Message::Snapshot(tell);
+        loop {
+            match self.channel.try_send(message) {
+                Ok(()) => return told.await.ok(),
+                Err(TrySendError::Full(unsent)) => message = unsent,
+                Err(TrySendError::Disconnected(_)) => return None,
+            }
+            tokio::time::sleep(ROOM_INTERVAL).await;
+        }
     }
 
     fn count_lost(&self) {

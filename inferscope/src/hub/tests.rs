@@ -89,6 +89,20 @@ fn a_snapshot_that_a_source_asks_for_holds_all_that_it_sent_before() {
 }
 
 #[test]
+fn a_snapshot_is_asked_for_through_a_full_channel_too() {
+    let mut hub = Hub::new(Sum::default());
+    let sender = hub.channel("a", 3);
+    (0..3).for_each(|_| sender.send((0, 1)));
+    let starts = std::thread::spawn(|| {
+        std::thread::sleep(Duration::from_millis(20));
+        hub.start(|| {}).unwrap()
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    assert_eq!(runtime.block_on(sender.snapshot()), Some((3, 3)));
+    drop(starts.join().unwrap().finish());
+}
+
+#[test]
 fn snapshots_are_made_only_while_a_view_is_open_and_their_counts_never_fall() {
     let mut hub = Hub::new(Sum::default());
     let sender = hub.channel("a", 1_000_000);

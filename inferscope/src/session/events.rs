@@ -69,8 +69,7 @@ impl Events {
     pub(super) fn finish(self, finals: &Finals) -> Option<(Snapshot, Lost)> {
         drop(self.channels);
         let (aggregates, lost) = self.collector.finish().ok()?;
-        let of_set = lost.iter().any(|lost| lost.source == SET);
-        Some((aggregates.finish(finals), Lost { doubts: lost.iter().map(doubt).collect(), of_set }))
+        Some((aggregates.finish(finals), Lost::of(&lost)))
     }
 }
 
@@ -80,6 +79,13 @@ pub(super) struct Lost {
     pub(super) doubts: Vec<Doubt>,
     /// A process may be in no list.
     pub(super) of_set: bool,
+}
+
+impl Lost {
+    fn of(lost: &[LostEvents]) -> Self {
+        let of_set = lost.iter().any(|lost| lost.source == SET);
+        Self { doubts: lost.iter().map(doubt).collect(), of_set }
+    }
 }
 
 const LOAD: &str = "load";
@@ -117,6 +123,8 @@ mod tests {
         let (load, command) = (of(LOAD), of("command"));
         assert_eq!((load.level, load.code), (DoubtLevel::Invalid, DoubtCode::EventsLost));
         assert_eq!(command.level, DoubtLevel::Warn);
+        let of = |source| Lost::of(&[LostEvents { source, events: 1 }]).of_set;
+        assert!(of(SET) && !of(LOAD), "a process may be in no list");
         assert!(load.message.starts_with("3 events of the load"), "{}", load.message);
     }
 }
